@@ -1,0 +1,85 @@
+// Owns: what every object of the API has in common, and what a kind must say of itself. No kind is named here.
+
+export interface OwnerReference {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+export interface ObjectMeta {
+  name: string;
+  namespace?: string;
+  generateName?: string;
+  uid?: string;
+  /** The store's revision at the last write, as a decimal string; opaque to clients. */
+  resourceVersion?: string;
+  /** Grows when `spec` (anything but metadata and status) changes. */
+  generation?: number;
+  creationTimestamp?: string;
+  deletionTimestamp?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  ownerReferences?: OwnerReference[];
+  finalizers?: string[];
+  managedFields?: unknown[];
+}
+
+/** Any object. Kinds without `spec` (EndpointSlice) keep their fields at the top level. */
+export interface KubeObject {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  [field: string]: unknown;
+}
+
+/** One thing wrong with an object. `path` is like `spec.rules[0].matches[1].path.value`; `message` names value and way out. */
+export interface Violation {
+  readonly path: string;
+  readonly message: string;
+}
+
+/** A column of `kubectl get` (meta.k8s.io/v1 Table). `priority` 0 is always shown, 1 with `-o wide`. */
+export interface Column {
+  readonly name: string;
+  readonly type: "string" | "integer" | "date" | "boolean";
+  readonly description: string;
+  readonly priority: 0 | 1;
+  readonly value: (object: KubeObject) => string | number | boolean;
+}
+
+export interface KindDefinition {
+  /** Empty string for the core group. */
+  readonly group: string;
+  /** Versions served, the stored (preferred) one first. All served versions have the same shape. */
+  readonly versions: readonly string[];
+  readonly kind: string;
+  readonly plural: string;
+  readonly singular: string;
+  readonly shortNames: readonly string[];
+  readonly categories: readonly string[];
+  readonly namespaced: boolean;
+  readonly hasStatus: boolean;
+  /** Virtual kinds are read-only views of live state (proxies, edges); the store never holds them. */
+  readonly virtual: boolean;
+  readonly columns: readonly Column[];
+  /** Fills in defaults in place; called once, before `validate`. */
+  readonly applyDefaults: (object: KubeObject) => void;
+  /** The complete list of what is wrong with the object alone; empty = good. Unknown and unimplemented fields are violations. */
+  readonly validate: (object: KubeObject) => readonly Violation[];
+}
+
+/** `httproutes.gateway.networking.k8s.io`, `services`: the key of a kind in the store and in messages. */
+export function resourceOf(kind: Pick<KindDefinition, "plural" | "group">): string {
+  return kind.group === "" ? kind.plural : `${kind.plural}.${kind.group}`;
+}
+
+/** A condition as in metav1.Condition. */
+export interface Condition {
+  readonly type: string;
+  readonly status: "True" | "False" | "Unknown";
+  readonly reason: string;
+  readonly message: string;
+  readonly observedGeneration?: number;
+  readonly lastTransitionTime?: string;
+}

@@ -1,0 +1,68 @@
+// Owns: the one interface behind which state is kept. `contract.ts` beside it is the suite that every implementation must pass.
+// Never knows kinds: a resource is a string such as `httproutes.gateway.networking.k8s.io`.
+
+import type { KubeObject } from "../../api/meta.ts";
+
+export interface ObjectKey {
+  readonly resource: string;
+  /** Empty string for cluster-scoped objects. */
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** Revisions are positive integers that grow by at least one with every write in the whole store. */
+export type Revision = number;
+
+export type StoreEvent =
+  | { readonly type: "added" | "modified"; readonly key: ObjectKey; readonly object: KubeObject; readonly revision: Revision }
+  /** `object` is the last state before deletion, with the deletion's resourceVersion. */
+  | { readonly type: "deleted"; readonly key: ObjectKey; readonly object: KubeObject; readonly revision: Revision };
+
+export type WriteResult =
+  | { readonly ok: true; readonly object: KubeObject; readonly revision: Revision }
+  | { readonly ok: false; readonly reason: "exists" | "missing" }
+  /** Compare-and-set lost: someone wrote revision `current` in between. */
+  | { readonly ok: false; readonly reason: "conflict"; readonly current: Revision };
+
+export interface WatchHandle {
+  /** Idempotent; no event is delivered after it returns. */
+  stop(): void;
+}
+
+/** The revision asked for has been compacted away; list again and watch from there (HTTP 410). */
+export class CompactedError extends Error {
+  override readonly name = "CompactedError";
+  readonly oldest: Revision;
+  constructor(oldest: Revision) {
+    super(`revision is older than the oldest kept, ${oldest}`);
+    this.oldest = oldest;
+  }
+}
+
+/** The medium failed (disk full, file gone). Nothing was written. */
+export class StoreFailure extends Error {
+  override readonly name = "StoreFailure";
+}
+
+export interface Store {
+  /** The newest revision written. */
+  revision(): Promise<Revision>;
+  get(key: ObjectKey): Promise<KubeObject | undefined>;
+  /** Sorted by namespace, then name. `revision` is the one the list is true at; watch from it to miss nothing. */
+  list(resource: string, namespace?: string): Promise<{ readonly items: readonly KubeObject[]; readonly revision: Revision }>;
+  /** Every object of every resource, at one revision. */
+  listAll(): Promise<{ readonly items: readonly { readonly key: ObjectKey; readonly object: KubeObject }[]; readonly revision: Revision }>;
+  /** Stores a new object; sets its `metadata.resourceVersion`. Durable when the promise resolves. */
+  create(key: ObjectKey, object: KubeObject): Promise<WriteResult>;
+  /** Replaces an object if its revision is still `expected`; undefined = whatever it is. */
+  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined): Promise<WriteResult>;
+  delete(key: ObjectKey, expected: Revision | undefined): Promise<WriteResult>;
+  /**
+   * Delivers every event after `from`, in revision order, each once, asynchronously, until stopped. `resource` undefined = all.
+   * Throws CompactedError when `from` is too old. A slow consumer is never dropped silently: delivery is by callback and must not block.
+   */
+  watch(from: Revision, resource: string | undefined, onEvent: (event: StoreEvent) => void): Promise<WatchHandle>;
+  /** Forgets history before `before` (events, not objects). */
+  compact(before: Revision): Promise<void>;
+  close(): Promise<void>;
+}

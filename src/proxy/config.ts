@@ -1,0 +1,310 @@
+// Owns: the decoded, trusted form of everything a proxy is configured with. `proxy/xds/decode` makes it from protobuf,
+// `proxy/runtime` compiles it into what the hot path uses. Plain frozen records; nothing here knows protobuf or sockets.
+// A decoded resource keeps its object identity for as long as its bytes do not change, so that a rebuild can tell what changed by `===`.
+
+export interface HostPort {
+  /** IPv4 or IPv6 literal; a DNS name only in `strict_dns` clusters. */
+  readonly host: string;
+  readonly port: number;
+}
+
+// ---- listeners -------------------------------------------------------------------------------------------------------
+
+export type Direction = "inbound" | "outbound" | "unspecified";
+
+export interface ListenerConfig {
+  readonly name: string;
+  readonly address: HostPort;
+  readonly direction: Direction;
+  /** In order; the first whose `match` fits takes the connection. At least one. */
+  readonly chains: readonly FilterChainConfig[];
+  /** A `tls_inspector` listener filter is present: chains may match on `transport`, `alpn`, `serverNames`. */
+  readonly inspectTls: boolean;
+}
+
+export interface FilterChainConfig {
+  readonly name: string;
+  readonly match: {
+    readonly transport: "tls" | "raw_buffer" | null;
+    readonly alpn: readonly string[];
+    readonly serverNames: readonly string[];
+  };
+  /** null: plain text. */
+  readonly tls: DownstreamTlsConfig | null;
+  /** `envoy.filters.network.rbac` filters, in order, checked before the terminal filter. */
+  readonly networkRbac: readonly RbacConfig[];
+  readonly terminal: HttpManagerConfig | TcpProxyConfig;
+}
+
+export interface HttpManagerConfig {
+  readonly kind: "http";
+  readonly statPrefix: string;
+  readonly routes: { readonly rds: string } | { readonly inline: RouteTableConfig };
+  /** `envoy.filters.http.rbac` filters, in order. */
+  readonly rbac: readonly RbacConfig[];
+  readonly accessLogs: readonly AccessLogConfig[];
+  /** Add `x-request-id` where the request has none (Envoy `generate_request_id`, default true). */
+  readonly generateRequestId: boolean;
+  /** Upgrade tokens allowed besides CONNECT, lower case, for example `websocket`. `CONNECT` allows the method. */
+  readonly upgrades: readonly string[];
+  /** 0 = off. Envoy `stream_idle_timeout`, default 300 000. */
+  readonly streamIdleTimeoutMs: number;
+  /** 0 = off. Envoy `request_headers_timeout`; our default 10 000. */
+  readonly headTimeoutMs: number;
+  /** Downstream keep-alive idle limit, default 3 600 000 (Envoy `common_http_protocol_options.idle_timeout`). */
+  readonly idleTimeoutMs: number;
+  /** Default 60 KiB (Envoy `max_request_headers_kb`). */
+  readonly maxHeadBytes: number;
+}
+
+export interface TcpProxyConfig {
+  readonly kind: "tcp";
+  readonly statPrefix: string;
+  readonly clusters: readonly WeightedCluster[];
+  readonly accessLogs: readonly AccessLogConfig[];
+  /** 0 = off; default 3 600 000. */
+  readonly idleTimeoutMs: number;
+}
+
+export interface WeightedCluster {
+  readonly cluster: string;
+  /** Relative to the sum of its siblings; 0 = never. */
+  readonly weight: number;
+}
+
+// ---- TLS ---------------------------------------------------------------------------------------------------------------
+
+export type CertificateSource =
+  | { readonly kind: "pem"; readonly certificatePem: string; readonly privateKeyPem: string }
+  /** Looked up in `SecretSource` each time a connection is made, so that rotation needs no rebuild. */
+  | { readonly kind: "secret"; readonly name: string };
+
+export type RootsSource = { readonly kind: "pem"; readonly pem: string } | { readonly kind: "secret"; readonly name: string };
+
+export interface SanMatcher {
+  readonly type: "uri" | "dns";
+  readonly match: StringMatch;
+}
+
+export type TlsVersion = "TLSv1.2" | "TLSv1.3";
+
+export interface DownstreamTlsConfig {
+  readonly certificate: CertificateSource;
+  /** null: client certificates are not verified (and then must not be required). */
+  readonly roots: RootsSource | null;
+  readonly requireClientCertificate: boolean;
+  /** Empty = any name under the roots. */
+  readonly peerNames: readonly SanMatcher[];
+  readonly alpn: readonly string[];
+  readonly minVersion: TlsVersion;
+}
+
+export interface UpstreamTlsConfig {
+  /** null: no client certificate is presented. */
+  readonly certificate: CertificateSource | null;
+  /** null: the peer is not verified (Envoy's behaviour without a validation context). */
+  readonly roots: RootsSource | null;
+  readonly peerNames: readonly SanMatcher[];
+  readonly alpn: readonly string[];
+  readonly sni: string;
+  readonly minVersion: TlsVersion;
+}
+
+// ---- routes ------------------------------------------------------------------------------------------------------------
+
+export interface RouteTableConfig {
+  readonly name: string;
+  /** Match virtual hosts on the host without its port. */
+  readonly ignorePort: boolean;
+  readonly virtualHosts: readonly VirtualHostConfig[];
+}
+
+export interface VirtualHostConfig {
+  readonly name: string;
+  /** Exact (`cart.shop`, `cart.shop:80`), suffix (`*.shop`), prefix (`cart.*`) or `*`. */
+  readonly domains: readonly string[];
+  /** In order; first match wins. */
+  readonly routes: readonly RouteConfig[];
+}
+
+export interface RouteConfig {
+  readonly name: string;
+  readonly match: RouteMatchConfig;
+  readonly action: ForwardAction | RedirectAction | DirectAction;
+  readonly requestHeaders: HeaderEdits;
+  readonly responseHeaders: HeaderEdits;
+}
+
+export interface RouteMatchConfig {
+  /** `separated-prefix` matches `/a` and `/a/b` but not `/ab` (Gateway API PathPrefix). `connect` matches the CONNECT method only. */
+  readonly path: { readonly kind: "prefix" | "exact" | "separated-prefix" | "regex"; readonly value: string } | { readonly kind: "connect" };
+  readonly headers: readonly HeaderMatch[];
+  readonly query: readonly QueryMatch[];
+}
+
+export type StringMatch =
+  | { readonly kind: "exact" | "prefix" | "suffix" | "contains"; readonly value: string; readonly ignoreCase: boolean }
+  /** RE2 syntax, whole-value match. */
+  | { readonly kind: "regex"; readonly value: string; readonly ignoreCase: boolean };
+
+export interface HeaderMatch {
+  /** Lower case; may be a pseudo-header: `:method`, `:path`, `:authority`. */
+  readonly name: string;
+  /** null: the header is present. */
+  readonly match: StringMatch | null;
+  readonly invert: boolean;
+}
+
+export interface QueryMatch {
+  readonly name: string;
+  readonly match: StringMatch | null;
+}
+
+export interface ForwardAction {
+  readonly kind: "forward";
+  readonly clusters: readonly WeightedCluster[];
+  /** 0 = none. Envoy's default is 15 000. */
+  readonly timeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly retry: RetryConfig | null;
+  /** null = unchanged. */
+  readonly prefixRewrite: string | null;
+  readonly hostRewrite: string | null;
+  /** A CONNECT request is terminated here and its payload forwarded as TCP (Envoy `connect_config`). */
+  readonly terminateConnect: boolean;
+  /** Upgrade tokens allowed on this route, lower case. */
+  readonly upgrades: readonly string[];
+}
+
+export interface RedirectAction {
+  readonly kind: "redirect";
+  readonly status: 301 | 302 | 303 | 307 | 308;
+  readonly scheme: string | null;
+  readonly host: string | null;
+  readonly port: number | null;
+  readonly path: { readonly kind: "full" | "prefix"; readonly value: string } | null;
+}
+
+export interface DirectAction {
+  readonly kind: "direct";
+  readonly status: number;
+  readonly body: string;
+}
+
+export interface HeaderEdits {
+  readonly remove: readonly string[];
+  readonly set: readonly { readonly name: string; readonly value: string }[];
+  readonly add: readonly { readonly name: string; readonly value: string }[];
+}
+
+export interface RetryConfig {
+  readonly attempts: number;
+  /** `connect-failure`: no byte was sent to an application. `reset`: the connection ended before any answer byte (idempotent methods only). */
+  readonly on: readonly ("connect-failure" | "reset" | "refused-stream" | "gateway-error" | "5xx" | "retriable-status-codes")[];
+  readonly statusCodes: readonly number[];
+  readonly perTryTimeoutMs: number;
+}
+
+// ---- clusters and endpoints ----------------------------------------------------------------------------------------------
+
+export interface ClusterConfig {
+  readonly name: string;
+  /** Default 5 000 (Envoy). */
+  readonly connectTimeoutMs: number;
+  readonly balance: { readonly kind: "least_request"; readonly choices: number } | { readonly kind: "round_robin" | "random" };
+  readonly source: { readonly kind: "static" | "strict_dns"; readonly endpoints: readonly EndpointConfig[] } | { readonly kind: "eds"; readonly serviceName: string };
+  /** First whose `match` is a subset of the endpoint's `transportMatch` wins; an entry with `tls: null` is plain text. */
+  readonly transports: readonly { readonly name: string; readonly match: Readonly<Record<string, string>>; readonly tls: UpstreamTlsConfig | null }[];
+  /** When no entry of `transports` fits. null = plain text. */
+  readonly tls: UpstreamTlsConfig | null;
+  /** Envoy's defaults are 1024, 1024, 1024, 3. */
+  readonly limits: { readonly maxConnections: number; readonly maxPending: number; readonly maxRequests: number; readonly maxRetries: number };
+  /** HTTP/2 upstream was asked for. Only the control-plane cluster may, until the proxy speaks HTTP/2. */
+  readonly http2: boolean;
+  /** From Istio's cluster metadata; names the destination service in metrics. */
+  readonly service: { readonly host: string; readonly name: string; readonly namespace: string } | null;
+}
+
+export interface EndpointConfig {
+  readonly address: HostPort;
+  readonly weight: number;
+  readonly priority: number;
+  readonly healthy: boolean;
+  /** Metadata `envoy.transport_socket_match`. */
+  readonly transportMatch: Readonly<Record<string, string>>;
+  /** From Istio's endpoint metadata `istio.workload` = `workload;namespace;app;version;cluster`. */
+  readonly workload: WorkloadLabels | null;
+  /** SPIFFE ID that this very endpoint must present, over and above the cluster's `peerNames`; null = not told. */
+  readonly identity: string | null;
+}
+
+export interface WorkloadLabels {
+  readonly workload: string;
+  readonly namespace: string;
+  readonly app: string;
+  readonly version: string;
+}
+
+// ---- authorization -------------------------------------------------------------------------------------------------------
+
+export interface RbacConfig {
+  readonly action: "allow" | "deny" | "log";
+  /** Sorted by name. */
+  readonly policies: readonly { readonly name: string; readonly permissions: readonly Permission[]; readonly principals: readonly Principal[] }[];
+}
+
+export type Permission =
+  | { readonly kind: "any" }
+  | { readonly kind: "and" | "or"; readonly rules: readonly Permission[] }
+  | { readonly kind: "not"; readonly rule: Permission }
+  | { readonly kind: "header"; readonly header: HeaderMatch }
+  | { readonly kind: "path"; readonly match: StringMatch }
+  | { readonly kind: "port"; readonly port: number };
+
+export type Principal =
+  | { readonly kind: "any" }
+  | { readonly kind: "and" | "or"; readonly rules: readonly Principal[] }
+  | { readonly kind: "not"; readonly rule: Principal }
+  /** null: any verified peer. Compared with the peer certificate's URI names, as Envoy does. */
+  | { readonly kind: "authenticated"; readonly match: StringMatch | null }
+  | { readonly kind: "header"; readonly header: HeaderMatch }
+  | { readonly kind: "remote_ip"; readonly prefix: string; readonly prefixLength: number };
+
+// ---- access logs -----------------------------------------------------------------------------------------------------------
+
+export interface AccessLogConfig {
+  readonly sink: { readonly kind: "file"; readonly path: string; readonly format: Readonly<Record<string, string>> } | { readonly kind: "als"; readonly logName: string; readonly cluster: string };
+  /** null = everything. Otherwise one of: status at least / at most / equal, any response flag, or any of several. */
+  readonly filter: AccessLogFilter | null;
+}
+
+export type AccessLogFilter =
+  | { readonly kind: "status"; readonly op: "eq" | "ge" | "le"; readonly value: number }
+  /** Empty = any flag. */
+  | { readonly kind: "flags"; readonly flags: readonly string[] }
+  | { readonly kind: "or"; readonly filters: readonly AccessLogFilter[] };
+
+// ---- the whole -----------------------------------------------------------------------------------------------------------------
+
+/** A consistent set: every cluster a route names is here, every EDS cluster has its endpoints here (possibly none). */
+export interface ProxyConfig {
+  readonly listeners: ReadonlyMap<string, ListenerConfig>;
+  readonly routes: ReadonlyMap<string, RouteTableConfig>;
+  readonly clusters: ReadonlyMap<string, ClusterConfig>;
+  /** By EDS service name. */
+  readonly endpoints: ReadonlyMap<string, readonly EndpointConfig[]>;
+}
+
+/** Who this proxy stands beside; from the bootstrap's node. Empty strings where the bootstrap is silent. */
+export interface LocalWorkload extends WorkloadLabels {
+  readonly nodeId: string;
+  readonly serviceAccount: string;
+  readonly trustDomain: string;
+}
+
+/** Where certificates come from at run time. Reading is cheap and synchronous; `generation` grows with every change. */
+export interface SecretSource {
+  readonly generation: number;
+  certificate(name: string): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined;
+  roots(name: string): string | undefined;
+}

@@ -1,0 +1,78 @@
+// Owns: names that both processes must agree on: clusters, routes, listeners, metadata keys, headers, annotations.
+// Cluster names follow Istio's form, so that its dashboards and habits carry over.
+
+export const clusterDomain = "cluster.local";
+
+/** `reviews.shop.svc.cluster.local` */
+export function serviceHost(name: string, namespace: string): string {
+  return `${name}.${namespace}.svc.${clusterDomain}`;
+}
+
+/** `outbound|80||reviews.shop.svc.cluster.local` */
+export function outboundCluster(port: number, host: string): string {
+  return `outbound|${port}||${host}`;
+}
+
+/** `inbound|9080||`: the application beside the proxy. */
+export function inboundCluster(appPort: number): string {
+  return `inbound|${appPort}||`;
+}
+
+/** The listener that the application's HTTP_PROXY points to, and its route configuration. */
+export const httpProxyListener = "outbound-http-proxy";
+export const httpProxyRoutes = "outbound-http-proxy";
+
+/** A fixed local port for one upstream (`--upstream cart=9001`): listener and route configuration share the name. */
+export function upstreamListener(host: string, servicePort: number): string {
+  return `upstream|${servicePort}||${host}`;
+}
+
+/** `inbound|http`: the listener that peers dial for one named port. */
+export function inboundListener(portName: string): string {
+  return `inbound|${portName}`;
+}
+
+/** SDS names of the proxy's own certificate and of the mesh's roots (Istio's names). */
+export const workloadCertificateSecret = "default";
+export const meshRootsSecret = "ROOTCA";
+
+/** The static cluster in a bootstrap that leads to the control plane. */
+export const controlPlaneCluster = "xds-grpc";
+
+/** Node metadata keys in the bootstrap (Istio's names where Istio has one). */
+export const nodeMetadata = {
+  namespace: "NAMESPACE",
+  workload: "WORKLOAD_NAME",
+  serviceAccount: "SERVICE_ACCOUNT",
+  labels: "LABELS",
+  meshId: "MESH_ID",
+} as const;
+
+/** Label on a workload whose endpoint speaks mutual TLS, and its value (Istio's). */
+export const tlsModeLabel = "security.istio.io/tlsMode";
+export const tlsModeMutual = "istio";
+
+/** Annotations of a WorkloadEntry that say how its sidecar is laid out on the host. Written by `weft run`. */
+export const annotations = {
+  /** `http=9080`: comma-separated PORTNAME=APPLICATIONPORT; the sidecar forwards an inbound port to 127.0.0.1:APPLICATIONPORT. */
+  inbound: "weft.dev/inbound",
+  /** Port on 127.0.0.1 of the forward proxy (HTTP_PROXY). */
+  httpProxyPort: "weft.dev/http-proxy-port",
+  /** `cart=9001,stock.shop:5432=9002`: comma-separated SERVICE[.NAMESPACE][:PORT]=LOCALPORT. */
+  upstreams: "weft.dev/upstreams",
+} as const;
+
+/** Headers of local replies: why, in words, and whether the request certainly never reached an application. */
+export const reasonHeader = "x-weft-reason";
+export const notDeliveredHeader = "x-weft-not-delivered";
+
+/** Node id on the xDS stream: `sidecar~NAMESPACE~WORKLOADENTRY`. */
+export function nodeId(namespace: string, workload: string): string {
+  return `sidecar~${namespace}~${workload}`;
+}
+
+export function parseNodeId(id: string): { namespace: string; workload: string } | undefined {
+  const [kind, namespace, workload, extra] = id.split("~");
+  if (kind !== "sidecar" || !namespace || !workload || extra !== undefined) return undefined;
+  return { namespace, workload };
+}
