@@ -43,7 +43,13 @@ export class Processes {
 
   /** Starts `weft up` and waits until it says where its dashboard is. Ports are free ones the first time, the same ones afterwards. */
   async startControlPlane(ports: readonly string[]): Promise<void> {
-    const child = Bun.spawn([weftBin, "up", "--data", this.dataDir, ...ports], { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: this.#env, cwd: root });
+    const child = Bun.spawn([weftBin, "up", "--data", this.dataDir, ...ports], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      env: this.#env,
+      cwd: root,
+    });
     this.#started.push(child);
     this.controlPlane = child;
     const words: string[] = [];
@@ -69,7 +75,13 @@ export class Processes {
     if (instance.protocol !== undefined) flags.push("--protocol", instance.protocol);
     for (const upstream of instance.upstreams ?? []) flags.push("--upstream", upstream);
     const env = { ...this.#env, PORT: String(instance.port), INSTANCE: instance.name, ...instance.env };
-    const child = Bun.spawn([weftBin, ...flags, "--", ...instance.command], { stdin: "pipe", stdout: "pipe", stderr: "pipe", env, cwd: root });
+    const child = Bun.spawn([weftBin, ...flags, "--", ...instance.command], {
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+      env,
+      cwd: root,
+    });
     this.#started.push(child);
     const workload: Workload = { name: instance.name, service: instance.service, child, words: [] };
     void eachLine(child.stderr, (line) => remember(workload.words, line));
@@ -78,7 +90,13 @@ export class Processes {
 
   /** Runs a `weft` command to its end. */
   async weft(args: readonly string[], stdin?: string): Promise<{ code: number; out: string; err: string }> {
-    const child = Bun.spawn([weftBin, ...args], { stdin: stdin === undefined ? "ignore" : new TextEncoder().encode(stdin), stdout: "pipe", stderr: "pipe", env: this.#env, cwd: root });
+    const child = Bun.spawn([weftBin, ...args], {
+      stdin: stdin === undefined ? "ignore" : new TextEncoder().encode(stdin),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: this.#env,
+      cwd: root,
+    });
     const [out, err, code] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
     return { code, out, err };
   }

@@ -52,7 +52,8 @@ export class Shopper {
     const seen = this.counts.at;
     const end = performance.now() + 5000;
     while (this.counts.at === seen) {
-      if (performance.now() > end) throw new Error(`the load generator has been silent for 5 s; its last words: ${this.#workload.words.slice(-5).join(" | ")}`);
+      if (performance.now() > end)
+        throw new Error(`the load generator has been silent for 5 s; its last words: ${this.#workload.words.slice(-5).join(" | ")}`);
       await Bun.sleep(20);
     }
     return this.counts;

@@ -22,7 +22,9 @@ function reserve(sku: string): Promise<string> {
       if (text.endsWith("\n")) socket.end();
     });
     socket.on("error", reject);
-    socket.on("close", () => (text.startsWith("OK ") ? resolve(text.slice(3).trim()) : reject(new Error(`stock answered ${JSON.stringify(text)}`))));
+    socket.on("close", () =>
+      text.startsWith("OK ") ? resolve(text.slice(3).trim()) : reject(new Error(`stock answered ${JSON.stringify(text)}`)),
+    );
   });
 }
 

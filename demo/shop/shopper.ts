@@ -1,8 +1,6 @@
 // The load generator of the demo: an open loop of shoppers against the storefront. It keeps its own counts and prints them as one JSON
 // line every 200 ms; the story is judged by these counts alone. Lines on stdin ask for single probes: `{"id":1,"method":"GET","url":"…"}`.
 
-export {};
-
 const perSecond = Number(process.env.RATE ?? "60");
 const target = process.env.TARGET ?? "http://web";
 /** More than this many unanswered requests means that the shop is stuck; the loop then waits instead of piling up. */
@@ -75,7 +73,19 @@ function quantile(sorted: readonly number[], q: number): number {
 
 setInterval(() => {
   const sorted = latencies.sort((a, b) => a - b);
-  const line = { type: "counts", at: Date.now(), sent, ok, failed, inFlight, byVersion, byRater, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), failures };
+  const line = {
+    type: "counts",
+    at: Date.now(),
+    sent,
+    ok,
+    failed,
+    inFlight,
+    byVersion,
+    byRater,
+    p50: quantile(sorted, 0.5),
+    p99: quantile(sorted, 0.99),
+    failures,
+  };
   process.stdout.write(`${JSON.stringify(line)}\n`);
   failures = [];
   latencies = [];
@@ -86,7 +96,9 @@ async function probe(line: string): Promise<void> {
   try {
     const answer = await fetch(url, { method, signal: AbortSignal.timeout(10_000) });
     const headers = Object.fromEntries(answer.headers.entries());
-    process.stdout.write(`${JSON.stringify({ type: "probe", id, status: answer.status, headers, body: (await answer.text()).slice(0, 2000) })}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ type: "probe", id, status: answer.status, headers, body: (await answer.text()).slice(0, 2000) })}\n`,
+    );
   } catch (error) {
     process.stdout.write(`${JSON.stringify({ type: "probe", id, status: 0, headers: {}, body: String(error) })}\n`);
   }

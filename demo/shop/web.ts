@@ -15,7 +15,7 @@ Bun.serve({
     "/product/:sku": async (request) => {
       const sku = request.params.sku;
       const [product, reviews] = await Promise.all([get(`http://catalog/products/${sku}.json`), get(`http://reviews.shop/reviews/${sku}`)]);
-      return Response.json({ ...product, reviewsVersion: reviews["version"], ratedBy: reviews["ratedBy"], reviews: reviews["reviews"] });
+      return Response.json({ ...product, reviewsVersion: reviews.version, ratedBy: reviews.ratedBy, reviews: reviews.reviews });
     },
     "/cart/:user": {
       GET: async (request) => Response.json(await get(`http://cart.shop.svc.cluster.local/carts/${request.params.user}`)),
