@@ -10,9 +10,7 @@ export const typeUrl: Readonly<Record<XdsType, string>> = {
   route: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
 };
 
-const byUrl: ReadonlyMap<string, XdsType> = new Map(
-  (Object.keys(typeUrl) as XdsType[]).map((type) => [typeUrl[type], type] as const),
-);
+const byUrl: ReadonlyMap<string, XdsType> = new Map((Object.keys(typeUrl) as XdsType[]).map((type) => [typeUrl[type], type] as const));
 
 /** The type behind a type URL, or undefined for one we do not speak. */
 export function xdsTypeOf(url: string): XdsType | undefined {
