@@ -1,0 +1,83 @@
+// Owns: who is calling, and what that caller may do. One place for both, for the API server and the dashboard.
+// Default is no. Never reads objects; decides from the request alone (`owns` is asked per object by the API server).
+
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import type { KubeObject } from "../../api/meta.ts";
+import type { Access, Authentication, Caller, Decision, Verb } from "../apiserver/deps.ts";
+import { createFileOnce, privateMode, readPrivate } from "./files.ts";
+import { Secret } from "./secret.ts";
+import type { TokenAuthority } from "./token.ts";
+
+/** The one administrator, as messages name it. */
+export const adminCaller: Caller = { kind: "admin", user: "admin" };
+
+/** Reads `admin.token`, making it on first start. */
+export function openAdminToken(dir: string): Secret {
+  const path = join(dir, "admin.token");
+  let text = readPrivate(path);
+  if (text === undefined) {
+    createFileOnce(path, `weft-admin-${randomBytes(32).toString("base64url")}\n`, privateMode);
+    text = readPrivate(path) as string;
+  }
+  return new Secret(text.trim());
+}
+
+/** The user name of a service account, as Kubernetes writes it. */
+export function accountUser(namespace: string, serviceAccount: string): string {
+  return `system:serviceaccount:${namespace}:${serviceAccount}`;
+}
+
+/** Tells who presents an `Authorization` header. Never throws; a refusal says what is wrong and never quotes the credential. */
+export async function authenticate(header: string | null | undefined, admin: Secret, tokens: TokenAuthority): Promise<Authentication> {
+  if (header === null || header === undefined || header === "") {
+    return { ok: false, reason: "no credentials; send `Authorization: Bearer TOKEN` (`weft kubeconfig` prints a file that has it)" };
+  }
+  const token = /^bearer +(\S+)$/i.exec(header.trim())?.[1];
+  if (token === undefined) return { ok: false, reason: "the Authorization header is not of the form `Bearer TOKEN`" };
+  if (admin.equals(token)) return { ok: true, caller: adminCaller };
+  const verdict = await tokens.verify(token);
+  if (!verdict.ok) return verdict;
+  const { namespace, serviceAccount } = verdict.account;
+  return { ok: true, caller: { kind: "workload", user: accountUser(namespace, serviceAccount), namespace, serviceAccount } };
+}
+
+const entries = "workloadentries.networking.istio.io";
+const entryVerbs: ReadonlySet<Verb> = new Set<Verb>(["get", "list", "create", "update", "patch", "delete"]);
+
+/** What a caller may do: the admin everything; a workload what `weft run` needs to register itself, in its own namespace, and no more. */
+export function authorize(caller: Caller, access: Access): Decision {
+  if (caller.kind === "admin") return { allowed: true };
+  if (access.type === "path") return no(caller, `${access.verb} ${access.path}`);
+  const { verb, resource, subresource, namespace } = access;
+  const what = `${verb} ${resource}${subresource === "" ? "" : `/${subresource}`}`;
+
+  if (resource === "meshes.weft.dev" && verb === "get" && subresource === "") return { allowed: true };
+  if (namespace !== caller.namespace) return no(caller, `${what} in ${namespace === "" ? "all namespaces" : `namespace ${namespace}`}`);
+  if (resource === entries && entryVerbs.has(verb) && (subresource === "" || subresource === "status")) {
+    return {
+      allowed: true,
+      owns: (object) => serviceAccountOf(object) === caller.serviceAccount,
+      ownsWhat: `spec.serviceAccount must be ${JSON.stringify(caller.serviceAccount)}`,
+    };
+  }
+  if (resource === "services" && subresource === "" && (verb === "get" || verb === "create")) return { allowed: true };
+  return no(caller, what);
+}
+
+/** Kubernetes's name for the account of a workload that names none. */
+export const defaultServiceAccount = "default";
+
+/** `spec.serviceAccount` of a WorkloadEntry. */
+export function serviceAccountOf(entry: KubeObject): string {
+  const spec = entry.spec as { serviceAccount?: unknown } | undefined;
+  return typeof spec?.serviceAccount === "string" && spec.serviceAccount !== "" ? spec.serviceAccount : defaultServiceAccount;
+}
+
+function no(caller: Caller, what: string): Decision {
+  const account = caller.kind === "workload" ? ` ${caller.serviceAccount}` : "";
+  return {
+    allowed: false,
+    reason: `${caller.user} may not ${what}; a join token may only manage WorkloadEntries of its service account${account} and get or create Services in its own namespace`,
+  };
+}

@@ -1,0 +1,112 @@
+// Owns: join tokens (JWT, ES256): issuing, and saying exactly why one is not accepted. The signing key lives in `signing.key`.
+// Never logs a token.
+
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { join } from "node:path";
+import type { Clock } from "../../base/clock.ts";
+import { IdentityError } from "./failure.ts";
+import { createFileOnce, privateMode, readPrivate } from "./files.ts";
+import { Secret } from "./secret.ts";
+
+export const tokenAudience = "weft";
+/** Kubernetes's own bounds for a TokenRequest start at ten minutes; a join token is used at once, so a day is plenty. */
+export const tokenLifeSeconds = { least: 600, default: 3600, most: 86_400 } as const;
+
+export interface ServiceAccount {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+}
+
+export type TokenVerdict = { readonly ok: true; readonly account: ServiceAccount } | { readonly ok: false; readonly reason: string };
+
+export interface TokenAuthority {
+  /** `expirationSeconds` must lie within `tokenLifeSeconds`; throws RangeError otherwise. */
+  issue(account: ServiceAccount, expirationSeconds: number): Promise<{ readonly token: Secret; readonly expiresAtMs: number }>;
+  /** Never throws; each way of being wrong has its own sentence. */
+  verify(token: string): Promise<TokenVerdict>;
+}
+
+export function openTokenAuthority(dir: string, trustDomain: string, clock: Clock): TokenAuthority {
+  const path = join(dir, "signing.key");
+  let pem = readPrivate(path);
+  if (pem === undefined) {
+    const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    createFileOnce(path, pair.privateKey.export({ format: "pem", type: "pkcs8" }).toString(), privateMode);
+    pem = readPrivate(path) as string;
+  }
+  let privateKey: KeyObject;
+  try {
+    privateKey = createPrivateKey(pem);
+  } catch {
+    throw new IdentityError(
+      `${path} is not a private key in PEM; restore it, or move it away: a new one is made and join tokens given out before stop working`,
+    );
+  }
+  const publicKey = createPublicKey(privateKey);
+  const issuer = `https://weft.${trustDomain}`;
+
+  return {
+    async issue(account, expirationSeconds) {
+      if (!(expirationSeconds >= tokenLifeSeconds.least && expirationSeconds <= tokenLifeSeconds.most)) {
+        throw new RangeError(
+          `expirationSeconds is ${expirationSeconds}; it must lie from ${tokenLifeSeconds.least} to ${tokenLifeSeconds.most}`,
+        );
+      }
+      const { SignJWT } = await import("jose");
+      const now = Math.floor(clock.now() / 1000);
+      const token = await new SignJWT({})
+        .setProtectedHeader({ alg: "ES256", typ: "JWT" })
+        .setIssuer(issuer)
+        .setAudience([tokenAudience])
+        .setSubject(`system:serviceaccount:${account.namespace}:${account.serviceAccount}`)
+        .setIssuedAt(now)
+        .setExpirationTime(now + expirationSeconds)
+        .sign(privateKey);
+      return { token: new Secret(token), expiresAtMs: (now + expirationSeconds) * 1000 };
+    },
+    async verify(token) {
+      const jose = await import("jose");
+      try {
+        const { payload } = await jose.jwtVerify(token, publicKey, {
+          algorithms: ["ES256"],
+          issuer,
+          audience: tokenAudience,
+          requiredClaims: ["exp", "sub"],
+          clockTolerance: 30,
+          currentDate: new Date(clock.now()),
+        });
+        const [system, kind, namespace, serviceAccount, extra] = (payload.sub ?? "").split(":");
+        if (system !== "system" || kind !== "serviceaccount" || !namespace || !serviceAccount || extra !== undefined) {
+          return {
+            ok: false,
+            reason: `the token's subject ${JSON.stringify(payload.sub)} is not of the form system:serviceaccount:NAMESPACE:NAME`,
+          };
+        }
+        return { ok: true, account: { namespace, serviceAccount } };
+      } catch (cause) {
+        return { ok: false, reason: whyNot(cause, issuer, jose.errors) };
+      }
+    },
+  };
+}
+
+type JoseErrors = typeof import("jose").errors;
+
+function whyNot(cause: unknown, issuer: string, errors: JoseErrors): string {
+  if (cause instanceof errors.JWTExpired) {
+    const at = typeof cause.payload.exp === "number" ? ` at ${new Date(cause.payload.exp * 1000).toISOString()}` : "";
+    return `the join token expired${at}; ask for a new one (POST …/serviceaccounts/NAME/token, or \`weft run\` does it for you)`;
+  }
+  if (cause instanceof errors.JWTClaimValidationFailed) {
+    const found = JSON.stringify(cause.payload[cause.claim]);
+    if (cause.claim === "aud") return `the token's audience is ${found ?? "missing"}, this mesh wants ${JSON.stringify(tokenAudience)}`;
+    if (cause.claim === "iss")
+      return `the token was issued by ${found ?? "nobody"}, this mesh believes ${JSON.stringify(issuer)} only (is it a token of another mesh or trust domain?)`;
+    return `the token's claim ${cause.claim} is ${found ?? "missing"}: ${cause.message}`;
+  }
+  if (cause instanceof errors.JWSSignatureVerificationFailed) {
+    return "the token is not signed by this control plane's key (was the data folder made anew since it was issued?)";
+  }
+  if (cause instanceof errors.JOSEAlgNotAllowed) return "the token is not signed with ES256";
+  return "the bearer credential is neither the admin token nor a join token of this mesh";
+}
