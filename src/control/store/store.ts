@@ -39,6 +39,20 @@ export class CompactedError extends Error {
   }
 }
 
+/** The largest object a store takes, in bytes of its JSON. Kubernetes' etcd has the same limit for a request. */
+export const maxObjectBytes = 1.5 * 1024 * 1024;
+
+/** The object is larger than `maxObjectBytes` (HTTP 413). Nothing was written. */
+export class ObjectTooLargeError extends Error {
+  override readonly name = "ObjectTooLargeError";
+  constructor(key: ObjectKey, sizeBytes: number) {
+    const what = key.namespace === "" ? key.name : `${key.namespace}/${key.name}`;
+    super(
+      `${key.resource} ${what} is ${sizeBytes} bytes of JSON; the limit is ${maxObjectBytes} (1.5 MiB). Split it into several objects.`,
+    );
+  }
+}
+
 /** The medium failed (disk full, file gone). Nothing was written. */
 export class StoreFailure extends Error {
   override readonly name = "StoreFailure";
@@ -52,7 +66,7 @@ export interface Store {
   list(resource: string, namespace?: string): Promise<{ readonly items: readonly KubeObject[]; readonly revision: Revision }>;
   /** Every object of every resource, at one revision. */
   listAll(): Promise<{ readonly items: readonly { readonly key: ObjectKey; readonly object: KubeObject }[]; readonly revision: Revision }>;
-  /** Stores a new object; sets its `metadata.resourceVersion`. Durable when the promise resolves. */
+  /** Stores a new object; sets its `metadata.resourceVersion`. Durable when the promise resolves. Rejects with ObjectTooLargeError. */
   create(key: ObjectKey, object: KubeObject): Promise<WriteResult>;
   /** Replaces an object if its revision is still `expected`; undefined = whatever it is. */
   update(key: ObjectKey, object: KubeObject, expected: Revision | undefined): Promise<WriteResult>;
@@ -60,6 +74,7 @@ export interface Store {
   /**
    * Delivers every event after `from`, in revision order, each once, asynchronously, until stopped. `resource` undefined = all.
    * Throws CompactedError when `from` is too old. A slow consumer is never dropped silently: delivery is by callback and must not block.
+   * The object of an event is shared by all watchers: nobody may change it.
    */
   watch(from: Revision, resource: string | undefined, onEvent: (event: StoreEvent) => void): Promise<WatchHandle>;
   /** Forgets history before `before` (events, not objects). */

@@ -1,0 +1,348 @@
+// Owns: what every store must do, as one suite that is run against each implementation. Only tests import it.
+// Never knows how a store keeps its data: files, crashes and full disks have their own tests beside each implementation.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import type { KubeObject } from "../../api/meta.ts";
+import {
+  CompactedError,
+  maxObjectBytes,
+  type ObjectKey,
+  ObjectTooLargeError,
+  type Revision,
+  type Store,
+  type StoreEvent,
+  type WriteResult,
+} from "./store.ts";
+
+/** One medium under test: `open` may be called again after the store was closed and must find the same data. */
+export interface StoreMedium {
+  open(): Promise<Store>;
+  destroy(): Promise<void>;
+}
+
+const routes = "httproutes.gateway.networking.k8s.io";
+
+export function storeContract(name: string, makeMedium: () => Promise<StoreMedium>): void {
+  describe(`${name} keeps the store's contract`, () => {
+    let medium: StoreMedium;
+    let store: Store;
+    beforeEach(async () => {
+      medium = await makeMedium();
+      store = await medium.open();
+    });
+    afterEach(async () => {
+      await store.close();
+      await medium.destroy();
+    });
+
+    test("create, get: the object comes back with its revision as resourceVersion", async () => {
+      const made = must(await store.create(key("a"), object("a", 1)));
+      expect(made.object.metadata.resourceVersion).toBe(String(made.revision));
+      expect(await store.get(key("a"))).toEqual(made.object);
+      expect(made.object.spec).toEqual({ value: 1 });
+      expect(await store.revision()).toBe(made.revision);
+      expect(await store.get(key("b"))).toBeUndefined();
+      expect(await store.get({ ...key("a"), namespace: "other" })).toBeUndefined();
+      expect(await store.get({ ...key("a"), resource: "services" })).toBeUndefined();
+    });
+
+    test("the store keeps a copy: what the writer does to his object afterwards changes nothing", async () => {
+      const mine = object("a", 1);
+      const writing = store.create(key("a"), mine);
+      mine.spec = { value: 99 };
+      const made = must(await writing);
+      made.object.spec = { value: 98 };
+      expect((await store.get(key("a")))?.spec).toEqual({ value: 1 });
+    });
+
+    test("create of an existing object, update and delete of a missing one are told apart", async () => {
+      await store.create(key("a"), object("a", 1));
+      const before = await store.revision();
+      expect(await store.create(key("a"), object("a", 2))).toEqual({ ok: false, reason: "exists" });
+      expect(await store.update(key("b"), object("b", 1), undefined)).toEqual({ ok: false, reason: "missing" });
+      expect(await store.update(key("b"), object("b", 1), 1)).toEqual({ ok: false, reason: "missing" });
+      expect(await store.delete(key("b"), undefined)).toEqual({ ok: false, reason: "missing" });
+      expect(await store.revision()).toBe(before);
+      expect((await store.get(key("a")))?.spec).toEqual({ value: 1 });
+    });
+
+    test("compare-and-set: only the holder of the newest revision writes", async () => {
+      const first = must(await store.create(key("a"), object("a", 1)));
+      const second = must(await store.update(key("a"), object("a", 2), first.revision));
+      expect(second.revision).toBeGreaterThan(first.revision);
+      expect(await store.update(key("a"), object("a", 3), first.revision)).toEqual({
+        ok: false,
+        reason: "conflict",
+        current: second.revision,
+      });
+      expect(await store.delete(key("a"), first.revision)).toEqual({ ok: false, reason: "conflict", current: second.revision });
+      must(await store.update(key("a"), object("a", 4), undefined));
+      expect((await store.get(key("a")))?.spec).toEqual({ value: 4 });
+    });
+
+    test("delete answers with the last state and the deletion's own revision; the name is free again", async () => {
+      const made = must(await store.create(key("a"), object("a", 1)));
+      const gone = must(await store.delete(key("a"), made.revision));
+      expect(gone.revision).toBeGreaterThan(made.revision);
+      expect(gone.object.spec).toEqual({ value: 1 });
+      expect(gone.object.metadata.resourceVersion).toBe(String(gone.revision));
+      expect(await store.get(key("a"))).toBeUndefined();
+      const again = must(await store.create(key("a"), object("a", 2)));
+      expect(again.revision).toBeGreaterThan(gone.revision);
+      expect(await store.update(key("a"), object("a", 3), made.revision)).toMatchObject({ ok: false, reason: "conflict" });
+    });
+
+    test("list: one resource, sorted by namespace then name, true at its revision", async () => {
+      for (const [namespace, name] of [
+        ["shop", "b"],
+        ["bank", "z"],
+        ["shop", "a"],
+        ["shop", "a-1"],
+      ] as const) {
+        must(await store.create({ resource: routes, namespace, name }, object(name, 0, namespace)));
+      }
+      must(await store.create({ resource: "services", namespace: "shop", name: "s" }, object("s", 0)));
+      const all = await store.list(routes);
+      expect(all.items.map((item) => `${item.metadata.namespace}/${item.metadata.name}`)).toEqual([
+        "bank/z",
+        "shop/a",
+        "shop/a-1",
+        "shop/b",
+      ]);
+      expect(all.revision).toBe(await store.revision());
+      expect((await store.list(routes, "shop")).items.map((item) => item.metadata.name)).toEqual(["a", "a-1", "b"]);
+      expect((await store.list(routes, "none")).items).toEqual([]);
+      const everything = await store.listAll();
+      expect(everything.items.map((item) => `${item.key.resource} ${item.key.namespace}/${item.key.name}`)).toEqual([
+        `${routes} bank/z`,
+        `${routes} shop/a`,
+        `${routes} shop/a-1`,
+        `${routes} shop/b`,
+        "services shop/s",
+      ]);
+      expect(everything.items.every((item) => item.object.metadata.resourceVersion !== undefined)).toBe(true);
+    });
+
+    test("cluster-scoped objects have the empty namespace", async () => {
+      const namespaceKey: ObjectKey = { resource: "namespaces", namespace: "", name: "shop" };
+      must(await store.create(namespaceKey, { apiVersion: "v1", kind: "Namespace", metadata: { name: "shop" } }));
+      expect((await store.list("namespaces", "")).items).toHaveLength(1);
+      expect((await store.list("namespaces")).items).toHaveLength(1);
+    });
+
+    test("of many concurrent compare-and-set writers exactly one wins each revision", async () => {
+      must(await store.create(key("counter"), object("counter", 0)));
+      const bump = async (): Promise<void> => {
+        for (;;) {
+          const now = await store.get(key("counter"));
+          if (now === undefined) throw new Error("the counter is gone");
+          const { value } = now.spec as { value: number };
+          const result = await store.update(key("counter"), object("counter", value + 1), Number(now.metadata.resourceVersion));
+          if (result.ok) return;
+          expect(result.reason).toBe("conflict");
+        }
+      };
+      await Promise.all(
+        Array.from({ length: 8 }, async () => {
+          for (let round = 0; round < 5; round++) await bump();
+        }),
+      );
+      expect((await store.get(key("counter")))?.spec).toEqual({ value: 40 });
+    });
+
+    test("of many concurrent creators of one name exactly one wins", async () => {
+      const results = await Promise.all(Array.from({ length: 10 }, (_, at) => store.create(key("one"), object("one", at))));
+      expect(results.filter((result) => result.ok)).toHaveLength(1);
+      expect((await store.get(key("one")))?.metadata.resourceVersion).toBe(String(must(results.find((result) => result.ok)).revision));
+    });
+
+    test("watch: every event after the revision, in order, each once, old ones and new ones", async () => {
+      const start = await store.revision();
+      must(await store.create(key("a"), object("a", 1)));
+      const seen: StoreEvent[] = [];
+      const watch = await store.watch(start, undefined, (event) => seen.push(event));
+      const two = must(await store.update(key("a"), object("a", 2), undefined));
+      const gone = must(await store.delete(key("a"), undefined));
+      await until(() => seen.length === 3);
+      watch.stop();
+      expect(seen.map((event) => event.type)).toEqual(["added", "modified", "deleted"]);
+      expect(seen.map((event) => event.key)).toEqual([key("a"), key("a"), key("a")]);
+      expect(seen[1]?.object).toEqual(two.object);
+      expect(seen[2]?.object).toEqual(gone.object);
+      expect(seen[2]?.revision).toBe(gone.revision);
+      expect(seen[2]?.object.metadata.resourceVersion).toBe(String(gone.revision));
+    });
+
+    test("watch of one resource hears of no other", async () => {
+      const seen: string[] = [];
+      const watch = await store.watch(await store.revision(), routes, (event) => seen.push(event.key.name));
+      must(await store.create({ resource: "services", namespace: "shop", name: "s" }, object("s", 0)));
+      must(await store.create(key("r"), object("r", 0)));
+      await until(() => seen.length === 1);
+      watch.stop();
+      expect(seen).toEqual(["r"]);
+    });
+
+    test("a stopped watch hears nothing more, and stopping twice is fine", async () => {
+      const seen: string[] = [];
+      const other: string[] = [];
+      const from = await store.revision();
+      const watch = await store.watch(from, undefined, (event) => seen.push(event.key.name));
+      const control = await store.watch(from, undefined, (event) => other.push(event.key.name));
+      must(await store.create(key("a"), object("a", 0)));
+      await until(() => seen.length === 1);
+      watch.stop();
+      watch.stop();
+      must(await store.create(key("b"), object("b", 0)));
+      await until(() => other.length === 2);
+      control.stop();
+      expect(seen).toEqual(["a"]);
+    });
+
+    test("list then watch misses nothing and doubles nothing while others write", async () => {
+      let writing = true;
+      const writers = Array.from({ length: 4 }, async (_, writer) => {
+        for (let at = 0; writing && at < 400; at++) {
+          const name = `w${writer}-${at % 7}`;
+          const now = await store.get(key(name));
+          if (now === undefined) await store.create(key(name), object(name, at));
+          else if (at % 5 === 0) await store.delete(key(name), undefined);
+          else await store.update(key(name), object(name, at), undefined);
+        }
+      });
+      const replicas = Array.from({ length: 6 }, async () => {
+        const listed = await store.list(routes);
+        const state = new Map(listed.items.map((item) => [item.metadata.name, item]));
+        let last: Revision = listed.revision;
+        const watch = await store.watch(listed.revision, routes, (event) => {
+          expect(event.revision).toBeGreaterThan(last);
+          last = event.revision;
+          expect(state.has(event.key.name)).toBe(event.type !== "added");
+          if (event.type === "deleted") state.delete(event.key.name);
+          else state.set(event.key.name, event.object);
+        });
+        return { state, watch, last: () => last };
+      });
+      const watching = await Promise.all(replicas);
+      await Promise.all(writers);
+      writing = false;
+      const end = must(await store.create(key("end"), object("end", 0))).revision;
+      await until(() => watching.every((replica) => replica.last() === end));
+      const truth = await store.list(routes);
+      for (const replica of watching) {
+        replica.watch.stop();
+        expect([...replica.state.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))).toEqual([...truth.items]);
+      }
+    });
+
+    test("a watch from long ago gets the whole of a long history in order", async () => {
+      const start = await store.revision();
+      await Promise.all(Array.from({ length: 1500 }, (_, at) => store.create(key(`n${at}`), object(`n${at}`, at))));
+      const seen: Revision[] = [];
+      const watch = await store.watch(start, undefined, (event) => seen.push(event.revision));
+      // Falls into the time in which the watch is still reading history.
+      const late = must(await store.create(key("late"), object("late", 0)));
+      await until(() => seen.at(-1) === late.revision);
+      watch.stop();
+      expect(seen).toHaveLength(1501);
+      expect(seen).toEqual([...seen].sort((a, b) => a - b));
+    });
+
+    test("compaction forgets events, never objects, and a watch from before it is refused", async () => {
+      const first = must(await store.create(key("kept"), object("kept", 1)));
+      for (let at = 0; at < 5; at++)
+        must(
+          await store
+            .update(key("busy"), object("busy", at), undefined)
+            .then(async (r) => (r.ok ? r : store.create(key("busy"), object("busy", at)))),
+        );
+      const now = await store.revision();
+      await store.compact(now);
+      await expect(store.watch(first.revision - 1, undefined, () => {})).rejects.toBeInstanceOf(CompactedError);
+      const error = await store.watch(first.revision - 1, undefined, () => {}).catch((thrown: unknown) => thrown);
+      expect((error as CompactedError).oldest).toBe(now);
+      expect((await store.get(key("kept")))?.spec).toEqual({ value: 1 });
+      expect((await store.get(key("busy")))?.spec).toEqual({ value: 4 });
+      const seen: StoreEvent[] = [];
+      const watch = await store.watch(now, undefined, (event) => seen.push(event));
+      must(await store.delete(key("kept"), first.revision));
+      await until(() => seen.length === 1);
+      watch.stop();
+      expect(seen[0]?.type).toBe("deleted");
+      await store.compact(1);
+      await store.compact((await store.revision()) + 1000);
+      expect(await store.revision()).toBe(now + 1);
+    });
+
+    test("an object over the limit is refused by name and size, one just under it is kept", async () => {
+      const large = object("large", 0);
+      large.spec = { text: "x".repeat(maxObjectBytes) };
+      await expect(store.create(key("large"), large)).rejects.toBeInstanceOf(ObjectTooLargeError);
+      await expect(store.create(key("large"), large)).rejects.toThrow(/shop\/large is 15\d+ bytes of JSON; the limit is 1572864/);
+      // Three bytes in UTF-8, one unit in a JavaScript string.
+      large.spec = { text: "€".repeat(maxObjectBytes / 3) };
+      await expect(store.create(key("large"), large)).rejects.toBeInstanceOf(ObjectTooLargeError);
+      expect(await store.revision()).toBe(0);
+      large.spec = { text: "x".repeat(maxObjectBytes - 300) };
+      const made = must(await store.create(key("large"), large));
+      expect((await store.get(key("large")))?.spec).toEqual(made.object.spec);
+    });
+
+    test("text of every kind comes back as it was", async () => {
+      const odd = object("odd", 0);
+      odd.metadata.annotations = { note: "quotes \" ' ; -- \\ \u0000 \u2028 ü 🦊\ud800", "": "" };
+      const made = must(await store.create(key("odd"), odd));
+      expect((await store.get(key("odd")))?.metadata.annotations).toEqual(odd.metadata.annotations);
+      expect(made.object.metadata.annotations).toEqual(odd.metadata.annotations);
+    });
+
+    test("closed and opened again: objects, revisions and history are all there", async () => {
+      const start = await store.revision();
+      const one = must(await store.create(key("a"), object("a", 1)));
+      const two = must(await store.update(key("a"), object("a", 2), one.revision));
+      must(await store.create(key("b"), object("b", 1)));
+      const gone = must(await store.delete(key("b"), undefined));
+      await store.close();
+      store = await medium.open();
+      expect(await store.revision()).toBe(gone.revision);
+      expect(await store.get(key("a"))).toEqual(two.object);
+      const seen: string[] = [];
+      const watch = await store.watch(start, undefined, (event) => seen.push(`${event.type} ${event.key.name}`));
+      await until(() => seen.length === 4);
+      watch.stop();
+      expect(seen).toEqual(["added a", "modified a", "added b", "deleted b"]);
+      expect(must(await store.create(key("c"), object("c", 1))).revision).toBeGreaterThan(gone.revision);
+    });
+
+    test("a closed store says so", async () => {
+      await store.close();
+      await expect(store.create(key("a"), object("a", 1))).rejects.toThrow(/closed/);
+      await expect(store.get(key("a"))).rejects.toThrow(/closed/);
+      await expect(store.watch(0, undefined, () => {})).rejects.toThrow(/closed/);
+      store = await medium.open();
+      expect((await store.listAll()).items).toEqual([]);
+    });
+  });
+}
+
+export function key(name: string): ObjectKey {
+  return { resource: routes, namespace: "shop", name };
+}
+
+export function object(name: string, value: number, namespace = "shop"): KubeObject {
+  return { apiVersion: "gateway.networking.k8s.io/v1", kind: "HTTPRoute", metadata: { name, namespace }, spec: { value } };
+}
+
+export function must(result: WriteResult | undefined): Extract<WriteResult, { ok: true }> {
+  if (result === undefined || !result.ok) throw new Error(`write failed: ${JSON.stringify(result)}`);
+  return result;
+}
+
+/** Polls until `true_` holds; fails loudly after five seconds. */
+export async function until(holds: () => boolean): Promise<void> {
+  const end = performance.now() + 5000;
+  while (!holds()) {
+    if (performance.now() > end) throw new Error(`waited five seconds for: ${holds}`);
+    await Bun.sleep(1);
+  }
+}

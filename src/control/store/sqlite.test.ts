@@ -1,0 +1,184 @@
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { key, must, object, storeContract, until } from "./contract.ts";
+import { openSqliteStore } from "./sqlite.ts";
+import { CompactedError, StoreFailure } from "./store.ts";
+
+storeContract("sqlite", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "weft-store-"));
+  return {
+    open: async () => openSqliteStore(join(folder, "weft.db")),
+    destroy: async () => rmSync(folder, { recursive: true, force: true }),
+  };
+});
+
+function inFolder(run: (folder: string) => Promise<void> | void): () => Promise<void> {
+  return async () => {
+    const folder = mkdtempSync(join(tmpdir(), "weft-store-"));
+    try {
+      await run(folder);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  };
+}
+
+function failureOf(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    expect(error).toBeInstanceOf(StoreFailure);
+    return (error as Error).message;
+  }
+  throw new Error("expected a StoreFailure");
+}
+
+describe("the SQLite file", () => {
+  test(
+    "is readable by its user alone",
+    inFolder(async (folder) => {
+      const path = join(folder, "weft.db");
+      const store = openSqliteStore(path);
+      must(await store.create(key("a"), object("a", 1)));
+      expect(statSync(path).mode & 0o777).toBe(0o600);
+      expect(statSync(`${path}-wal`).mode & 0o777).toBe(0o600);
+      await store.close();
+    }),
+  );
+
+  test(
+    "that is no database at all is refused and left alone",
+    inFolder((folder) => {
+      const path = join(folder, "weft.db");
+      writeFileSync(
+        path,
+        "these are my holiday notes, and there are more than a hundred bytes of them, so that SQLite reads a whole header\n".repeat(20),
+      );
+      const before = statSync(path);
+      expect(failureOf(() => openSqliteStore(path))).toContain("is not an SQLite database");
+      expect(statSync(path).size).toBe(before.size);
+    }),
+  );
+
+  test(
+    "of another program is refused and left alone",
+    inFolder((folder) => {
+      const path = join(folder, "weft.db");
+      const foreign = new Database(path, { create: true });
+      foreign.run("CREATE TABLE bookmarks (url TEXT)");
+      foreign.close();
+      expect(failureOf(() => openSqliteStore(path))).toContain("database of another program");
+      const again = new Database(path);
+      expect(again.query("SELECT name FROM sqlite_schema").all()).toEqual([{ name: "bookmarks" }]);
+      again.close();
+    }),
+  );
+
+  test(
+    "of a newer format is refused, naming both formats",
+    inFolder(async (folder) => {
+      const path = join(folder, "weft.db");
+      await openSqliteStore(path).close();
+      const raw = new Database(path);
+      raw.run("PRAGMA user_version = 7");
+      raw.close();
+      expect(failureOf(() => openSqliteStore(path))).toMatch(/store format 7; this version of Weft knows format 1 only/);
+    }),
+  );
+
+  test(
+    "that is damaged is refused with a way out",
+    inFolder(async (folder) => {
+      const path = join(folder, "weft.db");
+      const store = openSqliteStore(path);
+      await Promise.all(Array.from({ length: 300 }, (_, at) => store.create(key(`n${at}`), object(`n${at}`, at))));
+      await store.close();
+      const bytes = Buffer.from(await Bun.file(path).arrayBuffer());
+      bytes.fill(0xee, 4096, bytes.length - 4096);
+      writeFileSync(path, bytes);
+      expect(failureOf(() => openSqliteStore(path))).toMatch(/is damaged and was left as it is\. Put a copy of it back/);
+    }),
+  );
+
+  test(
+    "held by another process is refused",
+    inFolder(async (folder) => {
+      const path = join(folder, "weft.db");
+      const store = openSqliteStore(path);
+      const child = Bun.spawn({
+        cmd: [process.execPath, join(import.meta.dir, "crash-writer.ts"), path, "0"],
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      expect(await child.exited).not.toBe(0);
+      expect(await new Response(child.stderr).text()).toContain("is in use by another process");
+      await store.close();
+    }),
+  );
+
+  test("in a folder that does not exist is refused with a message", () => {
+    expect(failureOf(() => openSqliteStore("/nonexistent/folder/weft.db"))).toContain("cannot be opened as a file");
+  });
+});
+
+describe("history", () => {
+  test(
+    "is trimmed to the revisions asked for, on its own",
+    inFolder(async (folder) => {
+      const path = join(folder, "weft.db");
+      const store = openSqliteStore(path, { keepRevisions: 100 });
+      must(await store.create(key("first"), object("first", 1)));
+      must(await store.create(key("busy"), object("busy", 0)));
+      for (let round = 0; round < 12; round++) {
+        await Promise.all(Array.from({ length: 100 }, (_, at) => store.update(key("busy"), object("busy", at), undefined)));
+      }
+      await expect(store.watch(1, undefined, () => {})).rejects.toBeInstanceOf(CompactedError);
+      expect((await store.get(key("first")))?.spec).toEqual({ value: 1 });
+      await store.close();
+      const raw = new Database(path, { readonly: true });
+      const rows = raw.query<{ n: number }, []>("SELECT count(*) AS n FROM history").get()?.n ?? 0;
+      expect(rows).toBeLessThanOrEqual(310);
+      raw.close();
+    }),
+  );
+
+  test("is not trimmed under a watch that is still reading it", async () => {
+    const store = openSqliteStore(":memory:");
+    await Promise.all(Array.from({ length: 1200 }, (_, at) => store.create(key(`n${at}`), object(`n${at}`, at))));
+    let seen = 0;
+    const watch = await store.watch(0, undefined, () => seen++);
+    await store.compact(1100);
+    await until(() => seen === 1200);
+    watch.stop();
+    await store.compact(1100);
+    await expect(store.watch(0, undefined, () => {})).rejects.toBeInstanceOf(CompactedError);
+    await store.close();
+  });
+
+  test("a watcher that throws is reported and harms nobody else", async () => {
+    const errors: unknown[] = [];
+    const store = openSqliteStore(":memory:", { onError: (error) => errors.push(error) });
+    const seen: string[] = [];
+    await store.watch(0, undefined, () => {
+      throw new Error("watcher broke");
+    });
+    await store.watch(0, undefined, (event) => seen.push(event.key.name));
+    must(await store.create(key("a"), object("a", 1)));
+    await until(() => seen.length === 1);
+    expect((errors[0] as Error).message).toBe("watcher broke");
+    await store.close();
+  });
+
+  test("watchers in this process have seen a write when its promise resolves", async () => {
+    const store = openSqliteStore(":memory:");
+    const seen: string[] = [];
+    await store.watch(0, undefined, (event) => seen.push(event.key.name));
+    must(await store.create(key("a"), object("a", 1)));
+    must(await store.create(key("b"), object("b", 1)));
+    expect(seen).toEqual(["a", "b"]);
+    await store.close();
+  });
+});
