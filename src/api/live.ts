@@ -94,7 +94,13 @@ export interface GraphAnswer {
     p50Ms: number | null;
     p99Ms: number | null;
   }[];
-  edges: { id: string; from: string; to: string; stats: EdgeStats; byVersion: { version: string; requestsPerSecond: number; successRatio: number | null }[] }[];
+  edges: {
+    id: string;
+    from: string;
+    to: string;
+    stats: EdgeStats;
+    byVersion: { version: string; requestsPerSecond: number; successRatio: number | null }[];
+  }[];
 }
 
 /** `GET /insight/v1alpha1/series?node=NS/APP` or `?edge=NS/APP>NS/APP`, `&minutes=5`: one point each `stepSeconds`, oldest first. */

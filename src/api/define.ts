@@ -1,0 +1,182 @@
+// Owns: how a kind is put together from a schema, a table of what is left out, and its own rules; and what every object's metadata must be.
+// Never names a kind.
+
+import type { Column, KindDefinition, KubeObject, Violation } from "./meta.ts";
+import { fillDefaults, isRecord, type Schema, show, suggest, type Unimplemented, walkSchema } from "./schema.ts";
+
+export interface KindSpec {
+  readonly group: string;
+  readonly versions: readonly string[];
+  readonly kind: string;
+  readonly plural: string;
+  readonly shortNames?: readonly string[];
+  readonly categories?: readonly string[];
+  readonly namespaced: boolean;
+  readonly hasStatus: boolean;
+  readonly virtual?: boolean;
+  readonly columns: readonly Column[];
+  /** What `metadata.name` must be; default a DNS subdomain name. */
+  readonly nameForm?: "dns-label" | "dns-1035-label";
+  /** Schemas of the top-level fields beside apiVersion, kind, metadata and status. */
+  readonly fields: Readonly<Record<string, Schema>>;
+  /** Top-level fields that must be there. */
+  readonly requiredFields?: readonly string[];
+  readonly unimplemented?: Unimplemented;
+  /** Defaults that depend on other fields; runs after the schema's own. Must bear any input. */
+  readonly moreDefaults?: (object: KubeObject) => void;
+  /** Rules beyond the schema. Called only when the object's shape is right. */
+  readonly rules?: (object: KubeObject) => readonly Violation[];
+}
+
+/** Registered kinds carry what they were made of, so that the reference documentation is generated from the same tables. */
+export interface DefinedKind extends KindDefinition {
+  readonly definedBy: KindSpec;
+}
+
+export function defineKind(spec: KindSpec): DefinedKind {
+  const root: Schema = {
+    type: "object",
+    properties: {
+      apiVersion: { type: "string" },
+      kind: { type: "string" },
+      metadata: metadataSchema,
+      status: { type: "object" },
+      ...spec.fields,
+    },
+    required: ["apiVersion", "kind", "metadata", ...(spec.requiredFields ?? [])],
+  };
+  return {
+    definedBy: spec,
+    group: spec.group,
+    versions: spec.versions,
+    kind: spec.kind,
+    plural: spec.plural,
+    singular: spec.kind.toLowerCase(),
+    shortNames: spec.shortNames ?? [],
+    categories: spec.categories ?? [],
+    namespaced: spec.namespaced,
+    hasStatus: spec.hasStatus,
+    virtual: spec.virtual ?? false,
+    columns: spec.columns,
+    applyDefaults(object) {
+      for (const [name, schema] of Object.entries(spec.fields)) {
+        if (object[name] === null) delete object[name];
+        if (object[name] === undefined && schema.default !== undefined) object[name] = structuredClone(schema.default);
+        if (object[name] !== undefined) fillDefaults(schema, object[name]);
+      }
+      spec.moreDefaults?.(object);
+    },
+    validate(object) {
+      const walked = walkSchema(root, object, "", spec.unimplemented ?? {});
+      const violations = [...walked.violations];
+      if (isRecord(object.metadata)) violations.push(...metadataProblems(spec, object));
+      violations.push(...typeProblems(spec, object));
+      if (walked.shapeOk && spec.rules !== undefined) violations.push(...spec.rules(object));
+      return violations;
+    },
+  };
+}
+
+const stringMap: Schema = { type: "object", additionalProperties: { type: "string" } };
+
+const metadataSchema: Schema = {
+  type: "object",
+  properties: {
+    name: { type: "string" },
+    namespace: { type: "string" },
+    generateName: { type: "string" },
+    uid: { type: "string" },
+    resourceVersion: { type: "string" },
+    generation: { type: "integer" },
+    creationTimestamp: { type: "string" },
+    deletionTimestamp: { type: "string" },
+    deletionGracePeriodSeconds: { type: "integer" },
+    selfLink: { type: "string" },
+    labels: stringMap,
+    annotations: stringMap,
+    ownerReferences: { type: "array", items: { type: "object" } },
+    finalizers: { type: "array", items: { type: "string" } },
+    managedFields: { type: "array", items: { type: "object" } },
+  },
+};
+
+/** RFC 1123 label: namespaces. */
+export const dnsLabel = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** RFC 1035 label: services; they become host names and must not begin with a digit. */
+export const dns1035Label = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** RFC 1123 subdomain: everything else. */
+export const dnsSubdomain = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+
+const nameForms = {
+  "dns-label": { pattern: dnsLabel, words: "lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit" },
+  "dns-1035-label": {
+    pattern: dns1035Label,
+    words: "lower-case letters, digits and '-', at most 63, beginning with a letter and ending with a letter or digit",
+  },
+  "dns-subdomain": {
+    pattern: dnsSubdomain,
+    words: "lower-case letters, digits, '-' and '.', at most 253, each part beginning and ending with a letter or digit",
+  },
+} as const;
+
+const qualifiedName = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+const labelValue = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
+
+function metadataProblems(spec: KindSpec, object: KubeObject): Violation[] {
+  const out: Violation[] = [];
+  const { name, namespace, labels, annotations } = object.metadata;
+  const form = nameForms[spec.nameForm ?? "dns-subdomain"];
+  if (name === undefined || name === null || name === "") out.push({ path: "metadata.name", message: "is required" });
+  else if (typeof name === "string" && !form.pattern.test(name))
+    out.push({ path: "metadata.name", message: `${show(name)} is no name for a ${spec.kind}: use ${form.words}` });
+  if (typeof namespace === "string" && namespace !== "") {
+    if (!spec.namespaced) out.push({ path: "metadata.namespace", message: `${spec.kind} belongs to no namespace; remove it` });
+    else if (!dnsLabel.test(namespace))
+      out.push({ path: "metadata.namespace", message: `${show(namespace)} is no namespace name: use ${nameForms["dns-label"].words}` });
+  }
+  for (const [key, value] of Object.entries(isRecord(labels) ? labels : {})) {
+    if (!qualifiedName.test(key))
+      out.push({ path: `metadata.labels["${key}"]`, message: "is no label name: [DNS name/]at most 63 letters, digits, '-', '_', '.'" });
+    if (typeof value === "string" && !labelValue.test(value))
+      out.push({
+        path: `metadata.labels["${key}"]`,
+        message: `${show(value)} is no label value: at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit`,
+      });
+  }
+  for (const key of Object.keys(isRecord(annotations) ? annotations : {})) {
+    if (!qualifiedName.test(key))
+      out.push({
+        path: `metadata.annotations["${key}"]`,
+        message: "is no annotation name: [DNS name/]at most 63 letters, digits, '-', '_', '.'",
+      });
+  }
+  return out;
+}
+
+function typeProblems(spec: KindSpec, object: KubeObject): Violation[] {
+  const out: Violation[] = [];
+  const served = spec.versions.map((version) => (spec.group === "" ? version : `${spec.group}/${version}`));
+  if (typeof object.apiVersion === "string" && !served.includes(object.apiVersion)) {
+    out.push({
+      path: "apiVersion",
+      message: `${spec.kind} is served as ${served.join(" and ")}, got ${show(object.apiVersion)}${suggest(object.apiVersion, served)}`,
+    });
+  }
+  if (typeof object.kind === "string" && object.kind !== spec.kind)
+    out.push({ path: "kind", message: `must be ${spec.kind}, got ${show(object.kind)}` });
+  return out;
+}
+
+/** The column every kind ends with. The value is the RFC 3339 time of creation; the server turns columns of type `date` into an age. */
+export const ageColumn: Column = {
+  name: "Age",
+  type: "date",
+  description: "Time since the object was created.",
+  priority: 0,
+  value: (object) => object.metadata.creationTimestamp ?? "",
+};
+
+/** A column of type string. */
+export function textColumn(name: string, description: string, value: (object: KubeObject) => string, priority: 0 | 1 = 0): Column {
+  return { name, type: "string", description, priority, value };
+}

@@ -1,0 +1,52 @@
+// Owns: the table of kinds. A new kind is one file in kinds/ and one line here; nothing else in the server, the CLI or the documentation names kinds.
+
+import type { DefinedKind } from "./define.ts";
+import { authorizationPolicyKind } from "./kinds/authorizationpolicy.ts";
+import { endpointSliceKind } from "./kinds/endpointslice.ts";
+import { httpRouteKind } from "./kinds/httproute.ts";
+import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
+import { namespaceKind } from "./kinds/namespace.ts";
+import { serviceKind } from "./kinds/service.ts";
+import { telemetryKind } from "./kinds/telemetry.ts";
+import { workloadEntryKind } from "./kinds/workloadentry.ts";
+import { type KubeObject, resourceOf } from "./meta.ts";
+
+/** Every kind served. Their columns come after NAME (and NAMESPACE), which every table begins with. */
+export const kinds: readonly DefinedKind[] = [
+  namespaceKind,
+  serviceKind,
+  endpointSliceKind,
+  workloadEntryKind,
+  httpRouteKind,
+  authorizationPolicyKind,
+  telemetryKind,
+  meshKind,
+  proxyKind,
+  edgeKind,
+];
+
+/** The kind served at an API path: its group, one of its versions, and its plural name. */
+export function kindByPath(group: string, version: string, plural: string): DefinedKind | undefined {
+  return kinds.find((kind) => kind.group === group && kind.plural === plural && kind.versions.includes(version));
+}
+
+/** The kind of an object as its `apiVersion` and `kind` say; undefined if it is not served. */
+export function kindOf(object: Pick<KubeObject, "apiVersion" | "kind">): DefinedKind | undefined {
+  const slash = object.apiVersion.indexOf("/");
+  const group = slash < 0 ? "" : object.apiVersion.slice(0, slash);
+  const version = object.apiVersion.slice(slash + 1);
+  return kinds.find((kind) => kind.kind === object.kind && kind.group === group && kind.versions.includes(version));
+}
+
+/** The kind behind a store key such as `httproutes.gateway.networking.k8s.io`. */
+export function kindByResource(resource: string): DefinedKind | undefined {
+  return kinds.find((kind) => resourceOf(kind) === resource);
+}
+
+/** What a user may type: plural, singular, short name or kind in any case, with or without `.GROUP`. */
+export function kindByName(typed: string): DefinedKind | undefined {
+  const wanted = typed.toLowerCase();
+  return kinds.find((kind) =>
+    [kind.plural, kind.singular, ...kind.shortNames].some((name) => name === wanted || `${name}.${kind.group}` === wanted),
+  );
+}

@@ -1,0 +1,224 @@
+// Owns: security.istio.io AuthorizationPolicy: who may call what. Whatever cannot be enforced is refused here: a policy is never half in force.
+
+import { isIP } from "node:net";
+import { ageColumn, defineKind, dnsSubdomain, textColumn } from "../define.ts";
+import type { KubeObject, Violation } from "../meta.ts";
+import { extendSchema, type Schema, show } from "../schema.ts";
+import authorizationSchema from "../schemas/authorizationpolicy.json" with { type: "json" };
+import { portNumber } from "./workloadentry.ts";
+
+export interface PolicySource {
+  readonly principals?: readonly string[];
+  readonly notPrincipals?: readonly string[];
+  readonly namespaces?: readonly string[];
+  readonly notNamespaces?: readonly string[];
+  readonly serviceAccounts?: readonly string[];
+  readonly notServiceAccounts?: readonly string[];
+  readonly ipBlocks?: readonly string[];
+  readonly notIpBlocks?: readonly string[];
+}
+
+export interface PolicyOperation {
+  readonly hosts?: readonly string[];
+  readonly notHosts?: readonly string[];
+  readonly ports?: readonly string[];
+  readonly notPorts?: readonly string[];
+  readonly methods?: readonly string[];
+  readonly notMethods?: readonly string[];
+  readonly paths?: readonly string[];
+  readonly notPaths?: readonly string[];
+}
+
+export interface PolicyRule {
+  readonly from?: readonly { readonly source: PolicySource }[];
+  readonly to?: readonly { readonly operation: PolicyOperation }[];
+}
+
+export interface AuthorizationPolicyObject extends KubeObject {
+  /** Absent = `{}`: an ALLOW policy without rules, that is, nothing is allowed. */
+  spec?: {
+    selector?: { matchLabels?: Record<string, string> };
+    action?: "ALLOW" | "DENY";
+    rules?: PolicyRule[];
+  };
+}
+
+/** Policies of this namespace apply to the whole mesh, as in Istio's root namespace. */
+export const rootNamespace = "weft-system";
+
+/** Operation fields that say something about a request, not about a connection. */
+export const httpOnlyFields = ["hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"] as const;
+
+/** Newer than the schema that the package publishes (Istio 1.26). */
+const stringList: Schema = { type: "array", items: { type: "string" }, maxItems: 16 };
+const schema = extendSchema(authorizationSchema as Schema, "rules[].from[].source", {
+  serviceAccounts: stringList,
+  notServiceAccounts: stringList,
+});
+
+const withoutTokens = "no tokens of end users are verified yet, so the condition could not be enforced";
+
+export const authorizationPolicyKind = defineKind({
+  group: "security.istio.io",
+  versions: ["v1", "v1beta1"],
+  kind: "AuthorizationPolicy",
+  plural: "authorizationpolicies",
+  shortNames: ["ap"],
+  categories: ["istio-io", "security-istio-io"],
+  namespaced: true,
+  hasStatus: true,
+  fields: { spec: schema },
+  unimplemented: {
+    "spec.action=CUSTOM": "there are no external authorizers; use ALLOW or DENY",
+    "spec.action=AUDIT": "use ALLOW or DENY",
+    "spec.provider": "it belongs to action CUSTOM",
+    "spec.targetRef": "use selector",
+    "spec.targetRefs": "use selector",
+    "spec.rules[].when": "use from and to",
+    "spec.rules[].from[].source.requestPrincipals": withoutTokens,
+    "spec.rules[].from[].source.notRequestPrincipals": withoutTokens,
+    "spec.rules[].from[].source.remoteIpBlocks": "use ipBlocks, the address of the connection",
+    "spec.rules[].from[].source.notRemoteIpBlocks": "use notIpBlocks, the address of the connection",
+  },
+  rules: policyRules,
+  columns: [textColumn("Action", "ALLOW or DENY.", (object) => (object as AuthorizationPolicyObject).spec?.action ?? "ALLOW"), ageColumn],
+});
+
+type Add = (path: string, message: string) => void;
+
+function policyRules(object: KubeObject): Violation[] {
+  const out: Violation[] = [];
+  const add: Add = (path, message) => out.push({ path, message });
+  const spec = (object as AuthorizationPolicyObject).spec ?? {};
+  const rules = spec.rules ?? [];
+  if (spec.action === "DENY" && rules.length === 0)
+    add("spec.rules", "a DENY policy without rules denies nothing; to deny everything write rules: [{}] or an ALLOW policy without rules");
+  for (const [key, value] of Object.entries(spec.selector?.matchLabels ?? {})) {
+    if (key === "" || key.includes("*") || value.includes("*"))
+      add(`spec.selector.matchLabels["${key}"]`, "wildcards are not allowed in labels");
+  }
+  for (const [at, rule] of rules.entries()) {
+    const path = `spec.rules[${at}]`;
+    if (rule.from?.length === 0) add(`${path}.from`, "must not be empty; remove it to mean anyone");
+    if (rule.to?.length === 0) add(`${path}.to`, "must not be empty; remove it to mean anything");
+    for (const [which, each] of (rule.from ?? []).entries()) checkSource(each.source, `${path}.from[${which}].source`, add);
+    for (const [which, each] of (rule.to ?? []).entries()) checkOperation(each.operation, `${path}.to[${which}].operation`, add);
+  }
+  return out;
+}
+
+function checkSource(source: PolicySource | undefined, path: string, add: Add): void {
+  if (!notEmpty(source, path, add)) return;
+  for (const field of ["principals", "notPrincipals"] as const) eachOf(source[field], `${path}.${field}`, checkPrincipal, add);
+  for (const field of ["namespaces", "notNamespaces"] as const) eachOf(source[field], `${path}.${field}`, checkPattern, add);
+  for (const field of ["serviceAccounts", "notServiceAccounts"] as const) {
+    eachOf(source[field], `${path}.${field}`, checkServiceAccount, add);
+    const rivals = ["principals", "notPrincipals", "namespaces", "notNamespaces"] as const;
+    const rival = rivals.find((name) => source[name] !== undefined);
+    if (source[field] !== undefined && rival !== undefined)
+      add(`${path}.${field}`, `cannot stand beside ${rival}; use two entries of from`);
+  }
+  for (const field of ["ipBlocks", "notIpBlocks"] as const)
+    eachOf(
+      source[field],
+      `${path}.${field}`,
+      (value, at) => parseCidr(value) === undefined && add(at, `${show(value)} is no IP address or CIDR block`),
+      add,
+    );
+}
+
+function checkOperation(operation: PolicyOperation | undefined, path: string, add: Add): void {
+  if (!notEmpty(operation, path, add)) return;
+  for (const field of ["ports", "notPorts"] as const) {
+    eachOf(
+      operation[field],
+      `${path}.${field}`,
+      (value, at) => portNumber(value) === undefined && add(at, `${show(value)} is no port number from 1 to 65535`),
+      add,
+    );
+  }
+  for (const field of ["hosts", "notHosts"] as const) eachOf(operation[field], `${path}.${field}`, checkPattern, add);
+  for (const field of ["methods", "notMethods"] as const) {
+    eachOf(
+      operation[field],
+      `${path}.${field}`,
+      (value, at) => {
+        checkPattern(value, at, add);
+        if (value !== value.toUpperCase())
+          add(at, `methods are case-sensitive and upper case by standard: write ${show(value.toUpperCase())}, got ${show(value)}`);
+      },
+      add,
+    );
+  }
+  for (const field of ["paths", "notPaths"] as const) {
+    eachOf(
+      operation[field],
+      `${path}.${field}`,
+      (value, at) => {
+        checkPattern(value, at, add);
+        if (/[{}]/.test(value))
+          add(
+            at,
+            `${show(value)}: path templates ({*}, {**}) are not implemented by this version of Weft; use an exact path, or "*" at the beginning or end`,
+          );
+        else if (!value.startsWith("/") && !value.startsWith("*")) add(at, `${show(value)} can match no path: begin it with "/" or "*"`);
+      },
+      add,
+    );
+  }
+}
+
+function notEmpty<T extends object>(value: T | undefined, path: string, add: Add): value is T {
+  if (value !== undefined && Object.keys(value).length > 0) return true;
+  add(path, "must hold at least one condition");
+  return false;
+}
+
+function eachOf(
+  values: readonly string[] | undefined,
+  path: string,
+  check: (value: string, path: string, add: Add) => void,
+  add: Add,
+): void {
+  if (values === undefined) return;
+  // Istio treats an empty list as absent, so that a rule reads as "nobody" and means "anybody".
+  if (values.length === 0) add(path, "must not be empty; remove it, or say what it should match");
+  for (const [at, value] of values.entries()) {
+    if (value === "") add(`${path}[${at}]`, "must not be empty");
+    else check(value, `${path}[${at}]`, add);
+  }
+}
+
+/** `*` alone, at the beginning or at the end; anywhere else it would be taken literally. */
+function checkPattern(value: string, path: string, add: Add): void {
+  const inner = value.replace(/^\*/, "").replace(/\*$/, "");
+  if (inner.includes("*") || (value.length > 1 && value.startsWith("*") && value.endsWith("*")))
+    add(path, `${show(value)}: "*" may stand alone, at the beginning, or at the end`);
+}
+
+function checkPrincipal(value: string, path: string, add: Add): void {
+  checkPattern(value, path, add);
+  if (value.startsWith("spiffe://")) add(path, `write it without spiffe://: ${show(value.slice("spiffe://".length))}`);
+  else if (!value.includes("*") && !/^[a-z0-9._-]+\/ns\/[^/]+\/sa\/[^/]+$/.test(value))
+    add(
+      path,
+      `${show(value)} can match no identity: use TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT, for example cluster.local/ns/shop/sa/cart`,
+    );
+}
+
+function checkServiceAccount(value: string, path: string, add: Add): void {
+  const [first = "", second, extra] = value.split("/");
+  if (extra !== undefined || !dnsSubdomain.test(first) || (second !== undefined && !dnsSubdomain.test(second)))
+    add(path, `${show(value)} is not of the form SERVICEACCOUNT or NAMESPACE/SERVICEACCOUNT (no wildcards)`);
+}
+
+/** An address is a block of one. undefined = neither. */
+export function parseCidr(text: string): { readonly prefix: string; readonly length: number } | undefined {
+  const [address = "", bits, extra] = text.split("/");
+  const family = isIP(address);
+  if (family === 0 || extra !== undefined) return undefined;
+  const most = family === 4 ? 32 : 128;
+  if (bits === undefined) return { prefix: address, length: most };
+  if (!/^\d{1,3}$/.test(bits) || Number(bits) > most) return undefined;
+  return { prefix: address, length: Number(bits) };
+}

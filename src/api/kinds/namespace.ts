@@ -1,0 +1,21 @@
+// Owns: v1 Namespace. Namespaces come into being with the first object in them; the server makes the object.
+
+import { ageColumn, defineKind, textColumn } from "../define.ts";
+
+export const namespaceKind = defineKind({
+  group: "",
+  versions: ["v1"],
+  kind: "Namespace",
+  plural: "namespaces",
+  shortNames: ["ns"],
+  namespaced: false,
+  hasStatus: true,
+  nameForm: "dns-label",
+  fields: { spec: { type: "object", properties: { finalizers: { type: "array", items: { type: "string" } } } } },
+  columns: [
+    textColumn("Status", "Active, or Terminating.", (object) =>
+      object.metadata.deletionTimestamp === undefined ? "Active" : "Terminating",
+    ),
+    ageColumn,
+  ],
+});

@@ -1,0 +1,146 @@
+// Owns: v1 Service: a name, ports, and which workloads stand behind it. Never: virtual IPs, node ports, load balancers (refused).
+
+import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
+import type { KubeObject, Violation } from "../meta.ts";
+import { isRecord, notImplemented, type Schema, show } from "../schema.ts";
+import { formatLabels } from "../selector.ts";
+
+export interface ServicePort {
+  readonly name?: string;
+  readonly port: number;
+  /** Number, or name of a port of the workload. */
+  readonly targetPort?: number | string;
+  readonly appProtocol?: string;
+  readonly protocol?: string;
+}
+
+export interface ServiceObject extends KubeObject {
+  spec: { selector?: Record<string, string>; ports?: ServicePort[]; type?: string; clusterIP?: string };
+}
+
+/** What the proxies do with a port's bytes. */
+export type PortProtocol = "http" | "tcp";
+
+/**
+ * `appProtocol` decides; then the port's name, as Istio has it (`http`, `http-web`, `tcp-db`); then tcp.
+ * Protocols this version does not parse (grpc, h2c, mongo, …) are carried as opaque bytes.
+ */
+export function portProtocol(port: Pick<ServicePort, "name" | "appProtocol">): PortProtocol {
+  if (port.appProtocol !== undefined)
+    return port.appProtocol.toLowerCase() === "http" || port.appProtocol === "kubernetes.io/http" ? "http" : "tcp";
+  return port.name !== undefined && /^http(-.*)?$/i.test(port.name) ? "http" : "tcp";
+}
+
+const port: Schema = {
+  type: "object",
+  required: ["port"],
+  properties: {
+    name: { type: "string", maxLength: 63 },
+    port: { type: "integer", minimum: 1, maximum: 65535 },
+    targetPort: { type: "int-or-string" },
+    appProtocol: { type: "string", maxLength: 253 },
+    protocol: { type: "string", enum: ["TCP", "UDP", "SCTP"], default: "TCP" },
+  },
+};
+
+const noAddresses = "a service of the mesh is reached by name, through the sidecar of the caller";
+
+export const serviceKind = defineKind({
+  group: "",
+  versions: ["v1"],
+  kind: "Service",
+  plural: "services",
+  shortNames: ["svc"],
+  categories: ["all"],
+  namespaced: true,
+  hasStatus: true,
+  nameForm: "dns-1035-label",
+  requiredFields: ["spec"],
+  fields: {
+    spec: {
+      type: "object",
+      properties: {
+        selector: { type: "object", additionalProperties: { type: "string" } },
+        ports: { type: "array", items: port, minItems: 1, maxItems: 250 },
+        type: { type: "string", enum: ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"], default: "ClusterIP" },
+        clusterIP: { type: "string", enum: ["", "None"] },
+        sessionAffinity: { type: "string", enum: ["None", "ClientIP"], default: "None" },
+      },
+      required: ["ports"],
+    },
+  },
+  unimplemented: {
+    "spec.type=NodePort": `use ClusterIP; ${noAddresses}`,
+    "spec.type=LoadBalancer": `use ClusterIP; ${noAddresses}`,
+    "spec.type=ExternalName": "use a Service without selector and an EndpointSlice",
+    "spec.sessionAffinity=ClientIP": "remove it",
+    "spec.sessionAffinityConfig": "",
+    "spec.ports[].protocol=UDP": "only TCP is carried",
+    "spec.ports[].protocol=SCTP": "only TCP is carried",
+    "spec.ports[].nodePort": noAddresses,
+    "spec.clusterIPs": noAddresses,
+    "spec.externalIPs": noAddresses,
+    "spec.externalName": "use a Service without selector and an EndpointSlice",
+    "spec.externalTrafficPolicy": "",
+    "spec.internalTrafficPolicy": "",
+    "spec.healthCheckNodePort": "",
+    "spec.ipFamilies": noAddresses,
+    "spec.ipFamilyPolicy": noAddresses,
+    "spec.loadBalancerClass": "",
+    "spec.loadBalancerIP": "",
+    "spec.loadBalancerSourceRanges": "use an AuthorizationPolicy",
+    "spec.allocateLoadBalancerNodePorts": "",
+    "spec.publishNotReadyAddresses": "",
+    "spec.trafficDistribution": "",
+  },
+  moreDefaults: fillTargetPorts,
+  rules: serviceRules,
+  columns: [
+    textColumn("Selector", "Labels of the workloads behind the service; <none> when EndpointSlices say.", (object) =>
+      formatLabels((object as ServiceObject).spec?.selector),
+    ),
+    textColumn("Ports", "PORT/PROTOCOL of each port.", (object) =>
+      ((object as ServiceObject).spec?.ports ?? []).map((each) => `${each.port}/${portProtocol(each)}`).join(","),
+    ),
+    ageColumn,
+  ],
+});
+
+function fillTargetPorts(object: KubeObject): void {
+  const spec = object["spec"];
+  if (!isRecord(spec) || !Array.isArray(spec["ports"])) return;
+  for (const each of spec["ports"] as unknown[])
+    if (isRecord(each) && each["targetPort"] === undefined && each["port"] !== undefined) each["targetPort"] = each["port"];
+}
+
+function serviceRules(object: KubeObject): Violation[] {
+  const { spec } = object as ServiceObject;
+  const out: Violation[] = [];
+  const ports = spec.ports ?? [];
+  for (const [at, each] of ports.entries()) {
+    const path = `spec.ports[${at}]`;
+    if (each.name !== undefined && !dnsLabel.test(each.name))
+      out.push({ path: `${path}.name`, message: `${show(each.name)} is no port name: lower-case letters, digits and '-'` });
+    if (each.name === undefined && ports.length > 1)
+      out.push({ path: `${path}.name`, message: "is required when a service has several ports" });
+    for (let other = 0; other < at; other++) {
+      if (ports[other]!.port === each.port) out.push({ path: `${path}.port`, message: `${each.port} is taken by spec.ports[${other}]` });
+      if (each.name !== undefined && ports[other]!.name === each.name)
+        out.push({ path: `${path}.name`, message: `${show(each.name)} is taken by spec.ports[${other}]` });
+    }
+    const target = each.targetPort;
+    if (typeof target === "number" && (target < 1 || target > 65535))
+      out.push({ path: `${path}.targetPort`, message: `must be from 1 to 65535, got ${target}` });
+    if (typeof target === "string" && !/^(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$/.test(target))
+      out.push({
+        path: `${path}.targetPort`,
+        message: `${show(target)} is no port name of a workload (at most 15 lower-case letters, digits and '-'); a number goes without quotes`,
+      });
+    if (each.appProtocol !== undefined && each.appProtocol.toLowerCase() === "https")
+      out.push({
+        path: `${path}.appProtocol`,
+        message: notImplemented('value "https"', "use http: the mesh encrypts; or tcp when the application itself speaks TLS"),
+      });
+  }
+  return out;
+}
