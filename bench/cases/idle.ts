@@ -1,0 +1,143 @@
+// Owns: the two cases without load: private memory of an idle sidecar, and the time from exec to the first answer. Peers do the same from the
+// configurations of the plain hop.
+import { freePorts } from "../machine.ts";
+import type { Failed, Plan } from "../measure.ts";
+import type { Found, Tool } from "../peers.ts";
+import { untilAnswering } from "../probe.ts";
+import { groupRssAnonMb, type Workshop } from "../proc.ts";
+import { type Spread, spread } from "../stats.ts";
+import { hopSubjects } from "../subjects/build.ts";
+import { HOST, LOAD_PATH, type Subject } from "../subjects/subject.ts";
+import { answeringControlPlane, meshSidecar, sidecarStarts } from "./mesh.ts";
+
+export interface QuietCase {
+  readonly shop: Workshop;
+  readonly tools: Readonly<Record<Tool, Found>>;
+  readonly plan: Plan;
+  readonly subjects: readonly string[];
+}
+
+export interface QuietFigures {
+  readonly subject: string;
+  readonly version: string;
+  /** Private memory in MB, `SETTLE_MS` after the first answer. */
+  readonly rssAnonMb?: Spread;
+  /** exec to ready in ms. */
+  readonly readyMs?: Spread;
+  readonly note?: string;
+}
+
+export interface QuietResult {
+  readonly figures: readonly QuietFigures[];
+  readonly failed: readonly Failed[];
+}
+
+const SETTLE_MS = 3000; // runtimes give back start-up garbage within two seconds
+
+async function originPort(input: QuietCase): Promise<number> {
+  const [port] = await freePorts(1);
+  const script = new URL("../load/origin.ts", import.meta.url).pathname;
+  const origin = input.shop.start("origin", [process.execPath, script, String(port)], input.plan.driver.cores);
+  await untilAnswering(origin, { port: port!, host: HOST, path: LOAD_PATH }, performance.now());
+  return port!;
+}
+
+/** Starts each subject, one request, waits, reads. `weft` runs from a static file, `weft-sidecar` is one that `weft run` started. */
+export async function idleMemory(input: QuietCase): Promise<QuietResult> {
+  const subjects = await hopSubjects({ dir: input.shop.dir, originPort: await originPort(input), tools: input.tools });
+  const collector = new Collector(input);
+  await collector.take("weft-sidecar", "this tree", async () => {
+    const { sidecarMb, supervisorMb } = await meshSidecar(input.shop, input.plan.cores, SETTLE_MS);
+    const note = `\`weft run\` beside it takes another ${supervisorMb.toFixed(1)} MB`;
+    return { rssAnonMb: spread([sidecarMb]), note };
+  });
+  for (const subject of subjects) {
+    await collector.take(subject.name, subject.version, async () => {
+      const { processes } = await up(input, subject);
+      await Bun.sleep(SETTLE_MS);
+      const rssAnonMb = spread([groupRssAnonMb(processes.map((process) => process.pid))]);
+      for (const process of processes) await process.stop();
+      return { rssAnonMb };
+    });
+  }
+  return collector.result();
+}
+
+/** Ten starts of each subject in turn; `weft-up` is the control plane on a warm folder, `weft-sidecar` a proxy that gets everything from it. */
+export async function start(input: QuietCase): Promise<QuietResult> {
+  const context = { dir: input.shop.dir, originPort: await originPort(input), tools: input.tools };
+  const subjects = await hopSubjects(context);
+  const collector = new Collector(input);
+  const times = new Map<string, number[]>();
+  const starts = Math.max(3, input.plan.rounds * 2);
+  for (let i = 0; i < starts; i++) {
+    for (const subject of subjects) {
+      if (collector.lost(subject.name)) continue;
+      await collector.guard(subject.name, async () => {
+        const { processes, readyMs } = await up(input, subject);
+        for (const process of processes) await process.stop();
+        times.set(subject.name, [...(times.get(subject.name) ?? []), readyMs]);
+      });
+    }
+  }
+  await collector.take("weft-up", "this tree", async () => ({
+    readyMs: spread(await answeringControlPlane(input.shop, input.plan.cores, starts)),
+  }));
+  await collector.take("weft-sidecar", "this tree", async () => ({
+    readyMs: spread(await sidecarStarts(input.shop, input.plan.cores, starts)),
+  }));
+  for (const subject of subjects) {
+    if (collector.lost(subject.name)) continue;
+    await collector.take(subject.name, subject.version, async () => ({ readyMs: spread(times.get(subject.name) ?? []) }));
+  }
+  return collector.result();
+}
+
+async function up(input: QuietCase, subject: Subject) {
+  const since = performance.now();
+  const processes = subject.proxies.map((proxy) =>
+    input.shop.start(`${subject.name}-${proxy.side}`, proxy.command, String(input.plan.cores.subject), proxy.env),
+  );
+  const readyMs = await untilAnswering(processes.at(-1)!, { port: subject.port, host: HOST, path: LOAD_PATH }, since);
+  return { processes, readyMs };
+}
+
+class Collector {
+  #figures: QuietFigures[] = [];
+  #failed: Failed[] = [];
+  #input: QuietCase;
+
+  constructor(input: QuietCase) {
+    this.#input = input;
+  }
+
+  lost(subject: string): boolean {
+    return this.#failed.some((one) => one.subject === subject) || !this.#wanted(subject);
+  }
+
+  /** Runs `act`; a failure is kept with the subject's name and the others go on. */
+  async guard(subject: string, act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#failed.push({ subject, reason });
+      this.#input.plan.say(`  FAILED ${subject}: ${reason}`);
+    }
+  }
+
+  async take(subject: string, version: string, act: () => Promise<Omit<QuietFigures, "subject" | "version">>): Promise<void> {
+    if (!this.#wanted(subject)) return;
+    await this.guard(subject, async () => {
+      this.#figures.push({ subject, version, ...(await act()) });
+    });
+  }
+
+  result(): QuietResult {
+    return { figures: this.#figures, failed: this.#failed };
+  }
+
+  #wanted(subject: string): boolean {
+    return this.#input.subjects.length === 0 || this.#input.subjects.includes(subject);
+  }
+}
