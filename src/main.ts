@@ -1,24 +1,21 @@
 // Owns: the first argument, which picks a command. Never does a command's work, and imports none before it is asked for:
 // `weft proxy` is started once per application instance, so what it does not need must not be loaded.
 
-const [command, ...rest] = process.argv.slice(2);
+const argv = process.argv.slice(2);
+const [command, ...rest] = argv;
 
 /** Resolves to the exit status; undefined leaves it to the process (a server that goes on running). */
-type Main = (argv: readonly string[]) => Promise<number | undefined | void> | number | undefined | void;
+type Main = (argv: readonly string[]) => unknown;
 
 async function pick(name: string | undefined): Promise<Main> {
-  switch (name) {
-    case "proxy":
-      return (await import("./proxy/app.ts")).main as Main;
-    case "up":
-      return (await import("./control/app.ts")).main as Main;
-    case "run":
-      return (await import("./cli/run/main.ts")).main;
-    default: {
-      const { main } = await import("./cli/main.ts");
-      return () => main(process.argv.slice(2));
-    }
-  }
+  const end = rest.indexOf("--");
+  const own = end < 0 ? rest : rest.slice(0, end);
+  const wantsHelp = own.includes("--help") || own.includes("-h");
+  if (name === "proxy" && !wantsHelp) return (await import("./proxy/app.ts")).main;
+  if (name === "up" && !wantsHelp) return (await import("./control/app.ts")).main;
+  if (name === "run" && !wantsHelp) return (await import("./cli/run/main.ts")).main;
+  const { main } = await import("./cli/main.ts");
+  return () => main(argv);
 }
 
 const status = await (await pick(command))(rest);

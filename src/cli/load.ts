@@ -1,0 +1,17 @@
+// Owns: verb -> its code, loaded when it is asked for. One line a verb; nothing registers itself.
+
+import type { Run } from "./verb.ts";
+
+export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run }>>> = {
+  apply: () => import("./verbs/apply.ts"),
+  get: () => import("./verbs/get.ts"),
+  describe: () => import("./verbs/describe.ts"),
+  delete: () => import("./verbs/delete.ts"),
+  status: () => import("./verbs/status.ts"),
+  top: () => import("./verbs/top.ts"),
+  logs: () => import("./verbs/logs.ts"),
+  kubeconfig: () => import("./verbs/kubeconfig.ts"),
+  version: () => import("./verbs/version.ts"),
+  completion: () => import("./verbs/completion.ts"),
+  help: () => import("./verbs/help.ts"),
+};

@@ -1,0 +1,259 @@
+// Owns: the table of verbs: every word that help, completion and the reference page show. Loads no verb's code (see load.ts).
+// rule 2: longer than 400 lines would be fine here; it is one flat table that is read as a page.
+
+import type { FlagSpec, VerbSpec } from "./spec.ts";
+
+const watchFlag: FlagSpec = { name: "watch", short: "w", help: "go on and print each change as it comes" };
+const selectorFlag: FlagSpec = { name: "selector", short: "l", value: "SELECTOR", help: "only objects with these labels, for example app=reviews,version!=v1" };
+const filesFlag: FlagSpec = {
+  name: "filename",
+  short: "f",
+  value: "FILE|DIR|-",
+  repeat: true,
+  operand: "file",
+  help: "file, folder (its *.yaml, *.yml, *.json) or - for stdin; may be given several times",
+};
+const everywhereFlag: FlagSpec = { name: "all-namespaces", short: "A", help: "in all namespaces" };
+
+export const verbs: readonly VerbSpec[] = [
+  {
+    name: "up",
+    summary: "start the control plane: API, xDS, identity, analysis and dashboard in one process",
+    about: [
+      "Keeps everything in one folder: the database, the certificate authority, the administrator's credential. A second `weft up` on the same folder is refused.",
+      "Listens on the loopback address. On a restart the ports of the last run are taken again, so that sidecars find it.",
+    ],
+    operands: [],
+    flags: [
+      { name: "data", value: "DIR", operand: "folder", help: "folder for all state (default $WEFT_DATA, then ~/.weft)" },
+      { name: "listen", value: "ADDRESS", help: "address to listen on (default 127.0.0.1)" },
+      { name: "api-port", value: "PORT", help: "REST API over HTTPS (default 7443; 0 = any free port)" },
+      { name: "xds-port", value: "PORT", help: "configuration, identity, metrics and access logs of sidecars (default 7444)" },
+      { name: "dashboard-port", value: "PORT", help: "dashboard on the loopback address (default 7445)" },
+      { name: "trust-domain", value: "NAME", help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)" },
+    ],
+    usesApi: false,
+    examples: [
+      { says: "start with everything in ~/.weft", command: "weft up" },
+      { says: "a throw-away mesh on free ports", command: "weft up --data /tmp/mesh --api-port 0 --xds-port 0 --dashboard-port 0" },
+    ],
+  },
+  {
+    name: "run",
+    summary: "run a program as an instance of a service, with a sidecar beside it",
+    about: [
+      "Starts a sidecar, then COMMAND; registers the instance when 127.0.0.1:PORT takes connections; unregisters it before COMMAND ends. Signals go to COMMAND, and its exit status is weft run's.",
+      "COMMAND reaches other services as http://NAME/, http://NAME.NAMESPACE/ or http://NAME.NAMESPACE.svc.cluster.local/ through HTTP_PROXY, which is set for it together with http_proxy, NO_PROXY, no_proxy, NODE_USE_ENV_PROXY and JAVA_TOOL_OPTIONS. A program that knows no proxy (Node before 22.21 and 24.5, most database drivers) takes --upstream: a port on 127.0.0.1 that leads to a service.",
+      "A Service is created if there is none of that name. Peers reach the instance over mutual TLS only, through the sidecar's inbound port; PORT itself should listen on 127.0.0.1.",
+    ],
+    operands: [],
+    takesCommand: true,
+    flags: [
+      { name: "service", value: "NAME", operand: "service", help: "service that this is an instance of (required)" },
+      { name: "port", value: "PORT", help: "port that COMMAND listens on (required)" },
+      { name: "version", value: "VERSION", help: "version of this instance, a label that routes can tell apart" },
+      { name: "upstream", value: "NAME=PORT", repeat: true, help: "open 127.0.0.1:PORT for COMMAND and lead it to service NAME[.NAMESPACE][:SERVICEPORT]; may be given several times" },
+      { name: "protocol", value: "PROTOCOL", choices: ["http", "tcp"], help: "what COMMAND speaks on PORT: http (default) or tcp" },
+      { name: "service-port", value: "PORT", help: "port of the Service (default 80 for http, PORT for tcp)" },
+      { name: "address", value: "ADDRESS", help: "address of this machine that peers dial; the sidecar listens there (default 127.0.0.1)" },
+      { name: "service-account", value: "NAME", help: "identity to run as (default: the service's name; a join credential brings its own)" },
+      { name: "port-variable", value: "VARIABLE", help: "also tell COMMAND its port in this environment variable, for example PORT" },
+      { name: "wait", value: "TIME", help: "how long to wait for the control plane at the start (default 60s)" },
+      { name: "ready-timeout", value: "TIME", help: "stop with status 1 when PORT takes no connection by then (default: wait as long as COMMAND runs)" },
+      { name: "drain-timeout", value: "TIME", help: "how long the sidecar may finish open requests at the end (default 5s)" },
+      { name: "quiet", short: "q", help: "print errors only" },
+      { name: "verbose", help: "also print what the sidecar logs" },
+    ],
+    usesApi: true,
+    examples: [
+      { says: "an HTTP service", command: "weft run --service cart --port 8081 -- node cart.js" },
+      { says: "version v2 of reviews, in namespace shop", command: "weft run --service reviews --version v2 -n shop --port 9080 -- ./reviews" },
+      { says: "a program that knows no proxy reaches the database's port 5432 as 127.0.0.1:15432", command: "weft run --service orders --port 8090 --upstream db:5432=15432 -- ./orders --db 127.0.0.1:15432" },
+      { says: "a TCP service", command: "weft run --service db --protocol tcp --port 5432 -- ./database" },
+    ],
+  },
+  {
+    name: "proxy",
+    summary: "run one proxy from an Envoy bootstrap file (what weft run starts as the sidecar)",
+    about: ["Takes the file that Envoy takes, JSON or YAML, as far as Weft's subset of Envoy's configuration goes; anything else in it is refused with its path."],
+    operands: [],
+    flags: [
+      { name: "bootstrap", value: "FILE", operand: "file", help: "Envoy bootstrap (required)" },
+      { name: "token-file", value: "FILE", operand: "file", help: "join token, read once for the first certificate" },
+    ],
+    usesApi: false,
+    examples: [{ says: "a proxy with static listeners and clusters", command: "weft proxy --bootstrap envoy.yaml" }],
+  },
+  {
+    name: "apply",
+    summary: "create or change objects so that they are as files say",
+    about: [
+      "Files may hold several documents. Services go before what refers to them. What an earlier apply set and a file says no more is removed; what others set stays.",
+      "Every fault is shown with file, line and field; objects without faults are applied.",
+    ],
+    operands: [],
+    flags: [filesFlag],
+    usesApi: true,
+    outputs: ["text", "name", "json", "yaml"],
+    examples: [
+      { says: "one file", command: "weft apply -f routes.yaml" },
+      { says: "a folder, into namespace shop", command: "weft apply -n shop -f mesh/" },
+      { says: "from another program", command: "generate-routes | weft apply -f -" },
+    ],
+  },
+  {
+    name: "get",
+    summary: "list objects, or show some",
+    about: ["KIND is any kind the control plane has: plural, singular, short name, KIND.GROUP, or `all`. Kinds may be joined by commas."],
+    operands: [
+      { name: "KIND", required: true, operand: "kind" },
+      { name: "NAME", required: false, repeat: true, operand: "object" },
+    ],
+    flags: [everywhereFlag, watchFlag, selectorFlag],
+    usesApi: true,
+    outputs: ["table", "wide", "yaml", "json", "name"],
+    examples: [
+      { says: "instances in namespace shop", command: "weft get workloadentries -n shop" },
+      { says: "one route as YAML", command: "weft get httproute reviews -o yaml" },
+      { says: "watch routes and services change", command: "weft get services -A -w" },
+    ],
+  },
+  {
+    name: "describe",
+    summary: "show one object with its conditions and the live state around it",
+    about: ["For a Service: its instances, routes, policies and callers; for a WorkloadEntry: its sidecar; for a route or policy: what it holds for."],
+    operands: [
+      { name: "KIND", required: true, operand: "kind" },
+      { name: "NAME", required: false, operand: "object" },
+    ],
+    flags: [],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "a service", command: "weft describe service reviews -n shop" },
+      { says: "the same", command: "weft describe service/reviews -n shop" },
+    ],
+  },
+  {
+    name: "delete",
+    summary: "delete objects",
+    about: ["By kind and name, by what files say, or by label."],
+    operands: [
+      { name: "KIND", required: false, operand: "kind" },
+      { name: "NAME", required: false, repeat: true, operand: "object" },
+    ],
+    flags: [filesFlag, selectorFlag, { name: "all", help: "every object of KIND in the namespace" }, { name: "ignore-not-found", help: "an object that is not there is no error" }],
+    usesApi: true,
+    outputs: ["text", "name"],
+    examples: [
+      { says: "one route", command: "weft delete httproute reviews -n shop" },
+      { says: "what a file says", command: "weft delete -f routes.yaml" },
+    ],
+  },
+  {
+    name: "status",
+    summary: "show each proxy: connected, versions accepted, last rejection and why",
+    about: ["One line a proxy: the version of each type of resource it has accepted, and whether it is in step with the control plane. A rejection is shown in full below."],
+    operands: [{ name: "PROXY", required: false, operand: "text" }],
+    flags: [
+      { name: "all-namespaces", short: "A", help: "in all namespaces (the default without -n)" },
+      { name: "check", help: "exit with status 1 when a proxy is not connected, not in step or has rejected something" },
+      { name: "wait", value: "TIME", help: "with --check: how long to wait for proxies to come into step (default: not at all)" },
+    ],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "the whole mesh", command: "weft status" },
+      { says: "in a script, after a change", command: "weft apply -f routes.yaml && weft status --check --wait 5s" },
+    ],
+  },
+  {
+    name: "top",
+    summary: "show live traffic, busiest edge first",
+    about: ["Who calls whom: requests a second, success, median and 99th percentile, mutual TLS. Refreshes each second on a terminal; q or Ctrl-C ends it."],
+    operands: [],
+    flags: [
+      { name: "all-namespaces", short: "A", help: "in all namespaces (the default without -n)" },
+      { name: "once", help: "print once and end (the default when stdout is no terminal)" },
+      { name: "window", value: "TIME", help: "the time to look back, 1s to 5m (default 10s)" },
+      { name: "sort", value: "BY", choices: ["rate", "errors", "p50", "p99", "name"], help: "rate (default), errors, p50, p99 or name" },
+    ],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "watch the mesh", command: "weft top" },
+      { says: "for a program", command: "weft top --once -o json" },
+    ],
+  },
+  {
+    name: "logs",
+    summary: "show requests that failed and what the mesh did",
+    about: [
+      "Sidecars report requests that end in a server error or were cut short, all requests where Telemetry asks for them; the control plane adds its own events.",
+      "APP keeps to one application, as caller or called.",
+    ],
+    operands: [{ name: "APP", required: false, operand: "app" }],
+    flags: [
+      { name: "follow", short: "f", help: "go on and print lines as they come" },
+      { name: "all-namespaces", short: "A", help: "of all namespaces (the default without -n)" },
+    ],
+    usesApi: true,
+    outputs: ["text", "json"],
+    examples: [
+      { says: "follow everything", command: "weft logs -f" },
+      { says: "failures around reviews, as JSON lines", command: "weft logs reviews -n shop -o json" },
+    ],
+  },
+  {
+    name: "kubeconfig",
+    summary: "print a kubeconfig, for kubectl or for weft run on another machine",
+    about: ["Without --service-account: the administrator's. With it: a join credential that is good for weft run as that service account, and for nothing else."],
+    operands: [],
+    flags: [
+      { name: "service-account", value: "NAME", help: "make a join credential for this service account" },
+      { name: "ttl", value: "TIME", help: "how long the join credential is good for, 10m to 24h (default 1h)" },
+      { name: "server", value: "URL", help: "address to write into it, when the other machine sees another (default: the one in use)" },
+    ],
+    usesApi: true,
+    examples: [
+      { says: "use kubectl", command: "weft kubeconfig > weft.kubeconfig && kubectl --kubeconfig weft.kubeconfig get services -A" },
+      { says: "let another machine join as reviews", command: "weft kubeconfig --service-account reviews -n shop --ttl 2h > join.kubeconfig" },
+    ],
+  },
+  {
+    name: "version",
+    summary: "print the version of weft and of the control plane",
+    about: [],
+    operands: [],
+    flags: [{ name: "client", help: "do not ask the control plane" }],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [{ says: "both versions", command: "weft version" }],
+  },
+  {
+    name: "completion",
+    summary: "print a script that completes verbs, flags, kinds and names",
+    about: ["Names of kinds and objects are asked of the control plane as you type."],
+    operands: [{ name: "bash|zsh|fish", required: true, operand: "shell" }],
+    flags: [],
+    usesApi: false,
+    examples: [
+      { says: "bash, for this shell", command: "source <(weft completion bash)" },
+      { says: "zsh", command: "source <(weft completion zsh)" },
+      { says: "fish, for good", command: "weft completion fish > ~/.config/fish/completions/weft.fish" },
+    ],
+  },
+  {
+    name: "help",
+    summary: "explain weft, or one verb",
+    about: [],
+    operands: [{ name: "VERB", required: false, operand: "verb" }],
+    flags: [],
+    usesApi: false,
+    examples: [{ says: "help on weft run", command: "weft help run" }],
+  },
+];
+
+export function verbNamed(name: string): VerbSpec | undefined {
+  return verbs.find((v) => v.name === name);
+}
