@@ -19,7 +19,8 @@ export interface Started {
   alive(): boolean;
   /** The end of what it wrote to standard error and output. */
   output(): string;
-  stop(): Promise<void>;
+  /** SIGTERM to the group, SIGKILL after `graceMs` (default 2000). */
+  stop(graceMs?: number): Promise<void>;
 }
 
 /** Everything one run leaves behind unless `close` is called: a temporary folder and running processes. */
@@ -44,9 +45,9 @@ export class Workshop {
       pid: child.pid,
       alive: () => child.exitCode === null && child.signalCode === null,
       output: () => readFileSync(log, "utf8").slice(-4000),
-      stop: async () => {
+      stop: async (graceMs = 2000) => {
         signalGroup(child.pid, "SIGTERM");
-        const ended = await Promise.race([child.exited.then(() => true), Bun.sleep(2000).then(() => false)]);
+        const ended = await Promise.race([child.exited.then(() => true), Bun.sleep(graceMs).then(() => false)]);
         if (!ended || groupMembers(child.pid).length > 0) signalGroup(child.pid, "SIGKILL");
         await child.exited;
         this.#started = this.#started.filter((other) => other !== started);

@@ -29,7 +29,7 @@ async function main(port: number, host: string, path: string, rate: number, seco
   let sent = 0;
   let queued = 0;
   let errors = 0;
-  const phase = { running: true }; // connections may end once it is over
+  const phase: { running: boolean } = { running: true }; // connections may end once it is over
 
   const launch = (socket: Socket<Lane>, dueAt: number): void => {
     const lane = socket.data;
