@@ -1,0 +1,438 @@
+// Owns: the account of one stream and one resource type: what the client asked for, what it was sent, what it accepted, what it rejected
+// and why. Pure bookkeeping: no socket, no clock. Never offers a rejected version again until the content changes, and never has more than
+// one response under way, so a client that does not answer costs one response of memory and skips what it would have missed.
+// Protocol: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol (sections are named where a branch follows them).
+
+import type { XdsResource, XdsType } from "../../wire/xds-types.ts";
+import { changedNames, emptyResources, type ResourceMap, versionOf } from "./versions.ts";
+
+export type Mode = "delta" | "sotw";
+
+/** What goes out, in the terms of both variants. State of the world carries no `removed`. */
+export interface Offer {
+  readonly type: XdsType;
+  readonly nonce: string;
+  readonly version: string;
+  readonly resources: readonly XdsResource[];
+  readonly removed: readonly string[];
+}
+
+export interface Rejection {
+  readonly type: XdsType;
+  readonly version: string;
+  readonly reason: string;
+  /** Names that are put aside until their content changes. */
+  readonly names: readonly string[];
+}
+
+/** What a request turned out to be. */
+export type Receipt =
+  | { readonly kind: "subscribed" }
+  | { readonly kind: "accepted"; readonly version: string }
+  | { readonly kind: "rejected"; readonly rejection: Rejection }
+  /** Answers a response that a newer one has replaced; not an answer at all ("Resource updates"). */
+  | { readonly kind: "stale" }
+  | { readonly kind: "too-many-names"; readonly limit: number };
+
+/** Names a client may subscribe to by name, per type. A mesh of this size has other problems first; an endless list is an attack. */
+export const maxNames = 65_536;
+
+interface Held {
+  readonly version: string;
+  /** Absent where only a reconnecting delta client's word says that it holds this version. */
+  readonly resource: XdsResource | undefined;
+}
+
+interface InFlight {
+  readonly offer: Offer;
+  /** Those of `offer.resources` that the client did not hold in this version. */
+  readonly changed: readonly XdsResource[];
+  /** State of the world: names the client loses with this response. */
+  readonly dropped: readonly string[];
+}
+
+/** Listeners and clusters: a state-of-the-world response carries all of them, and absence is removal ("Deleting resources"). */
+const carriesAll: Readonly<Record<XdsType, boolean>> = { cluster: true, listener: true, endpoint: false, route: false };
+
+export class TypeLedger {
+  readonly type: XdsType;
+  readonly mode: Mode;
+  readonly #nextNonce: () => string;
+  #subscribed: boolean = false;
+  #wildcard = false;
+  /** A client that once named resources means "none" when its list is empty ("How the client specifies what resources to return"). */
+  #everNamed = false;
+  readonly #names = new Set<string>();
+  #target: ResourceMap = emptyResources;
+  #targetKnown = false;
+  /** Version a reconnecting state-of-the-world client says it holds; looked at once, when the target is known. */
+  #claimed = "";
+  readonly #held = new Map<string, Held>();
+  /** Names whose held and wanted versions may differ. Everything else is settled, so work grows with what changed. */
+  readonly #dirty = new Set<string>();
+  readonly #rejected = new Map<string, { readonly version: string; readonly reason: string }>();
+  /** Names to send once more, even if the response under way has them. */
+  readonly #renew = new Set<string>();
+  /** Delta: names the client asked for and was told do not exist. */
+  readonly #toldAbsent = new Set<string>();
+  /** A response must go out even if it is empty: the client waits for one. */
+  #owed = false;
+  #inFlight: InFlight | undefined;
+  #lastNonce = "";
+  #sent = "";
+  #accepted = "";
+
+  constructor(type: XdsType, mode: Mode, nextNonce: () => string) {
+    this.type = type;
+    this.mode = mode;
+    this.#nextNonce = nextNonce;
+  }
+
+  get subscribed(): boolean {
+    return this.#subscribed;
+  }
+
+  get wildcard(): boolean {
+    return this.#wildcard;
+  }
+
+  get awaitingAnswer(): boolean {
+    return this.#inFlight !== undefined;
+  }
+
+  get hasRejected(): boolean {
+    return this.#rejected.size > 0;
+  }
+
+  /** Version accepted last, version sent last, and how many resources the client holds. */
+  status(): { readonly accepted: string; readonly sent: string; readonly resources: number } {
+    return { accepted: this.#accepted, sent: this.#sent, resources: this.#held.size };
+  }
+
+  /** Nothing to send, nothing awaited, nothing put aside. A type the client never asked for is settled. */
+  settled(): boolean {
+    if (!this.#subscribed) return true;
+    return (
+      this.#targetKnown && this.#inFlight === undefined && this.#rejected.size === 0 && !this.wantsAdditions() && !this.wantsRemovals()
+    );
+  }
+
+  wants(name: string): boolean {
+    return this.#subscribed && (this.#wildcard || this.#names.has(name));
+  }
+
+  /** The client has accepted exactly this. */
+  holds(name: string, version: string): boolean {
+    return this.#held.get(name)?.version === version;
+  }
+
+  // ---- what should be -------------------------------------------------------------------------------------------------
+
+  setTarget(target: ResourceMap): void {
+    const first = !this.#targetKnown;
+    this.#targetKnown = true;
+    if (target === this.#target && !first) return;
+    for (const name of changedNames(this.#target, target)) {
+      const rejected = this.#rejected.get(name);
+      if (rejected !== undefined && rejected.version !== target.get(name)?.version) this.#rejected.delete(name);
+      if (this.wants(name) || this.#held.has(name)) this.#dirty.add(name);
+    }
+    this.#target = target;
+    if (first) for (const name of this.#held.keys()) this.#dirty.add(name);
+    this.#creditClaim();
+  }
+
+  /** Sends this name again although the client holds it: what refers to it was replaced and asks anew. */
+  refresh(name: string): void {
+    this.#held.delete(name);
+    this.#renew.add(name);
+    this.#dirty.add(name);
+  }
+
+  // ---- what the client says -------------------------------------------------------------------------------------------
+
+  /** One state-of-the-world DiscoveryRequest. */
+  receiveState(names: readonly string[], versionInfo: string, nonce: string, error: string | undefined): Receipt {
+    if (names.length > maxNames) return { kind: "too-many-names", limit: maxNames };
+    if (!this.#subscribed) {
+      // First of its type on this stream; a nonce would be one of an earlier stream and means nothing here.
+      this.#subscribed = true;
+      this.#owed = true;
+      this.#claimed = error === undefined ? versionInfo : "";
+      this.#resubscribe(names);
+      this.#creditClaim();
+      return { kind: "subscribed" };
+    }
+    if (nonce !== this.#lastNonce) return { kind: "stale" };
+    const receipt = this.#settle(error);
+    this.#resubscribe(names);
+    return receipt ?? { kind: "subscribed" };
+  }
+
+  /** One DeltaDiscoveryRequest: it may change the subscription, answer a response, or both. */
+  receiveDelta(
+    subscribe: readonly string[],
+    unsubscribe: readonly string[],
+    initialVersions: Readonly<Record<string, string>>,
+    nonce: string,
+    error: string | undefined,
+  ): Receipt {
+    if (this.#names.size + subscribe.length > maxNames) return { kind: "too-many-names", limit: maxNames };
+    const first = !this.#subscribed;
+    this.#subscribed = true;
+    // Answers count before subscriptions, so that a name asked for again is not marked as held by the answer it came with.
+    let receipt: Receipt = { kind: "subscribed" };
+    if (!first && nonce !== "") receipt = nonce === this.#inFlight?.offer.nonce ? (this.#settle(error) ?? receipt) : { kind: "stale" };
+    for (const name of unsubscribe) this.#forget(name);
+    for (const name of subscribe) {
+      this.#everNamed = true;
+      if (name === "*") this.#becomeWildcard();
+      else this.#ask(name);
+    }
+    if (first) {
+      this.#owed = true;
+      // "How the client specifies what resources to return": no names in the first request of listeners or clusters means all.
+      if (!this.#everNamed && carriesAll[this.type]) this.#becomeWildcard();
+      for (const [name, version] of Object.entries(initialVersions)) {
+        if (!this.wants(name)) continue;
+        this.#held.set(name, { version, resource: undefined });
+        this.#dirty.add(name);
+      }
+    }
+    return receipt;
+  }
+
+  // ---- what goes out --------------------------------------------------------------------------------------------------
+
+  /** Something new or changed, or a response that is owed, waits to be sent. */
+  wantsAdditions(): boolean {
+    if (!this.#subscribed || !this.#targetKnown) return false;
+    if (this.#owed) return true;
+    for (const name of this.#dirty) if (this.#isAddition(name) || this.#isAbsence(name)) return true;
+    return false;
+  }
+
+  /** The client holds something that should be gone. */
+  wantsRemovals(): boolean {
+    if (!this.#subscribed || !this.#targetKnown) return false;
+    for (const name of this.#dirty) if (this.#isRemoval(name)) return true;
+    return false;
+  }
+
+  /** Everything new or changed, as one response. Call only when `wantsAdditions()` and not `awaitingAnswer`. */
+  offerAdditions(): Offer {
+    const changed: XdsResource[] = [];
+    const absent: string[] = [];
+    let kept = false;
+    for (const name of this.#dirty) {
+      if (this.#isRemoval(name)) {
+        kept = true;
+        continue;
+      }
+      if (this.#isAddition(name)) changed.push(this.#target.get(name) as XdsResource);
+      else if (this.#isAbsence(name)) absent.push(name);
+      this.#dirty.delete(name);
+      this.#renew.delete(name);
+    }
+    this.#owed = false;
+    for (const name of absent) this.#toldAbsent.add(name);
+    const resources = this.mode === "sotw" && carriesAll[this.type] ? this.#wholeState(true) : changed;
+    return this.#send(resources, changed, absent, [], kept);
+  }
+
+  /** Everything that should be gone. State of the world has no such response for endpoints and routes: undefined, and the account is closed. */
+  offerRemovals(): Offer | undefined {
+    const removed: string[] = [];
+    for (const name of this.#dirty) {
+      if (!this.#isRemoval(name)) continue;
+      removed.push(name);
+      this.#dirty.delete(name);
+    }
+    if (this.mode === "delta") return this.#send([], [], removed, removed, false);
+    if (!carriesAll[this.type]) {
+      for (const name of removed) this.#held.delete(name);
+      return undefined;
+    }
+    return this.#send(this.#wholeState(false), [], [], removed, false);
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------------------------
+
+  #isAddition(name: string): boolean {
+    const wanted = this.#target.get(name);
+    if (wanted === undefined || !this.wants(name)) return false;
+    if (this.#rejected.get(name)?.version === wanted.version) return false;
+    return this.#held.get(name)?.version !== wanted.version;
+  }
+
+  #isRemoval(name: string): boolean {
+    return this.#held.has(name) && !this.#target.has(name);
+  }
+
+  /** Delta, "Subscribing to resources": a name that does not exist is answered as removed. */
+  #isAbsence(name: string): boolean {
+    return (
+      this.mode === "delta" && this.#names.has(name) && !this.#target.has(name) && !this.#held.has(name) && !this.#toldAbsent.has(name)
+    );
+  }
+
+  /** All that a client should hold: a rejected resource is stood for by the version that was accepted before it. */
+  #wholeState(withRemoved: boolean): XdsResource[] {
+    const resources: XdsResource[] = [];
+    for (const [name, resource] of this.#target) {
+      if (!this.wants(name)) continue;
+      if (this.#rejected.get(name)?.version !== resource.version) resources.push(resource);
+      else {
+        const before = this.#held.get(name)?.resource;
+        if (before !== undefined) resources.push(before);
+      }
+    }
+    if (withRemoved) {
+      for (const [name, held] of this.#held) if (!this.#target.has(name) && held.resource !== undefined) resources.push(held.resource);
+    }
+    return resources;
+  }
+
+  #send(
+    resources: readonly XdsResource[],
+    changed: readonly XdsResource[],
+    removed: readonly string[],
+    dropped: readonly string[],
+    interim: boolean,
+  ): Offer {
+    const nonce = this.#nextNonce();
+    // A version that a client may present after a reconnect must stand for exactly the target.
+    const version = versionOf(this.#target) + (interim || this.#rejected.size > 0 ? `~${nonce}` : "");
+    const offer: Offer = { type: this.type, nonce, version, resources, removed };
+    this.#inFlight = { offer, changed, dropped };
+    this.#lastNonce = nonce;
+    this.#sent = version;
+    return offer;
+  }
+
+  #settle(error: string | undefined): Receipt | undefined {
+    const flight = this.#inFlight;
+    if (flight === undefined) return undefined;
+    this.#inFlight = undefined;
+    for (const name of flight.dropped) {
+      this.#held.delete(name);
+      if (this.#target.has(name)) this.#dirty.add(name);
+    }
+    const bad = error === undefined ? undefined : blamed(flight.changed, error);
+    for (const resource of flight.changed) {
+      if (!this.wants(resource.name) || this.#renew.has(resource.name)) continue;
+      if (bad?.has(resource.name)) {
+        this.#rejected.set(resource.name, { version: resource.version, reason: error as string });
+        // What was wanted while the answer was under way may be something else again.
+        if (this.#target.get(resource.name)?.version !== resource.version) this.#rejected.delete(resource.name);
+        this.#dirty.add(resource.name);
+      } else {
+        this.#held.set(resource.name, { version: resource.version, resource });
+        if (this.#target.get(resource.name)?.version !== resource.version) this.#dirty.add(resource.name);
+      }
+    }
+    if (error === undefined) {
+      this.#accepted = flight.offer.version;
+      return { kind: "accepted", version: flight.offer.version };
+    }
+    return { kind: "rejected", rejection: { type: this.type, version: flight.offer.version, reason: error, names: [...(bad ?? [])] } };
+  }
+
+  #resubscribe(names: readonly string[]): void {
+    const explicit = names.filter((name) => name !== "*");
+    if (names.length > 0) this.#everNamed = true;
+    const wildcard = names.includes("*") || (names.length === 0 && !this.#everNamed && carriesAll[this.type]);
+    if (wildcard) this.#becomeWildcard();
+    else this.#leaveWildcard();
+    const next = new Set(explicit);
+    for (const name of [...this.#names]) if (!next.has(name)) this.#forget(name);
+    for (const name of next) {
+      if (this.#names.has(name)) continue;
+      this.#names.add(this.#ownCopy(name));
+      this.#dirty.add(name);
+      // Absence from a complete list is the answer to a name that does not exist, so there must be a list.
+      if (carriesAll[this.type]) this.#owed = true;
+    }
+  }
+
+  #becomeWildcard(): void {
+    if (this.#wildcard) return;
+    this.#wildcard = true;
+    for (const name of this.#target.keys()) this.#dirty.add(name);
+  }
+
+  #leaveWildcard(): void {
+    if (!this.#wildcard) return;
+    this.#wildcard = false;
+    for (const name of [...this.#held.keys()]) if (!this.#names.has(name)) this.#drop(name);
+  }
+
+  /** Delta: a name that is asked for again is sent again, whatever we believe the client holds. */
+  #ask(name: string): void {
+    this.#names.add(this.#ownCopy(name));
+    this.#held.delete(name);
+    this.#toldAbsent.delete(name);
+    this.#dirty.add(name);
+  }
+
+  #forget(name: string): void {
+    if (name === "*") {
+      this.#leaveWildcard();
+      return;
+    }
+    this.#names.delete(name);
+    this.#toldAbsent.delete(name);
+    if (!this.#wildcard) this.#drop(name);
+  }
+
+  #drop(name: string): void {
+    this.#held.delete(name);
+    this.#rejected.delete(name);
+    this.#renew.delete(name);
+    this.#dirty.delete(name);
+  }
+
+  /** The snapshot's own string where there is one: a thousand streams then share it. */
+  #ownCopy(name: string): string {
+    return this.#target.get(name)?.name ?? name;
+  }
+
+  /** A reconnecting client that holds exactly what it should is not sent it again. */
+  #creditClaim(): void {
+    if (this.#claimed === "" || !this.#targetKnown || !this.#subscribed) return;
+    const claimed = this.#claimed;
+    this.#claimed = "";
+    if (this.mode !== "sotw" || !carriesAll[this.type] || !this.#wildcard || claimed !== versionOf(this.#target)) return;
+    for (const [name, resource] of this.#target) this.#held.set(name, { version: resource.version, resource });
+    this.#dirty.clear();
+    this.#owed = false;
+    this.#sent = claimed;
+    this.#accepted = claimed;
+  }
+}
+
+/**
+ * The names a rejection is about. Envoy and our proxy decode each resource alone, apply the good ones and name the bad ones; where the
+ * text names none of what was sent, all of it is taken to be rejected.
+ */
+function blamed(changed: readonly XdsResource[], error: string): Set<string> {
+  const named = new Set<string>();
+  for (const { name } of changed) if (mentions(error, name)) named.add(name);
+  return named.size > 0 ? named : new Set(changed.map((r) => r.name));
+}
+
+const nameCharacter = /[A-Za-z0-9_|.-]/;
+
+function mentions(text: string, name: string): boolean {
+  for (let at = text.indexOf(name); at >= 0; at = text.indexOf(name, at + 1)) {
+    const before = text[at - 1];
+    const after = text[at + name.length];
+    // A name ends where its alphabet ends; a full stop may also end the sentence.
+    if (
+      (before === undefined || !nameCharacter.test(before)) &&
+      (after === undefined || !nameCharacter.test(after) || /^\.(\s|$)/.test(text.slice(at + name.length)))
+    )
+      return true;
+  }
+  return false;
+}
