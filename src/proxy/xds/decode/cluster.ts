@@ -1,0 +1,152 @@
+// Owns: envoy.config.cluster.v3.Cluster to ClusterConfig. Never resolves names and never connects.
+
+import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
+import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import type { ClusterConfig, UpstreamTlsConfig } from "../../config.ts";
+import { HttpProtocolOptions } from "../proto/types.ts";
+import { decodeEndpoints } from "./endpoint.ts";
+import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
+import { adsSource } from "./sources.ts";
+import { upstreamTransportSockets } from "./tls.ts";
+
+const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
+  present(gate, at(path, "name"), cluster.name);
+  const http2 = wantsHttp2(gate, cluster, path);
+  if (http2 && !gate.world.controlClusters.has(cluster.name)) {
+    gate.add(
+      path,
+      "asks for HTTP/2 to its endpoints, which this version speaks only to the control plane; leave http2_protocol_options out",
+    );
+  }
+  const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
+  if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
+  const tls = upstreamTls(gate, cluster.transportSocket, at(path, "transport_socket"), http2);
+  return {
+    name: cluster.name,
+    connectTimeoutMs,
+    balance: balance(gate, cluster, path),
+    source: endpointSource(gate, cluster, path),
+    transports: cluster.transportSocketMatches.map((one, n) => {
+      const where = `${at(path, "transport_socket_matches")}[${n}]`;
+      const match: Record<string, string> = {};
+      for (const [key, value] of Object.entries(one.match ?? {})) {
+        if (typeof value === "string") match[key] = value;
+        else gate.add(`${where}.match["${key}"]`, "must be a string");
+      }
+      if (one.transportSocket === undefined) gate.add(at(where, "transport_socket"), "is missing");
+      return { name: one.name, match, tls: upstreamTls(gate, one.transportSocket, at(where, "transport_socket"), http2) };
+    }),
+    tls,
+    limits: limits(gate, cluster.circuitBreakers, at(path, "circuit_breakers")),
+    http2,
+    service: destinationService(cluster),
+  };
+}
+
+function upstreamTls(gate: Gate, socket: TransportSocket | undefined, path: string, http2: boolean): UpstreamTlsConfig | null {
+  if (socket === undefined) return null;
+  const decoded = decodeExtension(gate, upstreamTransportSockets, "transport socket", socket.name, socket.configType, path);
+  if (decoded === undefined || decoded === "plain") return null;
+  if (!http2 && decoded.alpn.includes("h2")) {
+    gate.add(
+      at(path, "typed_config.common_tls_context.alpn_protocols"),
+      '"h2" is not supported: this version speaks HTTP/1.1 to endpoints',
+    );
+  }
+  return decoded;
+}
+
+function wantsHttp2(gate: Gate, cluster: Cluster, path: string): boolean {
+  // Numbers inside http2_protocol_options are bounds of Envoy's codec; ours has its own, smaller ones.
+  let http2 = cluster.http2ProtocolOptions !== undefined;
+  for (const [key, typed] of Object.entries(cluster.typedExtensionProtocolOptions)) {
+    const where = at(path, `typed_extension_protocol_options["${key}"]`);
+    if (key !== protocolOptionsKey) {
+      gate.add(where, `is not supported; known: ${protocolOptionsKey}`);
+      continue;
+    }
+    const typeName = typed.typeUrl.slice(typed.typeUrl.lastIndexOf("/") + 1);
+    if (typeName !== HttpProtocolOptions.name) {
+      gate.add(where, `holds ${typeName === "" ? "nothing" : typeName} instead of ${HttpProtocolOptions.name}`);
+      continue;
+    }
+    const options = unpack(gate, HttpProtocolOptions, typed, where);
+    if (options === undefined) continue;
+    if (options.commonHttpProtocolOptions?.idleTimeout !== undefined || options.commonHttpProtocolOptions?.maxHeadersCount !== undefined) {
+      gate.add(at(where, "common_http_protocol_options"), "is not supported on a cluster");
+    }
+    const explicit = options.upstreamProtocolOptions;
+    if (explicit.case === undefined) gate.add(at(where, "explicit_http_config"), "is missing");
+    else if (explicit.value.protocolConfig.case === undefined) {
+      gate.add(at(where, "explicit_http_config"), "needs one of http_protocol_options, http2_protocol_options");
+    } else if (explicit.value.protocolConfig.case === "http2ProtocolOptions") http2 = true;
+  }
+  return http2;
+}
+
+function balance(gate: Gate, cluster: Cluster, path: string): ClusterConfig["balance"] {
+  const kind = choose<ClusterConfig["balance"]["kind"]>(
+    gate,
+    at(path, "lb_policy"),
+    "envoy.config.cluster.v3.Cluster.LbPolicy",
+    cluster.lbPolicy,
+    { ROUND_ROBIN: "round_robin", LEAST_REQUEST: "least_request", RANDOM: "random" },
+    "round_robin",
+  );
+  const least = cluster.lbConfig.case === "leastRequestLbConfig" ? cluster.lbConfig.value : undefined;
+  if (kind !== "least_request") {
+    if (least !== undefined) gate.add(at(path, "least_request_lb_config"), "needs lb_policy: LEAST_REQUEST");
+    return { kind };
+  }
+  const choices = least?.choiceCount ?? 2;
+  if (choices < 2) gate.add(at(path, "least_request_lb_config.choice_count"), "must be at least 2");
+  return { kind, choices };
+}
+
+function endpointSource(gate: Gate, cluster: Cluster, path: string): ClusterConfig["source"] {
+  const type = choose<ClusterConfig["source"]["kind"]>(
+    gate,
+    at(path, "type"),
+    "envoy.config.cluster.v3.Cluster.DiscoveryType",
+    cluster.clusterDiscoveryType.value ?? 0,
+    { STATIC: "static", STRICT_DNS: "strict_dns", EDS: "eds" },
+    "static",
+  );
+  if (type === "eds") {
+    if (cluster.loadAssignment !== undefined) gate.add(at(path, "load_assignment"), "cannot stand beside type: EDS");
+    adsSource(gate, cluster.edsClusterConfig?.edsConfig, at(path, "eds_cluster_config.eds_config"));
+    return { kind: "eds", serviceName: cluster.edsClusterConfig?.serviceName || cluster.name };
+  }
+  if (cluster.edsClusterConfig !== undefined) gate.add(at(path, "eds_cluster_config"), "needs type: EDS");
+  if (cluster.loadAssignment === undefined) return { kind: type, endpoints: [] };
+  return { kind: type, endpoints: decodeEndpoints(gate, cluster.loadAssignment, type === "static", at(path, "load_assignment")) };
+}
+
+function limits(gate: Gate, breakers: CircuitBreakers | undefined, path: string): ClusterConfig["limits"] {
+  let found = { maxConnections: 1024, maxPending: 1024, maxRequests: 1024, maxRetries: 3 };
+  breakers?.thresholds.forEach((one, n) => {
+    const where = `${path}.thresholds[${n}]`;
+    choose(gate, at(where, "priority"), "envoy.config.core.v3.RoutingPriority", one.priority, { DEFAULT: true }, true);
+    if (n > 0) gate.add(where, "more than one entry for priority DEFAULT");
+    found = {
+      maxConnections: one.maxConnections ?? found.maxConnections,
+      maxPending: one.maxPendingRequests ?? found.maxPending,
+      maxRequests: one.maxRequests ?? found.maxRequests,
+      maxRetries: one.maxRetries ?? found.maxRetries,
+    };
+  });
+  return found;
+}
+
+/** Istio's `metadata.filter_metadata.istio.services[0]`. */
+function destinationService(cluster: Cluster): ClusterConfig["service"] {
+  const services = cluster.metadata?.filterMetadata["istio"]?.["services"];
+  const first: unknown = Array.isArray(services) ? services[0] : undefined;
+  if (typeof first !== "object" || first === null) return null;
+  const { host, name, namespace } = first as Record<string, unknown>;
+  if (typeof host !== "string" || typeof name !== "string" || typeof namespace !== "string") return null;
+  return { host, name, namespace };
+}

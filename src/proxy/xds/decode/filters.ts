@@ -1,0 +1,139 @@
+// Owns: the tables of network, HTTP and listener filters, and what each is decoded to. Never knows listeners or routes beyond their decoders.
+
+import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import type { HttpManagerConfig, RbacConfig, TcpProxyConfig, WeightedCluster } from "../../config.ts";
+import { HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy, TlsInspector } from "../proto/types.ts";
+import { decodeAccessLog } from "./access-log.ts";
+import { at, choose, decodeExtension, type Extension, extension, type Gate, millis, present } from "./gate.ts";
+import { decodeRbac } from "./rbac.ts";
+import { decodeRoutes, emptyRoutes } from "./route.ts";
+import { adsSource } from "./sources.ts";
+
+/** What a network filter is to its chain. */
+export type NetworkFilter =
+  | { readonly kind: "rbac"; readonly rbac: RbacConfig | null }
+  | { readonly kind: "terminal"; readonly terminal: HttpManagerConfig | TcpProxyConfig };
+
+export const listenerFilters: readonly Extension<"inspect-tls">[] = [extension(TlsInspector, () => "inspect-tls" as const)];
+
+export const networkFilters: readonly Extension<NetworkFilter>[] = [
+  extension(
+    HttpConnectionManager,
+    (gate, manager, path): NetworkFilter => ({ kind: "terminal", terminal: httpManager(gate, manager, path) }),
+  ),
+  extension(TcpProxy, (gate, proxy, path): NetworkFilter => {
+    const terminal: TcpProxyConfig = {
+      kind: "tcp",
+      statPrefix: present(gate, at(path, "stat_prefix"), proxy.statPrefix),
+      clusters: tcpClusters(gate, proxy.clusterSpecifier, path),
+      accessLogs: proxy.accessLog.map((log, n) => decodeAccessLog(gate, log, `${path}.access_log[${n}]`)),
+      idleTimeoutMs: millis(gate, at(path, "idle_timeout"), proxy.idleTimeout, 3_600_000),
+    };
+    return { kind: "terminal", terminal };
+  }),
+  // Without rules the filter enforces nothing (Envoy: "If absent, no enforcing RBAC policy will be applied").
+  extension(NetworkRbac, (gate, rbac, path): NetworkFilter => {
+    return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
+  }),
+];
+
+type HttpFilter = { readonly kind: "rbac"; readonly rbac: RbacConfig | null } | { readonly kind: "router" };
+
+const httpFilters: readonly Extension<HttpFilter>[] = [
+  extension(HttpRbac, (gate, rbac, path): HttpFilter => {
+    return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
+  }),
+  // suppress_envoy_headers: we never add x-envoy headers, so both values are honoured.
+  extension(Router, (): HttpFilter => ({ kind: "router" })),
+];
+
+function tcpClusters(gate: Gate, specifier: { case?: string | undefined; value?: unknown }, path: string): readonly WeightedCluster[] {
+  if (specifier.case === "cluster") return [{ cluster: present(gate, at(path, "cluster"), specifier.value as string), weight: 1 }];
+  if (specifier.case === "weightedClusters") {
+    const clusters = (specifier.value as { clusters: readonly { name: string; weight: number }[] }).clusters;
+    const where = at(path, "weighted_clusters.clusters");
+    if (clusters.length === 0) gate.add(where, "needs at least one");
+    return clusters.map((one, n) => {
+      // Envoy's rule: at least 1.
+      if (one.weight < 1) gate.add(`${where}[${n}].weight`, "must be at least 1");
+      return { cluster: present(gate, `${where}[${n}].name`, one.name), weight: one.weight };
+    });
+  }
+  gate.add(path, "needs one of cluster, weighted_clusters");
+  return [];
+}
+
+function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerConfig {
+  choose(
+    gate,
+    at(path, "codec_type"),
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType",
+    manager.codecType,
+    { AUTO: true, HTTP1: true },
+    true,
+    "this version speaks HTTP/1.1",
+  );
+  if (manager.httpProtocolOptions?.allowAbsoluteUrl === false) {
+    gate.add(
+      at(path, "http_protocol_options.allow_absolute_url"),
+      "false is not supported (RFC 9112 section 3.2.2 has servers accept the absolute form)",
+    );
+  }
+  if (manager.useRemoteAddress) gate.add(at(path, "use_remote_address"), "true is not supported: x-forwarded-for is left as it came");
+  const common = manager.commonHttpProtocolOptions;
+  if (common?.maxHeadersCount !== undefined && common.maxHeadersCount !== 100) {
+    gate.add(
+      at(path, "common_http_protocol_options.max_headers_count"),
+      `${common.maxHeadersCount} is not supported; the limit is 100 (Envoy's default)`,
+    );
+  }
+  const headKiB = manager.maxRequestHeadersKb ?? 60;
+  if (headKiB < 1 || headKiB > 8192) gate.add(at(path, "max_request_headers_kb"), `${headKiB} is not from 1 to 8192`);
+  return {
+    kind: "http",
+    statPrefix: present(gate, at(path, "stat_prefix"), manager.statPrefix),
+    routes: routeSource(gate, manager, path),
+    rbac: httpFilterChain(gate, manager, path),
+    accessLogs: manager.accessLog.map((log, n) => decodeAccessLog(gate, log, `${path}.access_log[${n}]`)),
+    generateRequestId: manager.generateRequestId ?? true,
+    upgrades: manager.upgradeConfigs.flatMap((upgrade, n) => {
+      if (upgrade.upgradeType === "") gate.add(`${path}.upgrade_configs[${n}].upgrade_type`, "must not be empty");
+      if (upgrade.enabled === false) return [];
+      return [upgrade.upgradeType.toUpperCase() === "CONNECT" ? "CONNECT" : upgrade.upgradeType.toLowerCase()];
+    }),
+    streamIdleTimeoutMs: millis(gate, at(path, "stream_idle_timeout"), manager.streamIdleTimeout, 300_000),
+    headTimeoutMs: millis(gate, at(path, "request_headers_timeout"), manager.requestHeadersTimeout, 10_000),
+    idleTimeoutMs: millis(gate, at(path, "common_http_protocol_options.idle_timeout"), common?.idleTimeout, 3_600_000),
+    maxHeadBytes: headKiB * 1024,
+  };
+}
+
+function routeSource(gate: Gate, manager: PbManager, path: string): HttpManagerConfig["routes"] {
+  const source = manager.routeSpecifier;
+  switch (source.case) {
+    case "rds":
+      adsSource(gate, source.value.configSource, at(path, "rds.config_source"));
+      return { rds: present(gate, at(path, "rds.route_config_name"), source.value.routeConfigName) };
+    case "routeConfig":
+      return { inline: decodeRoutes(gate, source.value, at(path, "route_config")) };
+    case undefined:
+      gate.add(path, "needs one of route_config, rds");
+      return { inline: emptyRoutes };
+  }
+}
+
+function httpFilterChain(gate: Gate, manager: PbManager, path: string): readonly RbacConfig[] {
+  const rbac: RbacConfig[] = [];
+  const count = manager.httpFilters.length;
+  let ended = false;
+  manager.httpFilters.forEach((filter, n) => {
+    const where = `${path}.http_filters[${n}]`;
+    const decoded = decodeExtension(gate, httpFilters, "HTTP filter", filter.name, filter.configType, where);
+    if (decoded?.kind === "router") {
+      ended = true;
+      if (n !== count - 1) gate.add(where, "the router must be the last filter");
+    } else if (decoded?.rbac != null) rbac.push(decoded.rbac);
+  });
+  if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
+  return rbac;
+}

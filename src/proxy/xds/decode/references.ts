@@ -1,0 +1,28 @@
+// Owns: which clusters a listener or a route table names. Pure.
+
+import type { AccessLogConfig, ListenerConfig, RouteTableConfig } from "../../config.ts";
+
+/** Names of clusters that a listener leads to (its inline routes included), each once. */
+export function clustersOf(listener: ListenerConfig): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const chain of listener.chains) {
+    const terminal = chain.terminal;
+    if (terminal.kind === "tcp") for (const one of terminal.clusters) names.add(one.cluster);
+    else if ("inline" in terminal.routes) for (const name of routeClusters(terminal.routes.inline)) names.add(name);
+    for (const log of terminal.accessLogs) addLog(names, log);
+  }
+  return names;
+}
+
+/** Names of clusters that a route table leads to, each once. */
+export function routeClusters(routes: RouteTableConfig): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const host of routes.virtualHosts) {
+    for (const route of host.routes) if (route.action.kind === "forward") for (const one of route.action.clusters) names.add(one.cluster);
+  }
+  return names;
+}
+
+function addLog(names: Set<string>, log: AccessLogConfig): void {
+  if (log.sink.kind === "als") names.add(log.sink.cluster);
+}

@@ -1,0 +1,325 @@
+// Owns: envoy.config.route.v3.RouteConfiguration to RouteTableConfig. Never matches a request.
+
+import type { HeaderValueOption } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import type {
+  DirectResponseAction,
+  RedirectAction as PbRedirect,
+  RetryPolicy,
+  Route,
+  RouteAction,
+  RouteMatch,
+  VirtualHost,
+} from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
+import type { RouteConfiguration } from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
+import type {
+  DirectAction,
+  ForwardAction,
+  HeaderEdits,
+  RedirectAction,
+  RetryConfig,
+  RouteConfig,
+  RouteMatchConfig,
+  RouteTableConfig,
+  VirtualHostConfig,
+  WeightedCluster,
+} from "../../config.ts";
+import { at, choose, dataSource, type Gate, millis, present } from "./gate.ts";
+import { checkRegex, headerMatch, queryMatch } from "./match.ts";
+
+export const emptyRoutes: RouteTableConfig = { name: "", ignorePort: false, virtualHosts: [] };
+
+export function decodeRoutes(gate: Gate, routes: RouteConfiguration, path: string): RouteTableConfig {
+  const hosts = routes.virtualHosts.map((host, n) => virtualHost(gate, host, `${at(path, "virtual_hosts")}[${n}]`));
+  const owners = new Map<string, string>();
+  const names = new Set<string>();
+  hosts.forEach((host, n) => {
+    const where = `${at(path, "virtual_hosts")}[${n}]`;
+    if (names.has(host.name)) gate.add(at(where, "name"), `"${host.name}" is used twice`);
+    names.add(host.name);
+    host.domains.forEach((domain, d) => {
+      const owner = owners.get(domain);
+      if (owner === undefined) owners.set(domain, host.name);
+      else gate.add(`${where}.domains[${d}]`, `"${domain}" belongs to virtual host "${owner}" already`);
+    });
+  });
+  // validate_clusters: whether the clusters exist is checked where the whole is put together.
+  return { name: routes.name, ignorePort: routes.ignorePortInHostMatching, virtualHosts: hosts };
+}
+
+function virtualHost(gate: Gate, host: VirtualHost, path: string): VirtualHostConfig {
+  present(gate, at(path, "name"), host.name);
+  if (host.domains.length === 0) gate.add(at(path, "domains"), "needs at least one");
+  const domains = host.domains.map((domain, n) => {
+    const inner = domain === "*" ? "" : domain.startsWith("*") ? domain.slice(1) : domain.endsWith("*") ? domain.slice(0, -1) : domain;
+    if (domain === "" || inner.includes("*")) {
+      gate.add(`${path}.domains[${n}]`, `"${domain}" is not a domain; use a name, *.suffix, prefix.* or *`);
+    }
+    return domain.toLowerCase();
+  });
+  const retry = host.retryPolicy === undefined ? null : retryPolicy(gate, host.retryPolicy, at(path, "retry_policy"));
+  return { name: host.name, domains, routes: host.routes.map((one, n) => route(gate, one, retry, `${path}.routes[${n}]`)) };
+}
+
+function route(gate: Gate, one: Route, hostRetry: RetryConfig | null, path: string): RouteConfig {
+  const match = routeMatch(gate, one.match, at(path, "match"));
+  const action = routeAction(gate, one, hostRetry, path);
+  if (action.kind === "forward" && action.terminateConnect && match.path.kind !== "connect") {
+    gate.add(at(path, "match"), "connect_config needs a connect_matcher");
+  }
+  if (match.path.kind === "connect" && action.kind === "forward" && !action.terminateConnect) {
+    gate.add(
+      at(path, "route.upgrade_configs"),
+      "a CONNECT is terminated here or refused: add upgrade_type CONNECT with connect_config: {}",
+    );
+  }
+  if (
+    action.kind === "redirect" &&
+    action.path?.kind === "prefix" &&
+    match.path.kind !== "prefix" &&
+    match.path.kind !== "separated-prefix"
+  ) {
+    gate.add(at(path, "redirect.prefix_rewrite"), "needs a match on prefix or path_separated_prefix");
+  }
+  if (action.kind === "forward" && action.prefixRewrite !== null && (match.path.kind === "regex" || match.path.kind === "connect")) {
+    gate.add(at(path, "route.prefix_rewrite"), "needs a match on prefix, path or path_separated_prefix");
+  }
+  return {
+    name: one.name,
+    match,
+    action,
+    requestHeaders: headerEdits(gate, one.requestHeadersToAdd, one.requestHeadersToRemove, path, "request_headers"),
+    responseHeaders: headerEdits(gate, one.responseHeadersToAdd, one.responseHeadersToRemove, path, "response_headers"),
+  };
+}
+
+function routeMatch(gate: Gate, match: RouteMatch | undefined, path: string): RouteMatchConfig {
+  if (match === undefined) {
+    gate.add(path, "is missing");
+    return { path: { kind: "prefix", value: "/" }, headers: [], query: [] };
+  }
+  return {
+    path: pathMatch(gate, match, path),
+    headers: match.headers.map((header, n) => headerMatch(gate, `${path}.headers[${n}]`, header)),
+    query: match.queryParameters.map((query, n) => queryMatch(gate, `${path}.query_parameters[${n}]`, query)),
+  };
+}
+
+function pathMatch(gate: Gate, match: RouteMatch, path: string): RouteMatchConfig["path"] {
+  const specifier = match.pathSpecifier;
+  switch (specifier.case) {
+    case "prefix":
+      return { kind: "prefix", value: specifier.value };
+    case "path":
+      return { kind: "exact", value: specifier.value };
+    case "pathSeparatedPrefix":
+      // Envoy's own rule for this field.
+      if (!/^[^?#]+[^?#/]$/.test(specifier.value)) {
+        gate.add(
+          at(path, "path_separated_prefix"),
+          `"${specifier.value}" must have two characters or more, no "?" or "#", and not end in "/"`,
+        );
+      }
+      return { kind: "separated-prefix", value: specifier.value };
+    case "safeRegex":
+      checkRegex(gate, at(path, "safe_regex.regex"), specifier.value.regex);
+      return { kind: "regex", value: specifier.value.regex };
+    case "connectMatcher":
+      return { kind: "connect" };
+    case undefined:
+      gate.add(path, "needs one of prefix, path, path_separated_prefix, safe_regex, connect_matcher");
+      return { kind: "prefix", value: "/" };
+  }
+}
+
+function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, path: string): RouteConfig["action"] {
+  switch (one.action.case) {
+    case "route":
+      return forward(gate, one.action.value, hostRetry, at(path, "route"));
+    case "redirect":
+      return redirect(gate, one.action.value, at(path, "redirect"));
+    case "directResponse":
+      return direct(gate, one.action.value, at(path, "direct_response"));
+    case undefined:
+      gate.add(path, "needs one of route, redirect, direct_response");
+      return { kind: "direct", status: 500, body: "" };
+  }
+}
+
+function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null, path: string): ForwardAction {
+  let terminateConnect = false;
+  const upgrades: string[] = [];
+  action.upgradeConfigs.forEach((upgrade, n) => {
+    const where = `${path}.upgrade_configs[${n}]`;
+    if (upgrade.upgradeType === "") gate.add(at(where, "upgrade_type"), "must not be empty");
+    if (upgrade.enabled === false)
+      gate.add(at(where, "enabled"), "false is not supported on a route; leave the upgrade out of the connection manager");
+    if (upgrade.upgradeType.toUpperCase() !== "CONNECT") {
+      if (upgrade.connectConfig !== undefined) gate.add(at(where, "connect_config"), "belongs to upgrade_type CONNECT only");
+      upgrades.push(upgrade.upgradeType.toLowerCase());
+    } else if (upgrade.connectConfig === undefined) {
+      gate.add(at(where, "connect_config"), "is missing: a CONNECT can be terminated here, not passed on");
+    } else terminateConnect = true;
+  });
+  return {
+    kind: "forward",
+    clusters: routeClusters(gate, action, path),
+    timeoutMs: millis(gate, at(path, "timeout"), action.timeout, 15_000),
+    idleTimeoutMs: millis(gate, at(path, "idle_timeout"), action.idleTimeout, 0),
+    retry: action.retryPolicy === undefined ? hostRetry : retryPolicy(gate, action.retryPolicy, at(path, "retry_policy")),
+    prefixRewrite: action.prefixRewrite === "" ? null : action.prefixRewrite,
+    hostRewrite: action.hostRewriteSpecifier.case === undefined ? null : action.hostRewriteSpecifier.value,
+    terminateConnect,
+    upgrades,
+  };
+}
+
+function routeClusters(gate: Gate, action: RouteAction, path: string): readonly WeightedCluster[] {
+  const specifier = action.clusterSpecifier;
+  switch (specifier.case) {
+    case "cluster":
+      return [{ cluster: present(gate, at(path, "cluster"), specifier.value), weight: 1 }];
+    case "weightedClusters": {
+      const where = at(path, "weighted_clusters.clusters");
+      const clusters = specifier.value.clusters.map((one, n) => {
+        if (one.weight === undefined) gate.add(`${where}[${n}].weight`, "is missing");
+        return { cluster: present(gate, `${where}[${n}].name`, one.name), weight: one.weight ?? 0 };
+      });
+      const sum = clusters.reduce((total, one) => total + one.weight, 0);
+      if (clusters.length === 0) gate.add(where, "needs at least one");
+      else if (sum === 0) gate.add(where, "needs a weight above 0");
+      else if (sum > 0xffff_ffff) gate.add(where, `weights add up to ${sum}, above 4294967295`);
+      return clusters;
+    }
+    case undefined:
+      gate.add(path, "needs one of cluster, weighted_clusters");
+      return [];
+  }
+}
+
+const retryConditions: Readonly<Record<string, RetryConfig["on"][number]>> = {
+  "connect-failure": "connect-failure",
+  reset: "reset",
+  "refused-stream": "refused-stream",
+  "gateway-error": "gateway-error",
+  "5xx": "5xx",
+  "retriable-status-codes": "retriable-status-codes",
+};
+
+function retryPolicy(gate: Gate, policy: RetryPolicy, path: string): RetryConfig {
+  const on: RetryConfig["on"][number][] = [];
+  for (const word of policy.retryOn.split(",").map((w) => w.trim())) {
+    const known = Object.hasOwn(retryConditions, word) ? retryConditions[word] : undefined;
+    if (known !== undefined) {
+      if (!on.includes(known)) on.push(known);
+    } else if (word !== "")
+      gate.add(at(path, "retry_on"), `"${word}" is not supported; supported: ${Object.keys(retryConditions).join(", ")}`);
+  }
+  if (policy.retryBackOff !== undefined)
+    gate.add(at(path, "retry_back_off"), "is not supported: retries go out at once, to another endpoint");
+  policy.retriableStatusCodes.forEach((status, n) => {
+    if (status < 100 || status > 599) gate.add(`${path}.retriable_status_codes[${n}]`, `${status} is not an HTTP status`);
+  });
+  return {
+    attempts: policy.numRetries ?? 1,
+    on,
+    statusCodes: policy.retriableStatusCodes,
+    perTryTimeoutMs: millis(gate, at(path, "per_try_timeout"), policy.perTryTimeout, 0),
+  };
+}
+
+function redirect(gate: Gate, action: PbRedirect, path: string): RedirectAction {
+  const status = choose<RedirectAction["status"]>(
+    gate,
+    at(path, "response_code"),
+    "envoy.config.route.v3.RedirectAction.RedirectResponseCode",
+    action.responseCode,
+    { MOVED_PERMANENTLY: 301, FOUND: 302, SEE_OTHER: 303, TEMPORARY_REDIRECT: 307, PERMANENT_REDIRECT: 308 },
+    301,
+  );
+  const rewrite = action.pathRewriteSpecifier;
+  if (action.portRedirect > 65_535) gate.add(at(path, "port_redirect"), `${action.portRedirect} is not a port`);
+  for (const [field, value] of [
+    ["host_redirect", action.hostRedirect],
+    ["path_redirect", rewrite.value ?? ""],
+    ["scheme_redirect", action.schemeRewriteSpecifier.value ?? ""],
+  ] as const) {
+    if (hasControl(value)) gate.add(at(path, field), "must not contain control characters");
+  }
+  return {
+    kind: "redirect",
+    status,
+    scheme: action.schemeRewriteSpecifier.case === undefined ? null : action.schemeRewriteSpecifier.value,
+    host: action.hostRedirect === "" ? null : action.hostRedirect,
+    port: action.portRedirect === 0 ? null : action.portRedirect,
+    path: rewrite.case === undefined ? null : { kind: rewrite.case === "pathRedirect" ? "full" : "prefix", value: rewrite.value },
+  };
+}
+
+function direct(gate: Gate, action: DirectResponseAction, path: string): DirectAction {
+  // Envoy's range; below 200 there is no final answer (RFC 9110 section 15.2).
+  if (action.status < 200 || action.status > 599) gate.add(at(path, "status"), `${action.status} is not from 200 to 599`);
+  const body = dataSource(gate, at(path, "body"), action.body);
+  // Envoy's limit.
+  if (body !== undefined && body.length > 4096) gate.add(at(path, "body"), `has ${body.length} bytes, above 4096`);
+  return { kind: "direct", status: action.status, body: body === undefined ? "" : Buffer.from(body).toString("utf8") };
+}
+
+/** Framing and connection handling belong to the proxy (RFC 9110 section 7.6.1, RFC 9112 section 6); Envoy refuses the host as well. */
+const ownHeaders = [
+  "host",
+  "connection",
+  "content-length",
+  "transfer-encoding",
+  "te",
+  "trailer",
+  "upgrade",
+  "keep-alive",
+  "proxy-connection",
+];
+
+function headerName(gate: Gate, path: string, name: string): string {
+  const lower = name.toLowerCase();
+  if (!/^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(lower)) gate.add(path, `"${name}" is not a header name`);
+  else if (ownHeaders.includes(lower)) gate.add(path, `"${lower}" belongs to the proxy and cannot be edited`);
+  return lower;
+}
+
+function headerEdits(
+  gate: Gate,
+  options: readonly HeaderValueOption[],
+  removals: readonly string[],
+  path: string,
+  which: "request_headers" | "response_headers",
+): HeaderEdits {
+  const set: { name: string; value: string }[] = [];
+  const add: { name: string; value: string }[] = [];
+  options.forEach((option, n) => {
+    const where = `${path}.${which}_to_add[${n}]`;
+    const name = headerName(gate, `${where}.header.key`, option.header?.key ?? "");
+    const value = option.header?.value ?? "";
+    if (value === "") gate.add(`${where}.header.value`, "must not be empty");
+    if (hasControl(value)) gate.add(`${where}.header.value`, "must not contain control characters");
+    // %% stands for a percent sign; anything else between percent signs is a command of Envoy's formatter.
+    if (value.replaceAll("%%", "").includes("%"))
+      gate.add(`${where}.header.value`, `"${value}": %COMMANDS% are not supported; write %% for a percent sign`);
+    const list = choose(
+      gate,
+      `${where}.append_action`,
+      "envoy.config.core.v3.HeaderValueOption.HeaderAppendAction",
+      option.appendAction,
+      { APPEND_IF_EXISTS_OR_ADD: add, OVERWRITE_IF_EXISTS_OR_ADD: set },
+      add,
+    );
+    list.push({ name, value: value.replaceAll("%%", "%") });
+  });
+  const remove = removals.map((name, n) => headerName(gate, `${path}.${which}_to_remove[${n}]`, name));
+  return { remove, set, add };
+}
+
+function hasControl(value: string): boolean {
+  for (let n = 0; n < value.length; n++) {
+    const code = value.charCodeAt(n);
+    if (code < 32 ? code !== 9 : code === 127) return true;
+  }
+  return false;
+}

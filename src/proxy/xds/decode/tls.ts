@@ -1,0 +1,217 @@
+// Owns: TLS contexts of listeners and clusters, and the table of transport sockets. Certificates from files or inline are read and checked here;
+// SDS names must be the two that the proxy serves from its own identity.
+
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import type { ConfigSource } from "../../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
+import type {
+  CertificateValidationContext,
+  TlsCertificate,
+} from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
+import type { SdsSecretConfig } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
+import type { CommonTlsContext } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import { meshRootsSecret, workloadCertificateSecret } from "../../../wire/names.ts";
+import type { CertificateSource, DownstreamTlsConfig, RootsSource, SanMatcher, TlsVersion, UpstreamTlsConfig } from "../../config.ts";
+import { DownstreamTlsContext, RawBuffer, UpstreamTlsContext } from "../proto/types.ts";
+import { at, choose, dataSource, type Extension, extension, type Gate } from "./gate.ts";
+import { stringMatch } from "./match.ts";
+
+const noCertificate: CertificateSource = { kind: "pem", certificatePem: "", privateKeyPem: "" };
+
+export const downstreamTransportSockets: readonly Extension<DownstreamTlsConfig | "plain">[] = [
+  extension(DownstreamTlsContext, (gate, context, path): DownstreamTlsConfig => {
+    const common = commonTls(gate, context.commonTlsContext, at(path, "common_tls_context"));
+    if (common.certificate === null)
+      gate.add(at(path, "common_tls_context.tls_certificates"), "needs a certificate for a listener to speak TLS");
+    const require = context.requireClientCertificate ?? false;
+    if (require && common.roots === null) {
+      gate.add(at(path, "require_client_certificate"), "true needs a trusted_ca (or the SDS secret of the roots) to verify against");
+    }
+    return {
+      certificate: common.certificate ?? noCertificate,
+      roots: common.roots,
+      requireClientCertificate: require,
+      peerNames: common.peerNames,
+      alpn: common.alpn,
+      minVersion: common.minVersion,
+    };
+  }),
+  extension(RawBuffer, () => "plain" as const),
+];
+
+export const upstreamTransportSockets: readonly Extension<UpstreamTlsConfig | "plain">[] = [
+  extension(UpstreamTlsContext, (gate, context, path): UpstreamTlsConfig => {
+    return { ...commonTls(gate, context.commonTlsContext, at(path, "common_tls_context")), sni: context.sni };
+  }),
+  extension(RawBuffer, () => "plain" as const),
+];
+
+interface CommonTls {
+  readonly certificate: CertificateSource | null;
+  readonly roots: RootsSource | null;
+  readonly peerNames: readonly SanMatcher[];
+  readonly alpn: readonly string[];
+  readonly minVersion: TlsVersion;
+}
+
+function commonTls(gate: Gate, common: CommonTlsContext | undefined, path: string): CommonTls {
+  if (common === undefined) return { certificate: null, roots: null, peerNames: [], alpn: [], minVersion: "TLSv1.2" };
+  const protocol = "envoy.extensions.transport_sockets.tls.v3.TlsParameters.TlsProtocol";
+  const minVersion = choose<TlsVersion>(
+    gate,
+    at(path, "tls_params.tls_minimum_protocol_version"),
+    protocol,
+    common.tlsParams?.tlsMinimumProtocolVersion ?? 0,
+    { TLS_AUTO: "TLSv1.2", TLSv1_2: "TLSv1.2", TLSv1_3: "TLSv1.3" },
+    "TLSv1.3",
+  );
+  const maximum = at(path, "tls_params.tls_maximum_protocol_version");
+  choose(gate, maximum, protocol, common.tlsParams?.tlsMaximumProtocolVersion ?? 0, { TLS_AUTO: true, TLSv1_3: true }, true);
+  return { certificate: certificate(gate, common, path), ...validation(gate, common, path), alpn: alpn(gate, common, path), minVersion };
+}
+
+function alpn(gate: Gate, common: CommonTlsContext, path: string): readonly string[] {
+  common.alpnProtocols.forEach((name, n) => {
+    // RFC 7301 section 3.1: 1 to 255 bytes.
+    if (name.length === 0 || Buffer.byteLength(name) > 255) gate.add(at(path, `alpn_protocols[${n}]`), "must have 1 to 255 bytes");
+  });
+  return common.alpnProtocols;
+}
+
+function certificate(gate: Gate, common: CommonTlsContext, path: string): CertificateSource | null {
+  const inline = common.tlsCertificates;
+  const sds = common.tlsCertificateSdsSecretConfigs;
+  if (inline.length + sds.length > 1) {
+    gate.add(
+      at(path, inline.length > 1 ? "tls_certificates" : "tls_certificate_sds_secret_configs"),
+      "more than one certificate is not supported",
+    );
+  }
+  if (inline[0] !== undefined) return pemCertificate(gate, inline[0], at(path, "tls_certificates[0]"));
+  if (sds[0] === undefined) return null;
+  return secretCertificate(gate, sds[0], at(path, "tls_certificate_sds_secret_configs[0]"));
+}
+
+function secretCertificate(gate: Gate, sds: SdsSecretConfig, path: string): CertificateSource {
+  if (sds.sdsConfig === undefined) {
+    const secret = gate.world.staticSecrets.get(sds.name);
+    if (secret?.type.case === "tlsCertificate") return pemCertificate(gate, secret.type.value, at(path, "name"));
+    gate.add(at(path, "name"), missingSecret(gate, sds.name, "tls_certificate"));
+    return noCertificate;
+  }
+  ownSecret(gate, sds, workloadCertificateSecret, path);
+  return { kind: "secret", name: sds.name };
+}
+
+function ownSecret(gate: Gate, sds: SdsSecretConfig, wanted: string, path: string): void {
+  if (sds.name !== wanted)
+    gate.add(at(path, "name"), `"${sds.name}" is not a secret of this proxy; it serves "${wanted}" here, from its own identity`);
+  sdsSource(gate, sds.sdsConfig, at(path, "sds_config"));
+}
+
+/** Secrets never travel: whatever way the configuration names, the proxy answers from its own identity. Only the form is checked. */
+function sdsSource(gate: Gate, source: ConfigSource | undefined, path: string): void {
+  if (source?.configSourceSpecifier.case === undefined) gate.add(path, "needs ads or api_config_source");
+}
+
+function missingSecret(gate: Gate, name: string, kind: string): string {
+  const names = [...gate.world.staticSecrets.keys()];
+  return `"${name}" is no ${kind} among static_resources.secrets (${names.length === 0 ? "there are none" : names.join(", ")}); give it an sds_config to use the proxy's own identity`;
+}
+
+function pemCertificate(gate: Gate, source: TlsCertificate, path: string): CertificateSource {
+  const chainPath = at(path, "certificate_chain");
+  const keyPath = at(path, "private_key");
+  if (source.certificateChain === undefined) gate.add(chainPath, "is missing");
+  if (source.privateKey === undefined) gate.add(keyPath, "is missing");
+  const chain = dataSource(gate, chainPath, source.certificateChain);
+  const key = dataSource(gate, keyPath, source.privateKey);
+  if (chain === undefined || key === undefined) return noCertificate;
+  const leaf = firstCertificate(gate, chainPath, chain);
+  const keyText = Buffer.from(key).toString("utf8");
+  try {
+    const privateKey = createPrivateKey(keyText);
+    if (leaf !== undefined && !leaf.checkPrivateKey(privateKey)) gate.add(keyPath, "does not belong to the certificate");
+  } catch {
+    // The reason stays out: it may quote the file.
+    gate.add(keyPath, "is not an unencrypted private key in PEM");
+  }
+  return { kind: "pem", certificatePem: Buffer.from(chain).toString("utf8"), privateKeyPem: keyText };
+}
+
+function firstCertificate(gate: Gate, path: string, pem: Uint8Array): X509Certificate | undefined {
+  try {
+    return new X509Certificate(pem);
+  } catch {
+    gate.add(path, "is not a certificate in PEM");
+    return undefined;
+  }
+}
+
+function validation(gate: Gate, common: CommonTlsContext, path: string): { roots: RootsSource | null; peerNames: readonly SanMatcher[] } {
+  const type = common.validationContextType;
+  switch (type.case) {
+    case undefined:
+      return { roots: null, peerNames: [] };
+    case "validationContext":
+      return validationContext(gate, type.value, at(path, "validation_context"));
+    case "validationContextSdsSecretConfig":
+      return secretRoots(gate, type.value, at(path, "validation_context_sds_secret_config"));
+    case "combinedValidationContext": {
+      const inner = at(path, "combined_validation_context");
+      const sds = type.value.validationContextSdsSecretConfig;
+      const base = type.value.defaultValidationContext;
+      if (sds === undefined) {
+        gate.add(at(inner, "validation_context_sds_secret_config"), "is missing");
+        return { roots: null, peerNames: [] };
+      }
+      const own = secretRoots(gate, sds, at(inner, "validation_context_sds_secret_config"));
+      // Envoy merges the two: repeated fields add up, and the secret's trusted_ca wins.
+      const names = (base?.matchTypedSubjectAltNames ?? []).map((matcher, n) =>
+        sanMatcher(gate, matcher, `${at(inner, "default_validation_context")}.match_typed_subject_alt_names[${n}]`),
+      );
+      return { roots: own.roots, peerNames: [...own.peerNames, ...names] };
+    }
+  }
+}
+
+function secretRoots(gate: Gate, sds: SdsSecretConfig, path: string): { roots: RootsSource | null; peerNames: readonly SanMatcher[] } {
+  if (sds.sdsConfig === undefined) {
+    const secret = gate.world.staticSecrets.get(sds.name);
+    if (secret?.type.case === "validationContext") return validationContext(gate, secret.type.value, at(path, "name"));
+    gate.add(at(path, "name"), missingSecret(gate, sds.name, "validation_context"));
+    return { roots: null, peerNames: [] };
+  }
+  ownSecret(gate, sds, meshRootsSecret, path);
+  return { roots: { kind: "secret", name: sds.name }, peerNames: [] };
+}
+
+function validationContext(
+  gate: Gate,
+  context: CertificateValidationContext,
+  path: string,
+): { roots: RootsSource | null; peerNames: readonly SanMatcher[] } {
+  const peerNames = context.matchTypedSubjectAltNames.map((matcher, n) =>
+    sanMatcher(gate, matcher, `${path}.match_typed_subject_alt_names[${n}]`),
+  );
+  const pem = dataSource(gate, at(path, "trusted_ca"), context.trustedCa);
+  if (pem === undefined) {
+    if (context.trustedCa === undefined && peerNames.length > 0) {
+      gate.add(at(path, "trusted_ca"), "is missing: names in certificates prove nothing without roots to verify them against");
+    }
+    return { roots: null, peerNames };
+  }
+  firstCertificate(gate, at(path, "trusted_ca"), pem);
+  return { roots: { kind: "pem", pem: Buffer.from(pem).toString("utf8") }, peerNames };
+}
+
+function sanMatcher(gate: Gate, matcher: CertificateValidationContext["matchTypedSubjectAltNames"][number], path: string): SanMatcher {
+  const type = choose<SanMatcher["type"]>(
+    gate,
+    at(path, "san_type"),
+    "envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher.SanType",
+    matcher.sanType,
+    { URI: "uri", DNS: "dns" },
+    "uri",
+  );
+  return { type, match: stringMatch(gate, at(path, "matcher"), matcher.matcher) };
+}

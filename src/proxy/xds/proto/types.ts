@@ -1,0 +1,64 @@
+// Owns: handles of the messages that the proxy decodes or encodes, each with its generated type. No behaviour.
+
+import type * as als from "../../../wire/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
+import type * as bootstrap from "../../../wire/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
+import type * as cluster from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type * as endpoint from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
+import type * as listener from "../../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import type * as metricsConfig from "../../../wire/gen/envoy/config/metrics/v3/metrics_service_pb.ts";
+import type * as route from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
+import type * as fileLog from "../../../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
+import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
+import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import type * as inspector from "../../../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
+import type * as hcm from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import type * as networkRbac from "../../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
+import type * as tcpProxy from "../../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
+import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
+import type * as tls from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import type * as http from "../../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import type * as alsService from "../../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
+import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
+import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
+import { messageType } from "./message.ts";
+
+export const Bootstrap = messageType<bootstrap.Bootstrap>("envoy.config.bootstrap.v3.Bootstrap");
+export const Listener = messageType<listener.Listener>("envoy.config.listener.v3.Listener");
+export const RouteConfiguration = messageType<route.RouteConfiguration>("envoy.config.route.v3.RouteConfiguration");
+export const Cluster = messageType<cluster.Cluster>("envoy.config.cluster.v3.Cluster");
+export const ClusterLoadAssignment = messageType<endpoint.ClusterLoadAssignment>("envoy.config.endpoint.v3.ClusterLoadAssignment");
+export const AccessLog = messageType<als.AccessLog>("envoy.config.accesslog.v3.AccessLog");
+
+export const HttpConnectionManager = messageType<hcm.HttpConnectionManager>(
+  "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+);
+export const TcpProxy = messageType<tcpProxy.TcpProxy>("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy");
+export const NetworkRbac = messageType<networkRbac.RBAC>("envoy.extensions.filters.network.rbac.v3.RBAC");
+export const HttpRbac = messageType<httpRbac.RBAC>("envoy.extensions.filters.http.rbac.v3.RBAC");
+export const Router = messageType<router.Router>("envoy.extensions.filters.http.router.v3.Router");
+export const TlsInspector = messageType<inspector.TlsInspector>("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector");
+export const RawBuffer = messageType<raw.RawBuffer>("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer");
+export const UpstreamTlsContext = messageType<tls.UpstreamTlsContext>("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext");
+export const DownstreamTlsContext = messageType<tls.DownstreamTlsContext>("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext");
+export const HttpProtocolOptions = messageType<http.HttpProtocolOptions>("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+export const FileAccessLog = messageType<fileLog.FileAccessLog>("envoy.extensions.access_loggers.file.v3.FileAccessLog");
+export const HttpGrpcAccessLogConfig = messageType<grpcLog.HttpGrpcAccessLogConfig>(
+  "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+);
+export const TcpGrpcAccessLogConfig = messageType<grpcLog.TcpGrpcAccessLogConfig>(
+  "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
+);
+export const MetricsServiceConfig = messageType<metricsConfig.MetricsServiceConfig>("envoy.config.metrics.v3.MetricsServiceConfig");
+
+export const DiscoveryRequest = messageType<discovery.DiscoveryRequest>("envoy.service.discovery.v3.DiscoveryRequest");
+export const DiscoveryResponse = messageType<discovery.DiscoveryResponse>("envoy.service.discovery.v3.DiscoveryResponse");
+export const DeltaDiscoveryRequest = messageType<discovery.DeltaDiscoveryRequest>("envoy.service.discovery.v3.DeltaDiscoveryRequest");
+export const DeltaDiscoveryResponse = messageType<discovery.DeltaDiscoveryResponse>("envoy.service.discovery.v3.DeltaDiscoveryResponse");
+export const StreamAccessLogsMessage = messageType<alsService.StreamAccessLogsMessage>(
+  "envoy.service.accesslog.v3.StreamAccessLogsMessage",
+);
+export const StreamMetricsMessage = messageType<metricsService.StreamMetricsMessage>("envoy.service.metrics.v3.StreamMetricsMessage");
+export const IstioCertificateRequest = messageType<ca.IstioCertificateRequest>("istio.v1.auth.IstioCertificateRequest");
+export const IstioCertificateResponse = messageType<ca.IstioCertificateResponse>("istio.v1.auth.IstioCertificateResponse");
