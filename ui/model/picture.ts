@@ -1,0 +1,76 @@
+// Owns: the picture the page draws (services and calls, by id), made from one graph answer, and the filters over it. Pure; fetches nothing.
+
+import type { GraphAnswer } from "../../src/api/live.ts";
+
+export type ServiceNode = GraphAnswer["nodes"][number];
+export type CallEdge = GraphAnswer["edges"][number];
+
+export interface Picture {
+  readonly services: ReadonlyMap<string, ServiceNode>;
+  readonly calls: ReadonlyMap<string, CallEdge>;
+  readonly namespaces: readonly string[];
+}
+
+export interface Filter {
+  /** Empty = all. */
+  readonly namespace: string;
+  /** Empty = all; else a part of a service's name, namespace or version, in any case. */
+  readonly text: string;
+}
+
+/** Sorted by id, so that the same mesh is always laid out and listed in the same order. An end that the answer does not list as a node is added without instances. */
+export function toPicture(graph: GraphAnswer): Picture {
+  const services = new Map<string, ServiceNode>();
+  for (const node of graph.nodes) services.set(node.id, node);
+  for (const edge of graph.edges) {
+    for (const id of [edge.from, edge.to]) if (!services.has(id)) services.set(id, placeholder(id));
+  }
+  const calls = new Map<string, CallEdge>();
+  for (const edge of graph.edges) calls.set(edge.id, edge);
+  const namespaces = new Set<string>();
+  for (const node of services.values()) if (node.namespace !== "") namespaces.add(node.namespace);
+  return { services: sorted(services), calls: sorted(calls), namespaces: [...namespaces].sort() };
+}
+
+/** Services of the namespace, every call that touches one, and the far ends of those calls. */
+export function inNamespace(picture: Picture, namespace: string): Picture {
+  if (namespace === "") return picture;
+  const own = (id: string): boolean => picture.services.get(id)?.namespace === namespace;
+  const calls = new Map([...picture.calls].filter(([, edge]) => own(edge.from) || own(edge.to)));
+  const ends = new Set([...calls.values()].flatMap((edge) => [edge.from, edge.to]));
+  const services = new Map([...picture.services].filter(([id]) => own(id) || ends.has(id)));
+  return { services, calls, namespaces: picture.namespaces };
+}
+
+/** Ids of the services that the text finds, and of the calls that touch one; null when there is no text. */
+export function findText(picture: Picture, text: string): { services: ReadonlySet<string>; calls: ReadonlySet<string> } | null {
+  const needle = text.trim().toLowerCase();
+  if (needle === "") return null;
+  const services = new Set<string>();
+  for (const [id, node] of picture.services) {
+    const hay = [id, ...node.versions.map((v) => v.version)];
+    if (hay.some((word) => word.toLowerCase().includes(needle))) services.add(id);
+  }
+  const calls = new Set<string>();
+  for (const [id, edge] of picture.calls) if (services.has(edge.from) || services.has(edge.to)) calls.add(id);
+  return { services, calls };
+}
+
+/** `shop/reviews` -> its two halves; an id without a slash is a name without namespace. */
+export function splitId(id: string): { namespace: string; name: string } {
+  const slash = id.indexOf("/");
+  return slash < 0 ? { namespace: "", name: id } : { namespace: id.slice(0, slash), name: id.slice(slash + 1) };
+}
+
+/** What callers outside the mesh are listed under; the analysis names them `unknown`. */
+export function isOutside(node: ServiceNode): boolean {
+  return node.versions.length === 0 && (node.name === "unknown" || node.namespace === "unknown" || node.namespace === "");
+}
+
+function placeholder(id: string): ServiceNode {
+  return { id, ...splitId(id), versions: [], requestsPerSecond: 0, successRatio: null, p50Ms: null, p99Ms: null };
+}
+
+function sorted<V>(map: Map<string, V>): Map<string, V> {
+  return new Map([...map].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+}
