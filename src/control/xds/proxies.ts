@@ -1,0 +1,136 @@
+// Owns: the list of proxies that are or lately were connected, as the API shows them (`weft.dev/v1alpha1` Proxy). Never touches a stream.
+
+import { liveGroup, liveVersion, type ProxyObject, type ProxyTypeStatus, type XdsTypeName } from "../../api/live.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
+import { formatIdentity } from "../../wire/spiffe.ts";
+import { pushOrder } from "../../wire/xds-types.ts";
+import type { Session } from "./session.ts";
+
+/** A lost proxy is shown this long, so that one can see what it ran when it went. */
+export const rememberLostMs = 600_000;
+/** Lost proxies remembered at most; the oldest go first. */
+const maxLost = 1_000;
+/** Watchers hear of changes at most this often. */
+const announceEveryMs = 200;
+
+interface Slot {
+  /** Newest last: a proxy that reconnects before its old stream is known to be dead has two. */
+  readonly sessions: Session[];
+  lost: { readonly object: ProxyObject; readonly atMs: number } | undefined;
+}
+
+export class ProxyList {
+  readonly #clock: Clock;
+  readonly #slots = new Map<string, Slot>();
+  readonly #listeners = new Set<() => void>();
+  #announcement: Timer | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Streams open now. */
+  get connected(): number {
+    let count = 0;
+    for (const slot of this.#slots.values()) if (slot.sessions.length > 0) count++;
+    return count;
+  }
+
+  isConnected(key: string): boolean {
+    return (this.#slots.get(key)?.sessions.length ?? 0) > 0;
+  }
+
+  add(session: Session): void {
+    const key = session.node?.key;
+    if (key === undefined) return;
+    const slot = this.#slots.get(key) ?? { sessions: [], lost: undefined };
+    slot.sessions.push(session);
+    slot.lost = undefined;
+    this.#slots.set(key, slot);
+    this.touch();
+  }
+
+  /** True when this was the proxy's last stream. */
+  remove(session: Session): boolean {
+    const key = session.node?.key;
+    const slot = key === undefined ? undefined : this.#slots.get(key);
+    if (key === undefined || slot === undefined) return false;
+    const at = slot.sessions.indexOf(session);
+    if (at < 0) return false;
+    slot.sessions.splice(at, 1);
+    const last = slot.sessions.length === 0;
+    if (last) {
+      // Taken out and put back: the map's order is then the order of loss.
+      this.#slots.delete(key);
+      this.#slots.set(key, slot);
+      slot.lost = { object: describe(session, false), atMs: this.#clock.now() };
+      this.#forgetOld();
+    }
+    this.touch();
+    return last;
+  }
+
+  /** Something about a session changed. */
+  touch(): void {
+    this.#announcement ??= this.#clock.after(announceEveryMs, () => {
+      this.#announcement = undefined;
+      for (const listener of [...this.#listeners]) listener();
+    });
+  }
+
+  list(): readonly ProxyObject[] {
+    this.#forgetOld();
+    const objects: ProxyObject[] = [];
+    for (const slot of this.#slots.values()) {
+      const session = slot.sessions.at(-1);
+      if (session !== undefined) objects.push(describe(session, true));
+      else if (slot.lost !== undefined) objects.push(slot.lost.object);
+    }
+    return objects;
+  }
+
+  subscribe(onChange: () => void): () => void {
+    this.#listeners.add(onChange);
+    return () => this.#listeners.delete(onChange);
+  }
+
+  #forgetOld(): void {
+    const now = this.#clock.now();
+    let lost = 0;
+    for (const slot of this.#slots.values()) if (slot.lost !== undefined) lost++;
+    for (const [key, slot] of this.#slots) {
+      if (slot.lost === undefined) continue;
+      if (now - slot.lost.atMs < rememberLostMs && lost <= maxLost) break;
+      this.#slots.delete(key);
+      lost--;
+    }
+  }
+}
+
+function describe(session: Session, connected: boolean): ProxyObject {
+  const node = session.node;
+  if (node === undefined) throw new Error("a session without a node is not in the list");
+  const types = {} as Record<XdsTypeName, ProxyTypeStatus>;
+  for (const type of pushOrder) types[type] = session.ledger.type(type).status();
+  const rejection = session.lastRejection;
+  const connectedAt = new Date(session.openedAtMs).toISOString();
+  return {
+    apiVersion: `${liveGroup}/${liveVersion}`,
+    kind: "Proxy",
+    metadata: { name: node.workload, namespace: node.namespace, creationTimestamp: connectedAt, labels: { ...node.labels } },
+    status: {
+      connected,
+      agent: session.agent,
+      identity: formatIdentity(node.identity),
+      address: session.peer,
+      connectedAt,
+      mode: session.mode,
+      types,
+      synced: connected && session.ledger.settled(),
+      lastRejection:
+        rejection === undefined
+          ? null
+          : { type: rejection.type, version: rejection.version, reason: rejection.reason, at: new Date(rejection.atMs).toISOString() },
+    },
+  };
+}

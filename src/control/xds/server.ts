@@ -1,0 +1,434 @@
+// Owns: the gRPC server: TLS with optional client certificates, who is calling, and the four services on it: aggregated discovery (both
+// variants), certificates, metrics and access logs. Never decides what a proxy gets: sessions do.
+
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type handleClientStreamingCall,
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import { type StreamAccessLogsMessage, StreamAccessLogsMessageSchema } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
+import { DeltaDiscoveryRequestSchema, DiscoveryRequestSchema } from "../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
+import { type StreamMetricsMessage, StreamMetricsMessageSchema } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import {
+  type IstioCertificateRequest,
+  IstioCertificateRequestSchema,
+  type IstioCertificateResponse,
+  IstioCertificateResponseSchema,
+} from "../../wire/gen/security/v1/istioca_pb.ts";
+import { type Identity, parseIdentity } from "../../wire/spiffe.ts";
+import type { Authority } from "../identity/authority.ts";
+import { CsrRefused } from "../identity/failure.ts";
+import type { Secret } from "../identity/secret.ts";
+import type { TokenAuthority } from "../identity/token.ts";
+import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
+import { encodeDelta, encodeState } from "./encode.ts";
+import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
+import type { Mode, Offer } from "./type-ledger.ts";
+
+/** One telemetry stream: `message` is called in order, `end` once. */
+export interface TelemetryReceiver<M> {
+  message(message: M): void;
+  end(): void;
+}
+
+export interface XdsServerDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly authority: Authority;
+  readonly tokens: TokenAuthority;
+  readonly snapshots: SnapshotSource;
+  readonly observer: SessionObserver;
+  readonly findEntry: FindEntry;
+  /** Opens the ear for one proxy's metrics or access log stream. */
+  readonly metrics: (node: Admitted) => TelemetryReceiver<StreamMetricsMessage>;
+  readonly accessLogs: (node: Admitted) => TelemetryReceiver<StreamAccessLogsMessage>;
+  readonly onCertificate: (identity: Identity, serialNumber: string, notAfterMs: number) => void;
+  /** `weft/0.1.0`: the control plane's name in responses. */
+  readonly identifier: string;
+}
+
+export interface XdsServer {
+  readonly port: number;
+  /** New connections get this certificate from now on. */
+  updateCertificate(certificatePem: string, key: Secret): void;
+  /** Ends every stream with UNAVAILABLE (clients reconnect) and closes the port. */
+  stop(): Promise<void>;
+}
+
+/** Dead peers (a machine that lost power sends no FIN) are found within this and the timeout. */
+const keepaliveMs = 10_000;
+const keepaliveTimeoutMs = 5_000;
+
+export async function startXdsServer(
+  at: { readonly host: string; readonly port: number; readonly certificatePem: string; readonly key: Secret },
+  deps: XdsServerDeps,
+): Promise<XdsServer> {
+  const credentials = optionalClientCertificates(deps.authority.rootPem, at.certificatePem, at.key);
+  const server = new Server({
+    "grpc.keepalive_time_ms": keepaliveMs,
+    "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
+    // Proxies ping at their own pace; being strict here would cut them off (GOAWAY too_many_pings).
+    "grpc.max_ping_strikes": 0,
+    // A subscription to 65 536 names fits; anything larger is not a request of ours.
+    "grpc.max_receive_message_length": 8 * 1024 * 1024,
+    "grpc-node.max_session_memory": 64,
+  });
+  const sessions = new Set<Session>();
+
+  server.addService(discoveryService, {
+    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, sessions),
+    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, sessions),
+  } as UntypedServiceImplementation);
+  server.addService(certificateService, {
+    createCertificate: (
+      call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+      reply: sendUnaryData<IstioCertificateResponse>,
+    ) => {
+      void createCertificate(call, reply, deps);
+    },
+  } as UntypedServiceImplementation);
+  server.addService(metricsService, { streamMetrics: telemetry(deps, deps.metrics) } as UntypedServiceImplementation);
+  server.addService(accessLogService, { streamAccessLogs: telemetry(deps, deps.accessLogs) } as UntypedServiceImplementation);
+
+  const port = await new Promise<number>((resolve, reject) => {
+    const host = at.host.includes(":") ? `[${at.host}]` : at.host;
+    server.bindAsync(`${host}:${at.port}`, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
+  });
+
+  return {
+    port,
+    updateCertificate(certificatePem, key) {
+      credentials.updateSecureContextOptions(secureContext(deps.authority.rootPem, certificatePem, key));
+    },
+    async stop() {
+      for (const session of sessions) session.end("unavailable", "the control plane is stopping; connect again");
+      await new Promise<void>((resolve) => {
+        const force = deps.clock.after(500, () => {
+          server.forceShutdown();
+          resolve();
+        });
+        server.tryShutdown(() => {
+          force.cancel();
+          resolve();
+        });
+      });
+    },
+  };
+}
+
+// ---- who is calling ------------------------------------------------------------------------------------------------------
+
+type Credentials = ServerCredentials & {
+  _getConstructorOptions(): Record<string, unknown>;
+  updateSecureContextOptions(options: unknown): void;
+};
+
+/** A certificate is asked for and not insisted on: a proxy that has none yet comes with a join token. */
+function optionalClientCertificates(rootPem: string, certificatePem: string, key: Secret): Credentials {
+  const { cert, key: keys } = secureContext(rootPem, certificatePem, key);
+  const credentials = ServerCredentials.createSsl(
+    Buffer.from(rootPem),
+    [{ cert_chain: cert[0] as Buffer, private_key: keys[0] as Buffer }],
+    false,
+  ) as Credentials;
+  // grpc-js knows "none" and "required"; the option between them is Node's own.
+  const options = credentials._getConstructorOptions();
+  credentials._getConstructorOptions = () => ({ ...options, requestCert: true, rejectUnauthorized: false });
+  return credentials;
+}
+
+function secureContext(rootPem: string, certificatePem: string, key: Secret): { ca: Buffer; cert: Buffer[]; key: Buffer[] } {
+  return { ca: Buffer.from(rootPem), cert: [Buffer.from(certificatePem)], key: [Buffer.from(key.reveal())] };
+}
+
+type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "getAuthContext">;
+type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string };
+
+async function whoIs(call: AnyCall, deps: XdsServerDeps): Promise<WhoIs> {
+  const header = call.metadata.get("authorization")[0];
+  if (header !== undefined) {
+    const token = /^bearer +(\S+)$/i.exec(String(header).trim())?.[1];
+    if (token === undefined) return { ok: false, reason: "the authorization metadata is not of the form `Bearer TOKEN`" };
+    const verdict = await deps.tokens.verify(token);
+    return verdict.ok ? { ok: true, identity: { trustDomain: deps.authority.trustDomain, ...verdict.account } } : verdict;
+  }
+  // grpc-js shows a certificate only if TLS found its chain good; the dates are looked at again, for a stream may be opened on an old connection.
+  const peer = call.getAuthContext().sslPeerCertificate;
+  if (peer === undefined || !deps.authority.isTrusted(peer.raw)) {
+    return {
+      ok: false,
+      reason: "no credentials: come with a join token (authorization: Bearer JWT) or with a certificate of this mesh that is in its time",
+    };
+  }
+  const uri = /(?:^|, )URI:([^,]+)/.exec(peer.subjectaltname ?? "")?.[1] ?? "";
+  const identity = parseIdentity(uri);
+  if (identity === undefined || identity.trustDomain !== deps.authority.trustDomain) {
+    return {
+      ok: false,
+      reason: `the certificate's name ${JSON.stringify(uri)} is not an identity of trust domain ${deps.authority.trustDomain}`,
+    };
+  }
+  return { ok: true, identity };
+}
+
+// ---- aggregated discovery ------------------------------------------------------------------------------------------------
+
+type Duplex = ServerDuplexStream<StreamRequest, Uint8Array>;
+
+const endCodes: Readonly<Record<EndCode, status>> = {
+  "permission-denied": status.PERMISSION_DENIED,
+  "invalid-argument": status.INVALID_ARGUMENT,
+  "resource-exhausted": status.RESOURCE_EXHAUSTED,
+  unavailable: status.UNAVAILABLE,
+  internal: status.INTERNAL,
+};
+
+function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set<Session>): void {
+  const encode = mode === "sotw" ? encodeState : encodeDelta;
+  let over = false;
+  const caller = whoIs(call, deps);
+  const session = new Session(
+    mode,
+    {
+      send: (offer: Offer) => {
+        if (!over) call.write(encode(offer, deps.identifier));
+      },
+      end: (code, message) => fail(call, endCodes[code], message),
+    },
+    {
+      clock: deps.clock,
+      log: deps.log,
+      snapshots: deps.snapshots,
+      observer: deps.observer,
+      peer: call.getPeer(),
+      admit: async (nodeId) => {
+        const who = await caller;
+        return who.ok ? admitNode(nodeId, who.identity, deps.findEntry) : who;
+      },
+    },
+  );
+  sessions.add(session);
+  const finish = () => {
+    over = true;
+    sessions.delete(session);
+    session.close();
+  };
+  void caller.then((who) => {
+    if (!who.ok && !over) {
+      fail(call, status.UNAUTHENTICATED, who.reason);
+      finish();
+    }
+  });
+  call.on("data", (request: StreamRequest) => session.receive(request));
+  call.on("end", () => {
+    if (!over) call.end();
+    finish();
+  });
+  call.on("cancelled", finish);
+  call.on("close", finish);
+  call.on("error", finish);
+}
+
+/** Ends a streaming call with a status. */
+function fail(call: { emit(event: "error", error: unknown): boolean }, code: status, details: string): void {
+  call.emit("error", { code, details, metadata: new Metadata() });
+}
+
+// ---- certificates --------------------------------------------------------------------------------------------------------
+
+async function createCertificate(
+  call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+  reply: sendUnaryData<IstioCertificateResponse>,
+  deps: XdsServerDeps,
+): Promise<void> {
+  try {
+    const who = await whoIs(call, deps);
+    if (!who.ok) {
+      reply({ code: status.UNAUTHENTICATED, details: who.reason });
+      return;
+    }
+    const issued = await deps.authority.signWorkload(call.request.csr, who.identity, Number(call.request.validityDuration));
+    deps.onCertificate(who.identity, issued.serialNumber, issued.notAfterMs);
+    reply(null, { $typeName: "istio.v1.auth.IstioCertificateResponse", certChain: [...issued.chainPem] });
+  } catch (cause) {
+    if (cause instanceof CsrRefused) {
+      deps.log.warn({ peer: call.getPeer(), reason: cause.message }, "A certificate request was refused");
+      reply({ code: cause.kind === "forbidden" ? status.PERMISSION_DENIED : status.INVALID_ARGUMENT, details: cause.message });
+      return;
+    }
+    deps.log.error({ cause }, "A certificate could not be issued");
+    reply({ code: status.INTERNAL, details: "the certificate could not be issued; the control plane's log says why" });
+  }
+}
+
+// ---- telemetry -----------------------------------------------------------------------------------------------------------
+
+interface WithIdentifier {
+  readonly identifier?: { readonly node?: Node | undefined } | undefined;
+}
+
+/** A client-streaming call whose first message names the node; the node must be the caller's. */
+function telemetry<M extends WithIdentifier>(
+  deps: XdsServerDeps,
+  open: (node: Admitted) => TelemetryReceiver<M>,
+): handleClientStreamingCall<M, Empty> {
+  return (call: ServerReadableStream<M, Empty>, reply: sendUnaryData<Empty>) => {
+    let receiver: TelemetryReceiver<M> | undefined;
+    let over = false;
+    const end = () => {
+      if (over) return;
+      over = true;
+      receiver?.end();
+    };
+    const refuse = (code: status, details: string) => {
+      if (over) return;
+      end();
+      reply({ code, details });
+    };
+    const begin = async (first: M) => {
+      const who = await whoIs(call, deps);
+      if (!who.ok) {
+        refuse(status.UNAUTHENTICATED, who.reason);
+        return;
+      }
+      const verdict = await admitNode(first.identifier?.node?.id ?? "", who.identity, deps.findEntry);
+      if (!verdict.ok) {
+        refuse(status.PERMISSION_DENIED, verdict.reason);
+        return;
+      }
+      if (over) return;
+      receiver = open(verdict.node);
+      receiver.message(first);
+      call.resume();
+    };
+    call.on("data", (message: M) => {
+      if (over) return;
+      if (receiver !== undefined) {
+        receiver.message(message);
+        return;
+      }
+      call.pause();
+      begin(message).catch((cause: unknown) => {
+        deps.log.error({ cause, node: formatNode(message) }, "A telemetry stream could not be opened");
+        refuse(status.INTERNAL, "the stream could not be opened; the control plane's log says why");
+      });
+    });
+    call.on("end", () => {
+      const answer = !over;
+      end();
+      if (answer) reply(null, {});
+    });
+    call.on("cancelled", end);
+    call.on("error", end);
+  };
+}
+
+function formatNode(message: WithIdentifier): string {
+  return message.identifier?.node?.id ?? "";
+}
+
+// ---- wire ----------------------------------------------------------------------------------------------------------------
+
+type Empty = Record<string, never>;
+
+const asIs = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+const unused = (): never => {
+  throw new Error("a server neither writes requests nor reads responses");
+};
+
+function agentOf(node: Node | undefined): string {
+  const version = node?.userAgentVersionType.case === "userAgentVersion" ? `/${node.userAgentVersionType.value}` : "";
+  return `${node?.userAgentName === undefined || node.userAgentName === "" ? "unknown" : node.userAgentName}${version}`;
+}
+
+function readState(bytes: Buffer): StreamRequest {
+  const m = fromBinary(DiscoveryRequestSchema, bytes);
+  return {
+    nodeId: m.node?.id ?? "",
+    agent: agentOf(m.node),
+    typeUrl: m.typeUrl,
+    nonce: m.responseNonce,
+    error: m.errorDetail === undefined ? undefined : m.errorDetail.message || `code ${m.errorDetail.code}`,
+    names: m.resourceNames,
+    versionInfo: m.versionInfo,
+    subscribe: [],
+    unsubscribe: [],
+    initialVersions: {},
+  };
+}
+
+function readDelta(bytes: Buffer): StreamRequest {
+  const m = fromBinary(DeltaDiscoveryRequestSchema, bytes);
+  return {
+    nodeId: m.node?.id ?? "",
+    agent: agentOf(m.node),
+    typeUrl: m.typeUrl,
+    nonce: m.responseNonce,
+    error: m.errorDetail === undefined ? undefined : m.errorDetail.message || `code ${m.errorDetail.code}`,
+    names: [],
+    versionInfo: "",
+    subscribe: m.resourceNamesSubscribe,
+    unsubscribe: m.resourceNamesUnsubscribe,
+    initialVersions: m.initialResourceVersions,
+  };
+}
+
+const stream = (path: string, read: (bytes: Buffer) => StreamRequest) => ({
+  path,
+  requestStream: true,
+  responseStream: true,
+  requestSerialize: unused,
+  requestDeserialize: read,
+  responseSerialize: asIs,
+  responseDeserialize: unused,
+});
+
+const upload = <M>(path: string, read: (bytes: Buffer) => M) => ({
+  path,
+  requestStream: true,
+  responseStream: false,
+  requestSerialize: unused,
+  requestDeserialize: read,
+  // Both answers are empty messages.
+  responseSerialize: () => Buffer.alloc(0),
+  responseDeserialize: unused,
+});
+
+const discoveryService: ServiceDefinition = {
+  streamAggregatedResources: stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", readState),
+  deltaAggregatedResources: stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", readDelta),
+};
+
+const certificateService: ServiceDefinition = {
+  createCertificate: {
+    path: "/istio.v1.auth.IstioCertificateService/CreateCertificate",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: unused,
+    requestDeserialize: (bytes: Buffer) => fromBinary(IstioCertificateRequestSchema, bytes),
+    responseSerialize: (m: IstioCertificateResponse) => asIs(toBinary(IstioCertificateResponseSchema, m)),
+    responseDeserialize: unused,
+  },
+};
+
+const metricsService: ServiceDefinition = {
+  streamMetrics: upload("/envoy.service.metrics.v3.MetricsService/StreamMetrics", (bytes) => fromBinary(StreamMetricsMessageSchema, bytes)),
+};
+
+const accessLogService: ServiceDefinition = {
+  streamAccessLogs: upload("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", (bytes) =>
+    fromBinary(StreamAccessLogsMessageSchema, bytes),
+  ),
+};

@@ -1,0 +1,244 @@
+// Owns: one aggregated stream, from its first request to its end, as a state machine:
+//   opening -> checking (first request seen, node being judged) -> serving -> closed
+// Late events in `closed` do nothing. Decides nothing about resources: that is the ledger's.
+
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import { type XdsSnapshot, type XdsType, xdsTypeOf } from "../../wire/xds-types.ts";
+import type { Admission, Admitted } from "./admission.ts";
+import { Ledger } from "./ledger.ts";
+import type { Mode, Offer, Receipt, Rejection } from "./type-ledger.ts";
+
+/** A request of either variant, in one shape. Fields of the other variant are empty. */
+export interface StreamRequest {
+  readonly nodeId: string;
+  /** `envoy/1.40.0` */
+  readonly agent: string;
+  readonly typeUrl: string;
+  readonly nonce: string;
+  /** Set = the response with this nonce is rejected. */
+  readonly error: string | undefined;
+  /** State of the world. */
+  readonly names: readonly string[];
+  readonly versionInfo: string;
+  /** Delta. */
+  readonly subscribe: readonly string[];
+  readonly unsubscribe: readonly string[];
+  readonly initialVersions: Readonly<Record<string, string>>;
+}
+
+export type EndCode = "permission-denied" | "invalid-argument" | "resource-exhausted" | "unavailable" | "internal";
+
+/** The stream below: bytes out, and its end. */
+export interface SessionPort {
+  send(offer: Offer): void;
+  /** Ends the stream with a status. */
+  end(code: EndCode, message: string): void;
+}
+
+/** Where snapshots come from. `follow` calls back on each new one, until the function it returned is called. */
+export interface SnapshotSource {
+  get(key: string): XdsSnapshot | undefined;
+  follow(key: string, onSnapshot: (snapshot: XdsSnapshot) => void): () => void;
+}
+
+/** What the rest of the control plane hears of a session. */
+export interface SessionObserver {
+  opened(session: Session): void;
+  changed(session: Session): void;
+  rejected(session: Session, rejection: Rejection): void;
+  closed(session: Session): void;
+  /** One response went out. */
+  sent(session: Session, offer: Offer): void;
+  /** A type that is not served here; told once per session and type. */
+  unknownType(typeUrl: string, agent: string): void;
+}
+
+export interface SessionDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly snapshots: SnapshotSource;
+  readonly observer: SessionObserver;
+  /** Judges the node id of the first request. */
+  readonly admit: (nodeId: string) => Promise<Admission>;
+  /** `ip:port` of the other side. */
+  readonly peer: string;
+}
+
+export interface LastRejection {
+  readonly type: XdsType;
+  readonly version: string;
+  readonly reason: string;
+  readonly atMs: number;
+}
+
+type State =
+  | { readonly name: "opening" }
+  | { readonly name: "checking"; readonly waiting: StreamRequest[] }
+  | { readonly name: "serving"; readonly node: Admitted; readonly unfollow: () => void }
+  | { readonly name: "closed"; readonly node: Admitted | undefined };
+
+/** Requests held while the node is judged: one per type and a few for impatient clients. */
+const maxWaiting = 64;
+/** How long listeners and routes wait for a client to ask for the endpoints of a new cluster. A client that asks does so within a round trip. */
+const endpointWaitMs = 250;
+
+export class Session {
+  readonly mode: Mode;
+  readonly ledger: Ledger;
+  readonly peer: string;
+  readonly openedAtMs: number;
+  readonly #deps: SessionDeps;
+  readonly #port: SessionPort;
+  #state: State = { name: "opening" };
+  #agent = "";
+  #lastRejection: LastRejection | undefined;
+  readonly #unknown = new Set<string>();
+  #wait: Timer | undefined;
+
+  constructor(mode: Mode, port: SessionPort, deps: SessionDeps) {
+    this.mode = mode;
+    this.ledger = new Ledger(mode);
+    this.peer = deps.peer;
+    this.openedAtMs = deps.clock.now();
+    this.#port = port;
+    this.#deps = deps;
+  }
+
+  /** Who this is; undefined until the node has been admitted. Stays after the end. */
+  get node(): Admitted | undefined {
+    return this.#state.name === "serving" || this.#state.name === "closed" ? this.#state.node : undefined;
+  }
+
+  get agent(): string {
+    return this.#agent;
+  }
+
+  get lastRejection(): LastRejection | undefined {
+    return this.#lastRejection;
+  }
+
+  /** One request, in order of arrival. */
+  receive(request: StreamRequest): void {
+    const state = this.#state;
+    switch (state.name) {
+      case "opening":
+        this.#state = { name: "checking", waiting: [request] };
+        this.#agent = request.agent;
+        void this.#check(request.nodeId);
+        return;
+      case "checking":
+        if (state.waiting.length >= maxWaiting)
+          this.end("resource-exhausted", `more than ${maxWaiting} requests before the first was answered`);
+        else state.waiting.push(request);
+        return;
+      case "serving":
+        this.#serve(request);
+        this.#pump();
+        return;
+      case "closed":
+        return;
+    }
+  }
+
+  /** The stream is over, whoever ended it. Idempotent. */
+  close(): void {
+    const state = this.#state;
+    if (state.name === "closed") return;
+    this.#wait?.cancel();
+    if (state.name === "serving") state.unfollow();
+    this.#state = { name: "closed", node: state.name === "serving" ? state.node : undefined };
+    if (state.name === "serving") this.#deps.observer.closed(this);
+  }
+
+  /** Ends the stream from our side. */
+  end(code: EndCode, message: string): void {
+    if (this.#state.name === "closed") return;
+    this.#port.end(code, message);
+    this.close();
+  }
+
+  async #check(nodeId: string): Promise<void> {
+    let verdict: Admission;
+    try {
+      verdict = await this.#deps.admit(nodeId);
+    } catch (cause) {
+      this.#deps.log.error({ nodeId, cause }, "A node could not be judged");
+      this.end("unavailable", "the control plane cannot read its state just now; try again");
+      return;
+    }
+    const state = this.#state;
+    if (state.name !== "checking") return;
+    if (!verdict.ok) {
+      this.#deps.log.warn({ nodeId, peer: this.peer, reason: verdict.reason }, "A proxy was turned away");
+      this.end("permission-denied", verdict.reason);
+      return;
+    }
+    const { node } = verdict;
+    const unfollow = this.#deps.snapshots.follow(node.key, (snapshot) => {
+      this.ledger.setTarget(snapshot);
+      this.#pump();
+      this.#deps.observer.changed(this);
+    });
+    this.#state = { name: "serving", node, unfollow };
+    const now = this.#deps.snapshots.get(node.key);
+    if (now !== undefined) this.ledger.setTarget(now);
+    this.#deps.observer.opened(this);
+    for (const request of state.waiting) this.#serve(request);
+    this.#pump();
+  }
+
+  #serve(request: StreamRequest): void {
+    const type = xdsTypeOf(request.typeUrl);
+    if (type === undefined) {
+      // rule 11 of the design: left alone, said once. Other types of the stream go on.
+      if (!this.#unknown.has(request.typeUrl) && this.#unknown.size < 16) {
+        this.#unknown.add(request.typeUrl);
+        this.#deps.observer.unknownType(request.typeUrl, this.#agent);
+      }
+      return;
+    }
+    const receipt: Receipt =
+      this.mode === "sotw"
+        ? this.ledger.receiveState(type, request.names, request.versionInfo, request.nonce, request.error)
+        : this.ledger.receiveDelta(type, request.subscribe, request.unsubscribe, request.initialVersions, request.nonce, request.error);
+    switch (receipt.kind) {
+      case "too-many-names":
+        this.end("resource-exhausted", `more than ${receipt.limit} resource names of type ${type} on one stream; use the wildcard`);
+        return;
+      case "rejected": {
+        const { rejection } = receipt;
+        this.#lastRejection = { type, version: rejection.version, reason: rejection.reason, atMs: this.#deps.clock.now() };
+        this.#deps.observer.rejected(this, rejection);
+        this.#deps.observer.changed(this);
+        return;
+      }
+      case "accepted":
+      case "subscribed":
+        this.#deps.observer.changed(this);
+        return;
+      case "stale":
+        return;
+    }
+  }
+
+  #pump(): void {
+    for (;;) {
+      if (this.#state.name !== "serving") return;
+      const offer = this.ledger.next();
+      if (offer === undefined) break;
+      this.#port.send(offer);
+      this.#deps.observer.sent(this, offer);
+    }
+    if (this.ledger.waitsForEndpoints) {
+      this.#wait ??= this.#deps.clock.after(endpointWaitMs, () => {
+        this.#wait = undefined;
+        this.ledger.release();
+        this.#pump();
+      });
+    } else {
+      this.#wait?.cancel();
+      this.#wait = undefined;
+    }
+  }
+}
