@@ -106,17 +106,16 @@ export function groupCpu(groups: readonly number[]): CpuTime {
 
 /** Private memory (RssAnon) of the groups in MB of 1024 x 1024 bytes. */
 export function groupRssAnonMb(groups: readonly number[]): number {
-  let kb = 0;
-  for (const group of groups) {
-    for (const pid of groupMembers(group)) {
-      try {
-        kb += Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
-      } catch {
-        // It ended between the listing and the reading.
-      }
-    }
+  return groups.flatMap((group) => groupMembers(group)).reduce((sum, pid) => sum + rssAnonMb(pid), 0);
+}
+
+/** Private memory (RssAnon) of one process in MB of 1024 x 1024 bytes; 0 when it has ended. */
+export function rssAnonMb(pid: number): number {
+  try {
+    return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024;
+  } catch {
+    return 0;
   }
-  return kb / 1024;
 }
 
 /** /proc/PID/stat after the command name, which may hold spaces: [0] is the state, [2] the group, [11] utime, [12] stime. */
