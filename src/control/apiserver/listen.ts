@@ -13,7 +13,10 @@ export interface ApiListener {
 const bunBodyLimitBytes = 64 * 1024 * 1024;
 
 /** Serves `api` over TLS. Throws what Bun throws (EADDRINUSE) when the port cannot be bound. PEM texts. */
-export function listenApi(api: ApiServer, at: { readonly hostname: string; readonly port: number; readonly cert: string; readonly key: string }): ApiListener {
+export function listenApi(
+  api: ApiServer,
+  at: { readonly hostname: string; readonly port: number; readonly cert: string; readonly key: string },
+): ApiListener {
   const server = Bun.serve({
     hostname: at.hostname,
     port: at.port,

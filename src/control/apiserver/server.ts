@@ -1,9 +1,190 @@
 // Owns: the way of one request through the API server: open paths, credentials, permission, then the right handler.
 // Never knows a kind: everything about kinds comes from the table in `deps`.
 
-import type { ApiServer, ApiServerDeps } from "./deps.ts";
+import { type KindDefinition, resourceOf } from "../../api/meta.ts";
+import { CompactedError, ObjectTooLargeError, StoreFailure } from "../store/store.ts";
+import type { Call, Core, Feed } from "./core.ts";
+import type { ApiServer, ApiServerDeps, Caller, Holder } from "./deps.ts";
+import { discover } from "./discovery.ts";
+import { storeFeed, VirtualMirror } from "./feeds.ts";
+import { json } from "./negotiate.ts";
+import { openapiV2, openapiV3 } from "./openapi.ts";
+import { parseTarget } from "./paths.ts";
+import { getObject, listObjects } from "./reads.ts";
+import { makeRegistry } from "./registry.ts";
+import { answerReview } from "./reviews.ts";
+import {
+  ApiError,
+  bodyTooLarge,
+  expired,
+  forbidden,
+  internalError,
+  methodNotAllowed,
+  pathNotFound,
+  unauthorized,
+  unavailable,
+} from "./status.ts";
+import { watchObjects } from "./watch.ts";
+import { createObject, deleteCollection, deleteObject, patchObject, updateObject } from "./writes.ts";
+
+/** The Kubernetes API level whose conventions are followed; `kubectl version` compares it with its own. */
+const kubernetesLevel = { major: "1", minor: "34" };
 
 /** Builds the API server: a function from Request to Response. Listening is `listen.ts`. */
-export function createApiServer(_deps: ApiServerDeps): ApiServer {
-  throw new Error("the API server is not built yet");
+export function createApiServer(deps: ApiServerDeps): ApiServer {
+  const registry = makeRegistry(deps.kinds);
+  const feeds = new Map<KindDefinition, Feed>();
+  const core: Core = { deps, registry, exclusive: makeLock(), feed: feedOf, watches: new Set() };
+
+  // Revisions of live state begin at the time of start: larger than any an earlier process gave out.
+  function feedOf(kind: KindDefinition): Feed {
+    let feed = feeds.get(kind);
+    if (feed === undefined) {
+      feed = kind.virtual ? new VirtualMirror(deps.virtual, kind, deps.clock.now()) : storeFeed(deps.store, resourceOf(kind));
+      feeds.set(kind, feed);
+    }
+    return feed;
+  }
+
+  return {
+    async handle(request, holder, caller) {
+      const startedMs = deps.clock.mono();
+      let response: Response;
+      try {
+        response = await route(core, request, holder, caller);
+      } catch (error) {
+        response = answerError(core, request, error);
+      }
+      const durationMs = Math.round(deps.clock.mono() - startedMs);
+      deps.log.debug({ method: request.method, path: pathOf(request), code: response.status, durationMs }, "An API request was answered.");
+      return response;
+    },
+    close() {
+      for (const end of [...core.watches]) end();
+    },
+  };
+}
+
+async function route(core: Core, request: Request, holder: Holder, known: Caller | undefined): Promise<Response> {
+  const url = new URL(request.url);
+  const path = url.pathname;
+  const open = answerOpen(core, request, path);
+  if (open !== undefined) return open;
+
+  const caller = known ?? (await identify(core, request));
+  const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0) };
+  if (path.startsWith("/api/") || path.startsWith("/apis/") || path === "/api" || path === "/apis") {
+    const discovered = request.method === "GET" ? discover(core.registry, request, path) : undefined;
+    if (discovered === undefined) return answerResource(core, call, path);
+    permitPath(core, call, path);
+    return discovered;
+  }
+  permitPath(core, call, path);
+  if (path === "/openapi/v2" && request.method === "GET") return openapiV2(request, core.deps.version);
+  if (/^\/openapi\/v3(\/|$)/.test(path) && request.method === "GET") return openapiV3(core.registry, request, path, core.deps.version);
+  for (const extra of core.deps.routes) {
+    if (!path.startsWith(extra.prefix)) continue;
+    const answer = await extra.handle(request, caller, call.hold);
+    if (answer !== undefined) return answer;
+  }
+  throw pathNotFound(`there is nothing at ${path}; the API is under /api and /apis`);
+}
+
+function answerOpen(core: Core, request: Request, path: string): Response | undefined {
+  const plain = (text: string, status = 200) => new Response(text, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
+  const isOpen = path === "/healthz" || path === "/livez" || path === "/readyz" || path === "/version";
+  if (!isOpen) return undefined;
+  if (request.method !== "GET" && request.method !== "HEAD")
+    throw methodNotAllowed(`${request.method} is not possible at ${path}; only GET is`);
+  if (path === "/version") {
+    const gitVersion = `v${kubernetesLevel.major}.${kubernetesLevel.minor}.0+weft.${core.deps.version}`;
+    return json(request, {
+      ...kubernetesLevel,
+      gitVersion,
+      gitCommit: "",
+      gitTreeState: "",
+      buildDate: "",
+      goVersion: "",
+      compiler: "",
+      platform: "",
+      weftVersion: core.deps.version,
+    });
+  }
+  const why = path === "/readyz" ? core.deps.notReady() : undefined;
+  return why === undefined ? plain("ok") : plain(`not ready: ${why}\n`, 503);
+}
+
+async function identify(core: Core, request: Request): Promise<Caller> {
+  const answer = await core.deps.authenticate(request);
+  if (!answer.ok) throw unauthorized(answer.reason);
+  return answer.caller;
+}
+
+function permitPath(core: Core, call: Call, path: string): void {
+  const verb = call.request.method.toLowerCase() as Lowercase<string>;
+  const decision = core.deps.authorize(call.caller, { type: "path", verb, path });
+  if (!decision.allowed) throw forbidden(undefined, decision.reason);
+}
+
+async function answerResource(core: Core, call: Call, path: string): Promise<Response> {
+  const target = parseTarget(core.registry, path);
+  if ("review" in target) return answerReview(core, call, target);
+  const resourceCall = { ...call, target };
+  const { method } = call.request;
+  const { kind, name, subresource } = target;
+  const watching = ["true", "1", ""].includes(call.query.get("watch") ?? "false");
+  if (method === "GET") {
+    if (watching && subresource === "") return watchObjects(core, resourceCall);
+    return name === "" ? listObjects(core, resourceCall) : getObject(core, resourceCall);
+  }
+  if (kind.virtual) throw methodNotAllowed(`${kind.plural} are live state: they can be read, not written`);
+  if (name === "") {
+    if (method === "POST") return createObject(core, resourceCall);
+    if (method === "DELETE") return deleteCollection(core, resourceCall);
+  } else {
+    if (method === "PUT") return updateObject(core, resourceCall);
+    if (method === "PATCH") return patchObject(core, resourceCall);
+    if (method === "DELETE" && subresource === "") return deleteObject(core, resourceCall);
+  }
+  const possible =
+    name === "" ? "GET, POST and DELETE are" : subresource === "" ? "GET, PUT, PATCH and DELETE are" : "GET, PUT and PATCH are";
+  throw methodNotAllowed(`${method} is not possible at ${path}; ${possible}`);
+}
+
+function answerError(core: Core, request: Request, error: unknown): Response {
+  const known = toApiError(error);
+  if (known === undefined) {
+    core.deps.log.error(
+      { method: request.method, path: pathOf(request), error, stack: error instanceof Error ? error.stack : undefined },
+      "An API request failed.",
+    );
+  } else if (known.status.code === 503) {
+    core.deps.log.error({ method: request.method, path: pathOf(request), error: known.message }, "The store failed.");
+  }
+  const { status } = known ?? internalError("an internal error occurred; the control plane's log has the details");
+  const response = json(request, status, status.code);
+  if (status.code === 401) response.headers.set("www-authenticate", 'Bearer realm="weft"');
+  return response;
+}
+
+function toApiError(error: unknown): ApiError | undefined {
+  if (error instanceof ApiError) return error;
+  if (error instanceof StoreFailure) return unavailable(error.message);
+  if (error instanceof ObjectTooLargeError) return bodyTooLarge(error.message);
+  if (error instanceof CompactedError) return expired(error.message);
+  return undefined;
+}
+
+// Without the query: the dashboard's first request carries its token there.
+function pathOf(request: Request): string {
+  return new URL(request.url).pathname;
+}
+
+function makeLock(): <T>(run: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (run) => {
+    const turn = last.then(run, run);
+    last = turn;
+    return turn;
+  };
 }

@@ -1,0 +1,95 @@
+// Owns: reading a request's body under a limit and decoding it to plain data. Never knows what the data means.
+
+import { badRequest, bodyTooLarge, unsupportedMediaType } from "./status.ts";
+
+/** Kubernetes' limit for a request body. */
+export const maxBodyBytes = 3 * 1024 * 1024;
+
+/** Deeper nesting than any real object has; recursion over it must not be a way to overflow the stack. */
+const maxDepth = 100;
+
+/** The media type without parameters, lower case; empty when the header is missing. */
+export function mediaTypeOf(request: Request): string {
+  return (request.headers.get("content-type") ?? "").split(";", 1)[0]!.trim().toLowerCase();
+}
+
+/** The body as text. Throws 413 over the limit, 400 when it is not UTF-8. */
+export async function readText(request: Request): Promise<string> {
+  const announced = Number(request.headers.get("content-length") ?? 0);
+  if (announced > maxBodyBytes) throw tooLarge();
+  if (request.body === null) return "";
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of request.body) {
+    size += part.byteLength;
+    if (size > maxBodyBytes) throw tooLarge();
+    parts.push(part);
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(parts));
+  } catch {
+    throw badRequest("the body is not UTF-8 text");
+  }
+}
+
+function tooLarge(): Error {
+  return bodyTooLarge(`the body is larger than ${maxBodyBytes} bytes (3 MiB), the most this server reads`);
+}
+
+/** JSON or YAML by content type (none = JSON). An empty body is undefined. */
+export async function readData(request: Request): Promise<unknown> {
+  const type = mediaTypeOf(request);
+  if (type === "application/yaml" || type === "application/x-yaml" || type === "text/yaml") return parseYaml(await readText(request));
+  if (type === "" || type === "application/json" || type === "text/json") return parseJson(await readText(request));
+  throw unsupportedMediaType(`the body's media type ${JSON.stringify(type)} is not read here; send application/json or application/yaml`);
+}
+
+export function parseJson(text: string): unknown {
+  if (text.trim() === "") return undefined;
+  let data: unknown;
+  try {
+    data = JSON.parse(text);
+  } catch (error) {
+    throw badRequest(`the body is not valid JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  checkTree(data, 0);
+  return data;
+}
+
+export async function parseYaml(text: string): Promise<unknown> {
+  // Loaded on first use: most clients send JSON, and start-up is budgeted.
+  const { parseAllDocuments } = await import("yaml");
+  const documents = parseAllDocuments(text, { prettyErrors: true });
+  const list = Array.isArray(documents) ? documents : [];
+  if (list.length === 0) return undefined;
+  if (list.length > 1) throw badRequest(`the body has ${list.length} YAML documents; send one object in a request`);
+  const [document] = list;
+  const error = document?.errors[0];
+  if (error !== undefined) throw badRequest(`the body is not valid YAML: ${error.message}`);
+  let data: unknown;
+  try {
+    data = document?.toJS({ maxAliasCount: 50 });
+  } catch (thrown) {
+    throw badRequest(`the body is not valid YAML: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+  }
+  checkTree(data, 0);
+  return data;
+}
+
+// `__proto__` as a key would reach an object's prototype where patches assign fields.
+function checkTree(value: unknown, depth: number): void {
+  if (typeof value !== "object" || value === null) return;
+  if (depth > maxDepth) throw badRequest(`the body is nested deeper than ${maxDepth} levels`);
+  if (Array.isArray(value)) {
+    for (const item of value) checkTree(item, depth + 1);
+    return;
+  }
+  for (const key of Object.keys(value)) {
+    if (key === "__proto__") throw badRequest('"__proto__" is no field name');
+    checkTree((value as Record<string, unknown>)[key], depth + 1);
+  }
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,98 @@
+// Owns: get and list. Watches are in `watch.ts`.
+
+import type { KubeObject } from "../../api/meta.ts";
+import { answerObject, type Core, checkOwned, includeObject, permit, type ResourceCall, subjectOf } from "./core.ts";
+import { formOf, json } from "./negotiate.ts";
+import { shownAs } from "./objects.ts";
+import { apiVersionOf } from "./registry.ts";
+import { parseSelectors } from "./selector.ts";
+import { badRequest, expired, notFound, revisionTooLarge } from "./status.ts";
+import { makeTable, partialOf } from "./table.ts";
+
+export async function getObject(core: Core, call: ResourceCall): Promise<Response> {
+  const narrowing = permit(core, call, "get");
+  const { kind, namespace, name } = call.target;
+  const object = await core.feed(kind).get(namespace, name);
+  if (object === undefined) throw notFound(subjectOf(call));
+  checkOwned(call, narrowing, object);
+  return answerObject(core, call, object);
+}
+
+/** Where a chunked list goes on, and the revision its first chunk was true at. */
+interface Continue {
+  readonly revision: number;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/**
+ * `limit` and `continue`: every chunk carries the first one's resourceVersion but shows objects as they are when it is read. A watch from
+ * that resourceVersion brings a client that holds all chunks to the present, whatever was written in between.
+ */
+export async function listObjects(core: Core, call: ResourceCall): Promise<Response> {
+  const { owns } = permit(core, call, "list");
+  const { kind, group, version, namespace } = call.target;
+  const { query } = call;
+  const form = formOf(call.request);
+  const selected = parseSelectors(query);
+  const limit = wholeNumber(query, "limit") ?? 0;
+  const token = query.get("continue") ?? "";
+  const from = token === "" ? undefined : decodeContinue(token);
+
+  const listed = await core.feed(kind).list(kind.namespaced && namespace !== "" ? namespace : undefined);
+  if (from === undefined) checkRevision(query, listed.revision);
+  let items = listed.items.filter((object) => (selected?.(object) ?? true) && (owns?.(object) ?? true));
+  if (from !== undefined) items = items.filter((object) => isAfter(object, from));
+  const revision = from?.revision ?? listed.revision;
+
+  const metadata: Record<string, unknown> = { resourceVersion: String(revision) };
+  if (limit > 0 && items.length > limit) {
+    const last = items[limit - 1]!.metadata;
+    metadata.continue = encodeContinue({ revision, namespace: last.namespace ?? "", name: last.name });
+    // Kubernetes leaves the count out where a selector makes it unknown.
+    if (selected === undefined) metadata.remainingItemCount = items.length - limit;
+    items = items.slice(0, limit);
+  }
+  const shown = items.map((object) => shownAs(kind, version, object));
+  if (form === "table") return json(call.request, makeTable(kind, shown, metadata, core.deps.clock.now(), includeObject(query)));
+  if (form === "partial") {
+    return json(call.request, { kind: "PartialObjectMetadataList", apiVersion: "meta.k8s.io/v1", metadata, items: shown.map(partialOf) });
+  }
+  return json(call.request, { kind: `${kind.kind}List`, apiVersion: apiVersionOf(group, version), metadata, items: shown });
+}
+
+// Lists are always of the newest revision: good enough for "not older than", wrong for "exactly" an older one.
+function checkRevision(query: URLSearchParams, current: number): void {
+  const asked = wholeNumber(query, "resourceVersion") ?? 0;
+  if (asked > current) throw revisionTooLarge(asked, current);
+  if (query.get("resourceVersionMatch") === "Exact" && asked !== current) {
+    throw expired(`resourceVersion ${asked} is not kept as a whole; the newest is ${current}. List without resourceVersionMatch=Exact.`);
+  }
+}
+
+/** undefined when absent or empty. Throws 400. */
+export function wholeNumber(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name);
+  if (text === null || text === "") return undefined;
+  if (!/^[0-9]{1,15}$/.test(text)) throw badRequest(`${name} is ${JSON.stringify(text)}; it must be a whole number that is not negative`);
+  return Number(text);
+}
+
+function isAfter(object: KubeObject, from: Continue): boolean {
+  const namespace = object.metadata.namespace ?? "";
+  return namespace > from.namespace || (namespace === from.namespace && object.metadata.name > from.name);
+}
+
+function encodeContinue(at: Continue): string {
+  return Buffer.from(JSON.stringify([at.revision, at.namespace, at.name])).toString("base64url");
+}
+
+function decodeContinue(token: string): Continue {
+  try {
+    const [revision, namespace, name] = JSON.parse(Buffer.from(token, "base64url").toString()) as unknown[];
+    if (typeof revision === "number" && typeof namespace === "string" && typeof name === "string") return { revision, namespace, name };
+  } catch {
+    // Said below.
+  }
+  throw badRequest("continue is not a token this server gave out; list again without it");
+}

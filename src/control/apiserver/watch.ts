@@ -1,0 +1,218 @@
+// Owns: one watch: a response that goes on, one JSON event a line. Never lets a slow client grow a buffer without end.
+
+import type { KubeObject } from "../../api/meta.ts";
+import { CompactedError, type Revision, type StoreEvent, type WatchHandle } from "../store/store.ts";
+import { type Core, type Feed, includeObject, permit, type ResourceCall } from "./core.ts";
+import { formOf } from "./negotiate.ts";
+import { shownAs } from "./objects.ts";
+import { wholeNumber } from "./reads.ts";
+import { apiVersionOf } from "./registry.ts";
+import { parseSelectors } from "./selector.ts";
+import { badRequest, expired } from "./status.ts";
+import { makeTable, partialOf } from "./table.ts";
+
+/** Unsent bytes at which a watch is ended: the client reads too slowly, and comes back from the last event it saw. */
+const maxUnsentBytes = 16 * 1024 * 1024;
+/** Kubernetes ends watches after 30 to 60 minutes unless the client says otherwise; so does this server, at the lower end. */
+const defaultTimeoutSeconds = 1800;
+const bookmarkEveryMs = 60_000;
+
+type EventType = "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
+
+export async function watchObjects(core: Core, call: ResourceCall): Promise<Response> {
+  const { owns } = permit(core, call, "watch");
+  const { kind, namespace } = call.target;
+  const { query } = call;
+  const selected = parseSelectors(query);
+  const narrowed = selected !== undefined || owns !== undefined;
+  const inNamespace = (object: KubeObject) => namespace === "" || object.metadata.namespace === namespace;
+  const named = call.target.name;
+  const passes = (object: KubeObject) =>
+    (named === "" || object.metadata.name === named) && (selected?.(object) ?? true) && (owns?.(object) ?? true);
+  const timeoutSeconds = wholeNumber(query, "timeoutSeconds") || defaultTimeoutSeconds;
+  const asked = wholeNumber(query, "resourceVersion") ?? 0;
+  const initialEvents = query.get("sendInitialEvents");
+  if (initialEvents === "true" && query.get("resourceVersionMatch") !== "NotOlderThan") {
+    throw badRequest("sendInitialEvents=true needs resourceVersionMatch=NotOlderThan");
+  }
+  const bookmarks = query.get("allowWatchBookmarks") === "true";
+  const line = lineWriter(core, call);
+
+  const feed = core.feed(kind);
+  const stream = new WatchStream();
+  // Without a resourceVersion a watch begins with what is there; Kubernetes calls it "get state and start at most recent".
+  const fromList = initialEvents === "true" || (asked === 0 && initialEvents !== "false");
+  const now = await feed.list(kind.namespaced && namespace !== "" ? namespace : undefined);
+  const from = fromList || asked === 0 ? now.revision : asked;
+  let progress: Revision = from;
+
+  // Which objects the client has: needed only where an object can leave the selection without being deleted.
+  const held = new Set(narrowed ? now.items.filter((each) => passes(each) && Number(each.metadata.resourceVersion) <= from).map(idOf) : []);
+  if (fromList) {
+    for (const object of now.items) if (passes(object)) stream.send(line("ADDED", object));
+    if (initialEvents === "true") stream.send(line("BOOKMARK", bookmarkObject(now.revision, { "k8s.io/initial-events-end": "true" })));
+  }
+
+  const onEvent = (event: StoreEvent) => {
+    if (!inNamespace(event.object)) return;
+    const type = narrowed || named !== "" ? eventWithin(event, passes, held, now.revision) : plainTypes[event.type];
+    if (type !== undefined) stream.send(line(type, event.object));
+  };
+  const end = await startWatch(
+    core,
+    feed,
+    from,
+    now.revision,
+    onEvent,
+    (revision) => {
+      progress = revision;
+    },
+    stream,
+    line,
+  );
+
+  const sendBookmark = () => stream.send(line("BOOKMARK", bookmarkObject(progress)));
+  const timers = [
+    core.deps.clock.after(timeoutSeconds * 1000, () => {
+      if (bookmarks) sendBookmark();
+      stream.end();
+    }),
+    ...(bookmarks ? [core.deps.clock.every(bookmarkEveryMs, sendBookmark)] : []),
+  ];
+  const close = () => stream.end();
+  core.watches.add(close);
+  call.request.signal.addEventListener("abort", close);
+  stream.onEnd(() => {
+    core.watches.delete(close);
+    call.request.signal.removeEventListener("abort", close);
+    for (const timer of timers) timer.cancel();
+    end.stop();
+  });
+  if (call.request.signal.aborted) stream.end();
+  call.hold();
+  return new Response(stream.body, { headers: { "content-type": "application/json", "cache-control": "no-cache, private" } });
+
+  function bookmarkObject(revision: Revision, annotations?: Record<string, string>): KubeObject {
+    const metadata = { resourceVersion: String(revision), ...(annotations && { annotations }) } as KubeObject["metadata"];
+    return { apiVersion: apiVersionOf(kind.group, call.target.version), kind: kind.kind, metadata };
+  }
+}
+
+const plainTypes = { added: "ADDED", modified: "MODIFIED", deleted: "DELETED" } as const;
+
+// A revision that is gone, or that never was (another data folder), ends the stream with an ERROR event, as Kubernetes does:
+// clients then list anew.
+async function startWatch(
+  core: Core,
+  feed: Feed,
+  from: Revision,
+  current: Revision,
+  onEvent: (event: StoreEvent) => void,
+  onProgress: (revision: Revision) => void,
+  stream: WatchStream,
+  line: (type: EventType, object: unknown) => string,
+): Promise<WatchHandle> {
+  try {
+    if (from <= current) return await feed.watch(from, onEvent, onProgress);
+    stream.send(line("ERROR", expired(`too large resource version: ${from}, the newest is ${current}; list again`).status));
+  } catch (error) {
+    if (!(error instanceof CompactedError)) throw error;
+    core.deps.log.debug({ from, oldest: error.oldest }, "A watch asked for history that is gone.");
+    stream.send(line("ERROR", expired(`too old resource version: ${from} (${error.oldest}); list again`).status));
+  }
+  stream.end();
+  return { stop() {} };
+}
+
+// What an event means to a client that sees a part of the objects: one that begins to pass is added, one that ceases to is deleted.
+function eventWithin(
+  event: StoreEvent,
+  passes: (object: KubeObject) => boolean,
+  held: Set<string>,
+  listedAt: Revision,
+): EventType | undefined {
+  const id = idOf(event.object);
+  const has = held.has(id);
+  if (event.type !== "deleted" && passes(event.object)) {
+    held.add(id);
+    if (event.type === "added") return "ADDED";
+    // Changed between the client's list and this watch: it may have it or not, and takes either word well.
+    return has || event.revision <= listedAt ? "MODIFIED" : "ADDED";
+  }
+  held.delete(id);
+  if (has) return "DELETED";
+  // The same doubt: better to delete what the client does not have than to leave it what it should not have.
+  return event.revision <= listedAt && event.type === "modified"
+    ? "DELETED"
+    : event.type === "deleted" && passes(event.object)
+      ? "DELETED"
+      : undefined;
+}
+
+function idOf(object: KubeObject): string {
+  return `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
+}
+
+function lineWriter(core: Core, call: ResourceCall): (type: EventType, object: unknown) => string {
+  const { kind, version } = call.target;
+  const form = formOf(call.request);
+  const include = includeObject(call.query);
+  let first = true;
+  return (type, object) => `${JSON.stringify({ type, object: type === "ERROR" ? object : shape(type, object as KubeObject) })}\n`;
+
+  function shape(type: EventType, object: KubeObject): unknown {
+    const shown = shownAs(kind, version, object);
+    if (form === "object") return shown;
+    if (form === "partial") return partialOf(shown);
+    const metadata = { resourceVersion: object.metadata.resourceVersion ?? "" };
+    const withColumns = first;
+    first = false;
+    return makeTable(kind, type === "BOOKMARK" ? [] : [shown], metadata, core.deps.clock.now(), include, withColumns);
+  }
+}
+
+// open -> ended; sends after the end are swallowed.
+class WatchStream {
+  readonly body: ReadableStream<Uint8Array>;
+  readonly #encoder = new TextEncoder();
+  #controller!: ReadableStreamDefaultController<Uint8Array>;
+  #state: "open" | "ended" = "open";
+  #onEnd: (() => void) | undefined;
+
+  constructor() {
+    this.body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#controller = controller;
+        },
+        cancel: () => this.#finish(),
+      },
+      new ByteLengthQueuingStrategy({ highWaterMark: 64 * 1024 }),
+    );
+  }
+
+  send(line: string): void {
+    if (this.#state === "ended") return;
+    this.#controller.enqueue(this.#encoder.encode(line));
+    if ((this.#controller.desiredSize ?? 0) < -maxUnsentBytes) this.end();
+  }
+
+  end(): void {
+    if (this.#state === "ended") return;
+    this.#controller.close();
+    this.#finish();
+  }
+
+  /** Runs `run` once the stream has ended, also when it already has. */
+  onEnd(run: () => void): void {
+    if (this.#state === "ended") run();
+    else this.#onEnd = run;
+  }
+
+  #finish(): void {
+    if (this.#state === "ended") return;
+    this.#state = "ended";
+    this.#onEnd?.();
+    this.#onEnd = undefined;
+  }
+}
