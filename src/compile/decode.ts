@@ -1,0 +1,54 @@
+// Owns: reading our own resources back, as JSON. For tests, goldens and whoever wants to show a snapshot; the compiler itself never decodes.
+
+import { createRegistry, type DescMessage, fromBinary, type JsonObject, toJson } from "@bufbuild/protobuf";
+import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
+import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { RouteConfigurationSchema } from "../wire/gen/envoy/config/route/v3/route_pb.ts";
+import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
+import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
+import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import { HttpConnectionManagerSchema } from "../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import { RBACSchema as NetworkRbacSchema } from "../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
+import { TcpProxySchema } from "../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
+import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
+import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
+
+const schemas: Readonly<Record<XdsType, DescMessage>> = {
+  cluster: ClusterSchema,
+  endpoint: ClusterLoadAssignmentSchema,
+  listener: ListenerSchema,
+  route: RouteConfigurationSchema,
+};
+
+/** Everything the compiler ever puts into a google.protobuf.Any. */
+const registry = createRegistry(
+  FileAccessLogSchema,
+  HttpGrpcAccessLogConfigSchema,
+  TcpGrpcAccessLogConfigSchema,
+  HttpRbacSchema,
+  RouterSchema,
+  HttpConnectionManagerSchema,
+  NetworkRbacSchema,
+  TcpProxySchema,
+  RawBufferSchema,
+  DownstreamTlsContextSchema,
+  UpstreamTlsContextSchema,
+);
+
+/** The resource in protobuf's JSON form, with the field names of the .proto files (the form Envoy's own files have). */
+export function resourceToJson(resource: XdsResource): JsonObject {
+  return toJson(schemas[resource.type], fromBinary(schemas[resource.type], resource.value), {
+    registry,
+    useProtoFieldName: true,
+  }) as JsonObject;
+}
+
+/** All resources of a snapshot by type and name. */
+export function snapshotToJson(snapshot: XdsSnapshot): Record<XdsType, Record<string, JsonObject>> {
+  const of = (type: XdsType) =>
+    Object.fromEntries([...snapshot.resources[type].values()].map((resource) => [resource.name, resourceToJson(resource)]));
+  return { listener: of("listener"), route: of("route"), cluster: of("cluster"), endpoint: of("endpoint") };
+}

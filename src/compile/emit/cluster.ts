@@ -1,0 +1,102 @@
+// Owns: Cluster resources: one per service port for all workloads, one per application port beside a sidecar.
+
+import { create, type JsonObject } from "@bufbuild/protobuf";
+import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
+import {
+  SubjectAltNameMatcher_SanType,
+  TlsParameters_TlsProtocol,
+} from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
+import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import { inboundCluster, meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
+import type { PortPlan } from "../plan/plan.ts";
+import type { ServiceModel } from "../world.ts";
+import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
+
+/** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
+const connectTimeoutMs = 5000;
+
+/** Envoy's default of 3 is meant for one proxy before thousands; a killed instance under load needs a retry for each request in flight on it. */
+const maxRetries = 1024;
+
+/** HTTP/1.1 between sidecars, until both speak HTTP/2. */
+export const httpAlpn = "http/1.1";
+
+export function outbound(plan: PortPlan, trustDomain: string): Cluster {
+  const { service, port } = plan;
+  return create(ClusterSchema, {
+    name: plan.cluster,
+    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
+    edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
+    connectTimeout: duration(connectTimeoutMs),
+    lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
+    lbConfig: { case: "leastRequestLbConfig", value: { choiceCount: 2 } },
+    circuitBreakers: { thresholds: [{ maxRetries }] },
+    transportSocketMatches: [
+      {
+        name: "tlsMode-istio",
+        match: { tlsMode: "istio" },
+        transportSocket: {
+          name: "envoy.transport_sockets.tls",
+          configType: { case: "typedConfig", value: any(UpstreamTlsContextSchema, upstreamTls(plan, trustDomain)) },
+        },
+      },
+      {
+        name: "tlsMode-disabled",
+        match: {},
+        transportSocket: {
+          name: "envoy.transport_sockets.raw_buffer",
+          configType: { case: "typedConfig", value: any(RawBufferSchema, {}) },
+        },
+      },
+    ],
+    metadata: { filterMetadata: { istio: servicesMetadata([service]) } },
+  });
+
+  function upstreamTls(of: PortPlan, domain: string) {
+    // No workload yet: no identity is right, and an empty list would let any through.
+    const identities = of.identities.length > 0 ? of.identities : [`spiffe://${domain}/none`];
+    return {
+      commonTlsContext: {
+        tlsParams: {
+          tlsMinimumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
+          tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
+        },
+        tlsCertificateSdsSecretConfigs: [secret(workloadCertificateSecret)],
+        validationContextType: {
+          case: "combinedValidationContext" as const,
+          value: {
+            defaultValidationContext: {
+              matchTypedSubjectAltNames: identities.map((value) => ({
+                sanType: SubjectAltNameMatcher_SanType.URI,
+                matcher: stringMatcher({ kind: "exact", value }),
+              })),
+            },
+            validationContextSdsSecretConfig: secret(meshRootsSecret),
+          },
+        },
+        alpnProtocols: port.protocol === "http" ? [httpAlpn] : [],
+      },
+      sni: `outbound_.${port.port}_._.${service.host}`,
+    };
+  }
+}
+
+/** The application itself. `services` name it in metrics. */
+export function inbound(appPort: number, services: readonly ServiceModel[]): Cluster {
+  const name = inboundCluster(appPort);
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STATIC },
+    connectTimeout: duration(connectTimeoutMs),
+    loadAssignment: {
+      clusterName: name,
+      endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address: address("127.0.0.1", appPort) } } }] }],
+    },
+    ...(services.length === 0 ? {} : { metadata: { filterMetadata: { istio: servicesMetadata(services) } } }),
+  });
+}
+
+function servicesMetadata(services: readonly ServiceModel[]): JsonObject {
+  return { services: services.map((service) => ({ host: service.host, name: service.name, namespace: service.namespace })) };
+}

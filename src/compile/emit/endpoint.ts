@@ -1,0 +1,27 @@
+// Owns: ClusterLoadAssignment resources: who answers for a cluster right now.
+
+import { create } from "@bufbuild/protobuf";
+import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
+import type { EndpointPlan, PortPlan } from "../plan/plan.ts";
+import { address } from "./common.ts";
+
+export function loadAssignment(plan: PortPlan): ClusterLoadAssignment {
+  return create(ClusterLoadAssignmentSchema, {
+    clusterName: plan.cluster,
+    endpoints: plan.endpoints.length === 0 ? [] : [{ lbEndpoints: plan.endpoints.map(lbEndpoint) }],
+  });
+}
+
+function lbEndpoint(endpoint: EndpointPlan) {
+  return {
+    hostIdentifier: { case: "endpoint" as const, value: { address: address(endpoint.address, endpoint.port) } },
+    loadBalancingWeight: endpoint.weight,
+    metadata: {
+      filterMetadata: {
+        ...(endpoint.mutualTls ? { "envoy.transport_socket_match": { tlsMode: "istio" } } : {}),
+        istio: { workload: endpoint.workload },
+        ...(endpoint.identity === "" ? {} : { "weft.dev": { identity: endpoint.identity } }),
+      },
+    },
+  };
+}

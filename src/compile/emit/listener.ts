@@ -1,0 +1,189 @@
+// Owns: Listener resources: the forward proxy, the fixed local ports, and the ports that peers dial.
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { TrafficDirection } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/listener_components_pb.ts";
+import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { RBACSchema as HttpRbacSchema } from "../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
+import { RouterSchema } from "../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import { HttpConnectionManagerSchema } from "../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import { RBACSchema as NetworkRbacSchema } from "../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
+import { TcpProxySchema } from "../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
+import {
+  SubjectAltNameMatcher_SanType,
+  TlsParameters_TlsProtocol,
+} from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
+import { DownstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import {
+  httpProxyListener,
+  httpProxyRoutes,
+  inboundCluster,
+  inboundListener,
+  meshRootsSecret,
+  upstreamListener,
+  workloadCertificateSecret,
+} from "../../wire/names.ts";
+import type { InboundPlan, UpstreamPlan } from "../plan/plan.ts";
+import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
+import { httpAlpn } from "./cluster.ts";
+import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
+import { rbacRules } from "./rbac.ts";
+import { upgrades } from "./route.ts";
+
+type FilterInit = MessageInitShape<typeof FilterSchema>;
+
+/** Applications reach these on their own host only. */
+const loopback = "127.0.0.1";
+
+const router = { name: "envoy.filters.http.router", configType: { case: "typedConfig" as const, value: any(RouterSchema, {}) } };
+
+/** What HTTP_PROXY points to: absolute-form requests and CONNECT. */
+export function httpProxy(port: number, logToStdout: boolean): Listener {
+  return create(ListenerSchema, {
+    name: httpProxyListener,
+    address: address(loopback, port),
+    trafficDirection: TrafficDirection.OUTBOUND,
+    filterChains: [{ filters: [managerOver(httpProxyListener, httpProxyRoutes, ["CONNECT", ...upgrades], logToStdout)] }],
+  });
+}
+
+/** One local port that leads to one service. */
+export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
+  const { service, port, cluster } = plan.target;
+  const filter =
+    port.protocol === "http"
+      ? managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)
+      : tcpProxy(plan.name, cluster, logToStdout);
+  return create(ListenerSchema, {
+    name: plan.name,
+    address: address(loopback, plan.localPort),
+    trafficDirection: TrafficDirection.OUTBOUND,
+    filterChains: [{ filters: [filter] }],
+  });
+}
+
+/** What peers dial: mutual TLS, authorization, then the application. */
+export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boolean): Listener {
+  const name = inboundListener(plan.name);
+  const rules = rbacRules(plan.authz);
+  const filters =
+    plan.protocol === "http"
+      ? [
+          inboundManager(
+            name,
+            plan,
+            rules.map((each) => ({
+              name: "envoy.filters.http.rbac",
+              configType: { case: "typedConfig" as const, value: any(HttpRbacSchema, { rules: each }) },
+            })),
+            logToStdout,
+          ),
+        ]
+      : [
+          ...rules.map((each) => typed("envoy.filters.network.rbac", any(NetworkRbacSchema, { statPrefix: "tcp.", rules: each }))),
+          tcpProxy(name, inboundCluster(plan.appPort), logToStdout),
+        ];
+  return create(ListenerSchema, {
+    name,
+    address: address(plan.address, plan.port),
+    trafficDirection: TrafficDirection.INBOUND,
+    filterChains: [
+      {
+        name,
+        filters,
+        transportSocket: {
+          name: "envoy.transport_sockets.tls",
+          configType: { case: "typedConfig", value: downstreamTls(trustDomain, plan.protocol === "http") },
+        },
+      },
+    ],
+  });
+}
+
+function downstreamTls(trustDomain: string, http: boolean): Any {
+  return any(DownstreamTlsContextSchema, {
+    requireClientCertificate: true,
+    commonTlsContext: {
+      tlsParams: {
+        tlsMinimumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
+        tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3,
+      },
+      tlsCertificateSdsSecretConfigs: [secret(workloadCertificateSecret)],
+      validationContextType: {
+        case: "combinedValidationContext",
+        value: {
+          // The roots vouch for the certificate; the name must be a workload's of this trust domain.
+          defaultValidationContext: {
+            matchTypedSubjectAltNames: [
+              { sanType: SubjectAltNameMatcher_SanType.URI, matcher: stringMatcher({ kind: "prefix", value: `spiffe://${trustDomain}/` }) },
+            ],
+          },
+          validationContextSdsSecretConfig: secret(meshRootsSecret),
+        },
+      },
+      alpnProtocols: http ? [httpAlpn] : [],
+    },
+  });
+}
+
+function managerOver(name: string, routeConfigName: string, upgradeTypes: readonly string[], logToStdout: boolean): FilterInit {
+  return typed(
+    "envoy.filters.network.http_connection_manager",
+    any(HttpConnectionManagerSchema, {
+      statPrefix: name,
+      routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
+      httpFilters: [router],
+      upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
+      accessLog: httpAccessLogs(logToStdout),
+    }),
+  );
+}
+
+type HttpFilterInit = { name: string; configType: { case: "typedConfig"; value: Any } };
+
+function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilterInit[], logToStdout: boolean): FilterInit {
+  return typed(
+    "envoy.filters.network.http_connection_manager",
+    any(HttpConnectionManagerSchema, {
+      statPrefix: name,
+      routeSpecifier: {
+        case: "routeConfig",
+        value: {
+          name,
+          virtualHosts: [
+            {
+              name,
+              domains: ["*"],
+              routes: [
+                {
+                  name: "default",
+                  match: { pathSpecifier: { case: "prefix", value: "/" } },
+                  // The caller's sidecar knows the route's deadline; here the application may take its time.
+                  action: {
+                    case: "route",
+                    value: { clusterSpecifier: { case: "cluster", value: inboundCluster(plan.appPort) }, timeout: duration(0) },
+                  },
+                },
+              ],
+            },
+          ],
+        },
+      },
+      httpFilters: [...rbac, router],
+      upgradeConfigs: upgrades.map((upgradeType) => ({ upgradeType })),
+      accessLog: httpAccessLogs(logToStdout),
+    }),
+  );
+}
+
+function tcpProxy(name: string, cluster: string, logToStdout: boolean): FilterInit {
+  return typed(
+    "envoy.filters.network.tcp_proxy",
+    any(TcpProxySchema, { statPrefix: name, clusterSpecifier: { case: "cluster", value: cluster }, accessLog: tcpAccessLogs(logToStdout) }),
+  );
+}
+
+function typed(name: string, value: Any): FilterInit {
+  return { name, configType: { case: "typedConfig", value } };
+}

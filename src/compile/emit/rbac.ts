@@ -1,0 +1,88 @@
+// Owns: authorization plans as Envoy RBAC rules, for requests (HTTP filter) and for connections (network filter) alike.
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type Permission,
+  PermissionSchema,
+  type Principal,
+  PrincipalSchema,
+  type RBAC,
+  RBAC_Action,
+  RBACSchema,
+} from "../../wire/gen/envoy/config/rbac/v3/rbac_pb.ts";
+import type { AuthzPlan, AuthzRulePlan, OperationCondition, SourceCondition, TextMatch } from "../plan/plan.ts";
+import { stringMatcher } from "./common.ts";
+
+/** DENY first. An ALLOW without policies refuses everything. */
+export function rbacRules(plan: AuthzPlan): RBAC[] {
+  const out: RBAC[] = [];
+  if (plan.deny.length > 0) out.push(rbac(RBAC_Action.DENY, plan.deny));
+  if (plan.allow !== null) out.push(rbac(RBAC_Action.ALLOW, plan.allow));
+  return out;
+}
+
+function rbac(action: RBAC_Action, rules: readonly AuthzRulePlan[]): RBAC {
+  return create(RBACSchema, {
+    action,
+    policies: Object.fromEntries(rules.map((rule) => [rule.name, { permissions: permissions(rule), principals: principals(rule) }])),
+  });
+}
+
+function permissions(rule: AuthzRulePlan): Permission[] {
+  if (rule.operations.length === 0) return [permission({ rule: { case: "any", value: true } })];
+  return rule.operations.map((conditions) => allOf(conditions.map(operation)));
+
+  function allOf(rules: Permission[]): Permission {
+    return rules.length === 1 ? rules[0]! : permission({ rule: { case: "andRules", value: { rules } } });
+  }
+}
+
+function operation(condition: OperationCondition): Permission {
+  const values = condition.values.map((match) => operationValue(condition.field, match));
+  const fits = values.length === 1 ? values[0]! : permission({ rule: { case: "orRules", value: { rules: values } } });
+  return condition.negate ? permission({ rule: { case: "notRule", value: fits } }) : fits;
+}
+
+function operationValue(field: OperationCondition["field"], match: TextMatch): Permission {
+  if (field === "path") return permission({ rule: { case: "urlPath", value: { rule: { case: "path", value: stringMatcher(match) } } } });
+  const name = field === "host" ? ":authority" : ":method";
+  if (match.kind === "present")
+    return permission({ rule: { case: "header", value: { name, headerMatchSpecifier: { case: "presentMatch", value: true } } } });
+  return permission({
+    rule: { case: "header", value: { name, headerMatchSpecifier: { case: "stringMatch", value: stringMatcher(match, field === "host") } } },
+  });
+}
+
+function principals(rule: AuthzRulePlan): Principal[] {
+  if (rule.sources.length === 0) return [principal({ identifier: { case: "any", value: true } })];
+  return rule.sources.map((conditions) => {
+    const ids = conditions.map(source);
+    return ids.length === 1 ? ids[0]! : principal({ identifier: { case: "andIds", value: { ids } } });
+  });
+}
+
+function source(condition: SourceCondition): Principal {
+  const ids =
+    condition.field === "ip"
+      ? condition.values.map(({ prefix, length }) =>
+          principal({ identifier: { case: "directRemoteIp", value: { addressPrefix: prefix, prefixLen: length } } }),
+        )
+      : condition.values.map(authenticated);
+  const fits = ids.length === 1 ? ids[0]! : principal({ identifier: { case: "orIds", value: { ids } } });
+  return condition.negate ? principal({ identifier: { case: "notId", value: fits } }) : fits;
+}
+
+/** `*`: any verified peer. */
+function authenticated(match: TextMatch): Principal {
+  return principal({
+    identifier: { case: "authenticated", value: match.kind === "present" ? {} : { principalName: stringMatcher(match) } },
+  });
+}
+
+function permission(init: MessageInitShape<typeof PermissionSchema>): Permission {
+  return create(PermissionSchema, init);
+}
+
+function principal(init: MessageInitShape<typeof PrincipalSchema>): Principal {
+  return create(PrincipalSchema, init);
+}

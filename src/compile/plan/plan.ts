@@ -1,0 +1,166 @@
+// Owns: the intermediate form between objects and xDS: what each workload's proxy should do, in the mesh's words.
+// Policies fold into it (../policies), `../emit` turns it into resources. Never holds protobuf.
+
+import type { PortProtocol } from "../../api/kinds/service.ts";
+import type { ServiceModel, ServicePortModel, WorkloadModel } from "../world.ts";
+
+// ---- what all workloads share -------------------------------------------------------------------------------------------
+
+/** One port of one service: a cluster and its endpoints. */
+export interface PortPlan {
+  readonly service: ServiceModel;
+  readonly port: ServicePortModel;
+  /** `outbound|80||cart.shop.svc.cluster.local` */
+  readonly cluster: string;
+  readonly endpoints: readonly EndpointPlan[];
+  /** SPIFFE IDs that its endpoints with mutual TLS may present, sorted; healthy or not, so that a flapping endpoint changes endpoints only. */
+  readonly identities: readonly string[];
+}
+
+export interface EndpointPlan {
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  readonly mutualTls: boolean;
+  /** Empty = not told. */
+  readonly identity: string;
+  /** `workload;namespace;app;version;cluster`, as Istio writes it. */
+  readonly workload: string;
+}
+
+// ---- routes ---------------------------------------------------------------------------------------------------------------
+
+export interface BackendPlan {
+  readonly cluster: string;
+  readonly weight: number;
+  /** The cluster does not exist: this share of the traffic is answered with 500, as Gateway API has it. */
+  readonly missing: boolean;
+}
+
+export interface RoutePlan {
+  readonly name: string;
+  readonly match: MatchPlan;
+  readonly action: ForwardPlan | RedirectPlan | DirectPlan;
+  readonly requestHeaders: HeaderEditsPlan;
+  readonly responseHeaders: HeaderEditsPlan;
+}
+
+export interface MatchPlan {
+  readonly path: { readonly kind: "exact" | "prefix" | "separated-prefix" | "regex"; readonly value: string };
+  readonly method: string | undefined;
+  /** Sorted by name. */
+  readonly headers: readonly ValueMatchPlan[];
+  readonly query: readonly ValueMatchPlan[];
+}
+
+export interface ValueMatchPlan {
+  readonly name: string;
+  readonly kind: "exact" | "regex";
+  readonly value: string;
+}
+
+export interface ForwardPlan {
+  readonly kind: "forward";
+  readonly backends: readonly BackendPlan[];
+  /** 0 = none. */
+  readonly timeoutMs: number;
+  /** 0 = none. */
+  readonly perTryTimeoutMs: number;
+  readonly retries: number;
+  readonly retryCodes: readonly number[];
+  readonly prefixRewrite: string | undefined;
+  readonly hostRewrite: string | undefined;
+}
+
+export interface RedirectPlan {
+  readonly kind: "redirect";
+  readonly status: number;
+  readonly scheme: string | undefined;
+  readonly host: string | undefined;
+  readonly port: number | undefined;
+  readonly path: { readonly kind: "full" | "prefix"; readonly value: string } | undefined;
+}
+
+export interface DirectPlan {
+  readonly kind: "direct";
+  readonly status: number;
+  readonly body: string;
+}
+
+export interface HeaderEditsPlan {
+  readonly set: readonly { readonly name: string; readonly value: string }[];
+  readonly add: readonly { readonly name: string; readonly value: string }[];
+  readonly remove: readonly string[];
+}
+
+export const noEdits: HeaderEditsPlan = { set: [], add: [], remove: [] };
+
+/** Every route retries what certainly did no harm; more only where an HTTPRoute asks. */
+export const defaultRetries = 2;
+
+// ---- one workload -----------------------------------------------------------------------------------------------------------
+
+export interface WorkloadPlan {
+  readonly workload: WorkloadModel;
+  readonly inbound: readonly InboundPlan[];
+  /** undefined = no forward proxy. */
+  readonly httpProxyPort: number | undefined;
+  readonly upstreams: readonly UpstreamPlan[];
+  readonly accessLog: AccessLogPlan;
+}
+
+export interface AccessLogPlan {
+  /** Log what the application asks of others. */
+  readonly client: boolean;
+  /** Log what others ask of the application. */
+  readonly server: boolean;
+}
+
+export interface InboundPlan {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly appPort: number;
+  readonly protocol: PortProtocol;
+  /** Services this port stands for, sorted by key. */
+  readonly services: readonly ServiceModel[];
+  readonly authz: AuthzPlan;
+}
+
+export interface UpstreamPlan {
+  /** Name of the listener. */
+  readonly name: string;
+  readonly localPort: number;
+  readonly target: PortPlan;
+}
+
+// ---- authorization ------------------------------------------------------------------------------------------------------------
+
+export interface AuthzPlan {
+  /** Sorted by name; a connection or request that one of these matches is refused. */
+  readonly deny: readonly AuthzRulePlan[];
+  /** null = no ALLOW policy applies, everything not denied passes. Otherwise what none of these matches is refused; empty refuses all. */
+  readonly allow: readonly AuthzRulePlan[] | null;
+}
+
+/** Any of `sources` and any of `operations` must fit; an empty list fits everything. */
+export interface AuthzRulePlan {
+  /** `ns[NS]-policy[NAME]-rule[I]`, as Istio's. */
+  readonly name: string;
+  readonly sources: readonly (readonly SourceCondition[])[];
+  readonly operations: readonly (readonly OperationCondition[])[];
+}
+
+/** All conditions of a source or operation must hold; a condition holds when any (or with `negate` none) of its values fits. */
+export type SourceCondition =
+  | { readonly field: "principal"; readonly negate: boolean; readonly values: readonly TextMatch[] }
+  | { readonly field: "ip"; readonly negate: boolean; readonly values: readonly { readonly prefix: string; readonly length: number }[] };
+
+export interface OperationCondition {
+  readonly field: "host" | "method" | "path";
+  readonly negate: boolean;
+  readonly values: readonly TextMatch[];
+}
+
+/** `present`: any value at all. */
+export type TextMatch = { readonly kind: "exact" | "prefix" | "suffix" | "regex"; readonly value: string } | { readonly kind: "present" };
