@@ -25,22 +25,14 @@ export function App({ api }: { api: Api }): ReactNode {
   const picture = useMemo(() => whole && inNamespace(whole, place.namespace), [whole, place.namespace]);
   const found = useMemo(() => picture && findText(picture, place.text), [picture, place.text]);
 
-  const opener = useRef<string | null>(null);
-  const select = useCallback(
-    (selection: Selection) => {
-      const item = document.activeElement?.closest<HTMLElement>("[data-item]");
-      if (item?.dataset["item"] !== undefined) opener.current = item.dataset["item"];
-      setPlace({ selection });
-    },
-    [setPlace],
-  );
+  const select = useCallback((selection: Selection) => setPlace({ selection }), [setPlace]);
+  const { selection } = place;
   const close = useCallback(() => {
     setPlace({ selection: null });
-    // Back to where the selection was made, so that the keyboard goes on from there.
-    const name = opener.current;
-    const item = name === null ? null : document.querySelector<HTMLElement>(`[data-item="${CSS.escape(name)}"]`);
-    item?.focus({ preventScroll: true });
-  }, [setPlace]);
+    // Back to the item in the graph or list, so that the keyboard goes on from there.
+    const name = selection === null ? "" : `${selection.kind} ${selection.id}`;
+    document.querySelector<HTMLElement>(`[data-item="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
+  }, [selection, setPlace]);
 
   const open = place.selection !== null;
   useEffect(() => {
@@ -63,9 +55,9 @@ export function App({ api }: { api: Api }): ReactNode {
 
   return (
     <div className={open ? "page with-panel" : "page"}>
-      <a className="skip" href="#main" onClick={skipToMain}>
+      <button type="button" className="skip" onClick={skipToMain}>
         Skip to the services
-      </a>
+      </button>
       <Header mesh={live.mesh} services={serviceCount} proxies={live.proxies} connection={live.connection} theme={theme} />
       <Toolbar
         place={place}
@@ -143,7 +135,6 @@ function usePlace(): [Place, (change: Partial<Place>) => void] {
   return [place, change];
 }
 
-function skipToMain(event: { preventDefault: () => void }): void {
-  event.preventDefault();
+function skipToMain(): void {
   document.querySelector<HTMLElement>("#main [data-item], #main")?.focus();
 }

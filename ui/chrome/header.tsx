@@ -51,7 +51,7 @@ function Fact({ name, value, note = "", className = "" }: { name: string; value:
       <dt>{name}</dt>
       <dd>
         {value}
-        {note !== "" && <em> {note}</em>}
+        {note !== "" && <em> · {note}</em>}
       </dd>
     </div>
   );
@@ -113,6 +113,7 @@ export function Toolbar({ place, view, namespaces, found, onChange }: ToolbarPro
       />
       <Choice
         legend="Window"
+        prefix="last"
         name="window"
         value={String(place.windowSeconds)}
         options={windows.map((w) => [String(w), `${w} s`])}
@@ -158,14 +159,17 @@ interface ChoiceProps {
   readonly value: string;
   readonly options: readonly (readonly [value: string, label: string])[];
   readonly icons?: boolean;
+  /** Shown before the choices; without it the legend is for screen readers alone. */
+  readonly prefix?: string;
   readonly onChange: (value: string) => void;
 }
 
 /** Radio buttons that look like one segmented control: the arrow keys come with the radios. */
-function Choice({ legend, name, value, options, icons = false, onChange }: ChoiceProps): ReactNode {
+function Choice({ legend, name, value, options, icons = false, prefix = "", onChange }: ChoiceProps): ReactNode {
   return (
     <fieldset className="choice">
       <legend className="visually-hidden">{legend}</legend>
+      {prefix !== "" && <i aria-hidden="true">{prefix}</i>}
       {options.map(([option, label]) => (
         <label key={option}>
           <input type="radio" name={name} value={option} checked={value === option} onChange={() => onChange(option)} />

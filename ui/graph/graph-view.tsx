@@ -16,7 +16,9 @@ const nodeTypes = { service: ServiceCard };
 const edgeTypes = { call: CallLine };
 /** Above this many services only what is in view is drawn; below, everything, so that Tab reaches all of it. */
 const drawAllUpTo = 150;
-const fit = { padding: 0.06, minZoom: 0.35, maxZoom: 1.1 } as const;
+const fit = { padding: 0.05, maxZoom: 1.1 } as const;
+/** Below this zoom the numbers are too small to read: then the page shows the part that matters instead of the whole. */
+const readableZoom = 0.7;
 
 let sharedLayout: Layout | null = null;
 
@@ -44,31 +46,57 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
   // Until the reader moves the picture by hand it is kept whole in view; afterwards only the button does that.
   const touched = useRef(false);
 
-  const fitNow = useCallback(
+  const showWhole = useCallback(
     (smooth: boolean) => {
       touched.current = false;
-      void flow.fitView({ ...fit, duration: smooth && !prefersReducedMotion() ? 220 : 0 });
+      void flow.fitView({ ...fit, minZoom: 0.15, duration: durationOf(smooth) });
     },
     [flow],
+  );
+  const latest = useRef({ picture, selection });
+  latest.current = { picture, selection };
+  /** The whole where it can be read, else the selection with its neighbours, else the busiest service with its own. */
+  const showBest = useCallback(
+    (smooth: boolean) => {
+      const { width, height } = store.getState();
+      const bounds = flow.getNodesBounds(flow.getNodes());
+      const room = 1 - 2 * fit.padding;
+      const whole = Math.min((width * room) / bounds.width, (height * room) / bounds.height);
+      if (whole >= readableZoom) return showWhole(smooth);
+      const nodes = neighbourhood(latest.current.picture, latest.current.selection).map((id) => ({ id }));
+      void flow.fitView({ ...fit, nodes, minZoom: readableZoom, maxZoom: 1, duration: durationOf(smooth) });
+    },
+    [flow, store, showWhole],
   );
 
   useEffect(() => {
     if (placed === null) return;
-    const id = window.requestAnimationFrame(() => fitNow(false));
+    const id = window.requestAnimationFrame(() => showBest(false));
     return () => window.cancelAnimationFrame(id);
-  }, [placed, fitNow]);
+  }, [placed, showBest]);
 
   useEffect(() => {
     const element = frame.current;
     if (element === null) return;
     let first = true;
     const observer = new ResizeObserver(() => {
-      if (!first && !touched.current) window.requestAnimationFrame(() => fitNow(true));
+      if (!first && !touched.current) window.requestAnimationFrame(() => showBest(true));
       first = false;
     });
     observer.observe(element);
     return () => observer.disconnect();
-  }, [fitNow]);
+  }, [showBest]);
+
+  // What is selected elsewhere (a link in the panel, the address) is brought into view, whoever moved the picture last.
+  const selectedItem = selection === null ? "" : `${selection.kind} ${selection.id}`;
+  useEffect(() => {
+    if (selectedItem === "") return;
+    const id = window.setTimeout(() => {
+      const item = frame.current?.querySelector(`[data-item="${CSS.escape(selectedItem)}"]`);
+      if (item && frame.current && !isInside(item, frame.current)) showBest(true);
+    }, 300);
+    return () => window.clearTimeout(id);
+  }, [selectedItem, showBest]);
 
   const selectService = useCallback((id: string) => onSelect({ kind: "service", id }), [onSelect]);
   const selectCall = useCallback((id: string) => onSelect({ kind: "call", id }), [onSelect]);
@@ -87,7 +115,7 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
         ...serviceSize,
         // Given and not measured: without this the library hides every card for a frame at each refresh.
         measured: serviceSize,
-        data: { node, selected, related: false, dimmed, vertical: direction === "DOWN", onSelect: selectService },
+        data: { node, traffic: picture.traffic.get(id), selected, dimmed, vertical: direction === "DOWN", onSelect: selectService },
       });
     }
     return drawn;
@@ -115,7 +143,7 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
   const onKeyDown = (event: KeyboardEvent<HTMLDivElement>): void => {
     if (!isArrow(event.key) || event.altKey || event.ctrlKey || event.metaKey || frame.current === null) return;
     const items = [...frame.current.querySelectorAll<HTMLElement>("[data-item]:not(.dimmed)")];
-    const at = items.findIndex((item) => item === document.activeElement);
+    const at = items.indexOf(document.activeElement as HTMLElement);
     if (at < 0) return;
     event.preventDefault();
     const centres = items.map(centreOf);
@@ -132,12 +160,10 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
       part.scrollTop = 0;
       part.scrollLeft = 0;
     }
-    const box = item.getBoundingClientRect();
-    const view = element.getBoundingClientRect();
-    if (box.left >= view.left && box.right <= view.right && box.top >= view.top && box.bottom <= view.bottom) return;
+    if (isInside(item, element)) return;
     const centre = flow.screenToFlowPosition(centreOf(item));
     touched.current = true;
-    void flow.setCenter(centre.x, centre.y, { zoom: store.getState().transform[2], duration: prefersReducedMotion() ? 0 : 160 });
+    void flow.setCenter(centre.x, centre.y, { zoom: store.getState().transform[2], duration: durationOf(true) });
   };
 
   return (
@@ -171,7 +197,7 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
           <button type="button" aria-label="Zoom out" title="Zoom out" onClick={() => void flow.zoomOut()}>
             <StrokeIcon name="minus" />
           </button>
-          <button type="button" aria-label="Show the whole graph" title="Show the whole graph" onClick={() => fitNow(true)}>
+          <button type="button" aria-label="Show the whole graph" title="Show the whole graph" onClick={() => showWhole(true)}>
             <StrokeIcon name="fit" />
           </button>
         </Panel>
@@ -236,6 +262,22 @@ function centreOf(element: Element): { x: number; y: number } {
   return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
 }
 
-function prefersReducedMotion(): boolean {
-  return window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+function isInside(item: Element, frame: Element): boolean {
+  const box = item.getBoundingClientRect();
+  const view = frame.getBoundingClientRect();
+  return box.left >= view.left && box.right <= view.right && box.top >= view.top && box.bottom <= view.bottom;
+}
+
+/** The selected service or both ends of the selected call, else the busiest service; and whom they call or are called by. */
+function neighbourhood(picture: Picture, selection: Selection | null): string[] {
+  const call = selection?.kind === "call" ? picture.calls.get(selection.id) : undefined;
+  if (call) return [call.from, call.to];
+  const busiest = [...picture.services.values()].reduce((a, b) => (b.requestsPerSecond > a.requestsPerSecond ? b : a)).id;
+  const centre = selection?.kind === "service" && picture.services.has(selection.id) ? selection.id : busiest;
+  const around = [...picture.calls.values()].flatMap((edge) => (edge.from === centre ? [edge.to] : edge.to === centre ? [edge.from] : []));
+  return [centre, ...around];
+}
+
+function durationOf(smooth: boolean): number {
+  return smooth && !window.matchMedia("(prefers-reduced-motion: reduce)").matches ? 220 : 0;
 }

@@ -28,7 +28,7 @@ export interface Topology {
 }
 
 /** Sizes in px at zoom 1. Fixed, whatever the numbers in them, so that a changing number moves nothing. */
-export const serviceSize = { width: 192, height: 80 } as const;
+export const serviceSize = { width: 204, height: 80 } as const;
 export const callLabelSize = { width: 124, height: 36 } as const;
 
 /** Nothing to do when everything in the topology has its place: what went away leaves a gap until something new comes. */
@@ -48,7 +48,7 @@ const options = {
   "elk.spacing.edgeEdge": "14",
   "elk.spacing.edgeNode": "18",
   "elk.spacing.edgeLabel": "0",
-  "elk.spacing.componentComponent": "40",
+  "elk.spacing.componentComponent": "36",
   "elk.spacing.labelLabel": "8",
   "elk.layered.spacing.nodeNodeBetweenLayers": "24",
   "elk.layered.spacing.edgeNodeBetweenLayers": "16",
@@ -58,8 +58,6 @@ const options = {
   "elk.layered.nodePlacement.strategy": "NETWORK_SIMPLEX",
   "elk.layered.nodePlacement.favorStraightEdges": "true",
   "elk.layered.cycleBreaking.strategy": "GREEDY_MODEL_ORDER",
-  "elk.edgeLabels.inline": "true",
-  "elk.edgeLabels.placement": "CENTER",
 } as const;
 
 export type Layout = (topology: Topology, direction: Direction) => Promise<Placed>;
@@ -69,26 +67,47 @@ export function createLayout(workerUrl: string): Layout {
   const elk = new ELK({ workerFactory: () => new Worker(workerUrl) });
   return async (topology, direction) => {
     const known = new Set(topology.services);
+    const inCalls = new Set(topology.calls.flatMap((call) => [call.from, call.to]));
     const graph: ElkNode = {
       id: "mesh",
       layoutOptions: { ...options, "elk.direction": direction },
-      children: topology.services.map((id) => ({ id: `s ${id}`, ...serviceSize })),
+      children: topology.services.filter((id) => inCalls.has(id)).map((id) => ({ id: `s ${id}`, ...serviceSize })),
       edges: topology.calls
         .filter((call) => known.has(call.from) && known.has(call.to))
         .map((call) => ({
           id: `c ${call.id}`,
           sources: [`s ${call.from}`],
           targets: [`s ${call.to}`],
-          labels: [{ id: `l ${call.id}`, text: " ", ...callLabelSize }],
+          labels: [{ id: `l ${call.id}`, text: " ", ...callLabelSize, layoutOptions: { "elk.edgeLabels.inline": "true" } }],
         })),
     };
     const result = await elk.layout(graph);
     return {
       direction,
-      services: new Map((result.children ?? []).map((child) => [child.id.slice(2), { x: child.x ?? 0, y: child.y ?? 0 }])),
+      services: new Map([
+        ...(result.children ?? []).map((child): [string, Point] => [child.id.slice(2), { x: child.x ?? 0, y: child.y ?? 0 }]),
+        ...inRows(
+          topology.services.filter((id) => !inCalls.has(id)),
+          result.width ?? 0,
+          inCalls.size > 0 ? (result.height ?? 0) : 0,
+        ),
+      ]),
       calls: new Map((result.edges ?? []).map((edge) => [edge.id.slice(2), placeCall(edge)])),
     };
   };
+}
+
+/** Services without any call stand in rows below the rest: ELK would give each a component of its own and spread them. */
+function inRows(ids: readonly string[], widthPx: number, fromY: number): [string, Point][] {
+  const gap = 28;
+  const perRow = Math.max(3, Math.floor((widthPx + gap) / (serviceSize.width + gap)));
+  return ids.map((id, index) => [
+    id,
+    {
+      x: 12 + (index % perRow) * (serviceSize.width + gap),
+      y: fromY + 12 + Math.floor(index / perRow) * (serviceSize.height + gap),
+    },
+  ]);
 }
 
 function placeCall(edge: ElkExtendedEdge): PlacedCall {

@@ -2,15 +2,22 @@
 
 import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
 import { memo, type ReactNode } from "react";
-import { HealthIcon } from "../chrome/icons.tsx";
-import { durationNumber, failing, rate, success } from "../model/format.ts";
-import { healthOf } from "../model/health.ts";
-import { isOutside, type ServiceNode } from "../model/picture.ts";
-import { describeService } from "../model/words.ts";
+import { HealthIcon, StrokeIcon } from "../chrome/icons.tsx";
+import { byteRate, duration, rate } from "../model/format.ts";
+import { type Health, serviceHealth } from "../model/health.ts";
+import { isOutside, type ServiceNode, type Traffic } from "../model/picture.ts";
+import { describeService, outcome } from "../model/words.ts";
 import { serviceSize } from "./layout.ts";
 
 export type ServiceCardNode = Node<
-  { node: ServiceNode; selected: boolean; related: boolean; dimmed: boolean; vertical: boolean; onSelect: (id: string) => void },
+  {
+    node: ServiceNode;
+    traffic: Traffic | undefined;
+    selected: boolean;
+    dimmed: boolean;
+    vertical: boolean;
+    onSelect: (id: string) => void;
+  },
   "service"
 >;
 
@@ -18,8 +25,9 @@ export type ServiceCardNode = Node<
 const chipsShown = 3;
 
 export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<ServiceCardNode>): ReactNode {
-  const { node, selected, dimmed, vertical } = data;
-  const health = healthOf(node.successRatio);
+  const { node, traffic, selected, dimmed, vertical } = data;
+  const health = serviceHealth(node, traffic);
+  const caller = traffic?.kind === "caller";
   const chips = node.versions.slice(0, node.versions.length > chipsShown ? chipsShown - 1 : chipsShown);
   const more = node.versions.length - chips.length;
   return (
@@ -27,16 +35,16 @@ export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<Service
       <Handle type="target" position={vertical ? Position.Top : Position.Left} isConnectable={false} />
       <button
         type="button"
-        className={`card ${health}${selected ? " selected" : ""}${dimmed ? " dimmed" : ""}${isOutside(node) ? " outside" : ""}`}
+        className={`card ${caller ? "caller" : health}${selected ? " selected" : ""}${dimmed ? " dimmed" : ""}${isOutside(node) ? " outside" : ""}`}
         style={serviceSize}
         data-item={`service ${node.id}`}
-        aria-label={describeService(node)}
+        aria-label={describeService(node, traffic)}
         aria-pressed={selected}
         tabIndex={dimmed ? -1 : 0}
         onClick={() => data.onSelect(node.id)}
       >
         <span className="card-name">
-          <HealthIcon health={health} />
+          {caller ? <StrokeIcon name="arrow" /> : <HealthIcon health={health} />}
           <b>{node.name}</b>
           <small>{node.namespace}</small>
         </span>
@@ -51,20 +59,32 @@ export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<Service
           {node.versions.length === 0 && <span className="chip none">{isOutside(node) ? "outside the mesh" : "no instance"}</span>}
         </span>
         <span className="card-numbers">
-          {node.successRatio === null && node.requestsPerSecond === 0 ? (
-            <span className="quiet">no requests</span>
-          ) : (
-            <>
-              <span>{rate(node.requestsPerSecond)}/s</span>
-              <span className={`ratio ${health}`}>
-                {health === "good" || health === "idle" ? success(node.successRatio) : failing(node.successRatio)}
-              </span>
-              {node.p99Ms !== null && <span>p99 {durationNumber(node.p99Ms)}</span>}
-            </>
-          )}
+          <Numbers node={node} traffic={traffic} health={health} />
         </span>
       </button>
       <Handle type="source" position={vertical ? Position.Bottom : Position.Right} isConnectable={false} />
     </>
   );
 });
+
+function Numbers({ node, traffic, health }: { node: ServiceNode; traffic: Traffic | undefined; health: Health }): ReactNode {
+  if (traffic?.kind === "bytes") {
+    return (
+      <>
+        <span>{byteRate(traffic.bytesPerSecond)}</span>
+        <span>{traffic.openConnections} open</span>
+        <span>tcp</span>
+      </>
+    );
+  }
+  if (node.successRatio === null && node.requestsPerSecond === 0) {
+    return <span className="quiet">{traffic?.kind === "caller" ? "only calls others" : "no requests"}</span>;
+  }
+  return (
+    <>
+      <span>{rate(node.requestsPerSecond)}/s</span>
+      <span className={`ratio ${health}`}>{outcome(node.successRatio)}</span>
+      <span>{node.p99Ms !== null && `p99 ${duration(node.p99Ms)}`}</span>
+    </>
+  );
+}

@@ -1,12 +1,12 @@
 // Owns: the same picture as two tables, for small screens, screen readers and whoever prefers rows. Rows are reached with Tab once, then with the arrow keys.
 
-import { type KeyboardEvent, type ReactNode, useState } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useState } from "react";
 import { HealthIcon, LockIcon } from "../chrome/icons.tsx";
-import { byteRate, duration, rate, success } from "../model/format.ts";
-import { edgeHealth, healthOf, healthWords } from "../model/health.ts";
+import { byteRate, duration, rate } from "../model/format.ts";
+import { edgeHealth, healthWords, serviceHealth } from "../model/health.ts";
 import type { Selection } from "../model/location.ts";
-import { type CallEdge, isOutside, type Picture, type ServiceNode } from "../model/picture.ts";
-import { callTitle, instancesReady, lockWords, nameOf, outcome } from "../model/words.ts";
+import { type CallEdge, isOutside, type Picture, type ServiceNode, type Traffic } from "../model/picture.ts";
+import { callTitle, instancesReady, lockWords, nameOf, outcome, serviceState } from "../model/words.ts";
 
 export interface ListViewProps {
   readonly picture: Picture;
@@ -58,6 +58,11 @@ export function ListView({ picture, found, selection, onSelect }: ListViewProps)
     sort,
   );
   const heads = { sort, onSort: setSort };
+  const selectedItem = selection === null ? "" : `${selection.kind} ${selection.id}`;
+  useEffect(() => {
+    // On a small screen the panel covers most of the list: the stylesheet's scroll padding keeps the row above it.
+    document.querySelector(`[data-item="${CSS.escape(selectedItem)}"]`)?.scrollIntoView({ block: "nearest" });
+  }, [selectedItem]);
   return (
     <div className="lists">
       <Table caption="Calls" count={callRows.length} empty="No calls were seen in this window." columns={callColumns} {...heads}>
@@ -76,6 +81,7 @@ export function ListView({ picture, found, selection, onSelect }: ListViewProps)
           <ServiceRow
             key={id}
             node={node}
+            traffic={picture.traffic.get(id)}
             first={index === 0}
             selected={selection?.kind === "service" && selection.id === id}
             onSelect={() => onSelect({ kind: "service", id })}
@@ -176,7 +182,6 @@ function CallRow({ edge, first, selected, onSelect }: RowProps & { edge: CallEdg
   const health = edgeHealth(stats);
   const tcp = stats.protocol === "tcp";
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: the button in the first cell is the row's keyboard way in.
     <tr role="row" className={`${health}${selected ? " selected" : ""}`} onClick={onSelect}>
       <th role="rowheader" scope="row">
         <HealthIcon health={health} />
@@ -191,14 +196,14 @@ function CallRow({ edge, first, selected, onSelect }: RowProps & { edge: CallEdg
           <span>{nameOf(edge.from, edge.to)}</span> <span className="to">→ {nameOf(edge.to, edge.from)}</span>
         </button>
       </th>
-      <td role="cell" className="protocol" data-label="Protocol">
-        {stats.protocol}
+      <td role="cell" className="protocol">
+        {tcp ? `tcp, ${stats.openConnections} open` : stats.protocol}
       </td>
-      <td role="cell" className="number" data-label="Rate">
+      <td role="cell" className="number">
         {tcp ? byteRate(stats.bytesPerSecond) : `${rate(stats.requestsPerSecond)}/s`}
       </td>
-      <td role="cell" className={`number ratio ${health}`} data-label="Success" title={healthWords[health]}>
-        {tcp && stats.successRatio === null ? `${stats.openConnections} open` : outcome(edge)}
+      <td role="cell" className={`number ratio ${health}`} title={healthWords[health]}>
+        {outcome(stats.successRatio)}
       </td>
       <td role="cell" className="number" data-label="p50">
         {duration(stats.p50Ms)}
@@ -206,7 +211,7 @@ function CallRow({ edge, first, selected, onSelect }: RowProps & { edge: CallEdg
       <td role="cell" className="number" data-label="p99">
         {duration(stats.p99Ms)}
       </td>
-      <td role="cell" className="security" data-label="Security">
+      <td role="cell" className="security">
         <LockIcon closed={stats.mutualTls} />
         <span>{lockWords(stats.mutualTls)}</span>
       </td>
@@ -214,11 +219,16 @@ function CallRow({ edge, first, selected, onSelect }: RowProps & { edge: CallEdg
   );
 }
 
-function ServiceRow({ node, first, selected, onSelect }: RowProps & { node: ServiceNode }): ReactNode {
-  const health = healthOf(node.successRatio);
+function ServiceRow({
+  node,
+  traffic,
+  first,
+  selected,
+  onSelect,
+}: RowProps & { node: ServiceNode; traffic: Traffic | undefined }): ReactNode {
+  const health = serviceHealth(node, traffic);
   const { ready, instances } = instancesReady(node);
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: the button in the first cell is the row's keyboard way in.
     <tr role="row" className={`${health}${selected ? " selected" : ""}`} onClick={onSelect}>
       <th role="rowheader" scope="row">
         <HealthIcon health={health} />
@@ -233,7 +243,7 @@ function ServiceRow({ node, first, selected, onSelect }: RowProps & { node: Serv
           <span>{node.name}</span> <small>{node.namespace}</small>
         </button>
       </th>
-      <td role="cell" className="versions" data-label="Versions">
+      <td role="cell" className="versions">
         {node.versions.map((v) => (
           <span key={v.version} className={v.ready < v.instances ? "chip short" : "chip"}>
             {v.version || "unversioned"} <i>×{v.instances}</i>
@@ -241,11 +251,11 @@ function ServiceRow({ node, first, selected, onSelect }: RowProps & { node: Serv
         ))}
         {node.versions.length === 0 && <span className="quiet">{isOutside(node) ? "outside the mesh" : "no instance"}</span>}
       </td>
-      <td role="cell" className="number" data-label="Rate">
-        {rate(node.requestsPerSecond)}/s
+      <td role="cell" className="number">
+        {traffic?.kind === "bytes" ? byteRate(traffic.bytesPerSecond) : `${rate(node.requestsPerSecond)}/s`}
       </td>
-      <td role="cell" className={`number ratio ${health}`} data-label="Success" title={healthWords[health]}>
-        {success(node.successRatio)}
+      <td role="cell" className={`number ratio ${health}`} title={serviceState(node, traffic)}>
+        {outcome(node.successRatio)}
       </td>
       <td role="cell" className="number" data-label="p50">
         {duration(node.p50Ms)}
@@ -253,7 +263,7 @@ function ServiceRow({ node, first, selected, onSelect }: RowProps & { node: Serv
       <td role="cell" className="number" data-label="p99">
         {duration(node.p99Ms)}
       </td>
-      <td role="cell" className={ready < instances ? "number short" : "number"} data-label="Ready">
+      <td role="cell" className={ready < instances ? "number short" : "number"} data-cell="ready">
         {instances === 0 ? "–" : `${ready} of ${instances}`}
       </td>
     </tr>
@@ -269,7 +279,7 @@ function choose(event: { stopPropagation: () => void }, onSelect: () => void): v
 /** Up, Down, Home and End move between the rows of one table; Enter (the button's own) selects. */
 function moveInRows(event: KeyboardEvent<HTMLElement>): void {
   const rows = [...event.currentTarget.querySelectorAll<HTMLElement>("button.row")];
-  const at = rows.findIndex((row) => row === document.activeElement);
+  const at = rows.indexOf(document.activeElement as HTMLElement);
   if (at < 0) return;
   const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
   if (next === undefined) return;

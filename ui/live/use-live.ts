@@ -60,6 +60,7 @@ const noDetails: Details = { series: null, seriesFailure: null, objects: null, o
 export function useDetails(api: Api, selection: Selection, seriesId: string, round: number): Details {
   const key = `${selection.kind} ${seriesId}`;
   const [held, setHeld] = useState<{ key: string; details: Details }>({ key, details: noDetails });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `round` is what makes it read again.
   useEffect(() => {
     const flight = new AbortController();
     void api.series(selection.kind === "service" ? "node" : "edge", seriesId, seriesMinutes, flight.signal).then((answer) => {
@@ -74,10 +75,10 @@ export function useDetails(api: Api, selection: Selection, seriesId: string, rou
         details: { ...(old.key === key ? old.details : { ...noDetails, objects: old.details.objects }), ...part },
       }));
     }
-    // `round` is what makes it read again.
   }, [api, key, selection.kind, seriesId, round]);
 
   const slowRound = Math.floor(round / objectsEvery);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: as above, every few rounds.
   useEffect(() => {
     const flight = new AbortController();
     void Promise.all(listedKinds.map(async (kind) => [kind, await api.list(kind, flight.signal)] as const)).then((answers) => {

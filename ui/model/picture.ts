@@ -8,8 +8,18 @@ export type CallEdge = GraphAnswer["edges"][number];
 export interface Picture {
   readonly services: ReadonlyMap<string, ServiceNode>;
   readonly calls: ReadonlyMap<string, CallEdge>;
+  /** By service id. */
+  readonly traffic: ReadonlyMap<string, Traffic>;
   readonly namespaces: readonly string[];
 }
+
+/** What a service has to do in the window: requests have their numbers on the node, bytes only on the calls that reach it. */
+export type Traffic =
+  | { readonly kind: "requests" }
+  | { readonly kind: "bytes"; readonly bytesPerSecond: number; readonly openConnections: number }
+  /** Nobody calls it, it calls others: a load generator, a job. */
+  | { readonly kind: "caller" }
+  | { readonly kind: "none" };
 
 export interface Filter {
   /** Empty = all. */
@@ -29,7 +39,19 @@ export function toPicture(graph: GraphAnswer): Picture {
   for (const edge of graph.edges) calls.set(edge.id, edge);
   const namespaces = new Set<string>();
   for (const node of services.values()) if (node.namespace !== "") namespaces.add(node.namespace);
-  return { services: sorted(services), calls: sorted(calls), namespaces: [...namespaces].sort() };
+  const traffic = new Map([...services.values()].map((node) => [node.id, trafficOf(node, graph.edges)]));
+  return { services: sorted(services), calls: sorted(calls), traffic, namespaces: [...namespaces].sort(byText) };
+}
+
+function trafficOf(node: ServiceNode, edges: readonly CallEdge[]): Traffic {
+  const inbound = edges.filter((edge) => edge.to === node.id);
+  if (inbound.some((edge) => edge.stats.protocol !== "tcp")) return { kind: "requests" };
+  if (inbound.length > 0) {
+    const sum = (pick: (edge: CallEdge) => number): number => inbound.reduce((total, edge) => total + pick(edge), 0);
+    return { kind: "bytes", bytesPerSecond: sum((e) => e.stats.bytesPerSecond), openConnections: sum((e) => e.stats.openConnections) };
+  }
+  if (node.requestsPerSecond > 0) return { kind: "requests" };
+  return { kind: edges.some((edge) => edge.from === node.id) ? "caller" : "none" };
 }
 
 /** Services of the namespace, every call that touches one, and the far ends of those calls. */
@@ -39,7 +61,7 @@ export function inNamespace(picture: Picture, namespace: string): Picture {
   const calls = new Map([...picture.calls].filter(([, edge]) => own(edge.from) || own(edge.to)));
   const ends = new Set([...calls.values()].flatMap((edge) => [edge.from, edge.to]));
   const services = new Map([...picture.services].filter(([id]) => own(id) || ends.has(id)));
-  return { services, calls, namespaces: picture.namespaces };
+  return { services, calls, traffic: picture.traffic, namespaces: picture.namespaces };
 }
 
 /** Ids of the services that the text finds, and of the calls that touch one; null when there is no text. */
@@ -72,5 +94,9 @@ function placeholder(id: string): ServiceNode {
 }
 
 function sorted<V>(map: Map<string, V>): Map<string, V> {
-  return new Map([...map].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+  return new Map([...map].sort(([a], [b]) => byText(a, b)));
+}
+
+function byText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

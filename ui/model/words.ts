@@ -1,8 +1,8 @@
 // Owns: the sentences that say a service or a call aloud: for screen readers, titles and list cells. One place, so that graph and list say the same.
 
 import { byteRate, count, duration, failing, rate, success } from "./format.ts";
-import { edgeHealth, healthOf, healthWords } from "./health.ts";
-import { type CallEdge, isOutside, type ServiceNode, splitId } from "./picture.ts";
+import { edgeHealth, healthWords, serviceHealth, thresholds } from "./health.ts";
+import { type CallEdge, isOutside, type ServiceNode, splitId, type Traffic } from "./picture.ts";
 
 export function instancesReady(node: ServiceNode): { ready: number; instances: number } {
   return {
@@ -12,16 +12,23 @@ export function instancesReady(node: ServiceNode): { ready: number; instances: n
 }
 
 /** `reviews in shop: healthy, 41.2 requests a second, 99.8 % succeed, p99 12 ms; 2 versions, 3 of 3 instances ready` */
-export function describeService(node: ServiceNode): string {
+export function describeService(node: ServiceNode, traffic: Traffic | undefined): string {
   const { ready, instances } = instancesReady(node);
-  const traffic =
-    node.successRatio === null
-      ? `${rate(node.requestsPerSecond)} requests a second`
-      : `${rate(node.requestsPerSecond)} requests a second, ${success(node.successRatio)} succeed, p99 ${duration(node.p99Ms)}`;
   const fleet = isOutside(node)
     ? "outside the mesh"
     : `${count(node.versions.length, "version")}, ${ready} of ${count(instances, "instance")} ready`;
-  return `${node.name} in ${node.namespace}: ${healthWords[healthOf(node.successRatio)]}, ${traffic}; ${fleet}`;
+  return `${node.name} in ${node.namespace}: ${serviceState(node, traffic)}, ${trafficWords(node, traffic)}; ${fleet}`;
+}
+
+/** One or two words on how the service is: a caller that nobody calls is not "without traffic". */
+export function serviceState(node: ServiceNode, traffic: Traffic | undefined): string {
+  return traffic?.kind === "caller" ? "only calls others" : healthWords[serviceHealth(node, traffic)];
+}
+
+function trafficWords(node: ServiceNode, traffic: Traffic | undefined): string {
+  if (traffic?.kind === "bytes") return `TCP, ${byteRate(traffic.bytesPerSecond)}, ${count(traffic.openConnections, "open connection")}`;
+  const requests = `${rate(node.requestsPerSecond)} requests a second`;
+  return node.successRatio === null ? requests : `${requests}, ${success(node.successRatio)} succeed, p99 ${duration(node.p99Ms)}`;
 }
 
 export function callTitle(edge: CallEdge): string {
@@ -42,15 +49,15 @@ export function lockWords(mutualTls: boolean): string {
   return mutualTls ? "mutual TLS" : "not encrypted";
 }
 
-/** `99.6 %`, or `▲ 7.2 % fail` as words when it is not healthy. */
-export function outcome(edge: CallEdge): string {
-  const health = edgeHealth(edge.stats);
-  if (health === "idle") return "idle";
-  return health === "good" ? success(edge.stats.successRatio) : failing(edge.stats.successRatio);
+/** `99.6 %` while healthy, `7.2 % fail` when not: what is wrong is said in words. */
+export function outcome(successRatio: number | null): string {
+  return successRatio === null || successRatio >= thresholds.good ? success(successRatio) : failing(successRatio);
 }
 
-/** The name alone where both ends share the namespace, else `name.namespace`. */
+/** The name alone where both ends share the namespace (or one is outside the mesh and has none), else `name.namespace`. */
 export function nameOf(id: string, other: string): string {
   const mine = splitId(id);
-  return mine.namespace === splitId(other).namespace || mine.namespace === "" ? mine.name : `${mine.name}.${mine.namespace}`;
+  const theirs = splitId(other).namespace;
+  const bare = mine.namespace === theirs || [mine.namespace, theirs].some((namespace) => namespace === "" || namespace === "unknown");
+  return bare ? mine.name : `${mine.name}.${mine.namespace}`;
 }

@@ -108,8 +108,8 @@ function optionsFor(
       y: { range: (_plot, min, max) => (min === null || max === null ? [0, 1] : given.range(min, max)) },
     },
     axes: [
-      { ...axis, grid: { show: false }, size: 20, space: 70, values: (_plot, at) => at.map((s) => clockTime(s * 1000).slice(0, 5)) },
-      { ...axis, grid, size: 52, space: 26, values: (_plot, values) => values.map((v) => given.format(v)) },
+      { ...axis, grid: { show: false }, size: 20, space: 48, values: (_plot, at) => at.map((s) => clockTime(s * 1000).slice(0, 5)) },
+      { ...axis, grid, size: 52, space: 26, values: (_plot, values) => values.map((v) => given.format(v).replace(/\.0\b/, "")) },
     ],
     series: [
       {},

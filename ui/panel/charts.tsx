@@ -3,7 +3,7 @@
 import { type ReactNode, useMemo } from "react";
 import type { SeriesAnswer } from "../../src/api/live.ts";
 import { duration, rate, span, success } from "../model/format.ts";
-import { Chart } from "./chart.tsx";
+import { Chart, type ChartLine } from "./chart.tsx";
 
 export function Charts({ series, theme, unit }: { series: SeriesAnswer; theme: string; unit: string }): ReactNode {
   const { points } = series;
@@ -30,8 +30,12 @@ export function Charts({ series, theme, unit }: { series: SeriesAnswer; theme: s
         </small>
       </h3>
       <Chart title={unit} atSeconds={atSeconds} lines={lines.rate} format={perSecond} range={fromZero} theme={theme} />
-      <Chart title="Success" atSeconds={atSeconds} lines={lines.success} format={success} range={nearOne} theme={theme} />
-      <Chart title="Latency" atSeconds={atSeconds} lines={lines.latency} format={duration} range={fromZero} theme={theme} />
+      {hasAny(lines.success) && (
+        <Chart title="Success" atSeconds={atSeconds} lines={lines.success} format={success} range={nearOne} theme={theme} />
+      )}
+      {hasAny(lines.latency) && (
+        <Chart title="Latency" atSeconds={atSeconds} lines={lines.latency} format={duration} range={fromZero} theme={theme} />
+      )}
     </section>
   );
 }
@@ -47,4 +51,9 @@ function fromZero(_min: number, max: number): [number, number] {
 /** At least from 90 % to 100 %, so that a flat healthy line looks flat; lower when the data is. */
 function nearOne(min: number): [number, number] {
   return [Math.max(0, Math.min(0.9, min - 0.03)), 1.005];
+}
+
+/** Opaque TCP has no ratio and no latency: an empty chart would only puzzle. */
+function hasAny(lines: readonly ChartLine[]): boolean {
+  return lines.some((line) => line.values.some((value) => value !== null));
 }

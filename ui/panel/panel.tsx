@@ -6,11 +6,11 @@ import { HealthIcon, LockIcon, StrokeIcon } from "../chrome/icons.tsx";
 import type { Api } from "../live/api.ts";
 import { type Details, useDetails } from "../live/use-live.ts";
 import { byteRate, duration, rate, success } from "../model/format.ts";
-import { edgeHealth, type Health, healthOf, healthWords } from "../model/health.ts";
+import { edgeHealth, type Health, healthOf, healthWords, serviceHealth } from "../model/health.ts";
 import type { Selection } from "../model/location.ts";
 import { type CallEdge, isOutside, type Picture, type ServiceNode } from "../model/picture.ts";
 import { instancesOf, policiesOf, routesOf } from "../model/related.ts";
-import { callTitle, lockWords, nameOf, outcome } from "../model/words.ts";
+import { callTitle, lockWords, nameOf, outcome, serviceState } from "../model/words.ts";
 import { Charts } from "./charts.tsx";
 import { Instances } from "./instances.tsx";
 import { ObjectList, type SplitRow, Tile, VersionSplit } from "./parts.tsx";
@@ -39,7 +39,8 @@ export function SidePanel(props: PanelProps): ReactNode {
   useEffect(() => {
     if (key !== "") title.current?.focus({ preventScroll: true });
   }, [key]);
-  const health: Health = edge ? edgeHealth(edge.stats) : healthOf(node?.successRatio ?? null);
+  const traffic = node && picture.traffic.get(node.id);
+  const health: Health = edge ? edgeHealth(edge.stats) : node ? serviceHealth(node, traffic) : "idle";
   const name = edge ? callTitle(edge) : (node?.name ?? selection.id);
   return (
     <aside className="panel" aria-label={selection.kind === "service" ? `Service ${name}` : `Call ${name}`}>
@@ -51,7 +52,7 @@ export function SidePanel(props: PanelProps): ReactNode {
           </h2>
           <p className="soft">
             {edge ? `${edge.stats.protocol} call` : "service"}
-            {node && node.namespace !== "" && ` in ${node.namespace}`} · {healthWords[health]}
+            {node && node.namespace !== "" && ` in ${node.namespace}`} · {node ? serviceState(node, traffic) : healthWords[health]}
           </p>
         </div>
         <button type="button" className="plain" aria-label="Close the panel" title="Close (Esc)" onClick={onClose}>
@@ -167,11 +168,11 @@ function CallBody({
       <section aria-label="Ends">
         <h3>Ends</h3>
         <ul className="calls">
-          {[edge.from, edge.to].map((id, index) => (
-            <li key={`${index} ${id}`}>
-              <button type="button" className="link" onClick={() => onSelect({ kind: "service", id })}>
-                {index === 0 ? "caller " : "callee "}
-                <b>{id}</b>
+          {(["from", "to"] as const).map((end) => (
+            <li key={end}>
+              <button type="button" className="link" onClick={() => onSelect({ kind: "service", id: edge[end] })}>
+                {end === "from" ? "caller " : "callee "}
+                <b>{edge[end]}</b>
               </button>
             </li>
           ))}
@@ -250,7 +251,7 @@ function CallList({
                   {edge.stats.protocol === "tcp" ? byteRate(edge.stats.bytesPerSecond) : `${rate(edge.stats.requestsPerSecond)}/s`}
                 </span>
                 <span className={`number ratio ${health}`}>
-                  {edge.stats.protocol === "tcp" && edge.stats.successRatio === null ? "tcp" : outcome(edge)}
+                  {edge.stats.protocol === "tcp" && edge.stats.successRatio === null ? "tcp" : outcome(edge.stats.successRatio)}
                 </span>
               </button>
             </li>

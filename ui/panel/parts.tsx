@@ -122,16 +122,16 @@ function ObjectYaml({ item }: { item: RelatedObject }): ReactNode {
           {problem}
         </p>
       ))}
-      <div className="yaml">
+      <section className="yaml" aria-label={`${object.kind} ${object.metadata.name} as YAML`}>
         <CopyButton text={yaml} what={`the YAML of ${object.metadata.name}`} />
         {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a block that scrolls sideways must be reachable by keyboard. */}
-        <pre tabIndex={0} aria-label={`${object.kind} ${object.metadata.name} as YAML`}>
+        <pre tabIndex={0}>
           {yaml.split("\n").map((line, index) => (
             // biome-ignore lint/suspicious/noArrayIndexKey: lines have no other identity.
             <YamlLine key={index} line={line} />
           ))}
         </pre>
-      </div>
+      </section>
     </details>
   );
 }
