@@ -60,7 +60,9 @@ export class Client {
     try {
       return JSON.parse(text) as T;
     } catch {
-      throw new CliFailure(`${this.access.server}${path} answered ${response.status} with something that is no JSON: ${text.slice(0, 120)}`);
+      throw new CliFailure(
+        `${this.access.server}${path} answered ${response.status} with something that is no JSON: ${text.slice(0, 120)}`,
+      );
     }
   }
 
@@ -89,7 +91,7 @@ export class Client {
   async #send(path: string, ask: Ask): Promise<Response> {
     const { access } = this;
     const headers: Record<string, string> = { accept: ask.accept ?? "application/json" };
-    if (access.token !== undefined) headers["authorization"] = `Bearer ${access.token}`;
+    if (access.token !== undefined) headers.authorization = `Bearer ${access.token}`;
     const init: BunFetchRequestInit = { method: ask.method ?? "GET", headers, redirect: "manual" };
     if (ask.body !== undefined) {
       headers["content-type"] = ask.contentType ?? "application/json";
@@ -130,7 +132,13 @@ export class Client {
       return new Unreachable(`no control plane answers at ${server} (from ${file}). Is "weft up" running?`, true);
     }
     if (name === "TimeoutError") return new Unreachable(`the control plane at ${server} (from ${file}) did not answer in time`, true);
-    if (code.includes("CERT") || code.includes("SSL") || code.includes("SELF_SIGNED") || code.includes("ISSUER") || code.includes("VERIFY")) {
+    if (
+      code.includes("CERT") ||
+      code.includes("SSL") ||
+      code.includes("SELF_SIGNED") ||
+      code.includes("ISSUER") ||
+      code.includes("VERIFY")
+    ) {
       return new Unreachable(
         `${server} shows a certificate that the CA in ${file} did not sign (${code}). Another control plane may be listening there; take its own admin.kubeconfig.`,
         false,
@@ -153,9 +161,9 @@ export function failureFrom(code: number, body: string, access: Pick<Access, "se
   }
   const causes = Array.isArray(status.details?.causes)
     ? (status.details.causes as Record<string, unknown>[]).map((c) => ({
-        field: String(c["field"] ?? ""),
-        message: String(c["message"] ?? ""),
-        reason: String(c["reason"] ?? ""),
+        field: String(c.field ?? ""),
+        message: String(c.message ?? ""),
+        reason: String(c.reason ?? ""),
       }))
     : [];
   const hint = code === 401 ? ` (the token in ${access.file} is not, or no longer, good for ${access.server})` : "";
@@ -168,7 +176,7 @@ function keepOffProxies(server: string): void {
   if (hostname !== "localhost" && hostname !== "[::1]" && !hostname.startsWith("127.")) return;
   for (const name of ["NO_PROXY", "no_proxy"]) {
     const now = process.env[name];
-    if (now === undefined && name === "no_proxy" && process.env["NO_PROXY"] === undefined) continue;
+    if (now === undefined && name === "no_proxy" && process.env.NO_PROXY === undefined) continue;
     if (now?.split(",").some((h) => h.trim() === hostname) !== true) process.env[name] = now ? `${now},${hostname}` : hostname;
   }
 }

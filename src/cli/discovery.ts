@@ -56,7 +56,9 @@ export async function discover(client: Client, timeoutMs = 15_000): Promise<read
   };
   const groups = async () => {
     const { groups: found } = await client.json<GroupList>("/apis", ask);
-    const lists = found.map((g) => of(g.name, g.preferredVersion.version, [g.preferredVersion.version, ...g.versions.map((v) => v.version)]));
+    const lists = found.map((g) =>
+      of(g.name, g.preferredVersion.version, [g.preferredVersion.version, ...g.versions.map((v) => v.version)]),
+    );
     return (await Promise.all(lists)).flat();
   };
   const [core, rest] = await Promise.all([of("", "v1", ["v1"]), groups()]);
@@ -86,7 +88,11 @@ export function findResource(resources: readonly Resource[], word: string): Reso
 }
 
 function groupFits(resource: Resource, written: string): boolean {
-  return resource.group === written || resource.group.split(".")[0] === written || resource.versions.some((v) => `${v}.${resource.group}` === written);
+  return (
+    resource.group === written ||
+    resource.group.split(".")[0] === written ||
+    resource.versions.some((v) => `${v}.${resource.group}` === written)
+  );
 }
 
 /** The resource behind a manifest's apiVersion and kind; its path uses the version written there. */
@@ -98,13 +104,25 @@ export function resourceFor(resources: readonly Resource[], object: KubeObject):
   const exact = inGroup.find((r) => r.kind === object.kind);
   if (exact !== undefined) {
     if (exact.versions.includes(version)) return { ...exact, version };
-    throw new CliFailure(`apiVersion: ${object.kind} is served as ${exact.versions.map((v) => groupVersion(group, v)).filter(unique).join(", ")}, not ${object.apiVersion}`);
+    throw new CliFailure(
+      `apiVersion: ${object.kind} is served as ${exact.versions
+        .map((v) => groupVersion(group, v))
+        .filter(unique)
+        .join(", ")}, not ${object.apiVersion}`,
+    );
   }
   const elsewhere = resources.find((r) => r.kind === object.kind);
   if (elsewhere !== undefined) {
-    throw new CliFailure(`apiVersion: ${object.kind} belongs to ${groupVersion(elsewhere.group, elsewhere.version)}, not ${object.apiVersion}`);
+    throw new CliFailure(
+      `apiVersion: ${object.kind} belongs to ${groupVersion(elsewhere.group, elsewhere.version)}, not ${object.apiVersion}`,
+    );
   }
-  throw new CliFailure(`kind: the control plane has no ${object.kind} in ${object.apiVersion}${didYouMean(object.kind, resources.map((r) => r.kind))}`);
+  throw new CliFailure(
+    `kind: the control plane has no ${object.kind} in ${object.apiVersion}${didYouMean(
+      object.kind,
+      resources.map((r) => r.kind),
+    )}`,
+  );
 }
 
 function unique(value: string, index: number, all: readonly string[]): boolean {

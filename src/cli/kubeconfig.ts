@@ -23,9 +23,9 @@ export interface Access {
 /** Where the kubeconfig is looked for; the first of flag, environment, data folder, home. */
 export function kubeconfigPath(flag: string | undefined, env: Environment): string {
   if (flag !== undefined) return flag;
-  if (env["WEFT_KUBECONFIG"]) return env["WEFT_KUBECONFIG"];
-  if (env["WEFT_DATA"]) return `${env["WEFT_DATA"]}/admin.kubeconfig`;
-  return `${env["HOME"] ?? "~"}/.weft/admin.kubeconfig`;
+  if (env.WEFT_KUBECONFIG) return env.WEFT_KUBECONFIG;
+  if (env.WEFT_DATA) return `${env.WEFT_DATA}/admin.kubeconfig`;
+  return `${env.HOME ?? "~"}/.weft/admin.kubeconfig`;
 }
 
 /** The file is not there (yet): `weft run` waits for it, the other verbs give up. */
@@ -38,7 +38,9 @@ export function readAccess(file: string): Access {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOENT") {
-      throw new NoKubeconfig(`there is no kubeconfig at ${file}. Start a control plane with "weft up", or name the file with --kubeconfig or $WEFT_KUBECONFIG.`);
+      throw new NoKubeconfig(
+        `there is no kubeconfig at ${file}. Start a control plane with "weft up", or name the file with --kubeconfig or $WEFT_KUBECONFIG.`,
+      );
     }
     throw new CliFailure(`the kubeconfig ${file} cannot be read (${code ?? reasonOf(error)})`);
   }
@@ -60,28 +62,31 @@ export function accessFrom(document: unknown, file: string): Access {
   if (!isRecord(document)) throw fault("is empty or no mapping");
   const currentName = document["current-context"];
   if (typeof currentName !== "string" || currentName === "") throw fault("names no current-context");
-  const context = named(document["contexts"], currentName)?.["context"];
+  const context = named(document.contexts, currentName)?.context;
   if (!isRecord(context)) throw fault(`has no context "${currentName}"`);
-  const cluster = named(document["clusters"], context["cluster"])?.["cluster"];
-  if (!isRecord(cluster) || typeof cluster["server"] !== "string") throw fault(`has no cluster "${String(context["cluster"])}" with a server`);
-  const user = named(document["users"], context["user"])?.["user"];
+  const cluster = named(document.clusters, context.cluster)?.cluster;
+  if (!isRecord(cluster) || typeof cluster.server !== "string") throw fault(`has no cluster "${String(context.cluster)}" with a server`);
+  const user = named(document.users, context.user)?.user;
   const near = (path: unknown): string => readNear(file, String(path));
 
   let token: string | undefined;
   if (isRecord(user)) {
-    if (typeof user["token"] === "string") token = user["token"];
-    else if (user["tokenFile"] !== undefined) token = near(user["tokenFile"]).trim();
-    const unusable = ["client-certificate", "client-certificate-data", "exec", "auth-provider", "username"].find((key) => user[key] !== undefined);
+    if (typeof user.token === "string") token = user.token;
+    else if (user.tokenFile !== undefined) token = near(user.tokenFile).trim();
+    const unusable = ["client-certificate", "client-certificate-data", "exec", "auth-provider", "username"].find(
+      (key) => user[key] !== undefined,
+    );
     if (token === undefined && unusable !== undefined) throw fault(`signs in by "${unusable}"; weft knows token and tokenFile`);
   }
   let ca: string | undefined;
-  if (typeof cluster["certificate-authority-data"] === "string") ca = Buffer.from(cluster["certificate-authority-data"], "base64").toString("utf8");
+  if (typeof cluster["certificate-authority-data"] === "string")
+    ca = Buffer.from(cluster["certificate-authority-data"], "base64").toString("utf8");
   else if (cluster["certificate-authority"] !== undefined) ca = near(cluster["certificate-authority"]);
   return {
-    server: cluster["server"].replace(/\/+$/, ""),
+    server: cluster.server.replace(/\/+$/, ""),
     ca,
     token,
-    namespace: typeof context["namespace"] === "string" && context["namespace"] !== "" ? context["namespace"] : "default",
+    namespace: typeof context.namespace === "string" && context.namespace !== "" ? context.namespace : "default",
     serverName: typeof cluster["tls-server-name"] === "string" ? cluster["tls-server-name"] : undefined,
     skipVerify: cluster["insecure-skip-tls-verify"] === true,
     file,
@@ -116,10 +121,25 @@ export function joinClaims(token: string | undefined): TokenClaims | undefined {
 /** A complete kubeconfig as YAML text, everything inline, so that it can be carried to another machine. JSON strings are YAML strings. */
 export function formatKubeconfig(access: Pick<Access, "server" | "ca" | "token" | "namespace">, user: string): string {
   const q = JSON.stringify;
-  const lines = ["apiVersion: v1", "kind: Config", "current-context: weft", "clusters:", "- name: weft", "  cluster:", `    server: ${q(access.server)}`];
+  const lines = [
+    "apiVersion: v1",
+    "kind: Config",
+    "current-context: weft",
+    "clusters:",
+    "- name: weft",
+    "  cluster:",
+    `    server: ${q(access.server)}`,
+  ];
   if (access.ca !== undefined) lines.push(`    certificate-authority-data: ${Buffer.from(access.ca).toString("base64")}`);
   lines.push("users:", `- name: ${q(user)}`, "  user:", `    token: ${q(access.token ?? "")}`);
-  lines.push("contexts:", "- name: weft", "  context:", "    cluster: weft", `    user: ${q(user)}`, `    namespace: ${q(access.namespace)}`);
+  lines.push(
+    "contexts:",
+    "- name: weft",
+    "  context:",
+    "    cluster: weft",
+    `    user: ${q(user)}`,
+    `    namespace: ${q(access.namespace)}`,
+  );
   return `${lines.join("\n")}\n`;
 }
 
@@ -132,7 +152,9 @@ function readNear(file: string, path: string): string {
   try {
     return readFileSync(full, "utf8");
   } catch (error) {
-    throw new CliFailure(`the kubeconfig ${file} names ${full}, which cannot be read (${(error as NodeJS.ErrnoException).code ?? reasonOf(error)})`);
+    throw new CliFailure(
+      `the kubeconfig ${file} names ${full}, which cannot be read (${(error as NodeJS.ErrnoException).code ?? reasonOf(error)})`,
+    );
   }
 }
 

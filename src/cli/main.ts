@@ -16,6 +16,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     const { complete } = await import("./complete.ts");
     return complete(rest, terminal, process.env);
   }
+  if (first === "__unregister") {
+    const { unregister } = await import("./run/guard.ts");
+    return unregister(String(rest[0]));
+  }
   if (first === undefined) {
     terminal.err(overview(verbs, terminal.errColour, terminal.columns));
     return 2;
@@ -32,7 +36,12 @@ async function runVerb(name: string, argv: readonly string[], terminal: Terminal
   const spec = verbNamed(name);
   if (spec === undefined) {
     const what = name.startsWith("-") ? `weft has no flag ${name} before a verb` : `weft has no verb "${name}"`;
-    fault(`${what}${didYouMean(name, verbs.map((v) => v.name))}\nweft help lists all verbs.`);
+    fault(
+      `${what}${didYouMean(
+        name,
+        verbs.map((v) => v.name),
+      )}\nweft help lists all verbs.`,
+    );
     return 2;
   }
   const stop = new AbortController();

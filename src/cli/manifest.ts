@@ -53,11 +53,20 @@ async function textsOf(source: string, stdin: () => Promise<string>): Promise<[f
   } catch (error) {
     if (error instanceof CliFailure) throw error;
     const code = (error as NodeJS.ErrnoException).code;
-    throw new CliFailure(code === "ENOENT" ? `there is no file or folder ${source}` : `${source} cannot be read (${code ?? reasonOf(error)})`);
+    throw new CliFailure(
+      code === "ENOENT" ? `there is no file or folder ${source}` : `${source} cannot be read (${code ?? reasonOf(error)})`,
+    );
   }
 }
 
-function readDocument(document: Document.Parsed, file: string, number: number, lines: LineCounter, manifests: Manifest[], faults: string[]): void {
+function readDocument(
+  document: Document.Parsed,
+  file: string,
+  number: number,
+  lines: LineCounter,
+  manifests: Manifest[],
+  faults: string[],
+): void {
   const at = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
@@ -76,7 +85,9 @@ function readDocument(document: Document.Parsed, file: string, number: number, l
   if (value === null || value === undefined) return; // an empty document between two ---
   const start = document.contents === null ? 0 : document.contents.range[0];
   if (typeof value !== "object" || Array.isArray(value)) {
-    faults.push(`${at(start)}: an object is a mapping with apiVersion, kind and metadata; this is ${Array.isArray(value) ? "a list" : `"${String(value).slice(0, 40)}"`} (document ${number})`);
+    faults.push(
+      `${at(start)}: an object is a mapping with apiVersion, kind and metadata; this is ${Array.isArray(value) ? "a list" : `"${String(value).slice(0, 40)}"`} (document ${number})`,
+    );
     return;
   }
   const add = (object: Record<string, unknown>, prefix: (string | number)[]) => {
@@ -84,10 +95,10 @@ function readDocument(document: Document.Parsed, file: string, number: number, l
       const { line } = lines.linePos(offsetOf(document, [...prefix, ...splitPath(fieldPath)]) ?? start);
       return `${file}:${line}`;
     };
-    const metadata = object["metadata"] as { name?: unknown } | undefined;
+    const metadata = object.metadata as { name?: unknown } | undefined;
     const wrong: string[] = [];
-    if (typeof object["apiVersion"] !== "string") wrong.push("apiVersion: is missing, for example v1 or gateway.networking.k8s.io/v1");
-    if (typeof object["kind"] !== "string") wrong.push("kind: is missing, for example Service");
+    if (typeof object.apiVersion !== "string") wrong.push("apiVersion: is missing, for example v1 or gateway.networking.k8s.io/v1");
+    if (typeof object.kind !== "string") wrong.push("kind: is missing, for example Service");
     if (typeof metadata !== "object" || metadata === null) wrong.push("metadata: is missing, with the object's name in it");
     else if (typeof metadata.name !== "string" || metadata.name === "") wrong.push("metadata.name: is missing");
     if (wrong.length > 0) for (const fault of wrong) faults.push(`${place()}: ${fault} (document ${number})`);
@@ -95,8 +106,8 @@ function readDocument(document: Document.Parsed, file: string, number: number, l
   };
   const object = value as Record<string, unknown>;
   // `kubectl get -o yaml` of several objects gives a List.
-  if (typeof object["kind"] === "string" && object["kind"].endsWith("List") && Array.isArray(object["items"])) {
-    object["items"].forEach((item, i) => {
+  if (typeof object.kind === "string" && object.kind.endsWith("List") && Array.isArray(object.items)) {
+    object.items.forEach((item, i) => {
       add(item as Record<string, unknown>, ["items", i]);
     });
   } else add(object, []);
@@ -126,7 +137,9 @@ function offsetOf(document: Document.Parsed, steps: readonly (string | number)[]
       offset = (node as Node).range?.[0] ?? offset;
       continue;
     }
-    const pair = items.find((p) => String((p as { key?: { value?: unknown } }).key?.value) === step) as { key: Node; value: unknown } | undefined;
+    const pair = items.find((p) => String((p as { key?: { value?: unknown } }).key?.value) === step) as
+      | { key: Node; value: unknown }
+      | undefined;
     if (pair === undefined) break;
     offset = pair.key.range?.[0] ?? offset;
     node = pair.value;

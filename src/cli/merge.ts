@@ -38,7 +38,7 @@ export function threeWay(live: KubeObject, wanted: KubeObject): Tree | undefined
   }
   const patch = changes(live, wanted as unknown as Tree, last);
   mergeInto(patch, removals(last, wanted as unknown as Tree, live));
-  delete patch["apiVersion"]; // the same object is served under several versions
+  delete patch.apiVersion; // the same object is served under several versions
   if (Object.keys(patch).length === 0 && memory !== undefined && same(last, wanted)) return undefined;
   if (Object.keys(patch).length === 0 && memory === undefined) {
     // First apply of an object made otherwise: only the memory is new.
@@ -50,9 +50,9 @@ export function threeWay(live: KubeObject, wanted: KubeObject): Tree | undefined
 
 /** True when `patch` touches nothing but the memory. */
 export function onlyMemory(patch: Tree): boolean {
-  const metadata = patch["metadata"];
+  const metadata = patch.metadata;
   if (Object.keys(patch).length !== 1 || !isTree(metadata) || Object.keys(metadata).length !== 1) return false;
-  const annotations = metadata["annotations"];
+  const annotations = metadata.annotations;
   return isTree(annotations) && Object.keys(annotations).every((key) => key === lastAppliedAnnotation);
 }
 
@@ -75,7 +75,8 @@ function changes(live: Tree, wanted: Tree, last: Json): Tree {
 
 /** A live list that only adds server defaults to the wanted one is no change; without this each apply of a list would be one. */
 function covers(live: Json, wanted: Json): boolean {
-  if (Array.isArray(wanted)) return Array.isArray(live) && live.length === wanted.length && wanted.every((item, i) => covers(live[i], item));
+  if (Array.isArray(wanted))
+    return Array.isArray(live) && live.length === wanted.length && wanted.every((item, i) => covers(live[i], item));
   if (isTree(wanted)) return isTree(live) && Object.entries(wanted).every(([key, value]) => covers(live[key], value));
   return same(live, wanted);
 }

@@ -47,7 +47,8 @@ export class Parsed {
     const text = this.text(name);
     if (text === undefined) return undefined;
     const ms = parseDurationMs(text);
-    if (ms === undefined) throw new UsageFailure(`--${name} takes a time such as 30, 500ms, 2m or 1h (a bare number is seconds), not "${text}"`);
+    if (ms === undefined)
+      throw new UsageFailure(`--${name} takes a time such as 30, 500ms, 2m or 1h (a bare number is seconds), not "${text}"`);
     return ms;
   }
 }
@@ -84,7 +85,7 @@ export function parse(spec: VerbSpec, argv: readonly string[]): Parsed {
     else if (flag.repeat === true || flag.value === undefined) list.push(value);
     else throw new UsageFailure(`--${flag.name} is given twice ("${list[0]}" and "${value}"); it takes one value`);
   };
-  const valueOf = (flag: FlagSpec, shown: string): string => {
+  const takeValue = (flag: FlagSpec, shown: string): string => {
     const next = words.shift();
     if (next === undefined || (next.startsWith("-") && next !== "-" && !/^-[0-9]/.test(next))) {
       throw new UsageFailure(`${shown} needs a value: ${shown} ${flag.value}`);
@@ -99,14 +100,20 @@ export function parse(spec: VerbSpec, argv: readonly string[]): Parsed {
         const name = at < 0 ? word.slice(2) : word.slice(2, at);
         const flag = flags.find((f) => f.name === name);
         if (flag === undefined) {
-          throw new UsageFailure(`weft ${spec.name} has no flag --${name}${didYouMean(name, flags.map((f) => f.name), "--")}`);
+          throw new UsageFailure(
+            `weft ${spec.name} has no flag --${name}${didYouMean(
+              name,
+              flags.map((f) => f.name),
+              "--",
+            )}`,
+          );
         }
         if (flag.value === undefined) {
           if (at >= 0) throw new UsageFailure(`--${name} takes no value`);
           put(flag, "true");
-        } else put(flag, at < 0 ? valueOf(flag, `--${name}`) : word.slice(at + 1));
+        } else put(flag, at < 0 ? takeValue(flag, `--${name}`) : word.slice(at + 1));
       } else if (word.startsWith("-") && word !== "-") {
-        shortFlags(spec, flags, word, put, valueOf);
+        shortFlags(spec, flags, word, put, takeValue);
       } else operands.push(word);
     }
     checkOperands(spec, operands, command);
@@ -123,7 +130,7 @@ function shortFlags(
   flags: readonly FlagSpec[],
   word: string,
   put: (flag: FlagSpec, value: string) => void,
-  valueOf: (flag: FlagSpec, shown: string) => string,
+  takeValue: (flag: FlagSpec, shown: string) => string,
 ): void {
   for (let i = 1; i < word.length; i++) {
     const letter = word[i] as string;
@@ -137,7 +144,7 @@ function shortFlags(
       continue;
     }
     const rest = word.slice(i + 1).replace(/^=/, "");
-    put(flag, rest === "" ? valueOf(flag, `-${letter}`) : rest);
+    put(flag, rest === "" ? takeValue(flag, `-${letter}`) : rest);
     return;
   }
 }

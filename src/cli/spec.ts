@@ -70,7 +70,13 @@ export function allFlags(spec: VerbSpec): readonly FlagSpec[] {
     if (!flags.some((f) => f.name === flag.name)) flags.push(flag);
   };
   if (spec.outputs !== undefined) {
-    add({ name: "output", short: "o", value: "FORMAT", choices: spec.outputs, help: `${spec.outputs.join(", ")} (default ${spec.outputs[0]})` });
+    add({
+      name: "output",
+      short: "o",
+      value: "FORMAT",
+      choices: spec.outputs,
+      help: `${spec.outputs.join(", ")} (default ${spec.outputs[0]})`,
+    });
   }
   if (spec.usesApi) {
     add(namespaceFlag);

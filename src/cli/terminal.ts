@@ -14,9 +14,9 @@ export interface Terminal {
 
 /** https://no-color.org: any non-empty NO_COLOR switches colours off; CLICOLOR_FORCE switches them on without a terminal. */
 export function mayColour(isTerminal: boolean, env: Readonly<Record<string, string | undefined>>): boolean {
-  if (env["NO_COLOR"]) return false;
-  if (env["CLICOLOR_FORCE"] && env["CLICOLOR_FORCE"] !== "0") return true;
-  return isTerminal && env["TERM"] !== "dumb";
+  if (env.NO_COLOR) return false;
+  if (env.CLICOLOR_FORCE && env.CLICOLOR_FORCE !== "0") return true;
+  return isTerminal && env.TERM !== "dumb";
 }
 
 export function processTerminal(): Terminal {

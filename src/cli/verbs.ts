@@ -4,7 +4,12 @@
 import type { FlagSpec, VerbSpec } from "./spec.ts";
 
 const watchFlag: FlagSpec = { name: "watch", short: "w", help: "go on and print each change as it comes" };
-const selectorFlag: FlagSpec = { name: "selector", short: "l", value: "SELECTOR", help: "only objects with these labels, for example app=reviews,version!=v1" };
+const selectorFlag: FlagSpec = {
+  name: "selector",
+  short: "l",
+  value: "SELECTOR",
+  help: "only objects with these labels, for example app=reviews,version!=v1",
+};
 const filesFlag: FlagSpec = {
   name: "filename",
   short: "f",
@@ -30,7 +35,11 @@ export const verbs: readonly VerbSpec[] = [
       { name: "api-port", value: "PORT", help: "REST API over HTTPS (default 7443; 0 = any free port)" },
       { name: "xds-port", value: "PORT", help: "configuration, identity, metrics and access logs of sidecars (default 7444)" },
       { name: "dashboard-port", value: "PORT", help: "dashboard on the loopback address (default 7445)" },
-      { name: "trust-domain", value: "NAME", help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)" },
+      {
+        name: "trust-domain",
+        value: "NAME",
+        help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)",
+      },
     ],
     usesApi: false,
     examples: [
@@ -52,14 +61,27 @@ export const verbs: readonly VerbSpec[] = [
       { name: "service", value: "NAME", operand: "service", help: "service that this is an instance of (required)" },
       { name: "port", value: "PORT", help: "port that COMMAND listens on (required)" },
       { name: "version", value: "VERSION", help: "version of this instance, a label that routes can tell apart" },
-      { name: "upstream", value: "NAME=PORT", repeat: true, help: "open 127.0.0.1:PORT for COMMAND and lead it to service NAME[.NAMESPACE][:SERVICEPORT]; may be given several times" },
+      {
+        name: "upstream",
+        value: "NAME=PORT",
+        repeat: true,
+        help: "open 127.0.0.1:PORT for COMMAND and lead it to service NAME[.NAMESPACE][:SERVICEPORT]; may be given several times",
+      },
       { name: "protocol", value: "PROTOCOL", choices: ["http", "tcp"], help: "what COMMAND speaks on PORT: http (default) or tcp" },
       { name: "service-port", value: "PORT", help: "port of the Service (default 80 for http, PORT for tcp)" },
       { name: "address", value: "ADDRESS", help: "address of this machine that peers dial; the sidecar listens there (default 127.0.0.1)" },
-      { name: "service-account", value: "NAME", help: "identity to run as (default: the service's name; a join credential brings its own)" },
+      {
+        name: "service-account",
+        value: "NAME",
+        help: "identity to run as (default: the service's name; a join credential brings its own)",
+      },
       { name: "port-variable", value: "VARIABLE", help: "also tell COMMAND its port in this environment variable, for example PORT" },
       { name: "wait", value: "TIME", help: "how long to wait for the control plane at the start (default 60s)" },
-      { name: "ready-timeout", value: "TIME", help: "stop with status 1 when PORT takes no connection by then (default: wait as long as COMMAND runs)" },
+      {
+        name: "ready-timeout",
+        value: "TIME",
+        help: "stop with status 1 when PORT takes no connection by then (default: wait as long as COMMAND runs)",
+      },
       { name: "drain-timeout", value: "TIME", help: "how long the sidecar may finish open requests at the end (default 5s)" },
       { name: "quiet", short: "q", help: "print errors only" },
       { name: "verbose", help: "also print what the sidecar logs" },
@@ -67,15 +89,23 @@ export const verbs: readonly VerbSpec[] = [
     usesApi: true,
     examples: [
       { says: "an HTTP service", command: "weft run --service cart --port 8081 -- node cart.js" },
-      { says: "version v2 of reviews, in namespace shop", command: "weft run --service reviews --version v2 -n shop --port 9080 -- ./reviews" },
-      { says: "a program that knows no proxy reaches the database's port 5432 as 127.0.0.1:15432", command: "weft run --service orders --port 8090 --upstream db:5432=15432 -- ./orders --db 127.0.0.1:15432" },
+      {
+        says: "version v2 of reviews, in namespace shop",
+        command: "weft run --service reviews --version v2 -n shop --port 9080 -- ./reviews",
+      },
+      {
+        says: "a program that knows no proxy reaches the database's port 5432 as 127.0.0.1:15432",
+        command: "weft run --service orders --port 8090 --upstream db:5432=15432 -- ./orders --db 127.0.0.1:15432",
+      },
       { says: "a TCP service", command: "weft run --service db --protocol tcp --port 5432 -- ./database" },
     ],
   },
   {
     name: "proxy",
     summary: "run one proxy from an Envoy bootstrap file (what weft run starts as the sidecar)",
-    about: ["Takes the file that Envoy takes, JSON or YAML, as far as Weft's subset of Envoy's configuration goes; anything else in it is refused with its path."],
+    about: [
+      "Takes the file that Envoy takes, JSON or YAML, as far as Weft's subset of Envoy's configuration goes; anything else in it is refused with its path.",
+    ],
     operands: [],
     flags: [
       { name: "bootstrap", value: "FILE", operand: "file", help: "Envoy bootstrap (required)" },
@@ -121,7 +151,9 @@ export const verbs: readonly VerbSpec[] = [
   {
     name: "describe",
     summary: "show one object with its conditions and the live state around it",
-    about: ["For a Service: its instances, routes, policies and callers; for a WorkloadEntry: its sidecar; for a route or policy: what it holds for."],
+    about: [
+      "For a Service: its instances, routes, policies and callers; for a WorkloadEntry: its sidecar; for a route or policy: what it holds for.",
+    ],
     operands: [
       { name: "KIND", required: true, operand: "kind" },
       { name: "NAME", required: false, operand: "object" },
@@ -142,7 +174,12 @@ export const verbs: readonly VerbSpec[] = [
       { name: "KIND", required: false, operand: "kind" },
       { name: "NAME", required: false, repeat: true, operand: "object" },
     ],
-    flags: [filesFlag, selectorFlag, { name: "all", help: "every object of KIND in the namespace" }, { name: "ignore-not-found", help: "an object that is not there is no error" }],
+    flags: [
+      filesFlag,
+      selectorFlag,
+      { name: "all", help: "every object of KIND in the namespace" },
+      { name: "ignore-not-found", help: "an object that is not there is no error" },
+    ],
     usesApi: true,
     outputs: ["text", "name"],
     examples: [
@@ -153,7 +190,9 @@ export const verbs: readonly VerbSpec[] = [
   {
     name: "status",
     summary: "show each proxy: connected, versions accepted, last rejection and why",
-    about: ["One line a proxy: the version of each type of resource it has accepted, and whether it is in step with the control plane. A rejection is shown in full below."],
+    about: [
+      "One line a proxy: the version of each type of resource it has accepted, and whether it is in step with the control plane. A rejection is shown in full below.",
+    ],
     operands: [{ name: "PROXY", required: false, operand: "text" }],
     flags: [
       { name: "all-namespaces", short: "A", help: "in all namespaces (the default without -n)" },
@@ -170,7 +209,9 @@ export const verbs: readonly VerbSpec[] = [
   {
     name: "top",
     summary: "show live traffic, busiest edge first",
-    about: ["Who calls whom: requests a second, success, median and 99th percentile, mutual TLS. Refreshes each second on a terminal; q or Ctrl-C ends it."],
+    about: [
+      "Who calls whom: requests a second, success, median and 99th percentile, mutual TLS. Refreshes each second on a terminal; q or Ctrl-C ends it.",
+    ],
     operands: [],
     flags: [
       { name: "all-namespaces", short: "A", help: "in all namespaces (the default without -n)" },
@@ -207,7 +248,9 @@ export const verbs: readonly VerbSpec[] = [
   {
     name: "kubeconfig",
     summary: "print a kubeconfig, for kubectl or for weft run on another machine",
-    about: ["Without --service-account: the administrator's. With it: a join credential that is good for weft run as that service account, and for nothing else."],
+    about: [
+      "Without --service-account: the administrator's. With it: a join credential that is good for weft run as that service account, and for nothing else.",
+    ],
     operands: [],
     flags: [
       { name: "service-account", value: "NAME", help: "make a join credential for this service account" },
@@ -217,7 +260,10 @@ export const verbs: readonly VerbSpec[] = [
     usesApi: true,
     examples: [
       { says: "use kubectl", command: "weft kubeconfig > weft.kubeconfig && kubectl --kubeconfig weft.kubeconfig get services -A" },
-      { says: "let another machine join as reviews", command: "weft kubeconfig --service-account reviews -n shop --ttl 2h > join.kubeconfig" },
+      {
+        says: "let another machine join as reviews",
+        command: "weft kubeconfig --service-account reviews -n shop --ttl 2h > join.kubeconfig",
+      },
     ],
   },
   {

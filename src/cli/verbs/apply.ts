@@ -51,7 +51,12 @@ export async function run(invocation: Invocation): Promise<number> {
   if (format === "json" || format === "yaml") {
     const { printed } = await import("../output.ts");
     await printed(terminal, format, {
-      applied: results.map(({ name, outcome, object }) => ({ name, outcome, namespace: object.metadata.namespace, resourceVersion: object.metadata.resourceVersion })),
+      applied: results.map(({ name, outcome, object }) => ({
+        name,
+        outcome,
+        namespace: object.metadata.namespace,
+        resourceVersion: object.metadata.resourceVersion,
+      })),
       faults: problems,
     });
   }
@@ -59,14 +64,17 @@ export async function run(invocation: Invocation): Promise<number> {
   const red = (text: string) => paint(terminal.errColour, "red", text);
   for (const problem of problems) terminal.err(`${red("error:")} ${problem}\n`);
   const count = problems.length === 1 ? "1 document was" : `${problems.length} faults were`;
-  terminal.err(`${red("error:")} ${problems.length === 1 && faults.length === 1 ? "1 fault was" : count} found; ${results.length} of ${manifests.length} readable objects applied\n`);
+  terminal.err(
+    `${red("error:")} ${problems.length === 1 && faults.length === 1 ? "1 fault was" : count} found; ${results.length} of ${manifests.length} readable objects applied\n`,
+  );
   return 1;
 }
 
 function namespaceOf(manifest: Manifest, resource: Resource, asked: string | undefined, fallback: string): string | undefined {
   const written = manifest.object.metadata.namespace;
   if (!resource.namespaced) {
-    if (written !== undefined) throw new CliFailure(`metadata.namespace: ${manifest.object.kind} belongs to no namespace; remove "${written}"`);
+    if (written !== undefined)
+      throw new CliFailure(`metadata.namespace: ${manifest.object.kind} belongs to no namespace; remove "${written}"`);
     return undefined;
   }
   if (asked !== undefined && written !== undefined && asked !== written) {
@@ -108,7 +116,9 @@ function describeFault(manifest: Manifest, error: CliFailure): string {
   const label = `${object.kind} ${object.metadata.namespace === undefined ? "" : `${object.metadata.namespace}/`}${object.metadata.name} (document ${manifest.document})`;
   const causes = error instanceof ApiFailure ? error.causes : [];
   if (causes.length > 0) {
-    const lines = causes.map((c) => `  ${manifest.place(c.field)}: ${c.field === "" || c.message.startsWith(c.field) ? "" : `${c.field}: `}${c.message}`);
+    const lines = causes.map(
+      (c) => `  ${manifest.place(c.field)}: ${c.field === "" || c.message.startsWith(c.field) ? "" : `${c.field}: `}${c.message}`,
+    );
     return `${manifest.place()}: ${label} is refused:\n${lines.join("\n")}`;
   }
   const field = /^([a-zA-Z][\w.[\]]*): /.exec(error.message)?.[1];

@@ -41,13 +41,15 @@ export async function run(invocation: Invocation): Promise<number> {
     if (wanted.length === 0 && selector === undefined && !args.on("all")) {
       throw new UsageFailure(`weft delete ${kind} needs a NAME, a selector (-l app=x) or --all`);
     }
-    if (wanted.length > 0 && (selector !== undefined || args.on("all"))) throw new UsageFailure("weft delete takes names, or -l, or --all: one of them");
+    if (wanted.length > 0 && (selector !== undefined || args.on("all")))
+      throw new UsageFailure("weft delete takes names, or -l, or --all: one of them");
     for (const name of wanted) targets.push({ resource, namespace, name });
     if (wanted.length === 0) {
       const query = selector === undefined ? "" : `?labelSelector=${encodeURIComponent(selector)}`;
       const list = await session.client.json<{ items: KubeObject[] }>(pathOf(resource, namespace) + query);
       for (const { metadata } of list.items) targets.push({ resource, namespace, name: metadata.name });
-      if (list.items.length === 0) terminal.err(`no ${resource.plural} to delete${namespace === undefined ? "" : ` in namespace ${namespace}`}\n`);
+      if (list.items.length === 0)
+        terminal.err(`no ${resource.plural} to delete${namespace === undefined ? "" : ` in namespace ${namespace}`}\n`);
     }
   }
 

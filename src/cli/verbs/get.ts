@@ -56,9 +56,11 @@ async function targetsOf({ args }: Invocation, session: Session): Promise<readon
   const everywhere = args.on("all-namespaces");
   const place = (resource: Resource) => (resource.namespaced && !everywhere ? session.namespace : undefined);
   const named = args.operands.filter((o) => o.includes("/"));
-  if (everywhere && (named.length > 0 || rest.length > 0)) throw new UsageFailure("a NAME is looked up in one namespace: use -n instead of -A");
+  if (everywhere && (named.length > 0 || rest.length > 0))
+    throw new UsageFailure("a NAME is looked up in one namespace: use -n instead of -A");
   if (named.length > 0) {
-    if (named.length !== args.operands.length) throw new UsageFailure(`write KIND/NAME for all, or KIND NAME..., not both: ${args.operands.join(" ")}`);
+    if (named.length !== args.operands.length)
+      throw new UsageFailure(`write KIND/NAME for all, or KIND NAME..., not both: ${args.operands.join(" ")}`);
     const targets: Target[] = [];
     for (const operand of named) {
       const slash = operand.indexOf("/");
@@ -90,7 +92,10 @@ async function printTables({ args, terminal }: Invocation, session: Session, tar
   const answers = await Promise.all(
     targets.map(async (target) => {
       try {
-        return { target, answer: asTable(await session.client.json<Table | List | KubeObject>(pathFor(target, selector), { accept: tableAccept })) };
+        return {
+          target,
+          answer: asTable(await session.client.json<Table | List | KubeObject>(pathFor(target, selector), { accept: tableAccept })),
+        };
       } catch (error) {
         if (error instanceof ApiFailure && targets.length > 1 && target.name !== undefined) return error;
         throw error;
@@ -129,7 +134,10 @@ async function printTables({ args, terminal }: Invocation, session: Session, tar
 function asTable(answer: Table | List | KubeObject): Table {
   if (answer.kind === "Table") return answer as Table;
   const items = (answer as List).items ?? [answer as KubeObject];
-  const rows = items.map((object) => ({ cells: [object.metadata.name, age(Date.now() - Date.parse(object.metadata.creationTimestamp ?? ""))], object }));
+  const rows = items.map((object) => ({
+    cells: [object.metadata.name, age(Date.now() - Date.parse(object.metadata.creationTimestamp ?? ""))],
+    object,
+  }));
   const resourceVersion = (answer as List).metadata?.resourceVersion;
   return {
     kind: "Table",

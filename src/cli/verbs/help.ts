@@ -13,7 +13,13 @@ export async function run({ args, terminal }: Invocation): Promise<number> {
     return 0;
   }
   const spec = verbNamed(name);
-  if (spec === undefined) throw new UsageFailure(`weft has no verb "${name}"${didYouMean(name, verbs.map((v) => v.name))}`);
+  if (spec === undefined)
+    throw new UsageFailure(
+      `weft has no verb "${name}"${didYouMean(
+        name,
+        verbs.map((v) => v.name),
+      )}`,
+    );
   terminal.out(verbHelp(spec, terminal.colour, terminal.columns));
   return 0;
 }

@@ -16,10 +16,13 @@ export async function run(invocation: Invocation): Promise<number> {
   if (account === undefined) {
     if (args.on("ttl")) throw new UsageFailure("--ttl goes with --service-account: the administrator's credential does not expire");
     const claims = joinClaims(access.token);
-    terminal.out(formatKubeconfig({ ...access, server, namespace }, claims === undefined ? "admin" : `${claims.namespace}:${claims.serviceAccount}`));
+    terminal.out(
+      formatKubeconfig({ ...access, server, namespace }, claims === undefined ? "admin" : `${claims.namespace}:${claims.serviceAccount}`),
+    );
     return 0;
   }
-  if (access.token === undefined) throw new CliFailure(`${access.file} holds no token; a join credential can only be made with the administrator's`);
+  if (access.token === undefined)
+    throw new CliFailure(`${access.file} holds no token; a join credential can only be made with the administrator's`);
   const ttlMs = args.durationMs("ttl") ?? 3_600_000;
   if (ttlMs < 600_000 || ttlMs > 86_400_000) throw new UsageFailure(`--ttl takes 10m to 24h, not "${args.text("ttl")}"`);
   const { token, expiresAt } = await requestToken(client, namespace, account, ttlMs / 1000);

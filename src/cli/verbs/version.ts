@@ -8,7 +8,8 @@ import type { Invocation } from "../verb.ts";
 
 interface ServerVersion {
   readonly gitVersion?: string;
-  readonly platform?: string;
+  /** Kubernetes clients read gitVersion as the level of the API; ours stands beside it. */
+  readonly weftVersion?: string;
 }
 
 export async function run(invocation: Invocation): Promise<number> {
@@ -20,7 +21,7 @@ export async function run(invocation: Invocation): Promise<number> {
     try {
       const { client: api } = openSession(invocation);
       const answer = await api.json<ServerVersion>("/version", { timeoutMs: 2000 });
-      server = { version: (answer.gitVersion ?? "unknown").replace(/^v/, ""), address: api.access.server };
+      server = { version: answer.weftVersion ?? answer.gitVersion ?? "unknown", address: api.access.server };
     } catch (error) {
       if (!(error instanceof CliFailure)) throw error;
       away = error.message;

@@ -1,0 +1,92 @@
+// Owns: the application: can it be started, what its environment says, does its port answer. Never registers anything.
+
+import { accessSync, constants, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { CliFailure } from "../failure.ts";
+import type { Plan } from "./plan.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The file that will be executed. Throws as a shell would: status 127 when there is none, 126 when it cannot be executed. */
+export function findCommand(word: string, env: Environment, cwd: string): string {
+  if (word.includes("/")) {
+    const path = resolve(cwd, word);
+    let directory: boolean;
+    try {
+      directory = statSync(path).isDirectory();
+    } catch {
+      throw new CliFailure(`there is no program ${word}; nothing was started or registered`, 127);
+    }
+    try {
+      if (directory) throw new Error("directory");
+      accessSync(path, constants.X_OK);
+    } catch {
+      throw new CliFailure(`${word} is ${directory ? "a folder" : "not executable"}; nothing was started or registered`, 126);
+    }
+    return path;
+  }
+  const found = Bun.which(word, { PATH: env.PATH ?? "" });
+  if (found === null) throw new CliFailure(`there is no program "${word}" on the PATH; nothing was started or registered`, 127);
+  return found;
+}
+
+/** Hosts that never go through the sidecar's forward proxy. */
+const own = ["localhost", "127.0.0.1", "::1"];
+
+/**
+ * What the common runtimes look at: HTTP_PROXY and http_proxy (Go, Python, Ruby, Rust, .NET, Bun, Deno, curl, wget; curl reads only the
+ * lower-case one; gRPC libraries tunnel through http_proxy by CONNECT), NODE_USE_ENV_PROXY (Node from 22.21 and 24.5), JAVA_TOOL_OPTIONS.
+ * HTTPS_PROXY stays as it is: TLS to the outside world is none of the mesh's business.
+ */
+export function environmentFor(plan: Plan, httpProxyPort: number, env: Environment): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) if (value !== undefined) result[name] = value;
+  const proxy = `http://127.0.0.1:${httpProxyPort}`;
+  const bypass = [...own];
+  for (const given of [env.NO_PROXY, env.no_proxy]) {
+    for (const host of given?.split(",") ?? []) if (host.trim() !== "" && !bypass.includes(host.trim())) bypass.push(host.trim());
+  }
+  for (const name of ["HTTP_PROXY", "http_proxy"]) result[name] = proxy;
+  for (const name of ["NO_PROXY", "no_proxy"]) result[name] = bypass.join(",");
+  result.NODE_USE_ENV_PROXY = "1";
+  const java = `-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=${httpProxyPort} -Dhttp.nonProxyHosts=localhost|127.*|[::1]`;
+  // Outer settings of an outer `weft run` are dropped: the last one would win anyway, and the list would grow with each nesting.
+  const before = (env.JAVA_TOOL_OPTIONS ?? "").replace(/-Dhttp\.(proxyHost|proxyPort|nonProxyHosts)=\S*/g, "").trim();
+  result.JAVA_TOOL_OPTIONS = before === "" ? java : `${before.replace(/\s+/g, " ")} ${java}`;
+  if (plan.portVariable !== undefined) result[plan.portVariable] = String(plan.port);
+  return result;
+}
+
+const handlers = { data() {} };
+
+/** Something takes connections there. */
+export async function answers(hostname: string, port: number): Promise<boolean> {
+  try {
+    const socket = await Bun.connect({ hostname, port, socket: handlers });
+    socket.end();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Waits until 127.0.0.1:PORT answers; `reminder` is called after 10 s, 30 s, 2 min and then every 10 min. False when `stop` fired first. */
+export async function untilAnswers(
+  port: number,
+  stop: AbortSignal,
+  nowMs: () => number,
+  reminder: (waitedMs: number) => void,
+): Promise<boolean> {
+  const began = nowMs();
+  let next = 10_000;
+  for (let delayMs = 5; !stop.aborted; delayMs = Math.min(250, delayMs * 1.25)) {
+    if (await answers("127.0.0.1", port)) return true;
+    const waited = nowMs() - began;
+    if (waited >= next) {
+      reminder(waited);
+      next = next === 10_000 ? 30_000 : next === 30_000 ? 120_000 : next + 600_000;
+    }
+    await Bun.sleep(delayMs);
+  }
+  return false;
+}

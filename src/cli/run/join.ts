@@ -1,0 +1,90 @@
+// Owns: finding the control plane at the start: credential, namespace, service account, mesh facts, join token. Waits with words when it is away.
+
+import type { MeshObject } from "../../api/live.ts";
+import { ApiFailure, Client, Unreachable } from "../client.ts";
+import { CliFailure, reasonOf } from "../failure.ts";
+import { type Access, joinClaims, NoKubeconfig, readAccess } from "../kubeconfig.ts";
+import { requestToken } from "../token.ts";
+import type { Plan } from "./plan.ts";
+import type { Say } from "./say.ts";
+
+export interface Joined {
+  readonly client: Client;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly mesh: MeshObject;
+  /** A token for the sidecar: fresh with the administrator's credential, the given one with a join credential. */
+  token(): Promise<string>;
+}
+
+const tokenSeconds = 3600;
+
+export async function join(plan: Plan, file: string, say: Say, nowMs: () => number, stop: AbortSignal): Promise<Joined> {
+  const end = nowMs() + plan.waitMs;
+  let told = false;
+  for (let delayMs = 50; ; delayMs = Math.min(1000, delayMs * 1.5)) {
+    try {
+      return await joinOnce(plan, file, nowMs);
+    } catch (error) {
+      const away =
+        error instanceof NoKubeconfig ||
+        (error instanceof Unreachable && error.retryable) ||
+        (error instanceof ApiFailure && error.code >= 500);
+      if (!away) throw error;
+      const left = end - nowMs();
+      if (left <= 0 || stop.aborted) {
+        throw new CliFailure(`${reasonOf(error)}\ngave up after ${Math.round(plan.waitMs / 1000)} s (--wait); COMMAND was not started`);
+      }
+      if (!told) say.info(`${reasonOf(error)}\nwaiting for it, up to ${Math.ceil(left / 1000)} s`);
+      told = true;
+    }
+    await Bun.sleep(delayMs);
+    if (stop.aborted) throw new CliFailure("stopped before the control plane was there; COMMAND was not started");
+  }
+}
+
+async function joinOnce(plan: Plan, file: string, nowMs: () => number): Promise<Joined> {
+  const access = readAccess(file);
+  const client = new Client(access);
+  if (access.token === undefined) throw new CliFailure(`the kubeconfig ${file} holds no token`);
+  const claims = joinClaims(access.token);
+  if (claims !== undefined) {
+    contradiction("--namespace", plan.namespace, claims.namespace, file);
+    contradiction("--service-account", plan.serviceAccount, claims.serviceAccount, file);
+    if (claims.expiresAt !== undefined && claims.expiresAt <= nowMs()) {
+      throw new CliFailure(
+        `the join credential in ${file} ended at ${new Date(claims.expiresAt).toISOString()}; make a new one with: weft kubeconfig --service-account ${claims.serviceAccount} -n ${claims.namespace}`,
+      );
+    }
+  }
+  const namespace = claims?.namespace ?? plan.namespace ?? access.namespace;
+  const serviceAccount = claims?.serviceAccount ?? plan.serviceAccount ?? plan.service;
+  const mesh = await client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 });
+  const fixed = claims === undefined ? undefined : (access.token as string);
+  return {
+    client,
+    namespace,
+    serviceAccount,
+    mesh: reachable(mesh, access),
+    token: async () => fixed ?? (await requestToken(client, namespace, serviceAccount, tokenSeconds)).token,
+  };
+}
+
+/** A control plane on another machine knows itself by an address that may mean nothing here: the host that answered the API is the one. */
+function reachable(mesh: MeshObject, access: Access): MeshObject {
+  const said = mesh.status.xdsAddress;
+  const at = said.lastIndexOf(":");
+  const host = said.slice(0, at).replace(/^\[|\]$/g, "");
+  const apiHost = new URL(access.server).hostname.replace(/^\[|\]$/g, "");
+  const local = host === "127.0.0.1" || host === "::1" || host === "localhost" || host === "0.0.0.0" || host === "::";
+  if (!local || apiHost === host) return mesh;
+  const shown = apiHost.includes(":") ? `[${apiHost}]` : apiHost;
+  return { ...mesh, status: { ...mesh.status, xdsAddress: `${shown}:${said.slice(at + 1)}` } };
+}
+
+function contradiction(flag: string, asked: string | undefined, given: string, file: string): void {
+  if (asked === undefined || asked === given) return;
+  throw new CliFailure(
+    `${flag} says "${asked}", but the join credential in ${file} is for "${given}"; leave the flag out or make another credential`,
+  );
+}

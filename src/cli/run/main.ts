@@ -1,0 +1,383 @@
+// Owns: `weft run` from flags to exit status: the order of things, and what each signal does. The parts are in the files beside it.
+// Never imports what only the other verbs need: this process stays for as long as the application runs.
+
+import { readFileSync } from "node:fs";
+import { constants } from "node:os";
+import { join as joinPath } from "node:path";
+import { isatty } from "node:tty";
+import type { KubeObject } from "../../api/meta.ts";
+import { type Clock, systemClock } from "../../base/clock.ts";
+import { ApiFailure, type Client } from "../client.ts";
+import { CliFailure, reasonOf, UsageFailure } from "../failure.ts";
+import { kubeconfigPath } from "../kubeconfig.ts";
+import { parse } from "../parse.ts";
+import { verbNamed } from "../verbs.ts";
+import { bootstrapFor } from "./bootstrap.ts";
+import { answers, environmentFor, findCommand, untilAnswers } from "./command.ts";
+import { type Guard, startGuard } from "./guard.ts";
+import { type Joined, join } from "./join.ts";
+import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
+import { type Place, takePlace, writePrivate } from "./place.ts";
+import { entryName, type Plan, planFrom } from "./plan.ts";
+import { Registration } from "./registration.ts";
+import { type Say, stderrSay } from "./say.ts";
+import { Sidecar } from "./sidecar.ts";
+
+/** How long peers may take to learn that this instance ends, before COMMAND is told: a change is in force everywhere within 200 ms. */
+const learnMs = 250;
+/** The end never hangs on a control plane that is away. */
+const unregisterLimitMs = 2000;
+
+/** Signals that are COMMAND's business alone. */
+const passedOn = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGQUIT"] as const;
+const ending = ["SIGINT", "SIGTERM"] as const;
+type Ending = (typeof ending)[number];
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const env = process.env;
+  let say = stderrSay(false, env);
+  try {
+    const spec = verbNamed("run");
+    if (spec === undefined) throw new Error("the table of verbs has no run");
+    const args = parse(spec, argv);
+    const plan = planFrom(args);
+    say = stderrSay(plan.quiet, env);
+    const status = await supervise(plan, kubeconfigPath(args.text("kubeconfig"), env), say, systemClock);
+    // At once: a registration that could not be taken back is still being tried, and would keep this process.
+    return process.exit(status);
+  } catch (error) {
+    if (error instanceof UsageFailure) {
+      say.error(`${error.message}\nweft run --help has flags and examples.`);
+      return process.exit(2);
+    }
+    const causes =
+      error instanceof ApiFailure ? error.causes.map((c) => `\n  ${c.field}${c.field === "" ? "" : ": "}${c.message}`).join("") : "";
+    if (error instanceof CliFailure) say.error(error.message + causes);
+    else say.error(`this is a fault in weft itself: ${error instanceof Error ? error.stack : String(error)}`);
+    return process.exit(error instanceof CliFailure ? error.status : 1);
+  }
+}
+
+async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock): Promise<number> {
+  const began = clock.mono();
+  const env = process.env;
+  const program = findCommand(plan.command[0], env, process.cwd());
+  if (await answers("127.0.0.1", plan.port)) {
+    throw new CliFailure(
+      `port ${plan.port} is taken: something else answers on 127.0.0.1:${plan.port} already. End it, or give COMMAND another port; nothing was started.`,
+    );
+  }
+  keepLoopbackDirect();
+
+  // From here on a signal ends this in good order instead of at once.
+  const signals = new Signals();
+  let place: Place | undefined;
+  let guard: Guard | undefined;
+  let sidecar: Sidecar | undefined;
+  let registration: Registration | undefined;
+  let child: Bun.Subprocess | undefined;
+  try {
+    const joined = await join(plan, kubeconfig, say, () => clock.mono(), signals.stop);
+    const { client, namespace, serviceAccount } = joined;
+    const token = await joined.token();
+    const reserved = new Set([plan.port, ...plan.upstreams.map((u) => u.localPort)]);
+    place = takePlace(plan.address, reserved, env, Math.random);
+    const { dir, ports } = place;
+    for (const upstream of plan.upstreams) {
+      if (await answers("127.0.0.1", upstream.localPort)) {
+        throw new CliFailure(
+          `--upstream ${upstream.service}=${upstream.localPort}: something else answers on 127.0.0.1:${upstream.localPort} already; take another port`,
+        );
+      }
+    }
+
+    const chosen = await ensureService(client, plan, namespace, say);
+    const name = entryName(plan.service, plan.version, Math.random);
+    const facts = { name, namespace, serviceAccount, portName: chosen.name, inboundPort: ports.inbound, httpProxyPort: ports.httpProxy };
+    registration = new Registration(client, clock, say, namespace, newEntry(plan, facts));
+    const runtime = {
+      self: [process.execPath, "--no-env-file", "--config=/dev/null", "--no-install"],
+      main: joinPath(import.meta.dir, "../../main.ts"),
+    };
+    const registrationFile = joinPath(dir, "registration.json");
+    writePrivate(registrationFile, JSON.stringify({ access: client.access, path: registration.path }));
+    guard = startGuard([...runtime.self, runtime.main, "__unregister", registrationFile], dir, place.locks, ownEnvironment(env));
+    await registration.create();
+
+    const files = writeSidecarFiles(plan, joined, place, name, token);
+    sidecar = new Sidecar(
+      {
+        command: [
+          ...runtime.self,
+          runtime.main,
+          "proxy",
+          "--bootstrap",
+          files.bootstrap,
+          "--token-file",
+          files.token,
+          "--drain-seconds",
+          String(plan.drainMs / 1000),
+        ],
+        env: ownEnvironment(env),
+        adminPort: ports.admin,
+        verbose: plan.verbose,
+        refresh: async () => {
+          try {
+            writePrivate(files.token, await joined.token());
+          } catch (error) {
+            say.warn(`no fresh join token: ${reasonOf(error)}`);
+          }
+        },
+        onHealth: (up) => {
+          if (answering && !signals.stop.aborted) registration?.want(up ? "healthy" : "sidecar-down");
+        },
+      },
+      clock,
+      say,
+    );
+    let answering = false;
+    const starting = sidecar.start();
+    starting.catch(() => undefined); // a signal may win the race and nobody look at it again
+    const sidecarMs = await Promise.race([starting, signals.ended]);
+    if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
+    if (sidecar.pid !== undefined) guard.tell("sidecar", sidecar.pid);
+    say.info(
+      `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: peers dial ${plan.address}:${ports.inbound}, COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
+    );
+
+    child = startCommand(plan, program, ports.httpProxy);
+    guard.tell("command", child.pid);
+    const running = child;
+    signals.attach((signal) => running.kill(signal));
+
+    const stopWaiting = new AbortController();
+    const waiting = untilReady(plan, clock, say, stopWaiting.signal).then((ready) => {
+      if (!ready) return;
+      answering = true;
+      registration?.want("healthy");
+      void registration?.settled(60_000).then((done) => {
+        if (done && running.exitCode === null)
+          say.info(
+            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to 127.0.0.1:${plan.port}`,
+          );
+      });
+    });
+    const tooLate = waiting.then(
+      () => new Promise<never>(() => {}),
+      (error: unknown) => error as CliFailure,
+    );
+
+    const first = await Promise.race([running.exited.then(() => "exited" as const), signals.ended, tooLate]);
+    stopWaiting.abort();
+    if (first instanceof CliFailure) {
+      running.kill("SIGTERM");
+      await running.exited;
+      throw first;
+    }
+    if (first !== "exited") {
+      registration.want("draining");
+      await registration.settled(unregisterLimitMs);
+      await Promise.race([running.exited, Bun.sleep(learnMs)]);
+      say.info(`unregistered ${name}; telling COMMAND to end (${first})`);
+      signals.release(first);
+      await running.exited;
+    }
+    const status = exitStatus(running);
+    if (first === "exited")
+      say.info(
+        `COMMAND ended ${running.signalCode === null ? `with status ${running.exitCode}` : `by ${running.signalCode}`}; unregistering ${name}`,
+      );
+    return status;
+  } finally {
+    signals.finish();
+    if (registration !== undefined) {
+      registration.want("gone");
+      const done = await registration.settled(unregisterLimitMs);
+      if (!done)
+        say.warn(
+          `the control plane did not answer within ${unregisterLimitMs / 1000} s; ${registration.path.split("/").at(-1)} stays registered there until it finds the sidecar gone`,
+        );
+    }
+    await sidecar?.stop(plan.drainMs);
+    guard?.dismiss();
+    place?.leave();
+    signals.close();
+  }
+}
+
+/** Gets the Service or makes it, and says which of its ports this instance answers. */
+async function ensureService(client: Client, plan: Plan, namespace: string, say: Say): Promise<ChosenPort> {
+  const collection = `/api/v1/namespaces/${namespace}/services`;
+  const get = () => client.json<KubeObject>(`${collection}/${plan.service}`);
+  let service: KubeObject | undefined;
+  try {
+    service = await get();
+  } catch (error) {
+    if (!(error instanceof ApiFailure) || error.code !== 404) throw error;
+    try {
+      service = await client.json<KubeObject>(collection, { method: "POST", body: newService(plan, namespace) });
+    } catch (raced) {
+      // Another instance of the same service was a moment faster.
+      if (!(raced instanceof ApiFailure) || raced.code !== 409) throw raced;
+      service = await get();
+    }
+  }
+  const fault = selectionFault(service, labelsFor(plan));
+  if (fault !== undefined) say.warn(fault);
+  return choosePort(service, plan);
+}
+
+function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: string, token: string): { bootstrap: string; token: string } {
+  const { mesh, namespace, serviceAccount } = joined;
+  const files = { bootstrap: joinPath(place.dir, "bootstrap.json"), token: joinPath(place.dir, "token") };
+  const bootstrap = bootstrapFor({
+    namespace,
+    entry,
+    service: plan.service,
+    serviceAccount,
+    trustDomain: mesh.spec.trustDomain,
+    labels: labelsFor(plan),
+    xdsAddress: mesh.status.xdsAddress,
+    caBundle: mesh.status.caBundle,
+    adminPort: place.ports.admin,
+  });
+  writePrivate(files.bootstrap, `${JSON.stringify(bootstrap, null, 2)}\n`);
+  writePrivate(files.token, token);
+  return files;
+}
+
+function startCommand(plan: Plan, program: string, httpProxyPort: number): Bun.Subprocess {
+  try {
+    return Bun.spawn([program, ...plan.command.slice(1)], {
+      argv0: plan.command[0],
+      stdin: "inherit",
+      stdout: "inherit",
+      stderr: "inherit",
+      env: environmentFor(plan, httpProxyPort, process.env),
+    });
+  } catch (error) {
+    throw new CliFailure(`${plan.command[0]} cannot be started: ${reasonOf(error)}`, 126);
+  }
+}
+
+/** True when the port answers, false when `stop` fired first; throws at --ready-timeout. */
+async function untilReady(plan: Plan, clock: Clock, say: Say, stop: AbortSignal): Promise<boolean> {
+  const late = new AbortController();
+  const timer = plan.readyTimeoutMs === undefined ? undefined : setTimeout(() => late.abort(), plan.readyTimeoutMs);
+  const elsewhere = async () =>
+    (await answers("::1", plan.port))
+      ? ` It does answer on [::1]:${plan.port}: make COMMAND listen on 127.0.0.1 (or on all addresses).`
+      : "";
+  const ready = await untilAnswers(
+    plan.port,
+    AbortSignal.any([stop, late.signal]),
+    () => clock.mono(),
+    (waitedMs) => {
+      void elsewhere().then((hint) =>
+        say.warn(
+          `127.0.0.1:${plan.port} does not answer after ${Math.round(waitedMs / 1000)} s, so this instance is not registered yet.${hint}`,
+        ),
+      );
+    },
+  );
+  clearTimeout(timer);
+  if (!ready && !stop.aborted) {
+    throw new CliFailure(
+      `127.0.0.1:${plan.port} did not answer within ${(plan.readyTimeoutMs ?? 0) / 1000} s (--ready-timeout); COMMAND was told to end.${await elsewhere()}`,
+    );
+  }
+  return ready;
+}
+
+/**
+ * Signals to this process. Before COMMAND runs, the first INT or TERM makes everything end; afterwards it begins the orderly end, and
+ * `release` hands it on. A second one goes to COMMAND at once.
+ */
+class Signals {
+  readonly ended: Promise<Ending>;
+  readonly stop: AbortSignal;
+  readonly #handlers: [NodeJS.Signals, () => void][] = [];
+  #send: ((signal: NodeJS.Signals) => void) | undefined;
+  #repeat: ReturnType<typeof setTimeout> | undefined;
+
+  constructor() {
+    const first = Promise.withResolvers<Ending>();
+    const stop = new AbortController();
+    this.ended = first.promise;
+    this.stop = stop.signal;
+    for (const signal of ending) {
+      this.#on(signal, () => {
+        if (stop.signal.aborted) this.#forward(signal);
+        stop.abort();
+        first.resolve(signal);
+      });
+    }
+    for (const signal of passedOn) this.#on(signal, () => this.#forward(signal));
+  }
+
+  attach(send: (signal: NodeJS.Signals) => void): void {
+    this.#send = send;
+  }
+
+  /** Peers know: COMMAND's turn. */
+  release(signal: Ending): void {
+    if (!typedOnTerminal(signal)) this.#send?.(signal);
+    // The terminal has sent Ctrl-C to COMMAND itself; a second one would make many programs break off. Unless it was no Ctrl-C after all.
+    else this.#repeat = setTimeout(() => this.#send?.(signal), 10_000);
+  }
+
+  /** COMMAND has ended, or never began. */
+  finish(): void {
+    clearTimeout(this.#repeat);
+    this.#send = undefined;
+  }
+
+  close(): void {
+    for (const [signal, handler] of this.#handlers) process.off(signal, handler);
+  }
+
+  #forward(signal: NodeJS.Signals): void {
+    if (!typedOnTerminal(signal)) this.#send?.(signal);
+  }
+
+  #on(signal: NodeJS.Signals, handler: () => void): void {
+    process.on(signal, handler);
+    this.#handlers.push([signal, handler]);
+  }
+}
+
+/** The terminal sends these to its whole foreground group, COMMAND included. */
+function typedOnTerminal(signal: NodeJS.Signals): boolean {
+  if (signal !== "SIGINT" && signal !== "SIGQUIT" && signal !== "SIGWINCH") return false;
+  try {
+    const fields = readFileSync("/proc/self/stat", "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return fields[2] === fields[5] && fields[5] !== "-1"; // process group = foreground group of the terminal
+  } catch {
+    return isatty(0); // no /proc
+  }
+}
+
+/** As a shell reports it. */
+function exitStatus(child: Bun.Subprocess): number {
+  const signal = child.signalCode === null ? undefined : constants.signals[child.signalCode as keyof typeof constants.signals];
+  return signal === undefined ? (child.exitCode ?? 1) : 128 + signal;
+}
+
+/** What the sidecar and the guard get of the environment: nothing of COMMAND's secrets, no proxies. */
+function ownEnvironment(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) {
+    if (value !== undefined && (/^(PATH|HOME|TMPDIR|TZ|LANG|LC_.*|XDG_RUNTIME_DIR)$/.test(name) || name.startsWith("WEFT_")))
+      result[name] = value;
+  }
+  return result;
+}
+
+/** The sidecar's admin port is asked directly, whatever proxies the user's environment names. */
+function keepLoopbackDirect(): void {
+  const now = process.env.NO_PROXY ?? process.env.no_proxy;
+  process.env.NO_PROXY = now ? `${now},127.0.0.1` : "127.0.0.1";
+  if (process.env.no_proxy !== undefined) process.env.no_proxy = process.env.NO_PROXY;
+}

@@ -1,0 +1,125 @@
+// Owns: the two objects that `weft run` writes, the Service and the WorkloadEntry, and which port of a Service an instance stands behind. Pure.
+
+import type { Condition, KubeObject } from "../../api/meta.ts";
+import { annotations, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
+import { CliFailure } from "../failure.ts";
+import type { Plan, Protocol } from "./plan.ts";
+
+export interface ServicePort {
+  readonly name?: string;
+  readonly port: number;
+  readonly protocol?: string;
+  readonly appProtocol?: string;
+  readonly targetPort?: number | string;
+}
+
+/** The Service for a name that has none yet. */
+export function newService(plan: Plan, namespace: string): KubeObject {
+  const protocol = plan.protocol ?? "http";
+  const port = plan.servicePort ?? (protocol === "http" ? 80 : plan.port);
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name: plan.service, namespace },
+    spec: { selector: { app: plan.service }, ports: [{ name: protocol, port, protocol: "TCP", appProtocol: protocol }] },
+  };
+}
+
+export interface ChosenPort {
+  /** Key in the WorkloadEntry's ports. */
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: Protocol;
+}
+
+/** appProtocol, else the prefix of the port's name, else tcp (Istio's rules for the protocols of this mesh). */
+export function protocolOf(port: ServicePort): Protocol {
+  if (port.appProtocol !== undefined) return port.appProtocol.toLowerCase() === "http" ? "http" : "tcp";
+  return port.name === "http" || port.name?.startsWith("http-") === true ? "http" : "tcp";
+}
+
+/** The port of an existing Service that this instance answers; refuses when flags and Service contradict each other. */
+export function choosePort(service: KubeObject, plan: Plan): ChosenPort {
+  const spec = (service.spec ?? {}) as { ports?: readonly ServicePort[] };
+  const label = `Service ${service.metadata.namespace}/${service.metadata.name}`;
+  const all = spec.ports ?? [];
+  const shown = all.map((p) => `${p.name ?? "(no name)"}:${p.port}/${protocolOf(p)}`).join(", ");
+  const candidates = all.filter(
+    (p) =>
+      (plan.servicePort === undefined || p.port === plan.servicePort) && (plan.protocol === undefined || protocolOf(p) === plan.protocol),
+  );
+  const port = candidates[0];
+  if (port === undefined) {
+    const asked = [
+      plan.servicePort === undefined ? "" : `--service-port ${plan.servicePort}`,
+      plan.protocol === undefined ? "" : `--protocol ${plan.protocol}`,
+    ];
+    throw new CliFailure(
+      `${label} has no port for ${asked.filter((a) => a !== "").join(" with ") || "an instance"}; it has ${shown || "none"}. Leave the flag out, or change the Service.`,
+    );
+  }
+  // Endpoints find the sidecar's port by name: of the Service's port, or of its targetPort.
+  const name = port.name ?? (typeof port.targetPort === "string" ? port.targetPort : undefined);
+  if (name === undefined || name === "") {
+    throw new CliFailure(
+      `port ${port.port} of ${label} has no name, so no instance can be found behind it; give it one, for example ${protocolOf(port)}`,
+    );
+  }
+  return { name, port: port.port, protocol: protocolOf(port) };
+}
+
+/** What to say when the Service does not select this instance; undefined when it does. */
+export function selectionFault(service: KubeObject, labels: Readonly<Record<string, string>>): string | undefined {
+  const selector = (service.spec as { selector?: Record<string, string> } | undefined)?.selector;
+  const label = `Service ${service.metadata.namespace}/${service.metadata.name}`;
+  if (selector === undefined || Object.keys(selector).length === 0)
+    return `${label} has no selector, so that it will not send anything to this instance`;
+  const missing = Object.entries(selector).filter(([key, value]) => labels[key] !== value);
+  if (missing.length === 0) return undefined;
+  return `${label} selects ${missing.map(([k, v]) => `${k}=${v}`).join(", ")}, which this instance has not, so that it will not send anything to it`;
+}
+
+export interface EntryFacts {
+  readonly name: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly portName: string;
+  readonly inboundPort: number;
+  readonly httpProxyPort: number;
+}
+
+export function labelsFor(plan: Plan): Readonly<Record<string, string>> {
+  return { app: plan.service, ...(plan.version === undefined ? {} : { version: plan.version }), [tlsModeLabel]: tlsModeMutual };
+}
+
+export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
+  return {
+    apiVersion: "networking.istio.io/v1",
+    kind: "WorkloadEntry",
+    metadata: {
+      name: facts.name,
+      namespace: facts.namespace,
+      labels: { ...labelsFor(plan) },
+      annotations: {
+        [annotations.inbound]: `${facts.portName}=${plan.port}`,
+        [annotations.httpProxyPort]: String(facts.httpProxyPort),
+        ...(plan.upstreamsText === "" ? {} : { [annotations.upstreams]: plan.upstreamsText }),
+      },
+    },
+    spec: { address: plan.address, ports: { [facts.portName]: facts.inboundPort }, serviceAccount: facts.serviceAccount },
+  };
+}
+
+export type Health = "starting" | "healthy" | "sidecar-down" | "draining";
+
+const healthWords: Readonly<Record<Health, readonly [status: "True" | "False", reason: string, message: string]>> = {
+  starting: ["False", "Starting", "the application does not answer yet"],
+  healthy: ["True", "Answering", "the application answers on its port"],
+  "sidecar-down": ["False", "SidecarDown", "the sidecar has ended and is being started again"],
+  draining: ["False", "Draining", "the application is about to end"],
+};
+
+export function condition(health: Health, at: Date): Condition {
+  const [status, reason, message] = healthWords[health];
+  return { type: "Healthy", status, reason, message, lastTransitionTime: `${at.toISOString().slice(0, 19)}Z` };
+}

@@ -1,0 +1,99 @@
+// Owns: the flags of `weft run` as one checked record. Pure; every refusal names flag, value and way out.
+
+import type { Upstream } from "../../api/kinds/workloadentry.ts";
+import { parseUpstreams } from "../../api/kinds/workloadentry.ts";
+import { UsageFailure } from "../failure.ts";
+import type { Parsed } from "../parse.ts";
+
+export type Protocol = "http" | "tcp";
+
+export interface Plan {
+  readonly service: string;
+  readonly port: number;
+  readonly version: string | undefined;
+  /** undefined: what the credential or the kubeconfig says. */
+  readonly namespace: string | undefined;
+  readonly upstreams: readonly Upstream[];
+  /** As the annotation has them. */
+  readonly upstreamsText: string;
+  /** undefined: what an existing Service says, else http. */
+  readonly protocol: Protocol | undefined;
+  readonly servicePort: number | undefined;
+  readonly address: string;
+  readonly serviceAccount: string | undefined;
+  readonly portVariable: string | undefined;
+  readonly waitMs: number;
+  readonly readyTimeoutMs: number | undefined;
+  readonly drainMs: number;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly command: readonly [string, ...string[]];
+}
+
+const serviceName = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const dnsLabel = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const labelValue = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
+const variableName = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+export function planFrom(args: Parsed): Plan {
+  const service = args.text("service");
+  if (service === undefined) throw new UsageFailure("weft run needs --service NAME: the service that COMMAND is an instance of");
+  shaped("service", service, serviceName, "lower-case letters, digits and -, begins with a letter, 63 at most");
+  const port = args.integer("port", 1, 65535);
+  if (port === undefined) throw new UsageFailure("weft run needs --port PORT: the port that COMMAND listens on");
+  const version = args.text("version");
+  if (version !== undefined) shaped("version", version, labelValue, "letters, digits, -, _ and ., 63 at most");
+  const namespace = args.text("namespace");
+  if (namespace !== undefined) shaped("namespace", namespace, dnsLabel, "lower-case letters, digits and -, 63 at most");
+  const serviceAccount = args.text("service-account");
+  if (serviceAccount !== undefined) shaped("service-account", serviceAccount, dnsLabel, "lower-case letters, digits and -, 63 at most");
+  const portVariable = args.text("port-variable");
+  if (portVariable !== undefined) shaped("port-variable", portVariable, variableName, "a name of an environment variable");
+  const address = args.text("address") ?? "127.0.0.1";
+  if (!isAddress(address)) throw new UsageFailure(`--address takes an IP address of this machine that peers can dial, not "${address}"`);
+  const upstreamsText = args.list("upstream").join(",");
+  const upstreams = parseUpstreams(upstreamsText);
+  if (typeof upstreams === "string")
+    throw new UsageFailure(`--upstream ${upstreams}; for example --upstream cart=9001 or --upstream db.bank:5432=15432`);
+  const clash = upstreams.find((u) => u.localPort === port);
+  if (clash !== undefined)
+    throw new UsageFailure(`--upstream ${clash.service}=${clash.localPort}: ${port} is COMMAND's own port; take another`);
+  return {
+    service,
+    port,
+    version,
+    namespace,
+    upstreams,
+    upstreamsText,
+    protocol: args.text("protocol") as Protocol | undefined,
+    servicePort: args.integer("service-port", 1, 65535),
+    address,
+    serviceAccount,
+    portVariable,
+    waitMs: args.durationMs("wait") ?? 60_000,
+    readyTimeoutMs: args.durationMs("ready-timeout"),
+    drainMs: args.durationMs("drain-timeout") ?? 5000,
+    quiet: args.on("quiet"),
+    verbose: args.on("verbose"),
+    command: args.command as readonly [string, ...string[]],
+  };
+}
+
+function shaped(flag: string, value: string, pattern: RegExp, rule: string): void {
+  if (!pattern.test(value)) throw new UsageFailure(`--${flag} "${value}": ${rule}`);
+}
+
+function isAddress(text: string): boolean {
+  const parts = text.split(".");
+  if (parts.length === 4) return parts.every((p) => /^[0-9]{1,3}$/.test(p) && Number(p) <= 255);
+  return /^[0-9a-fA-F:]+$/.test(text) && text.includes(":");
+}
+
+/** `reviews-v1-7f3a9c`: SERVICE[-VERSION]-RANDOM, a DNS name whatever the version looks like. */
+export function entryName(service: string, version: string | undefined, random: () => number): string {
+  const suffix = Math.floor(random() * 0x1000000)
+    .toString(16)
+    .padStart(6, "0");
+  const middle = version?.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  return `${service}${middle === undefined ? "" : `-${middle}`}-${suffix}`;
+}

@@ -1,0 +1,123 @@
+// Owns: one WorkloadEntry's life at the control plane. Callers say what should be true; one loop makes it so, however often the
+// control plane is away. Never blocks its caller: `settled` is there to be waited for with a limit.
+
+import type { Condition, KubeObject } from "../../api/meta.ts";
+import type { Clock } from "../../base/clock.ts";
+import { ApiFailure, type Client, mergePatch, Unreachable } from "../client.ts";
+import { reasonOf } from "../failure.ts";
+import { condition, type Health } from "./objects.ts";
+import type { Say } from "./say.ts";
+
+type Wanted = Health | "gone";
+
+const leastDelayMs = 100;
+const mostDelayMs = 5000;
+
+export class Registration {
+  readonly path: string;
+  readonly #client: Client;
+  readonly #clock: Clock;
+  readonly #say: Say;
+  readonly #collection: string;
+  readonly #entry: KubeObject;
+  #wanted: Wanted = "starting";
+  #actual: Wanted = "gone";
+  #working: Promise<void> | undefined;
+  #complained = false;
+
+  constructor(client: Client, clock: Clock, say: Say, namespace: string, entry: KubeObject) {
+    this.#client = client;
+    this.#clock = clock;
+    this.#say = say;
+    this.#collection = `/apis/networking.istio.io/v1/namespaces/${namespace}/workloadentries`;
+    this.path = `${this.#collection}/${entry.metadata.name}`;
+    this.#entry = entry;
+  }
+
+  /** The first registration. Throws what the control plane says: at the start a refusal is the user's to mend. */
+  async create(): Promise<void> {
+    await this.#create("starting");
+  }
+
+  want(wanted: Wanted): void {
+    this.#wanted = wanted;
+    this.#working ??= this.#work().finally(() => {
+      this.#working = undefined;
+    });
+  }
+
+  /** Resolves to true when what is wanted is so, to false after `limitMs`. */
+  async settled(limitMs: number): Promise<boolean> {
+    if (this.#working === undefined) return this.#actual === this.#wanted;
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, limitMs);
+    await Promise.race([this.#working, late.promise]);
+    clearTimeout(timer);
+    return this.#actual === this.#wanted;
+  }
+
+  async #work(): Promise<void> {
+    let delayMs = leastDelayMs;
+    while (this.#actual !== this.#wanted) {
+      const wanted = this.#wanted;
+      try {
+        await this.#make(wanted);
+        if (this.#complained) this.#say.info("the control plane is back");
+        this.#complained = false;
+        delayMs = leastDelayMs;
+      } catch (error) {
+        if (!(error instanceof Unreachable) && !(error instanceof ApiFailure && error.code >= 500)) {
+          this.#say.warn(`the control plane refuses to note that this instance is ${wanted}: ${reasonOf(error)}`);
+          return;
+        }
+        if (!this.#complained) this.#say.warn(`${reasonOf(error)}\nthis instance cannot be noted as ${wanted} until it is back; trying on`);
+        this.#complained = true;
+        await Bun.sleep(delayMs);
+        delayMs = Math.min(mostDelayMs, delayMs * 2);
+      }
+    }
+  }
+
+  async #make(wanted: Wanted): Promise<void> {
+    try {
+      if (wanted === "gone") await this.#client.json(this.path, { method: "DELETE", timeoutMs: 5000 });
+      else if (this.#actual === "gone") await this.#create(wanted);
+      else await this.#patch(wanted);
+    } catch (error) {
+      if (!(error instanceof ApiFailure) || error.code !== 404) throw error;
+      // Someone deleted it, or the control plane lost its state.
+      if (wanted !== "gone") await this.#create(wanted);
+    }
+    this.#actual = wanted;
+  }
+
+  /**
+   * The API server drops the status of a new object (as Kubernetes does), and an entry without a condition counts as healthy. So an
+   * instance that is not to be called yet is created without an address, is noted as unhealthy, and then gets its address.
+   */
+  async #create(health: Health): Promise<void> {
+    const entry = this.#entry;
+    if (health === "healthy") {
+      await this.#client.json(this.#collection, { method: "POST", body: entry });
+      this.#actual = health;
+      await this.#patch(health);
+      return;
+    }
+    const { address: _address, ports: _ports, ...spec } = entry.spec as Record<string, unknown>;
+    const { annotations, ...metadata } = entry.metadata;
+    await this.#client.json(this.#collection, { method: "POST", body: { ...entry, metadata, spec } });
+    this.#actual = health;
+    await this.#patch(health);
+    const rest = { metadata: { annotations }, spec: entry.spec };
+    await this.#client.json(this.path, { method: "PATCH", body: rest, contentType: mergePatch, timeoutMs: 5000 });
+  }
+
+  async #patch(health: Health): Promise<void> {
+    const body = { status: { conditions: [this.#condition(health)] } };
+    await this.#client.json(`${this.path}/status`, { method: "PATCH", body, contentType: mergePatch, timeoutMs: 5000 });
+  }
+
+  #condition(health: Health): Condition {
+    return condition(health, new Date(this.#clock.now()));
+  }
+}

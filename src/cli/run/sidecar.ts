@@ -1,0 +1,207 @@
+// Owns: the sidecar's process: start, readiness, its words, restart with back-off, drain. Never touches the application.
+
+import type { Clock } from "../../base/clock.ts";
+import { CliFailure } from "../failure.ts";
+import type { Say } from "./say.ts";
+
+export interface SidecarSettings {
+  /** Argument vector of `weft proxy …`. */
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly adminPort: number;
+  readonly verbose: boolean;
+  /** Called before each restart: writes a fresh token. Must not throw. */
+  readonly refresh: () => Promise<void>;
+  /** The sidecar is down for longer than a restart takes, or is back. */
+  readonly onHealth: (up: boolean) => void;
+}
+
+const keptLines = 30;
+const readyLimitMs = 15_000;
+/** A restart that is this quick is not worth telling peers: their retries bridge it. */
+const downAfterMs = 2000;
+const leastDelayMs = 100;
+const mostDelayMs = 5000;
+/** A sidecar that lived this long is restarted at once again. */
+const goodLifeMs = 30_000;
+
+type Child = Bun.Subprocess<"ignore", "pipe", "pipe">;
+
+export class Sidecar {
+  readonly #settings: SidecarSettings;
+  readonly #clock: Clock;
+  readonly #say: Say;
+  #child: Child | undefined;
+  #lines: string[] = [];
+  #stopping = false;
+
+  constructor(settings: SidecarSettings, clock: Clock, say: Say) {
+    this.#settings = settings;
+    this.#clock = clock;
+    this.#say = say;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Starts it and waits until it serves. Throws CliFailure with its last words. Answers the milliseconds it took. */
+  async start(): Promise<number> {
+    const began = this.#clock.mono();
+    const child = this.#spawn();
+    try {
+      await this.#ready(child, readyLimitMs);
+    } catch (error) {
+      this.#stopping = true;
+      child.kill("SIGKILL");
+      throw error;
+    }
+    void this.#keep(child);
+    return this.#clock.mono() - began;
+  }
+
+  /** SIGTERM, up to `graceMs` for what is in flight, then SIGKILL. Idempotent. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    const child = this.#child;
+    if (child === undefined || ended(child)) return;
+    child.kill("SIGTERM");
+    const timer = setTimeout(() => child.kill("SIGKILL"), graceMs + 500);
+    await child.exited;
+    clearTimeout(timer);
+  }
+
+  #spawn(): Child {
+    this.#lines = [];
+    const child = Bun.spawn(this.#settings.command as string[], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      env: this.#settings.env,
+      // Its own session: Ctrl-C on the terminal is for the application, and the sidecar has to outlive it.
+      detached: true,
+    });
+    this.#child = child;
+    void this.#listen(child.stderr);
+    void this.#listen(child.stdout);
+    return child;
+  }
+
+  async #listen(stream: ReadableStream<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    try {
+      for await (const chunk of stream) {
+        const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+        rest = parts.pop() as string;
+        for (const line of parts) this.#word(line);
+      }
+    } catch {
+      // The pipe broke with the process; its end is seen elsewhere.
+    }
+    if (rest !== "") this.#word(rest);
+  }
+
+  #word(line: string): void {
+    if (line.trim() === "") return;
+    this.#lines.push(line);
+    if (this.#lines.length > keptLines) this.#lines.shift();
+    const entry = parseLogLine(line);
+    if (this.#settings.verbose || entry === undefined) this.#say.info(`sidecar: ${line}`);
+    else if (entry.level === "error") this.#say.warn(`sidecar: ${entry.text}`);
+    else if (entry.level === "warn") this.#say.info(`sidecar: ${entry.text}`);
+  }
+
+  /** Its last words, for a message. */
+  #last(): string {
+    const told = this.#lines.map((line) => parseLogLine(line)?.text ?? line).slice(-8);
+    return told.length === 0 ? "It said nothing." : `Its last words:\n${told.map((l) => `  ${l}`).join("\n")}`;
+  }
+
+  async #ready(child: Child, limitMs: number): Promise<void> {
+    const end = this.#clock.mono() + limitMs;
+    const url = `http://127.0.0.1:${this.#settings.adminPort}/ready`;
+    let lastAnswer = "nothing answers on its admin port";
+    for (let delayMs = 4; this.#clock.mono() < end; delayMs = Math.min(100, delayMs * 1.3)) {
+      if (ended(child)) {
+        await Bun.sleep(20); // its pipes may hold a last line
+        throw new CliFailure(`the sidecar ended ${endOf(child)} before it was ready. ${this.#last()}`);
+      }
+      try {
+        const response = await fetch(url, { signal: AbortSignal.timeout(1000) });
+        const text = (await response.text()).trim();
+        if (response.status === 200) return;
+        lastAnswer = `/ready says ${response.status} ${text.slice(0, 200)}`;
+      } catch {
+        // Not listening yet.
+      }
+      await Bun.sleep(delayMs);
+    }
+    throw new CliFailure(`the sidecar was not ready after ${limitMs / 1000} s (${lastAnswer}). ${this.#last()}`);
+  }
+
+  /** Restarts it for as long as it is wanted. */
+  async #keep(first: Child): Promise<void> {
+    let child = first;
+    let delayMs = leastDelayMs;
+    let bornAt = this.#clock.mono();
+    let down: ReturnType<typeof setTimeout> | undefined;
+    let told = false;
+    for (;;) {
+      await child.exited;
+      if (this.#stopping) break;
+      if (this.#clock.mono() - bornAt > goodLifeMs) delayMs = leastDelayMs;
+      await Bun.sleep(20);
+      this.#say.warn(
+        `the sidecar ended ${endOf(child)}; starting it again${delayMs > leastDelayMs ? ` in ${(delayMs / 1000).toFixed(1)} s` : ""}. ${this.#last()}`,
+      );
+      down ??= setTimeout(() => {
+        told = true;
+        this.#settings.onHealth(false);
+      }, downAfterMs);
+      await Bun.sleep(delayMs);
+      delayMs = Math.min(mostDelayMs, delayMs * 2);
+      await this.#settings.refresh();
+      if (this.#stopping) break;
+      bornAt = this.#clock.mono();
+      try {
+        child = this.#spawn();
+        await this.#ready(child, readyLimitMs);
+      } catch (error) {
+        if (this.#stopping) break;
+        if (!ended(child)) {
+          this.#say.warn(error instanceof Error ? error.message : String(error));
+          child.kill("SIGKILL");
+        }
+        continue;
+      }
+      clearTimeout(down);
+      down = undefined;
+      this.#say.info(`the sidecar serves again after ${Math.round(this.#clock.mono() - bornAt)} ms`);
+      if (told) this.#settings.onHealth(true);
+      told = false;
+    }
+    clearTimeout(down);
+  }
+}
+
+function ended(child: Child): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+function endOf(child: Child): string {
+  return child.signalCode !== null ? `by ${child.signalCode}` : `with status ${child.exitCode}`;
+}
+
+/** A line of base/log.ts's jsonLogger as one readable sentence; undefined for anything else. Exported for its test. */
+export function parseLogLine(line: string): { level: string; text: string } | undefined {
+  if (!line.startsWith('{"time"')) return undefined;
+  try {
+    const { time: _time, level, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
+    if (typeof level !== "string" || typeof msg !== "string") return undefined;
+    const shown = Object.entries(fields).map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+    return { level, text: shown.length === 0 ? msg : `${msg} (${shown.join(", ")})` };
+  } catch {
+    return undefined;
+  }
+}
