@@ -57,11 +57,20 @@ export function probe(options: ProbeOptions): Promise<Answer | null> {
     });
     socket.on("data", (bytes: Buffer) => {
       text += bytes.toString("latin1");
+      if (complete(text)) done();
     });
     socket.on("end", done);
     socket.on("close", done);
     socket.on("error", done);
   });
+}
+
+/** The whole body is there, going by Content-Length; anything else ends with its connection. */
+function complete(text: string): boolean {
+  const split = text.indexOf("\r\n\r\n");
+  if (split === -1) return false;
+  const length = /\r\ncontent-length: *(\d+)/i.exec(text.slice(0, split))?.[1];
+  return length !== undefined && text.length - split - 4 >= Number(length);
 }
 
 /** Polls until `options` is answered with 200; returns the milliseconds since `sinceMs` (performance.now()). Throws if the server ends or stays silent. */
