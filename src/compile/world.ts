@@ -3,7 +3,7 @@
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
-import type { HTTPRouteObject } from "../api/kinds/httproute.ts";
+import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import { type PortProtocol, portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
 import { defaultServiceAccount, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";

@@ -110,7 +110,7 @@ function policyRules(object: KubeObject): Violation[] {
 function checkSource(source: PolicySource | undefined, path: string, add: Add): void {
   if (!notEmpty(source, path, add)) return;
   for (const field of ["principals", "notPrincipals"] as const) eachOf(source[field], `${path}.${field}`, checkPrincipal, add);
-  for (const field of ["namespaces", "notNamespaces"] as const) eachOf(source[field], `${path}.${field}`, checkPattern, add);
+  for (const field of ["namespaces", "notNamespaces"] as const) eachOf(source[field], `${path}.${field}`, checkNamespace, add);
   for (const field of ["serviceAccounts", "notServiceAccounts"] as const) {
     eachOf(source[field], `${path}.${field}`, checkServiceAccount, add);
     const rivals = ["principals", "notPrincipals", "namespaces", "notNamespaces"] as const;
@@ -194,6 +194,11 @@ function checkPattern(value: string, path: string, add: Add): void {
   const inner = value.replace(/^\*/, "").replace(/\*$/, "");
   if (inner.includes("*") || (value.length > 1 && value.startsWith("*") && value.endsWith("*")))
     add(path, `${show(value)}: "*" may stand alone, at the beginning, or at the end`);
+}
+
+function checkNamespace(value: string, path: string, add: Add): void {
+  checkPattern(value, path, add);
+  if (!/^[-a-z0-9*]+$/.test(value)) add(path, `${show(value)} can be the name of no namespace`);
 }
 
 function checkPrincipal(value: string, path: string, add: Add): void {

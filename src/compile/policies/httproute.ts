@@ -13,7 +13,7 @@ import {
   type RouteFilter,
   type RouteMatch,
   type RouteRule,
-} from "../../api/kinds/httproute.ts";
+} from "../../api/kinds/httproute-spec.ts";
 import { outboundCluster, serviceHost } from "../../wire/names.ts";
 import {
   type BackendPlan,

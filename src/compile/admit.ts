@@ -1,0 +1,26 @@
+// Owns: contradictions between objects, each good alone. A contradiction is refused when the second object comes, with a message that names
+// both sides and the way out. Only what can be proven from the objects themselves; equal duplicates contradict nothing.
+
+import type { KubeObject, Violation } from "../api/meta.ts";
+import { policyConflicts } from "./conflicts/authorizationpolicy.ts";
+import { routeConflicts } from "./conflicts/httproute.ts";
+import { serviceConflicts } from "./conflicts/service.ts";
+import { telemetryConflicts } from "./conflicts/telemetry.ts";
+import { entryConflicts } from "./conflicts/workloadentry.ts";
+import type { World } from "./world.ts";
+
+/** One function a kind. `candidate` has passed its kind's validation; an object of the same name in `world` is what it replaces. */
+type Conflicts = (world: World, candidate: KubeObject) => readonly Violation[];
+
+const byKind: Readonly<Record<string, Conflicts>> = {
+  HTTPRoute: routeConflicts as Conflicts,
+  AuthorizationPolicy: policyConflicts as Conflicts,
+  Service: serviceConflicts as Conflicts,
+  Telemetry: telemetryConflicts as Conflicts,
+  WorkloadEntry: entryConflicts as Conflicts,
+};
+
+/** Every contradiction between `candidate` and what is there; empty = it may be stored. */
+export function admit(world: World, candidate: KubeObject): readonly Violation[] {
+  return Object.hasOwn(byKind, candidate.kind) ? byKind[candidate.kind]!(world, candidate) : [];
+}
