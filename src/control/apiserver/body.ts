@@ -13,20 +13,25 @@ export function mediaTypeOf(request: Request): string {
   return (request.headers.get("content-type") ?? "").split(";", 1)[0]!.trim().toLowerCase();
 }
 
-/** The body as text. Throws 413 over the limit, 400 when it is not UTF-8. */
-export async function readText(request: Request): Promise<string> {
+/** The body's bytes. Throws 413 over the limit. */
+async function readBytes(request: Request): Promise<Buffer> {
   const announced = Number(request.headers.get("content-length") ?? 0);
   if (announced > maxBodyBytes) throw tooLarge();
-  if (request.body === null) return "";
   const parts: Uint8Array[] = [];
   let size = 0;
-  for await (const part of request.body) {
+  for await (const part of request.body ?? []) {
     size += part.byteLength;
     if (size > maxBodyBytes) throw tooLarge();
     parts.push(part);
   }
+  return Buffer.concat(parts);
+}
+
+/** The body as text. Throws 413 over the limit, 400 when it is not UTF-8. */
+export async function readText(request: Request): Promise<string> {
+  const bytes = await readBytes(request);
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(parts));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw badRequest("the body is not UTF-8 text");
   }
@@ -36,11 +41,16 @@ function tooLarge(): Error {
   return bodyTooLarge(`the body is larger than ${maxBodyBytes} bytes (3 MiB), the most this server reads`);
 }
 
-/** JSON or YAML by content type (none = JSON). An empty body is undefined. */
+/** JSON, YAML or, for the few kinds kubectl sends so, protobuf; by content type (none = JSON). An empty body is undefined. */
 export async function readData(request: Request): Promise<unknown> {
   const type = mediaTypeOf(request);
   if (type === "application/yaml" || type === "application/x-yaml" || type === "text/yaml") return parseYaml(await readText(request));
   if (type === "" || type === "application/json" || type === "text/json") return parseJson(await readText(request));
+  if (type === "application/vnd.kubernetes.protobuf") {
+    const bytes = await readBytes(request);
+    const { decodeProtobuf } = await import("./protobuf.ts");
+    return bytes.length === 0 ? undefined : decodeProtobuf(bytes);
+  }
   throw unsupportedMediaType(`the body's media type ${JSON.stringify(type)} is not read here; send application/json or application/yaml`);
 }
 

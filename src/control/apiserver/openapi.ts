@@ -7,17 +7,22 @@ import { json, prefers } from "./negotiate.ts";
 import { apiVersionOf, type Registry } from "./registry.ts";
 import { pathNotFound } from "./status.ts";
 
-const protobufV2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+// Older clients ask for a name with "@", which is no media type in Go's eyes when it comes back.
+const protobufV2Asked = [
+  "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+  "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+const protobufV2Answered = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /** `/openapi/v2`: kubectl before 1.27 asks for it in protobuf and takes a kind that is not in it as it is. */
 export function openapiV2(request: Request, version: string): Response {
-  if (!prefers(request, protobufV2)) {
+  if (!protobufV2Asked.some((type) => prefers(request, type))) {
     return json(request, { swagger: "2.0", info: { title: "Weft", version }, paths: {}, definitions: {} });
   }
   // openapi.v2.Document: swagger = 1, info = 2 {title = 1, version = 2}, paths = 8, definitions = 9 (github.com/google/gnostic-models).
   const info = Buffer.concat([field(1, Buffer.from("Weft")), field(2, Buffer.from(version))]);
   const document = Buffer.concat([field(1, Buffer.from("2.0")), field(2, info), field(8, Buffer.alloc(0)), field(9, Buffer.alloc(0))]);
-  return new Response(document, { headers: { "content-type": protobufV2 } });
+  return new Response(document, { headers: { "content-type": protobufV2Answered } });
 }
 
 function field(number: number, bytes: Buffer): Buffer {

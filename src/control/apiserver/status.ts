@@ -42,7 +42,7 @@ export interface Subject {
 
 function called(subject: Subject): string {
   const resource = subject.group === "" ? subject.plural : `${subject.plural}.${subject.group}`;
-  return `${resource} ${JSON.stringify(subject.name)}`;
+  return subject.name === "" ? resource : `${resource} ${JSON.stringify(subject.name)}`;
 }
 
 function details(subject: Subject): StatusDetails {

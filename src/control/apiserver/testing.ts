@@ -28,7 +28,16 @@ function unknownFields(record: unknown, path: string, known: readonly string[]):
 }
 
 export const testKinds: readonly KindDefinition[] = [
-  { ...plain, group: "", versions: ["v1"], kind: "Namespace", plural: "namespaces", singular: "namespace", shortNames: ["ns"], namespaced: false },
+  {
+    ...plain,
+    group: "",
+    versions: ["v1"],
+    kind: "Namespace",
+    plural: "namespaces",
+    singular: "namespace",
+    shortNames: ["ns"],
+    namespaced: false,
+  },
   { ...plain, group: "", versions: ["v1"], kind: "Service", plural: "services", singular: "service", shortNames: ["svc"] },
   {
     ...plain,
@@ -47,7 +56,7 @@ export const testKinds: readonly KindDefinition[] = [
       specOf(object).size ??= 1;
     },
     validate: (object) => {
-      const violations = unknownFields(object["spec"], "spec", ["size", "note", "list"]);
+      const violations = unknownFields(object.spec, "spec", ["size", "note", "list"]);
       if (violations.length === 0 && typeof specOf(object).size !== "number") {
         violations.push({ path: "spec.size", message: `must be a number, got ${JSON.stringify(specOf(object).size)}` });
       }
@@ -59,7 +68,7 @@ export const testKinds: readonly KindDefinition[] = [
 ];
 
 function specOf(object: KubeObject): { size?: number; note?: string } {
-  return object["spec"] as { size?: number; note?: string };
+  return object.spec as { size?: number; note?: string };
 }
 
 /** `admin` and `shop/reviews`-like tokens stand for callers; the second kind may touch gadgets whose note is its account. */
