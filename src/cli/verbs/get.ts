@@ -202,8 +202,7 @@ async function printObjects({ args, terminal }: Invocation, client: Client, targ
 
 /** Items of a list may come without apiVersion and kind (Kubernetes leaves them out). */
 function typed(object: KubeObject, resource: Resource): KubeObject {
-  const { apiVersion, kind, ...rest } = object;
-  return { apiVersion: apiVersion ?? groupVersion(resource.group, resource.version), kind: kind ?? resource.kind, ...rest } as KubeObject;
+  return { ...object, apiVersion: groupVersion(resource.group, resource.version), kind: resource.kind };
 }
 
 /** The list first, then each change as it comes, until Ctrl-C. A watch that ends (server restart, compaction) begins again. */

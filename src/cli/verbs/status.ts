@@ -1,0 +1,106 @@
+// Owns: `weft status`: is every proxy connected and in step with the control plane, and if not, why.
+
+import type { ProxyObject, XdsTypeName } from "../../api/live.ts";
+import { CliFailure } from "../failure.ts";
+import { ageOf, type CellLike, printed, table } from "../output.ts";
+import { openSession } from "../session.ts";
+import { paint, type Terminal } from "../terminal.ts";
+import type { Invocation } from "../verb.ts";
+
+const types: readonly XdsTypeName[] = ["cluster", "endpoint", "listener", "route"];
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { args, terminal, stop } = invocation;
+  const { client, namespace } = openSession(invocation);
+  const everywhere = args.on("all-namespaces") || !args.on("namespace");
+  const [only] = args.operands;
+  const path = `/apis/weft.dev/v1alpha1${everywhere ? "" : `/namespaces/${encodeURIComponent(namespace)}`}/proxies`;
+  const waitMs = args.durationMs("wait") ?? 0;
+  const end = performance.now() + waitMs;
+  let proxies: ProxyObject[];
+  for (;;) {
+    const list = await client.json<{ items: ProxyObject[] }>(path, { signal: stop });
+    proxies = list.items.filter((p) => only === undefined || p.metadata.name === only);
+    if (only !== undefined && proxies.length === 0)
+      throw new CliFailure(`no proxy "${only}" is known${everywhere ? "" : ` in namespace ${namespace}`}`);
+    if (faults(proxies).length === 0 || performance.now() >= end) break;
+    await Bun.sleep(50);
+  }
+  const wrong = faults(proxies);
+  const status = args.on("check") && wrong.length > 0 ? 1 : 0;
+  if (await printed(terminal, args.text("output"), summary(proxies))) return status;
+  show(terminal, proxies, everywhere);
+  return status;
+}
+
+/** What --check fails on. */
+export function faults(proxies: readonly ProxyObject[]): readonly ProxyObject[] {
+  return proxies.filter((p) => !p.status.connected || !p.status.synced || p.status.lastRejection !== null);
+}
+
+function summary(proxies: readonly ProxyObject[]) {
+  return {
+    connected: proxies.filter((p) => p.status.connected).length,
+    synced: proxies.filter((p) => p.status.connected && p.status.synced).length,
+    rejecting: proxies.filter((p) => p.status.lastRejection !== null).length,
+    proxies: proxies.map((p) => ({ name: p.metadata.name, namespace: p.metadata.namespace, ...p.status })),
+  };
+}
+
+function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: boolean): void {
+  if (proxies.length === 0) {
+    terminal.err("no proxy is connected; start an instance with: weft run --service NAME --port PORT -- COMMAND\n");
+    return;
+  }
+  const now = Date.now();
+  const header = [
+    ...(everywhere ? ["NAMESPACE"] : []),
+    "PROXY",
+    "CONNECTED",
+    "SYNCED",
+    ...types.map((t) => `${t.toUpperCase()}S`),
+    "AGENT",
+  ];
+  const rows = proxies.map((proxy): CellLike[] => {
+    const { connected, synced, agent, connectedAt, lastRejection } = proxy.status;
+    const state: CellLike =
+      lastRejection !== null
+        ? { text: "REJECTED", tone: "red" }
+        : !connected
+          ? { text: "-", tone: "dim" }
+          : synced
+            ? { text: "yes", tone: "green" }
+            : { text: "pending", tone: "yellow" };
+    return [
+      ...(everywhere ? [proxy.metadata.namespace ?? ""] : []),
+      proxy.metadata.name,
+      connected ? { text: ageOf(connectedAt, now), tone: "green" } : { text: "no", tone: "red" },
+      state,
+      ...types.map((type) => typeCell(proxy, type)),
+      agent,
+    ];
+  });
+  terminal.out(table(header, rows, terminal.colour));
+  for (const { metadata, status } of proxies) {
+    const rejection = status.lastRejection;
+    if (rejection === null) continue;
+    const head = `${metadata.namespace}/${metadata.name} rejected ${rejection.type} ${shortVersion(rejection.version)} ${ageOf(rejection.at, now)} ago and serves on with ${shortVersion(status.types[rejection.type]?.accepted ?? "") || "nothing"}:`;
+    terminal.out(`\n${paint(terminal.colour, "red", head)}\n${rejection.reason.trim().replace(/^/gm, "  ")}\n`);
+  }
+  const connected = proxies.filter((p) => p.status.connected).length;
+  const wrong = faults(proxies).length;
+  const line = wrong === 0 ? `${connected} connected, all in step` : `${connected} of ${proxies.length} connected, ${wrong} not in step`;
+  terminal.out(`\n${paint(terminal.colour, wrong === 0 ? "green" : "yellow", line)}\n`);
+}
+
+/** `12 @3f9ac1`: so many resources, in the version accepted; `3f9ac1 → 77b0e2` while an answer is awaited. */
+function typeCell(proxy: ProxyObject, type: XdsTypeName): CellLike {
+  const state = proxy.status.types[type] as ProxyObject["status"]["types"][XdsTypeName] | undefined;
+  if (state === undefined || (state.accepted === "" && state.sent === "")) return { text: "-", tone: "dim" };
+  if (state.accepted === state.sent) return `${state.resources} @${shortVersion(state.accepted)}`;
+  return { text: `${shortVersion(state.accepted) || "none"} → ${shortVersion(state.sent)}`, tone: "yellow" };
+}
+
+function shortVersion(version: string): string {
+  return version.slice(0, 7);
+}
