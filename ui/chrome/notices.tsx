@@ -19,14 +19,22 @@ export function Banner({
   const now = useSecondHand(lost !== null);
   if (lost === null) return null;
   const { failure, sinceMs } = lost;
-  const since = hasPicture ? ` The picture is from ${clockTime(sinceMs)} (${span(now - sinceMs)} ago).` : "";
+  const since = hasPicture && (
+    <>
+      {" "}
+      The picture is from {clockTime(sinceMs)}
+      {/* Counts up each second: hidden, or a screen reader would read the whole notice anew each time. */}
+      <span aria-hidden="true"> ({span(now - sinceMs)} ago)</span>.
+    </>
+  );
+  const message = failure.message.replace(/\.$/, "");
   if (failure.kind === "refused") {
     return (
       <div className="banner bad" role="alert">
         <p>
           <b>{failure.status === 401 ? "You are not signed in." : "This sign-in may not read the mesh."}</b>{" "}
           {failure.status === 401 ? "Open the address that" : "Sign in with the address that"} <code>weft up</code> printed, the one with{" "}
-          <code>?token=</code>.{since} <span className="soft">{failure.message}</span>
+          <code>?token=</code>.{since} {message !== "" && <span className="soft">({message})</span>}
         </p>
         <button type="button" onClick={() => window.location.reload()}>
           Sign in
@@ -39,11 +47,11 @@ export function Banner({
       <p>
         {failure.kind === "away" ? (
           <>
-            <b>The control plane is away</b> ({failure.message}).
+            <b>The control plane is away</b> ({message}).
           </>
         ) : (
           <>
-            <b>The control plane answers with error {failure.status}:</b> {failure.message || "without saying why"}.
+            <b>The control plane answers with error {failure.status}:</b> {message || "without saying why"}.
           </>
         )}
         {since} Traffic in the mesh goes on without it; this page reconnects by itself.

@@ -18,7 +18,7 @@ const edgeTypes = { call: CallLine };
 const drawAllUpTo = 150;
 const fit = { padding: 0.05, maxZoom: 1.1 } as const;
 /** Below this zoom the numbers are too small to read: then the page shows the part that matters instead of the whole. */
-const readableZoom = 0.7;
+const readableZoom = 0.62;
 
 let sharedLayout: Layout | null = null;
 
@@ -39,7 +39,7 @@ export function GraphView(props: GraphViewProps): ReactNode {
 
 function Drawing({ picture, found, selection, onSelect }: GraphViewProps): ReactNode {
   const direction = useDirection();
-  const { placed, failure } = usePlaces(picture, direction);
+  const { placed, failure, tidy } = usePlaces(picture, direction);
   const flow = useReactFlow();
   const store = useStoreApi();
   const frame = useRef<HTMLDivElement>(null);
@@ -197,7 +197,15 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
           <button type="button" aria-label="Zoom out" title="Zoom out" onClick={() => void flow.zoomOut()}>
             <StrokeIcon name="minus" />
           </button>
-          <button type="button" aria-label="Show the whole graph" title="Show the whole graph" onClick={() => showWhole(true)}>
+          <button
+            type="button"
+            aria-label="Show the whole graph"
+            title="Show the whole graph"
+            onClick={() => {
+              tidy();
+              showWhole(true);
+            }}
+          >
             <StrokeIcon name="fit" />
           </button>
         </Panel>
@@ -212,7 +220,7 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
 }
 
 /** The last places; asks for new ones when the picture holds something without a place or the screen turned. */
-function usePlaces(picture: Picture, direction: Direction): { placed: Placed | null; failure: string | null } {
+function usePlaces(picture: Picture, direction: Direction): { placed: Placed | null; failure: string | null; tidy: () => void } {
   const [placed, setPlaced] = useState<Placed | null>(null);
   const [failure, setFailure] = useState<string | null>(null);
   const wanted = useRef(0);
@@ -223,8 +231,9 @@ function usePlaces(picture: Picture, direction: Direction): { placed: Placed | n
     }),
     [picture],
   );
-  const missing = !isPlaced(placed, topology, direction);
-  const key = missing ? JSON.stringify([direction, topology]) : "";
+  const [tidied, setTidied] = useState<Placed | null>(null);
+  const wantsTidy = placed !== null && tidied === placed;
+  const key = wantsTidy || !isPlaced(placed, topology, direction) ? JSON.stringify([direction, topology]) : "";
   useEffect(() => {
     if (key === "") return;
     const mine = ++wanted.current;
@@ -241,7 +250,12 @@ function usePlaces(picture: Picture, direction: Direction): { placed: Placed | n
       },
     );
   }, [key]);
-  return { placed, failure };
+  /** Places everything anew when what went away has left gaps. */
+  const tidy = useCallback(() => {
+    const gaps = placed !== null && placed.services.size + placed.calls.size > topology.services.length + topology.calls.length;
+    if (gaps) setTidied(placed);
+  }, [placed, topology]);
+  return { placed, failure, tidy };
 }
 
 /** Left to right on a wide window, top to bottom on a tall one. From the window and not the frame: opening the panel must not turn the graph. */

@@ -46,7 +46,7 @@ export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<Service
         <span className="card-name">
           {caller ? <StrokeIcon name="arrow" /> : <HealthIcon health={health} />}
           <b>{node.name}</b>
-          <small>{node.namespace}</small>
+          {!isOutside(node) && <small>{node.namespace}</small>}
         </span>
         <span className="card-chips">
           {chips.map((v) => (

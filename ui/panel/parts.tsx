@@ -108,7 +108,7 @@ export function ObjectList({
 function ObjectYaml({ item }: { item: RelatedObject }): ReactNode {
   const { object, why, problems } = item;
   const [open, setOpen] = useState(false);
-  const yaml = useMemo(() => (open ? stringify(asWritten(object), { lineWidth: 0 }) : ""), [open, object]);
+  const yaml = useMemo(() => (open ? stringify(asWritten(object), { lineWidth: 0 }).trimEnd() : ""), [open, object]);
   return (
     <details className="object" onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
