@@ -43,6 +43,13 @@ export async function readManifests(sources: readonly string[], stdin: () => Pro
   return { manifests, faults };
 }
 
+/** What others lean on goes first; within a rank, the order of the files. */
+const rank: Readonly<Record<string, number>> = { Namespace: 0, Service: 1, EndpointSlice: 2, WorkloadEntry: 2 };
+
+export function inOrder(manifests: readonly Manifest[]): Manifest[] {
+  return [...manifests].sort((a, b) => (rank[a.object.kind] ?? 3) - (rank[b.object.kind] ?? 3));
+}
+
 async function textsOf(source: string, stdin: () => Promise<string>): Promise<[file: string, text: string][]> {
   if (source === "-") return [["stdin", await stdin()]];
   try {

@@ -1,7 +1,7 @@
 // Owns: the flags of `weft run` as one checked record. Pure; every refusal names flag, value and way out.
 
+// The form of an upstream is checked here and not by api/kinds: that would bring every schema into a process that stays.
 import type { Upstream } from "../../api/kinds/workloadentry.ts";
-import { parseUpstreams } from "../../api/kinds/workloadentry.ts";
 import { UsageFailure } from "../failure.ts";
 import type { Parsed } from "../parse.ts";
 
@@ -51,10 +51,10 @@ export function planFrom(args: Parsed): Plan {
   if (portVariable !== undefined) shaped("port-variable", portVariable, variableName, "a name of an environment variable");
   const address = args.text("address") ?? "127.0.0.1";
   if (!isAddress(address)) throw new UsageFailure(`--address takes an IP address of this machine that peers can dial, not "${address}"`);
-  const upstreamsText = args.list("upstream").join(",");
-  const upstreams = parseUpstreams(upstreamsText);
-  if (typeof upstreams === "string")
-    throw new UsageFailure(`--upstream ${upstreams}; for example --upstream cart=9001 or --upstream db.bank:5432=15432`);
+  const upstreams = args.list("upstream").map(parseUpstream);
+  const twice = upstreams.find((u, i) => upstreams.findIndex((other) => other.localPort === u.localPort) !== i);
+  if (twice !== undefined)
+    throw new UsageFailure(`--upstream ${twice.service}=${twice.localPort}: local port ${twice.localPort} stands there twice`);
   const clash = upstreams.find((u) => u.localPort === port);
   if (clash !== undefined)
     throw new UsageFailure(`--upstream ${clash.service}=${clash.localPort}: ${port} is COMMAND's own port; take another`);
@@ -64,7 +64,7 @@ export function planFrom(args: Parsed): Plan {
     version,
     namespace,
     upstreams,
-    upstreamsText,
+    upstreamsText: args.list("upstream").join(","),
     protocol: args.text("protocol") as Protocol | undefined,
     servicePort: args.integer("service-port", 1, 65535),
     address,
@@ -77,6 +77,17 @@ export function planFrom(args: Parsed): Plan {
     verbose: args.on("verbose"),
     command: args.command as readonly [string, ...string[]],
   };
+}
+
+function parseUpstream(text: string): Upstream {
+  const [, service, namespace, port, local] = /^([a-z][a-z0-9-]*)(?:\.([a-z0-9-]+))?(?::([0-9]{1,5}))?=([0-9]{1,5})$/.exec(text) ?? [];
+  const inRange = (digits: string | undefined) => digits === undefined || (Number(digits) >= 1 && Number(digits) <= 65535);
+  if (service === undefined || local === undefined || !inRange(port) || !inRange(local)) {
+    throw new UsageFailure(
+      `--upstream takes SERVICE[.NAMESPACE][:PORT]=LOCALPORT, for example cart=9001 or db.bank:5432=15432, not "${text}"`,
+    );
+  }
+  return { service, namespace, port: port === undefined ? undefined : Number(port), localPort: Number(local) };
 }
 
 function shaped(flag: string, value: string, pattern: RegExp, rule: string): void {

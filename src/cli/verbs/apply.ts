@@ -4,7 +4,7 @@ import type { KubeObject } from "../../api/meta.ts";
 import { ApiFailure, type Client, mergePatch } from "../client.ts";
 import { pathOf, type Resource, resourceFor, shownName } from "../discovery.ts";
 import { CliFailure } from "../failure.ts";
-import { type Manifest, readManifests } from "../manifest.ts";
+import { inOrder, type Manifest, readManifests } from "../manifest.ts";
 import { onlyMemory, remembered, threeWay, withMemory } from "../merge.ts";
 import { openSession } from "../session.ts";
 import { paint } from "../terminal.ts";
@@ -18,9 +18,6 @@ interface Result {
   readonly object: KubeObject;
 }
 
-/** What others lean on goes first; within a rank, the order of the files. */
-const rank: Readonly<Record<string, number>> = { Namespace: 0, Service: 1, EndpointSlice: 2, WorkloadEntry: 2 };
-
 export async function run(invocation: Invocation): Promise<number> {
   const { args, terminal } = invocation;
   const sources = [...args.list("filename"), ...args.operands];
@@ -28,12 +25,11 @@ export async function run(invocation: Invocation): Promise<number> {
   const session = openSession(invocation);
   const asked = args.text("namespace");
   const resources = await session.resources();
-  const ordered = [...manifests].sort((a, b) => (rank[a.object.kind] ?? 3) - (rank[b.object.kind] ?? 3));
   const problems = [...faults];
   const results: Result[] = [];
   const format = args.text("output");
 
-  for (const manifest of ordered) {
+  for (const manifest of inOrder(manifests)) {
     try {
       const resource = resourceFor(resources, manifest.object);
       const namespace = namespaceOf(manifest, resource, asked, session.namespace);

@@ -4,7 +4,7 @@ import type { KubeObject } from "../../api/meta.ts";
 import { ApiFailure } from "../client.ts";
 import { pathOf, type Resource, resourceFor, shownName } from "../discovery.ts";
 import { CliFailure, UsageFailure } from "../failure.ts";
-import { readManifests } from "../manifest.ts";
+import { inOrder, readManifests } from "../manifest.ts";
 import { openSession } from "../session.ts";
 import { paint } from "../terminal.ts";
 import type { Invocation } from "../verb.ts";
@@ -26,8 +26,8 @@ export async function run(invocation: Invocation): Promise<number> {
     const { manifests, faults } = await readManifests(files, () => Bun.stdin.text());
     if (faults.length > 0) throw new CliFailure(faults.join("\n"));
     const resources = await session.resources();
-    // In reverse: what leans on others goes first.
-    for (const { object } of [...manifests].reverse()) {
+    // In the reverse of apply's order: what leans on others goes first.
+    for (const { object } of inOrder(manifests).reverse()) {
       const resource = resourceFor(resources, object);
       const namespace = resource.namespaced ? (object.metadata.namespace ?? session.namespace) : undefined;
       targets.push({ resource, namespace, name: object.metadata.name });

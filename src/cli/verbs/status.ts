@@ -33,16 +33,16 @@ export async function run(invocation: Invocation): Promise<number> {
   return status;
 }
 
-/** What --check fails on. */
+/** What --check fails on. A rejection that a later version has healed is history: the proxy is in step again. */
 export function faults(proxies: readonly ProxyObject[]): readonly ProxyObject[] {
-  return proxies.filter((p) => !p.status.connected || !p.status.synced || p.status.lastRejection !== null);
+  return proxies.filter((p) => !p.status.connected || !p.status.synced);
 }
 
 function summary(proxies: readonly ProxyObject[]) {
   return {
     connected: proxies.filter((p) => p.status.connected).length,
     synced: proxies.filter((p) => p.status.connected && p.status.synced).length,
-    rejecting: proxies.filter((p) => p.status.lastRejection !== null).length,
+    rejecting: proxies.filter((p) => p.status.lastRejection !== null && !p.status.synced).length,
     proxies: proxies.map((p) => ({ name: p.metadata.name, namespace: p.metadata.namespace, ...p.status })),
   };
 }
@@ -64,7 +64,7 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
   const rows = proxies.map((proxy): CellLike[] => {
     const { connected, synced, agent, connectedAt, lastRejection } = proxy.status;
     const state: CellLike =
-      lastRejection !== null
+      lastRejection !== null && !synced
         ? { text: "REJECTED", tone: "red" }
         : !connected
           ? { text: "-", tone: "dim" }
@@ -83,7 +83,7 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
   terminal.out(table(header, rows, terminal.colour));
   for (const { metadata, status } of proxies) {
     const rejection = status.lastRejection;
-    if (rejection === null) continue;
+    if (rejection === null || status.synced) continue;
     const head = `${metadata.namespace}/${metadata.name} rejected ${rejection.type} ${shortVersion(rejection.version)} ${ageOf(rejection.at, now)} ago and serves on with ${shortVersion(status.types[rejection.type]?.accepted ?? "") || "nothing"}:`;
     terminal.out(`\n${paint(terminal.colour, "red", head)}\n${rejection.reason.trim().replace(/^/gm, "  ")}\n`);
   }
