@@ -1,11 +1,13 @@
-// Owns: the whole way from objects to what every proxy should hold, and to what every object's status should say. Pure: no clock, no I/O, no
-// memory of earlier runs. The same objects in any order give the same bytes.
+// Owns: the whole way from objects to what every proxy should hold, and to what every object's status should say. Pure: no clock, no I/O;
+// the same objects in any order give the same bytes. A cache of encoded resources may be passed; it saves time and changes nothing.
 
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
-import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { type Listener, ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { httpProxyListener, httpProxyRoutes, inboundCluster, inboundListener, upstreamListener } from "../wire/names.ts";
-import type { XdsResource, XdsSnapshot } from "../wire/xds-types.ts";
+import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
+import { CompileCache } from "./cache.ts";
 import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
 import * as listeners from "./emit/listener.ts";
@@ -27,88 +29,97 @@ export interface Compiled {
   readonly statuses: readonly StatusPatch[];
 }
 
-/** Throws OpenSnapshotError only for a bug of the compiler itself. */
-export function compileAll(world: World): Compiled {
+/** Throws OpenSnapshotError only for a bug of the compiler itself. With a `cache` that is passed again next time, only what changed is encoded. */
+export function compileAll(world: World, cache: CompileCache = new CompileCache()): Compiled {
   const ports = planPorts(world);
   const routes = foldRoutes(world, ports);
-  const shared = new SharedResources(world, ports, routes);
+  const mesh = new MeshResources(world, ports, routes, cache);
   const plans: WorkloadPlan[] = [];
   const snapshots = new Map<string, XdsSnapshot>();
   for (const workload of world.workloads.values()) {
     const plan = planWorkload(world, ports, workload);
     plans.push(plan);
-    snapshots.set(workload.key, shared.snapshot(plan));
+    snapshots.set(workload.key, mesh.snapshot(plan));
   }
+  cache.sweep();
   return { snapshots, statuses: statuses(world, routes, plans) };
 }
 
-/** Resources that several workloads hold, each encoded once in a compile. */
-class SharedResources {
+/** Resources of one compile: those that all workloads hold are made once, the others as they are asked for. */
+class MeshResources {
   readonly #world: World;
   readonly #ports: ReadonlyMap<string, PortPlan>;
   readonly #routes: RouteFold;
+  readonly #cache: CompileCache;
   readonly #clusters = new Map<string, XdsResource>();
   readonly #endpoints = new Map<string, XdsResource>();
-  readonly #inboundClusters = new Map<string, XdsResource>();
+  /** Tables of this compile by namespace (and name): their parts need comparing once only. */
   readonly #tables = new Map<string, XdsResource>();
-  readonly #virtualHosts = new Map<string, Uint8Array>();
 
-  constructor(world: World, ports: ReadonlyMap<string, PortPlan>, routes: RouteFold) {
+  constructor(world: World, ports: ReadonlyMap<string, PortPlan>, routes: RouteFold, cache: CompileCache) {
     this.#world = world;
     this.#ports = ports;
     this.#routes = routes;
+    this.#cache = cache;
     for (const plan of [...ports.values()].sort((a, b) => compareText(a.cluster, b.cluster))) {
-      this.#clusters.set(
-        plan.cluster,
-        resourceOfMessage("cluster", plan.cluster, ClusterSchema, clusters.outbound(plan, world.trustDomain)),
+      const { cluster } = plan;
+      const made = this.#make("cluster", cluster, ClusterSchema, [plan.port.protocol, plan.identities, world.trustDomain], () =>
+        clusters.outbound(plan, world.trustDomain),
       );
-      this.#endpoints.set(plan.cluster, resourceOfMessage("endpoint", plan.cluster, ClusterLoadAssignmentSchema, loadAssignment(plan)));
+      this.#clusters.set(cluster, made);
+      this.#endpoints.set(
+        cluster,
+        this.#make("endpoint", cluster, ClusterLoadAssignmentSchema, plan.endpoints, () => loadAssignment(plan)),
+      );
     }
   }
 
   snapshot(plan: WorkloadPlan): XdsSnapshot {
-    const { workload, accessLog } = plan;
+    const { workload, accessLog, httpProxyPort } = plan;
     const listener = new Map<string, XdsResource>();
     const route = new Map<string, XdsResource>();
     const own = new Map<string, XdsResource>();
     const references: References[] = [];
-    const listen = (resource: XdsResource, needs: References) => {
-      listener.set(resource.name, resource);
+    const listen = (name: string, inputs: unknown, make: () => Listener, needs: References) => {
+      listener.set(name, this.#make("listener", name, ListenerSchema, inputs, make));
       references.push(needs);
     };
     for (const port of plan.inbound) {
       const cluster = this.#inboundCluster(port);
       own.set(cluster.name, cluster);
+      const { services: _named, ...inputs } = port;
       listen(
-        resourceOfMessage(
-          "listener",
-          inboundListener(port.name),
-          ListenerSchema,
-          listeners.inbound(port, this.#world.trustDomain, accessLog.server),
-        ),
-        { clusters: [cluster.name] },
+        inboundListener(port.name),
+        [inputs, this.#world.trustDomain, accessLog.server],
+        () => listeners.inbound(port, this.#world.trustDomain, accessLog.server),
+        {
+          clusters: [cluster.name],
+        },
       );
     }
-    if (plan.httpProxyPort !== undefined) {
-      listen(resourceOfMessage("listener", httpProxyListener, ListenerSchema, listeners.httpProxy(plan.httpProxyPort, accessLog.client)), {
+    if (httpProxyPort !== undefined) {
+      listen(httpProxyListener, [httpProxyPort, accessLog.client], () => listeners.httpProxy(httpProxyPort, accessLog.client), {
         routes: [httpProxyRoutes],
       });
       route.set(httpProxyRoutes, this.#proxyTable(workload.namespace));
     }
     for (const upstream of plan.upstreams) {
-      const { target } = upstream;
+      const { target, localPort } = upstream;
       const http = target.port.protocol === "http";
       const table = upstreamListener(target.service.host, target.port.port);
+      const needs = http ? { routes: [table] } : { clusters: [target.cluster] };
       listen(
-        resourceOfMessage("listener", upstream.name, ListenerSchema, listeners.upstream(upstream, accessLog.client)),
-        http ? { routes: [table] } : { clusters: [target.cluster] },
+        upstream.name,
+        [localPort, target.cluster, http, accessLog.client],
+        () => listeners.upstream(upstream, accessLog.client),
+        needs,
       );
       if (http) route.set(table, this.#upstreamTable(table, target, workload.namespace));
     }
     const snapshot: XdsSnapshot = {
       workload: workload.key,
       resources: {
-        cluster: new JoinedMap(own, this.#clusters),
+        cluster: new JoinedMap(sorted(own), this.#clusters),
         endpoint: this.#endpoints,
         listener: sorted(listener),
         route: sorted(route),
@@ -118,44 +129,48 @@ class SharedResources {
     return snapshot;
   }
 
+  /** `inputs` and the name together must hold all that `make` reads. */
+  #make<D extends DescMessage>(type: XdsType, name: string, schema: D, inputs: unknown, make: () => MessageShape<D>): XdsResource {
+    return this.#cache.of(`${type} ${name} ${JSON.stringify(inputs)}`, () => resourceOfMessage(type, name, schema, make()));
+  }
+
   #inboundCluster(plan: InboundPlan): XdsResource {
-    const name = inboundCluster(plan.appPort);
-    return cached(this.#inboundClusters, `${name} ${plan.services.map((service) => service.key).join(" ")}`, () =>
-      resourceOfMessage("cluster", name, ClusterSchema, clusters.inbound(plan.appPort, plan.services)),
+    const services = plan.services.map((service) => service.key);
+    return this.#make("cluster", inboundCluster(plan.appPort), ClusterSchema, services, () =>
+      clusters.inbound(plan.appPort, plan.services),
     );
   }
 
   /** The forward proxy's table: the same for all workloads of a namespace. */
   #proxyTable(namespace: string): XdsResource {
-    return cached(this.#tables, namespace, () => {
+    return this.#table(`${namespace} ${httpProxyRoutes}`, httpProxyRoutes, () => {
       const hosts: Uint8Array[] = [];
-      for (const target of this.#ports.values())
-        hosts.push(
-          this.#virtualHost(
-            `${target.service.host}:${target.port.port}`,
-            domainsOf(target, namespace),
-            target,
-            namespace,
-            namespace === target.service.namespace,
-          ),
-        );
+      for (const target of this.#ports.values()) {
+        hosts.push(this.#virtualHost(`${target.service.host}:${target.port.port}`, domainsOf(target, namespace), target, namespace));
+      }
       hosts.push(unknownHostBytes);
-      return resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts));
+      return hosts;
     });
   }
 
   /** The table behind a fixed local port: whatever the host, one service. */
   #upstreamTable(name: string, target: PortPlan, namespace: string): XdsResource {
-    const audience = this.#routes.isConsumer(target.cluster, namespace) ? namespace : "";
-    return cached(this.#tables, `${audience} ${name}`, () =>
-      resourceOfBytes("route", name, routeTableBytes(name, [this.#virtualHost(`${name}|any`, ["*"], target, namespace, false)])),
-    );
+    return this.#table(`${namespace} ${name}`, name, () => [this.#virtualHost(`${name}|any`, ["*"], target, namespace)]);
   }
 
-  #virtualHost(name: string, domains: readonly string[], target: PortPlan, namespace: string, near: boolean): Uint8Array {
-    const audience = this.#routes.isConsumer(target.cluster, namespace) ? namespace : "";
-    return cached(this.#virtualHosts, `${audience} ${near ? "near" : "far"} ${name}`, () => {
-      const routes = target.port.protocol === "http" ? this.#routes.routesFor(target.cluster, namespace) : undefined;
+  #table(key: string, name: string, hosts: () => Uint8Array[]): XdsResource {
+    let found = this.#tables.get(key);
+    if (found === undefined) {
+      const parts = hosts();
+      found = this.#cache.joined(`table ${key}`, parts, () => resourceOfBytes("route", name, routeTableBytes(name, parts)));
+      this.#tables.set(key, found);
+    }
+    return found;
+  }
+
+  #virtualHost(name: string, domains: readonly string[], target: PortPlan, namespace: string): Uint8Array {
+    const routes = target.port.protocol === "http" ? this.#routes.routesFor(target.cluster, namespace) : undefined;
+    return this.#cache.of(`host ${name} ${JSON.stringify([domains, target.cluster, routes])}`, () => {
       for (const { action, name: route } of routes ?? []) {
         if (action.kind === "forward") checkBackends(route, action.backends, this.#clusters);
       }
@@ -170,15 +185,6 @@ function domainsOf({ service, port }: PortPlan, namespace: string): string[] {
   if (namespace === service.namespace) names.unshift(service.name);
   const withPort = names.map((name) => `${name}:${port.port}`);
   return service.defaultPort?.port === port.port ? [...names, ...withPort] : withPort;
-}
-
-function cached<V>(map: Map<string, V>, key: string, make: () => V): V {
-  let found = map.get(key);
-  if (found === undefined) {
-    found = make();
-    map.set(key, found);
-  }
-  return found;
 }
 
 function sorted(map: Map<string, XdsResource>): Map<string, XdsResource> {

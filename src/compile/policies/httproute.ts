@@ -41,8 +41,6 @@ export interface ParentVerdict {
 export interface RouteFold {
   /** Routes of a service port in the order they are tried; undefined = no HTTPRoute speaks about it. */
   routesFor(cluster: string, callerNamespace: string): readonly RoutePlan[] | undefined;
-  /** True if callers of this namespace see other routes for that port than everybody else. */
-  isConsumer(cluster: string, callerNamespace: string): boolean;
   readonly verdicts: ReadonlyMap<HTTPRouteObject, readonly ParentVerdict[]>;
 }
 
@@ -76,7 +74,6 @@ export function foldRoutes(world: World, ports: ReadonlyMap<string, PortPlan>): 
   const own = (cluster: string, namespace: string) => folded.get(`${namespace}\u0000${cluster}`);
   return {
     routesFor: (cluster, namespace) => own(cluster, namespace) ?? folded.get(`\u0000${cluster}`),
-    isConsumer: (cluster, namespace) => folded.has(`${namespace}\u0000${cluster}`),
     verdicts,
   };
 }
