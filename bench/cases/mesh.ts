@@ -1,8 +1,12 @@
 // Owns: the running mesh of the quiet cases: `weft up` on a folder of its own and a sidecar that gets its configuration from it.
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { bootstrapFor } from "../../src/cli/run/bootstrap.ts";
+import { annotations, tlsModeLabel, tlsModeMutual } from "../../src/wire/names.ts";
 import { type Cores, freePorts } from "../machine.ts";
+import { untilAnswering } from "../probe.ts";
 import { rssAnonMb, type Started, type Workshop } from "../proc.ts";
+import { HOST, LOAD_PATH } from "../subjects/subject.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const WEFT = join(ROOT, "bin/weft");
@@ -48,15 +52,101 @@ export async function answeringControlPlane(shop: Workshop, cores: Cores, starts
   return times;
 }
 
-/** exec of `weft proxy` with a running control plane -> its listener answers. */
-export async function sidecarStarts(_shop: Workshop, _cores: Cores, _starts: number): Promise<number[]> {
-  throw new Error("starting a sidecar by itself needs `weft proxy` with a control plane, which this tree does not have yet");
+/**
+ * exec of `weft proxy` with a running control plane -> its admin address says ready (every listener has come and is bound). After each start a
+ * request goes through the forward proxy, over mutual TLS to the sidecar itself, to the application: ready must mean serving.
+ */
+export async function sidecarStarts(shop: Workshop, cores: Cores, starts: number): Promise<number[]> {
+  const plane = await controlPlane(shop, cores, join(shop.dir, "mesh-sidecar"));
+  const [application, inbound, httpProxy, admin] = (await freePorts(4)) as [number, number, number, number];
+  const behind = shop.start("origin", [process.execPath, join(ROOT, "bench/load/origin.ts"), String(application)], cores.others);
+  await untilAnswering(behind, { port: application, host: HOST, path: LOAD_PATH }, performance.now());
+  const files = await registerWorkload(shop, plane, { application, inbound, httpProxy, admin });
+  const times: number[] = [];
+  try {
+    for (let i = 0; i < starts; i++) {
+      const since = performance.now();
+      const command = [WEFT, "proxy", "--bootstrap", files.bootstrap, "--token-file", files.token];
+      const sidecar = shop.start("weft-sidecar", command, String(cores.subject));
+      times.push(await untilAnswering(sidecar, { port: admin, host: "localhost", path: "/ready" }, since));
+      await untilAnswering(sidecar, { port: httpProxy, host: "start.bench", path: LOAD_PATH }, performance.now(), 2000);
+      await sidecar.stop(5000);
+    }
+  } finally {
+    await plane.started.stop(5000);
+    await behind.stop();
+  }
+  return times;
+}
+
+/** Writes what `weft run` writes: Service, WorkloadEntry, join token, bootstrap; without a process that supervises. */
+async function registerWorkload(
+  shop: Workshop,
+  plane: ControlPlane,
+  ports: { readonly application: number; readonly inbound: number; readonly httpProxy: number; readonly admin: number },
+): Promise<{ bootstrap: string; token: string }> {
+  const labels = { app: "start", [tlsModeLabel]: tlsModeMutual };
+  await post(plane, "/api/v1/namespaces/bench/services", {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name: "start", namespace: "bench" },
+    spec: { selector: { app: "start" }, ports: [{ name: "http", port: 80, protocol: "TCP", appProtocol: "http" }] },
+  });
+  await post(plane, "/apis/networking.istio.io/v1/namespaces/bench/workloadentries", {
+    apiVersion: "networking.istio.io/v1",
+    kind: "WorkloadEntry",
+    metadata: {
+      name: "start-1",
+      namespace: "bench",
+      labels,
+      annotations: { [annotations.inbound]: `http=${ports.application}`, [annotations.httpProxyPort]: String(ports.httpProxy) },
+    },
+    spec: { address: "127.0.0.1", ports: { http: ports.inbound }, serviceAccount: "start" },
+  });
+  const answer = await post(plane, "/api/v1/namespaces/bench/serviceaccounts/start/token", {
+    apiVersion: "authentication.k8s.io/v1",
+    kind: "TokenRequest",
+    spec: { expirationSeconds: 3600 },
+  });
+  const token = (answer as { status?: { token?: string } }).status?.token;
+  if (token === undefined) throw new Error(`the control plane gave no join token: ${JSON.stringify(answer)}`);
+  const files = { bootstrap: join(shop.dir, "start-bootstrap.json"), token: join(shop.dir, "start-token") };
+  const bootstrap = bootstrapFor({
+    namespace: "bench",
+    entry: "start-1",
+    service: "start",
+    serviceAccount: "start",
+    trustDomain: "cluster.local",
+    labels,
+    xdsAddress: `127.0.0.1:${plane.xdsPort}`,
+    caBundle: readFileSync(join(plane.dataDir, "ca.crt"), "utf8"),
+    adminPort: ports.admin,
+  });
+  writeFileSync(files.bootstrap, JSON.stringify(bootstrap));
+  writeFileSync(files.token, token, { mode: 0o600 });
+  return files;
+}
+
+async function post(plane: ControlPlane, path: string, body: object): Promise<unknown> {
+  const answer = await fetch(`https://127.0.0.1:${plane.apiPort}${path}`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${adminToken(plane)}`, "content-type": "application/json" },
+    body: JSON.stringify(body),
+    tls: { rejectUnauthorized: false },
+  });
+  if (!answer.ok) throw new Error(`POST ${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
+}
+
+function adminToken(plane: ControlPlane): string {
+  return readFileSync(join(plane.dataDir, "admin.token"), "utf8").trim();
 }
 
 export interface ControlPlane {
   readonly started: Started;
   readonly dataDir: string;
   readonly apiPort: number;
+  readonly xdsPort: number;
   readonly readyMs: number;
   readonly env: Readonly<Record<string, string>>;
 }
@@ -72,7 +162,7 @@ export async function controlPlane(shop: Workshop, cores: Cores, dataDir: string
     const answer = await fetch(`https://127.0.0.1:${apiPort}/readyz`, { tls: { rejectUnauthorized: false } }).catch(() => null);
     return answer?.ok === true ? true : null;
   });
-  return { started, dataDir, apiPort: apiPort!, readyMs: performance.now() - since, env: { WEFT_DATA: dataDir } };
+  return { started, dataDir, apiPort: apiPort!, xdsPort: xdsPort!, readyMs: performance.now() - since, env: { WEFT_DATA: dataDir } };
 }
 
 async function until<T>(what: string, started: Started, look: () => Promise<T | null>): Promise<T> {
@@ -87,9 +177,8 @@ async function until<T>(what: string, started: Started, look: () => Promise<T | 
 }
 
 async function healthy(plane: ControlPlane): Promise<boolean> {
-  const token = readFileSync(join(plane.dataDir, "admin.token"), "utf8").trim();
   const answer = await fetch(`https://127.0.0.1:${plane.apiPort}/apis/networking.istio.io/v1/workloadentries`, {
-    headers: { authorization: `Bearer ${token}` },
+    headers: { authorization: `Bearer ${adminToken(plane)}` },
     tls: { rejectUnauthorized: false },
   });
   const list = (await answer.json()) as { items?: { status?: { conditions?: { type: string; status: string }[] } }[] };
