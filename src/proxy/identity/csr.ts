@@ -1,0 +1,35 @@
+// Owns: the proxy's key pair and the request for a certificate over it (PKCS#10, RFC 2986, with a subjectAltName per RFC 5280 section 4.2.1.6).
+// The private key leaves this file as PEM for the TLS stack only, and prints as nothing.
+
+import { generateKeyPairSync, sign } from "node:crypto";
+import { bits, der, objectId, octets, pem, sequence, set, smallInteger, yes } from "./der.ts";
+
+const ecdsaWithSha256 = objectId("1.2.840.10045.4.3.2");
+const extensionRequest = objectId("1.2.840.113549.1.9.14");
+const subjectAltName = objectId("2.5.29.17");
+
+/** A key that has just been made and the request over it. */
+export interface KeyAndRequest {
+  /** Not enumerable: printing, logging or JSON shows nothing of it. */
+  readonly privateKeyPem: string;
+  /** SubjectPublicKeyInfo, DER. */
+  readonly publicKey: Uint8Array;
+  readonly csrPem: string;
+}
+
+/** Makes an ECDSA P-256 key and a request for one URI name. */
+export function createKeyAndRequest(uri: string): KeyAndRequest {
+  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const publicKey = pair.publicKey.export({ type: "spki", format: "der" });
+  // uniformResourceIdentifier [6] IA5String
+  const names = sequence(der(0x86, new TextEncoder().encode(uri)));
+  // The subject is empty, so the name is critical (RFC 5280 section 4.2.1.6).
+  const extensions = sequence(sequence(subjectAltName, yes(), octets(names)));
+  const attributes = der(0xa0, sequence(extensionRequest, set(extensions)));
+  const info = sequence(smallInteger(0), sequence(), publicKey, attributes);
+  const signature = sign("sha256", info, { key: pair.privateKey, dsaEncoding: "der" });
+  const csrPem = pem("CERTIFICATE REQUEST", sequence(info, sequence(ecdsaWithSha256), bits(signature)));
+  const made = { publicKey: new Uint8Array(publicKey), csrPem } as KeyAndRequest;
+  Object.defineProperty(made, "privateKeyPem", { value: pair.privateKey.export({ type: "pkcs8", format: "pem" }), enumerable: false });
+  return made;
+}

@@ -1,0 +1,36 @@
+// Owns: writing the little DER (ITU-T X.690) that a certificate request needs. Never reads DER.
+
+/** One element: tag, length, content. */
+export function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
+  const content = Buffer.concat(parts);
+  const length = content.length;
+  const head = length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >>> 8, length & 0xff];
+  if (length > 0xffff) throw new RangeError("a DER element above 65535 bytes is not needed here");
+  return Buffer.concat([Uint8Array.from(head), content]);
+}
+
+export const sequence = (...parts: readonly Uint8Array[]): Uint8Array => der(0x30, ...parts);
+export const set = (...parts: readonly Uint8Array[]): Uint8Array => der(0x31, ...parts);
+export const octets = (bytes: Uint8Array): Uint8Array => der(0x04, bytes);
+/** A whole number of bits. */
+export const bits = (bytes: Uint8Array): Uint8Array => der(0x03, Uint8Array.of(0), bytes);
+export const smallInteger = (value: number): Uint8Array => der(0x02, Uint8Array.of(value));
+export const yes = (): Uint8Array => der(0x01, Uint8Array.of(0xff));
+
+/** `1.2.840.10045.4.3.2` */
+export function objectId(dotted: string): Uint8Array {
+  const arcs = dotted.split(".").map(Number);
+  const out: number[] = [(arcs[0] as number) * 40 + (arcs[1] as number)];
+  for (const arc of arcs.slice(2)) {
+    const septets = [arc & 0x7f];
+    for (let rest = Math.floor(arc / 128); rest > 0; rest = Math.floor(rest / 128)) septets.unshift((rest & 0x7f) | 0x80);
+    out.push(...septets);
+  }
+  return der(0x06, Uint8Array.from(out));
+}
+
+/** PEM armour (RFC 7468). */
+export function pem(label: string, bytes: Uint8Array): string {
+  const lines = Buffer.from(bytes).toString("base64").match(/.{1,64}/g) ?? [];
+  return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
+}

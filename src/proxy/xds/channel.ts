@@ -1,0 +1,221 @@
+// Owns: the one connection to the control plane that all streams of a proxy share: connecting, the check of the server, reconnecting. Never knows what
+// the streams carry.
+
+import { X509Certificate } from "node:crypto";
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ClusterConfig, EndpointConfig, SanMatcher, UpstreamTlsConfig } from "../config.ts";
+import type { Http2Connection } from "../http2/client.ts";
+import type { HeaderField } from "../http2/hpack.ts";
+import { connectHttp2, type Http2TlsOptions } from "../http2/socket.ts";
+import { Backoff } from "./backoff.ts";
+import type { GrpcTarget } from "./decode/sources.ts";
+import { GrpcCall, type GrpcEvents } from "./grpc.ts";
+
+/** What proves who we are, asked for each time it is needed. */
+export interface ChannelCredentials {
+  /** Presented in the TLS handshake. */
+  certificate(): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined;
+  /** The join token, read anew; used while there is no certificate. */
+  token(): string | undefined;
+}
+
+/** Somebody with streams on the channel. */
+export interface ChannelUser {
+  /** A new connection; calls may be made until `closed`. */
+  opened(): void;
+  /** The connection is gone; every call has ended. */
+  closed(reason: string): void;
+}
+
+export interface ChannelOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly cluster: ClusterConfig;
+  readonly target: GrpcTarget;
+  readonly credentials: ChannelCredentials;
+}
+
+type ChannelState =
+  | { readonly at: "idle" }
+  | { readonly at: "connecting"; readonly abandon: (reason: string) => void }
+  | { readonly at: "open"; readonly connection: Http2Connection; readonly sinceMs: number; readonly withCertificate: boolean }
+  | { readonly at: "waiting"; readonly timer: Timer }
+  | { readonly at: "closed" };
+
+/** First retry within 100 ms: a control plane that restarts is back in a fraction of a second. */
+const firstRetryMs = 100;
+const longestRetryMs = 10_000;
+/** A connection that lasted this long counts as a success. */
+const provenAfterMs = 2_000;
+
+export class ControlChannel {
+  readonly #options: ChannelOptions;
+  readonly #users: ChannelUser[] = [];
+  readonly #backoff: Backoff;
+  #state: ChannelState = { at: "idle" };
+  #nextEndpoint = 0;
+  #lastProblem = "";
+  #distrustCertificate = false;
+
+  constructor(options: ChannelOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.random, firstRetryMs, longestRetryMs);
+  }
+
+  get connected(): boolean {
+    return this.#state.at === "open";
+  }
+
+  /** Why there is no connection; empty while there is one. */
+  get problem(): string {
+    return this.connected ? "" : this.#lastProblem;
+  }
+
+  /** Adds a user before or after the start. */
+  add(user: ChannelUser): void {
+    this.#users.push(user);
+    if (this.connected) user.opened();
+  }
+
+  start(): void {
+    if (this.#state.at === "idle") this.#connect();
+  }
+
+  /** Closes for good. */
+  close(): void {
+    const before = this.#state;
+    this.#state = { at: "closed" };
+    if (before.at === "connecting") before.abandon("the proxy stops");
+    else if (before.at === "waiting") before.timer.cancel();
+    else if (before.at === "open") before.connection.close("the proxy stops");
+  }
+
+  /** Opens a call on the present connection; undefined when there is none. */
+  call(path: string, events: GrpcEvents): GrpcCall | undefined {
+    if (this.#state.at !== "open") return undefined;
+    const { target, cluster, credentials } = this.#options;
+    const metadata: HeaderField[] = target.metadata.map((m) => ({ ...m, sensitive: true }));
+    // One proof is enough, and a token may be stale long before a certificate is.
+    const token = this.#state.withCertificate ? undefined : credentials.token();
+    if (token !== undefined) metadata.push({ name: "authorization", value: `Bearer ${token}`, sensitive: true });
+    return new GrpcCall(
+      this.#state.connection,
+      { path, authority: target.authority || cluster.name, scheme: cluster.tls === null ? "http" : "https", metadata },
+      events,
+    );
+  }
+
+  /** The server refused our certificate: the next connection goes without it, by token. */
+  distrustCertificate(): void {
+    if (this.#state.at !== "open" || !this.#state.withCertificate) return;
+    this.#distrustCertificate = true;
+    this.#state.connection.close("the server refused our certificate");
+  }
+
+  #connect(): void {
+    const { clock, cluster } = this.#options;
+    const endpoint = this.#pickEndpoint();
+    if (endpoint === undefined) return this.#retry("the control plane's cluster has no endpoint");
+    const certificate = this.#distrustCertificate ? undefined : this.#options.credentials.certificate();
+    let tls: Http2TlsOptions | null = null;
+    try {
+      tls = cluster.tls === null ? null : serverTls(cluster.tls, certificate);
+    } catch (error) {
+      return this.#retry(error instanceof Error ? error.message : String(error));
+    }
+    let settled = false;
+    const abandon = connectHttp2({
+      clock,
+      address: endpoint.address,
+      tls,
+      timeoutMs: cluster.connectTimeoutMs,
+      opened: (connection) => {
+        settled = true;
+        if (this.#state.at === "closed") return connection.close("the proxy stops");
+        this.#state = { at: "open", connection, sinceMs: clock.mono(), withCertificate: tls?.certificate != null };
+        this.#distrustCertificate = false;
+        this.#options.log.debug({ address: endpoint.address }, "Connected to the control plane.");
+        for (const user of this.#users) user.opened();
+      },
+      closed: (reason) => {
+        settled = true;
+        this.#lost(endpoint, reason);
+      },
+    });
+    if (!settled && this.#state.at !== "closed") this.#state = { at: "connecting", abandon };
+  }
+
+  #lost(endpoint: EndpointConfig, reason: string): void {
+    if (this.#state.at === "closed") return;
+    const { clock, log } = this.#options;
+    if (this.#state.at === "open") {
+      if (clock.mono() - this.#state.sinceMs >= provenAfterMs) this.#backoff.reset();
+      log.warn({ reason }, "Lost the control plane; what is configured serves on.");
+      this.#state = { at: "idle" };
+      for (const user of this.#users) user.closed(reason);
+    } else if (reason !== this.#lastProblem) {
+      // Once for each kind of failure, not once a try.
+      log.warn({ reason, address: endpoint.address }, "Cannot reach the control plane; trying again.");
+    }
+    this.#retry(reason);
+  }
+
+  #retry(reason: string): void {
+    this.#lastProblem = reason;
+    const timer = this.#options.clock.after(this.#backoff.nextMs(), () => this.#connect());
+    this.#state = { at: "waiting", timer };
+  }
+
+  #pickEndpoint(): EndpointConfig | undefined {
+    const source = this.#options.cluster.source;
+    if (source.kind === "eds" || source.endpoints.length === 0) return undefined;
+    return source.endpoints[this.#nextEndpoint++ % source.endpoints.length];
+  }
+}
+
+function serverTls(tls: UpstreamTlsConfig, own: { readonly certificatePem: string; readonly privateKeyPem: string } | undefined): Http2TlsOptions {
+  // The bootstrap decoder lets only PEM roots or our own secret in; before there is an identity, the secret holds nothing to verify with.
+  if (tls.roots?.kind === "secret") throw new Error("the control plane's cluster must name its trusted_ca in the bootstrap, not by SDS");
+  const fixed = tls.certificate?.kind === "pem" ? tls.certificate : null;
+  return {
+    roots: tls.roots?.pem ?? null,
+    certificate: own ?? fixed,
+    serverName: tls.sni,
+    verify(peer) {
+      if (tls.roots === null) return null;
+      if (peer.chainProblem !== null) return peer.chainProblem;
+      return nameProblem(new X509Certificate(peer.certificate), tls.peerNames);
+    },
+  };
+}
+
+function nameProblem(certificate: X509Certificate, wanted: readonly SanMatcher[]): string | null {
+  if (wanted.length === 0) return null;
+  const names = (certificate.subjectAltName ?? "").split(", ");
+  for (const matcher of wanted) {
+    const prefix = matcher.type === "uri" ? "URI:" : "DNS:";
+    for (const name of names) if (name.startsWith(prefix) && matches(matcher, name.slice(4))) return null;
+  }
+  return `it is for ${names.join(", ") || "nobody"}, not for ${wanted.map((w) => `${w.type}:${w.match.value}`).join(" or ")}`;
+}
+
+function matches(matcher: SanMatcher, name: string): boolean {
+  const { match } = matcher;
+  const fold = (text: string): string => (match.ignoreCase || matcher.type === "dns" ? text.toLowerCase() : text);
+  switch (match.kind) {
+    case "exact":
+      return fold(name) === fold(match.value);
+    case "prefix":
+      return fold(name).startsWith(fold(match.value));
+    case "suffix":
+      return fold(name).endsWith(fold(match.value));
+    case "contains":
+      return fold(name).includes(fold(match.value));
+    case "regex": {
+      const { RE2JS } = require("re2js") as typeof import("re2js");
+      return RE2JS.matches(match.value, name);
+    }
+  }
+}
