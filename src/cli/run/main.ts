@@ -4,7 +4,6 @@
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join as joinPath } from "node:path";
-import { isatty } from "node:tty";
 import type { KubeObject } from "../../api/meta.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { ApiFailure, type Client } from "../client.ts";
@@ -20,7 +19,7 @@ import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selection
 import { type Place, takePlace, writePrivate } from "./place.ts";
 import { entryName, type Plan, planFrom } from "./plan.ts";
 import { Registration } from "./registration.ts";
-import { type Say, stderrSay } from "./say.ts";
+import { isTerminal, type Say, stderrSay } from "./say.ts";
 import { Sidecar } from "./sidecar.ts";
 
 /** How long peers may take to learn that this instance ends, before COMMAND is told: a change is in force everywhere within 200 ms. */
@@ -77,7 +76,10 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   let registration: Registration | undefined;
   let child: Bun.Subprocess | undefined;
   try {
-    const joined = await join(plan, kubeconfig, say, () => clock.mono(), signals.stop);
+    const joining = join(plan, kubeconfig, say, () => clock.mono(), signals.stop);
+    joining.catch(() => undefined); // a signal may win the race and nobody look at it again
+    const joined = await Promise.race([joining, signals.ended]);
+    if (joined === "SIGINT" || joined === "SIGTERM") return 128 + constants.signals[joined];
     const { client, namespace, serviceAccount } = joined;
     const token = await joined.token();
     const reserved = new Set([plan.port, ...plan.upstreams.map((u) => u.localPort)]);
@@ -156,6 +158,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       answering = true;
       registration?.want("healthy");
       void registration?.settled(60_000).then((done) => {
+        // Nothing more is to be done for a long time: give back what the start needed.
+        clock.after(3000, () => Bun.gc(true));
         if (done && running.exitCode === null)
           say.info(
             `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to 127.0.0.1:${plan.port}`,
@@ -176,9 +180,9 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     }
     if (first !== "exited") {
       registration.want("draining");
-      await registration.settled(unregisterLimitMs);
-      await Promise.race([running.exited, Bun.sleep(learnMs)]);
-      say.info(`unregistered ${name}; telling COMMAND to end (${first})`);
+      const told = await Promise.race([registration.settled(unregisterLimitMs / 2), running.exited.then(() => false)]);
+      if (told) await Promise.race([running.exited, Bun.sleep(learnMs)]);
+      if (running.exitCode === null) say.info(`${told ? `peers have been told that ${name} ends; ` : ""}telling COMMAND to end (${first})`);
       signals.release(first);
       await running.exited;
     }
@@ -191,8 +195,9 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   } finally {
     signals.finish();
     if (registration !== undefined) {
+      const away = registration.away;
       registration.want("gone");
-      const done = await registration.settled(unregisterLimitMs);
+      const done = await registration.settled(away ? unregisterLimitMs / 2 : unregisterLimitMs);
       if (!done)
         say.warn(
           `the control plane did not answer within ${unregisterLimitMs / 1000} s; ${registration.path.split("/").at(-1)} stays registered there until it finds the sidecar gone`,
@@ -355,7 +360,7 @@ function typedOnTerminal(signal: NodeJS.Signals): boolean {
       .split(" ");
     return fields[2] === fields[5] && fields[5] !== "-1"; // process group = foreground group of the terminal
   } catch {
-    return isatty(0); // no /proc
+    return isTerminal(0); // no /proc
   }
 }
 

@@ -34,6 +34,11 @@ export class Registration {
     this.#entry = entry;
   }
 
+  /** The control plane does not answer at the moment. */
+  get away(): boolean {
+    return this.#complained;
+  }
+
   /** The first registration. Throws what the control plane says: at the start a refusal is the user's to mend. */
   async create(): Promise<void> {
     await this.#create("starting");
