@@ -12,7 +12,8 @@ import { type Place, readPlace, type Selection, type View, writePlace } from "./
 import { findText, inNamespace, isOutside, toPicture } from "./model/picture.ts";
 
 // Each in its own file of script: a phone that shows the list never loads the graph.
-const GraphView = lazy(() => import("./graph/graph-view.tsx").then((m) => ({ default: m.GraphView })));
+const loadGraph = () => import("./graph/graph-view.tsx");
+const GraphView = lazy(() => loadGraph().then((m) => ({ default: m.GraphView })));
 const SidePanel = lazy(() => import("./panel/panel.tsx").then((m) => ({ default: m.SidePanel })));
 
 export function App({ api }: { api: Api }): ReactNode {
@@ -21,6 +22,10 @@ export function App({ api }: { api: Api }): ReactNode {
   const live = useLive(api, place.windowSeconds);
   const [view, setView] = useState<View>(() => place.view ?? (window.matchMedia("(max-width: 640px)").matches ? "list" : "graph"));
   const { graph } = live;
+  // Started before there is anything to draw, so that script and first answer travel at the same time. A failure shows where the graph would be.
+  useEffect(() => {
+    if (view === "graph") loadGraph().catch(() => undefined);
+  }, [view]);
   const whole = useMemo(() => (graph === null ? null : toPicture(graph)), [graph]);
   const picture = useMemo(() => whole && inNamespace(whole, place.namespace), [whole, place.namespace]);
   const found = useMemo(() => picture && findText(picture, place.text), [picture, place.text]);

@@ -20,7 +20,8 @@ const fit = { padding: 0.05, maxZoom: 1.1 } as const;
 /** Below this zoom the numbers are too small to read: then the page shows the part that matters instead of the whole. */
 const readableZoom = 0.62;
 
-let sharedLayout: Layout | null = null;
+/** Made when this file is loaded: the worker reads its 1.6 MB while the first answer is still on its way. */
+const layout: Layout = createLayout(weftLayoutWorkerUrl);
 
 export interface GraphViewProps {
   readonly picture: Picture;
@@ -238,8 +239,7 @@ function usePlaces(picture: Picture, direction: Direction): { placed: Placed | n
     if (key === "") return;
     const mine = ++wanted.current;
     const [askedDirection, asked] = JSON.parse(key) as [Direction, Topology];
-    sharedLayout ??= createLayout(weftLayoutWorkerUrl);
-    sharedLayout(asked, askedDirection).then(
+    layout(asked, askedDirection).then(
       (next) => {
         if (mine !== wanted.current) return;
         setPlaced(next);

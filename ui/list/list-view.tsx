@@ -1,7 +1,7 @@
 // Owns: the same picture as two tables, for small screens, screen readers and whoever prefers rows. Rows are reached with Tab once, then with the arrow keys.
 
 import { type KeyboardEvent, type ReactNode, useEffect, useState } from "react";
-import { HealthIcon, LockIcon } from "../chrome/icons.tsx";
+import { HealthIcon, LockIcon, StrokeIcon } from "../chrome/icons.tsx";
 import { byteRate, duration, rate } from "../model/format.ts";
 import { edgeHealth, healthWords, serviceHealth } from "../model/health.ts";
 import type { Selection } from "../model/location.ts";
@@ -49,7 +49,7 @@ export function ListView({ picture, found, selection, onSelect }: ListViewProps)
   const serviceRows = inOrder(
     services.map((node) => ({
       id: node.id,
-      name: node.id,
+      name: `${node.name} ${node.namespace}`,
       rate: node.requestsPerSecond,
       success: node.successRatio,
       p99: node.p99Ms,
@@ -231,7 +231,7 @@ function ServiceRow({
   return (
     <tr role="row" className={`${health}${selected ? " selected" : ""}`} onClick={onSelect}>
       <th role="rowheader" scope="row">
-        <HealthIcon health={health} />
+        {traffic?.kind === "caller" ? <StrokeIcon name="arrow" /> : <HealthIcon health={health} />}
         <button
           type="button"
           className="row"
@@ -252,7 +252,7 @@ function ServiceRow({
         {node.versions.length === 0 && <span className="quiet">{isOutside(node) ? "outside the mesh" : "no instance"}</span>}
       </td>
       <td role="cell" className="number">
-        {traffic?.kind === "bytes" ? byteRate(traffic.bytesPerSecond) : `${rate(node.requestsPerSecond)}/s`}
+        {serviceRate(node, traffic)}
       </td>
       <td role="cell" className={`number ratio ${health}`} title={serviceState(node, traffic)}>
         {outcome(node.successRatio)}
@@ -270,6 +270,11 @@ function ServiceRow({
   );
 }
 /* biome-ignore-end lint/a11y/noRedundantRoles: see above. */
+
+function serviceRate(node: ServiceNode, traffic: Traffic | undefined): string {
+  if (traffic?.kind === "bytes") return byteRate(traffic.bytesPerSecond);
+  return traffic?.kind === "caller" ? "–" : `${rate(node.requestsPerSecond)}/s`;
+}
 
 function choose(event: { stopPropagation: () => void }, onSelect: () => void): void {
   event.stopPropagation();
