@@ -34,8 +34,10 @@ describe("two HTTPRoutes on one Service", () => {
   });
 
   test("that say the same contradict nothing, however it is written", () => {
-    const a = "[{matches: [{path: {value: /x/}, headers: [{name: A, value: b}]}], backendRefs: [{name: v1, port: 80, weight: 1}, {name: v2, port: 80, weight: 1}]}]";
-    const b = "[{matches: [{headers: [{name: a, value: b}], path: {value: /x}}], backendRefs: [{name: v2, port: 80, weight: 50}, {name: v1, port: 80, weight: 50}]}]";
+    const a =
+      "[{matches: [{path: {value: /x/}, headers: [{name: A, value: b}]}], backendRefs: [{name: v1, port: 80, weight: 1}, {name: v2, port: 80, weight: 1}]}]";
+    const b =
+      "[{matches: [{headers: [{name: a, value: b}], path: {value: /x}}], backendRefs: [{name: v2, port: 80, weight: 50}, {name: v1, port: 80, weight: 50}]}]";
     expect(contradictions(route("a", a) + route("b", b))).toEqual([]);
   });
 
@@ -54,7 +56,9 @@ describe("two HTTPRoutes on one Service", () => {
   });
 
   test("two rules of one route may not contradict each other either", () => {
-    expect(contradictions(route("a", "[{backendRefs: [{name: v1, port: 80}]}, {backendRefs: [{name: v2, port: 80}]}]"))[0]).toContain("matches the same requests (path PathPrefix /) as spec.rules[0].matches[0]");
+    expect(contradictions(route("a", "[{backendRefs: [{name: v1, port: 80}]}, {backendRefs: [{name: v2, port: 80}]}]"))[0]).toContain(
+      "matches the same requests (path PathPrefix /) as spec.rules[0].matches[0]",
+    );
   });
 });
 
@@ -67,12 +71,23 @@ spec: ${spec}
 
 describe("ALLOW and DENY for the same workloads", () => {
   const frontend = "from: [{source: {principals: [cluster.local/ns/shop/sa/frontend]}}]";
-  const allow = policy("allow", `{selector: {matchLabels: {app: cart}}, rules: [{${frontend}, to: [{operation: {methods: [GET], paths: [/cart]}}]}]}`);
+  const allow = policy(
+    "allow",
+    `{selector: {matchLabels: {app: cart}}, rules: [{${frontend}, to: [{operation: {methods: [GET], paths: [/cart]}}]}]}`,
+  );
 
   test("a DENY that covers an ALLOW rule is refused, naming both", () => {
-    const [said, ...more] = contradictions(allow + policy("deny", `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{to: [{operation: {methods: [POST]}}]}, {${frontend}, to: [{operation: {paths: ["/car*"]}}]}]}`));
+    const [said, ...more] = contradictions(
+      allow +
+        policy(
+          "deny",
+          `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{to: [{operation: {methods: [POST]}}]}, {${frontend}, to: [{operation: {paths: ["/car*"]}}]}]}`,
+        ),
+    );
     expect(more).toEqual([]);
-    expect(said).toBe("spec.rules[1]: denies all that AuthorizationPolicy shop/allow allows with spec.rules[0], for the same workloads (app=cart); remove that rule there, or narrow this one");
+    expect(said).toBe(
+      "spec.rules[1]: denies all that AuthorizationPolicy shop/allow allows with spec.rules[0], for the same workloads (app=cart); remove that rule there, or narrow this one",
+    );
   });
 
   test("and so is the ALLOW that comes second", () => {
@@ -81,11 +96,24 @@ describe("ALLOW and DENY for the same workloads", () => {
   });
 
   for (const [what, yaml] of [
-    ["a narrower DENY is an exception", allow + policy("deny", `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{${frontend}, to: [{operation: {paths: [/cart/secret]}}]}]}`)],
+    [
+      "a narrower DENY is an exception",
+      allow +
+        policy(
+          "deny",
+          `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{${frontend}, to: [{operation: {paths: [/cart/secret]}}]}]}`,
+        ),
+    ],
     ["a DENY of everything is a switch", allow + policy("deny", "{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{}]}")],
     ["other workloads", allow + policy("deny", `{selector: {matchLabels: {app: stock}}, action: DENY, rules: [{${frontend}}]}`)],
-    ["another namespace", allow + policy("deny", `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{${frontend}}]}`, "weft-system")],
-    ["negative conditions are not proof", allow + policy("deny", "{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{from: [{source: {notNamespaces: [shop]}}]}]}")],
+    [
+      "another namespace",
+      allow + policy("deny", `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{${frontend}}]}`, "weft-system"),
+    ],
+    [
+      "negative conditions are not proof",
+      allow + policy("deny", "{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{from: [{source: {notNamespaces: [shop]}}]}]}"),
+    ],
   ] as const) {
     test(`${what}: taken`, () => expect(contradictions(yaml)).toEqual([]));
   }
@@ -108,17 +136,37 @@ ${more}
 
 describe("two Services of the same workloads", () => {
   test("that speak http and tcp to one port are refused, naming both", () => {
-    const said = contradictions(entry("cart-1", "{http: 4000, db: 4001}") + service("cart", "{name: http, port: 80}") + service("cart-raw", "{name: tcp, port: 90, targetPort: http}"));
-    expect(said).toEqual(["spec.ports[0]: speaks tcp to the same port of the same workloads (shop/cart-1) to which port 80 of Service shop/cart speaks http; give both the same appProtocol"]);
+    const said = contradictions(
+      entry("cart-1", "{http: 4000, db: 4001}") +
+        service("cart", "{name: http, port: 80}") +
+        service("cart-raw", "{name: tcp, port: 90, targetPort: http}"),
+    );
+    expect(said).toEqual([
+      "spec.ports[0]: speaks tcp to the same port of the same workloads (shop/cart-1) to which port 80 of Service shop/cart speaks http; give both the same appProtocol",
+    ]);
   });
 
   test("are refused without any workload when their selectors are equal", () => {
-    expect(contradictions(service("cart", "{name: http, port: 80, targetPort: 9000}") + service("raw", "{name: tcp, port: 90, targetPort: 9000}"))[0]).toContain("app=cart");
+    expect(
+      contradictions(
+        service("cart", "{name: http, port: 80, targetPort: 9000}") + service("raw", "{name: tcp, port: 90, targetPort: 9000}"),
+      )[0],
+    ).toContain("app=cart");
   });
 
   test("are taken when they mean different ports, or say the same", () => {
-    expect(contradictions(entry("cart-1", "{http: 4000, db: 4001}") + service("cart", "{name: http, port: 80}") + service("db", "{name: tcp, port: 90, targetPort: db}"))).toEqual([]);
-    expect(contradictions(entry("cart-1", "{http: 4000}") + service("cart", "{name: http, port: 80}") + service("cart-v1", "{name: http, port: 80}"))).toEqual([]);
+    expect(
+      contradictions(
+        entry("cart-1", "{http: 4000, db: 4001}") +
+          service("cart", "{name: http, port: 80}") +
+          service("db", "{name: tcp, port: 90, targetPort: db}"),
+      ),
+    ).toEqual([]);
+    expect(
+      contradictions(
+        entry("cart-1", "{http: 4000}") + service("cart", "{name: http, port: 80}") + service("cart-v1", "{name: http, port: 80}"),
+      ),
+    ).toEqual([]);
   });
 });
 
@@ -130,7 +178,12 @@ describe("two WorkloadEntries", () => {
   });
 
   test("an entry known to be down claims nothing, and an update is not in its own way", () => {
-    expect(contradictions(entry("a", "{http: 4000}", 'status: {conditions: [{type: Healthy, status: "False", reason: Gone, message: ""}]}') + entry("b", "{http: 4000}"))).toEqual([]);
+    expect(
+      contradictions(
+        entry("a", "{http: 4000}", 'status: {conditions: [{type: Healthy, status: "False", reason: Gone, message: ""}]}') +
+          entry("b", "{http: 4000}"),
+      ),
+    ).toEqual([]);
     expect(contradictions(entry("a", "{http: 4000}") + entry("a", "{http: 4000}"))).toEqual([]);
   });
 });
@@ -151,6 +204,8 @@ spec: {accessLogging: [${logging}]}
 
   test("that agree, or speak of different sides, are taken", () => {
     expect(contradictions(telemetry("on", "{}") + telemetry("also", "{providers: [{name: envoy}]}"))).toEqual([]);
-    expect(contradictions(telemetry("on", "{match: {mode: SERVER}}") + telemetry("off", "{disabled: true, match: {mode: CLIENT}}"))).toEqual([]);
+    expect(
+      contradictions(telemetry("on", "{match: {mode: SERVER}}") + telemetry("off", "{disabled: true, match: {mode: CLIENT}}")),
+    ).toEqual([]);
   });
 });

@@ -13,14 +13,17 @@ function compiled(yaml: string, trustDomain = "cluster.local") {
   return compileAll(buildWorld(objectsOf(yaml), trustDomain));
 }
 
-function virtualHosts(snapshot: XdsSnapshot | undefined, table = "outbound-http-proxy"): { name: string; domains: string[]; routes: Json[] }[] {
-  return resourceToJson(snapshot!.resources.route.get(table)!)["virtual_hosts"] as never;
+function virtualHosts(
+  snapshot: XdsSnapshot | undefined,
+  table = "outbound-http-proxy",
+): { name: string; domains: string[]; routes: Json[] }[] {
+  return resourceToJson(snapshot!.resources.route.get(table)!).virtual_hosts as never;
 }
 
 /** Paths and weights of a virtual host's routes, in order, without CONNECT. */
 function routes(snapshot: XdsSnapshot | undefined, host: string): string[] {
   const found = virtualHosts(snapshot).find((each) => each.name === host)!;
-  return found.routes.filter((route) => (route["match"] as Json)["connect_matcher"] === undefined).map((route) => `${route["name"]}`);
+  return found.routes.filter((route) => (route.match as Json).connect_matcher === undefined).map((route) => `${route.name}`);
 }
 
 const base = `
@@ -55,10 +58,17 @@ describe("names in the forward proxy's table", () => {
     const { snapshots } = compiled(base);
     const domains = (key: string, host: string) => virtualHosts(snapshots.get(key)).find((each) => each.name === host)!.domains;
     expect(domains("shop/cart-1", "cart.shop.svc.cluster.local:80")).toEqual(
-      ["cart", "cart.shop", "cart.shop.svc", "cart.shop.svc.cluster.local"].flatMap((name) => [name]).concat(["cart:80", "cart.shop:80", "cart.shop.svc:80", "cart.shop.svc.cluster.local:80"]),
+      ["cart", "cart.shop", "cart.shop.svc", "cart.shop.svc.cluster.local"]
+        .flatMap((name) => [name])
+        .concat(["cart:80", "cart.shop:80", "cart.shop.svc:80", "cart.shop.svc.cluster.local:80"]),
     );
     expect(domains("bank/away", "cart.shop.svc.cluster.local:80")).not.toContain("cart");
-    expect(domains("shop/cart-1", "cart.shop.svc.cluster.local:5432")).toEqual(["cart:5432", "cart.shop:5432", "cart.shop.svc:5432", "cart.shop.svc.cluster.local:5432"]);
+    expect(domains("shop/cart-1", "cart.shop.svc.cluster.local:5432")).toEqual([
+      "cart:5432",
+      "cart.shop:5432",
+      "cart.shop.svc:5432",
+      "cart.shop.svc.cluster.local:5432",
+    ]);
     expect(domains("shop/cart-1", "other.shop.svc.cluster.local:8080")).toContain("other");
   });
 
@@ -72,19 +82,28 @@ describe("names in the forward proxy's table", () => {
 
 describe("clusters", () => {
   const identities = (yaml: string): unknown => {
-    const cluster = resourceToJson(compiled(yaml).snapshots.get("bank/away")!.resources.cluster.get("outbound|80||cart.shop.svc.cluster.local")!);
+    const cluster = resourceToJson(
+      compiled(yaml).snapshots.get("bank/away")!.resources.cluster.get("outbound|80||cart.shop.svc.cluster.local")!,
+    );
     const text = JSON.stringify(cluster);
     return [...text.matchAll(/"exact":"([^"]+)"/g)].map((match) => match[1]);
   };
 
   test("name whom to expect, also while every endpoint is down", () => {
     expect(identities(base)).toEqual(["spiffe://cluster.local/ns/shop/sa/cart"]);
-    const down = base.replace("serviceAccount: cart}", 'serviceAccount: cart}\nstatus: {conditions: [{type: Healthy, status: "False", reason: Down, message: ""}]}');
+    const down = base.replace(
+      "serviceAccount: cart}",
+      'serviceAccount: cart}\nstatus: {conditions: [{type: Healthy, status: "False", reason: Down, message: ""}]}',
+    );
     expect(identities(down)).toEqual(["spiffe://cluster.local/ns/shop/sa/cart"]);
   });
 
   test("of a service without workloads trust nobody", () => {
-    expect(identities(base.replace("name: cart-1", "name: cart-1\n  labels: {}").replace("labels: {app: cart, security.istio.io/tlsMode: istio}", ""))).toEqual(["spiffe://cluster.local/none"]);
+    expect(
+      identities(
+        base.replace("name: cart-1", "name: cart-1\n  labels: {}").replace("labels: {app: cart, security.istio.io/tlsMode: istio}", ""),
+      ),
+    ).toEqual(["spiffe://cluster.local/none"]);
   });
 
   test("are shared by all workloads as one object", () => {
@@ -147,7 +166,10 @@ spec:
     const snapshot = compiled(base + route("part", `[${rule("x", "{path: {value: /x}}")}]`)).snapshots.get("shop/cart-1");
     const host = virtualHosts(snapshot).find((each) => each.name === "cart.shop.svc.cluster.local:80")!;
     expect(host.routes.at(-1)).toMatchObject({ name: "no-match", direct_response: { status: 404 } });
-    expect(host.routes[0]).toMatchObject({ match: { connect_matcher: {} }, route: { cluster: "outbound|80||cart.shop.svc.cluster.local" } });
+    expect(host.routes[0]).toMatchObject({
+      match: { connect_matcher: {} },
+      route: { cluster: "outbound|80||cart.shop.svc.cluster.local" },
+    });
   });
 
   test("a route on all ports leaves tcp ports alone", () => {
@@ -156,9 +178,16 @@ spec:
   });
 
   test("references are told apart in the status, and a lost share is a 500", () => {
-    const yaml = base + route("split", "[{backendRefs: [{name: cart, port: 80, weight: 9}, {name: gone, port: 80}]}]").replace("name: cart}]\n  rules", "name: cart}, {group: '', kind: Service, name: nowhere}]\n  rules");
+    const yaml =
+      base +
+      route("split", "[{backendRefs: [{name: cart, port: 80, weight: 9}, {name: gone, port: 80}]}]").replace(
+        "name: cart}]\n  rules",
+        "name: cart}, {group: '', kind: Service, name: nowhere}]\n  rules",
+      );
     const { snapshots, statuses } = compiled(yaml);
-    const said = statuses.find((each) => each.name === "split")!.status as { parents: { controllerName: string; conditions: { type: string; status: string; reason: string; observedGeneration: number }[] }[] };
+    const said = statuses.find((each) => each.name === "split")!.status as {
+      parents: { controllerName: string; conditions: { type: string; status: string; reason: string; observedGeneration: number }[] }[];
+    };
     expect(said.parents.map((parent) => parent.conditions.map((each) => `${each.type}=${each.status} ${each.reason}`))).toEqual([
       ["Accepted=True Accepted", "ResolvedRefs=False BackendNotFound"],
       ["Accepted=False NoMatchingParent", "ResolvedRefs=False BackendNotFound"],
@@ -168,13 +197,20 @@ spec:
     expect(host.routes[1]).toMatchObject({
       route: {
         cluster_not_found_response_code: "INTERNAL_SERVER_ERROR",
-        weighted_clusters: { clusters: [{ name: "outbound|80||cart.shop.svc.cluster.local", weight: 9 }, { name: "unresolved|80||gone.shop.svc.cluster.local", weight: 1 }] },
+        weighted_clusters: {
+          clusters: [
+            { name: "outbound|80||cart.shop.svc.cluster.local", weight: 9 },
+            { name: "unresolved|80||gone.shop.svc.cluster.local", weight: 1 },
+          ],
+        },
       },
     });
   });
 
   test("a backend in another namespace needs a grant that cannot be given yet", () => {
-    const yaml = base.replace("name: other, namespace: shop", "name: other, namespace: bank") + route("far", "[{backendRefs: [{name: other, namespace: bank, port: 8080}]}]");
+    const yaml =
+      base.replace("name: other, namespace: shop", "name: other, namespace: bank") +
+      route("far", "[{backendRefs: [{name: other, namespace: bank, port: 8080}]}]");
     const { snapshots, statuses } = compiled(yaml);
     expect(JSON.stringify(statuses)).toContain('"RefNotPermitted"');
     const host = virtualHosts(snapshots.get("shop/cart-1")).find((each) => each.name === "cart.shop.svc.cluster.local:80")!;
@@ -184,16 +220,41 @@ spec:
   for (const [prefix, replacement, wanted] of [
     ["/foo", "/xyz", [["path_separated_prefix", "/foo", "/xyz"]]],
     ["/foo/", "/xyz", [["path_separated_prefix", "/foo", "/xyz"]]],
-    ["/foo", "/", [["path", "/foo", "/"], ["prefix", "/foo/", "/"]]],
-    ["/foo", "", [["path", "/foo", "/"], ["prefix", "/foo/", "/"]]],
-    ["/foo", "/xyz/", [["path", "/foo", "/xyz/"], ["prefix", "/foo/", "/xyz/"]]],
+    [
+      "/foo",
+      "/",
+      [
+        ["path", "/foo", "/"],
+        ["prefix", "/foo/", "/"],
+      ],
+    ],
+    [
+      "/foo",
+      "",
+      [
+        ["path", "/foo", "/"],
+        ["prefix", "/foo/", "/"],
+      ],
+    ],
+    [
+      "/foo",
+      "/xyz/",
+      [
+        ["path", "/foo", "/xyz/"],
+        ["prefix", "/foo/", "/xyz/"],
+      ],
+    ],
     ["/", "/xyz", [["prefix", "/", "/xyz/"]]],
   ] as const) {
     test(`prefix ${prefix} replaced by "${replacement}"`, () => {
       const filter = `filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: "${replacement}"}}}]`;
-      const snapshot = compiled(base + route("rewrite", `[{matches: [{path: {value: ${prefix}}}], ${filter}, ${to}}]`)).snapshots.get("shop/cart-1");
+      const snapshot = compiled(base + route("rewrite", `[{matches: [{path: {value: ${prefix}}}], ${filter}, ${to}}]`)).snapshots.get(
+        "shop/cart-1",
+      );
       const host = virtualHosts(snapshot).find((each) => each.name === "cart.shop.svc.cluster.local:80")!;
-      const got = host.routes.filter((each) => each["name"] === "shop/rewrite/0").map((each) => [...Object.entries(each["match"] as Json).flat(), (each["route"] as Json)["prefix_rewrite"]]);
+      const got = host.routes
+        .filter((each) => each.name === "shop/rewrite/0")
+        .map((each) => [...Object.entries(each.match as Json).flat(), (each.route as Json).prefix_rewrite]);
       expect(got as unknown).toEqual(wanted);
     });
   }
@@ -209,14 +270,18 @@ spec: ${spec}
 `;
   /** `ALLOW:names`, `DENY:names` of each RBAC filter of a port, in order. */
   const filters = (yaml: string, port: "http" | "tcp", trustDomain?: string): { order: string[]; text: string } => {
-    const listener = resourceToJson(compiled(base + yaml, trustDomain).snapshots.get("shop/cart-1")!.resources.listener.get(`inbound|${port}`)!);
+    const listener = resourceToJson(
+      compiled(base + yaml, trustDomain)
+        .snapshots.get("shop/cart-1")!
+        .resources.listener.get(`inbound|${port}`)!,
+    );
     const found: string[] = [];
     const look = (value: unknown): void => {
       if (Array.isArray(value)) value.forEach(look);
       else if (typeof value === "object" && value !== null) {
         if (String((value as Json)["@type"]).endsWith("rbac.v3.RBAC")) {
-          const rules = ((value as Json)["rules"] ?? {}) as Json;
-          found.push(`${rules["action"] ?? "ALLOW"}:${Object.keys((rules["policies"] ?? {}) as Json).join(" ")}`);
+          const rules = ((value as Json).rules ?? {}) as Json;
+          found.push(`${rules.action ?? "ALLOW"}:${Object.keys((rules.policies ?? {}) as Json).join(" ")}`);
         }
         Object.values(value).forEach(look);
       }
@@ -234,7 +299,10 @@ spec: ${spec}
       policy("mine", "shop", "{selector: {matchLabels: {app: cart}}, rules: [{from: [{source: {namespaces: [ops]}}]}]}") +
       policy("theirs", "shop", "{selector: {matchLabels: {app: other}}, rules: [{}]}") +
       policy("elsewhere", "bank", "{rules: [{}]}");
-    expect(filters(yaml, "http").order).toEqual(["DENY:ns[weft-system]-policy[mesh]-rule[0]", "ALLOW:ns[shop]-policy[mine]-rule[0] ns[shop]-policy[space]-rule[0]"]);
+    expect(filters(yaml, "http").order).toEqual([
+      "DENY:ns[weft-system]-policy[mesh]-rule[0]",
+      "ALLOW:ns[shop]-policy[mine]-rule[0] ns[shop]-policy[space]-rule[0]",
+    ]);
   });
 
   test("the empty policy allows nothing", () => {
@@ -246,7 +314,10 @@ spec: ${spec}
 
   test("on a tcp port an ALLOW rule about requests allows nothing, a DENY rule denies without them", () => {
     expect(filters(policy("get", "shop", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"), "tcp").order).toEqual(["ALLOW:"]);
-    const deny = filters(policy("get", "shop", "{action: DENY, rules: [{from: [{source: {namespaces: [ops]}}], to: [{operation: {methods: [GET]}}]}]}"), "tcp");
+    const deny = filters(
+      policy("get", "shop", "{action: DENY, rules: [{from: [{source: {namespaces: [ops]}}], to: [{operation: {methods: [GET]}}]}]}"),
+      "tcp",
+    );
     expect(deny.order).toEqual(["DENY:ns[shop]-policy[get]-rule[0]"]);
     expect(deny.text).toContain('"permissions":[{"any":true}]');
     expect(deny.text).toContain("spiffe://cluster.local/ns/ops/");
@@ -254,7 +325,9 @@ spec: ${spec}
 
   test("and the policy's status says so", () => {
     const { statuses } = compiled(base + policy("get", "shop", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"));
-    expect(JSON.stringify(statuses)).toContain("rules[0] test HTTP requests, but port tcp of shop/cart-1 carries opaque TCP: the rules allow nothing there");
+    expect(JSON.stringify(statuses)).toContain(
+      "rules[0] test HTTP requests, but port tcp of shop/cart-1 carries opaque TCP: the rules allow nothing there",
+    );
   });
 
   test("ports are the application's, decided when compiling", () => {
@@ -274,12 +347,24 @@ spec: ${spec}
 });
 
 test("two maps seen as one behave as a map", () => {
-  const joined = new JoinedMap(new Map([["a", 1]]), new Map([["b", 2], ["c", 3]]));
-  expect([...joined]).toEqual([["a", 1], ["b", 2], ["c", 3]]);
+  const joined = new JoinedMap(
+    new Map([["a", 1]]),
+    new Map([
+      ["b", 2],
+      ["c", 3],
+    ]),
+  );
+  expect([...joined]).toEqual([
+    ["a", 1],
+    ["b", 2],
+    ["c", 3],
+  ]);
   expect([...joined.keys()].join("")).toBe("abc");
   expect([...joined.values()]).toEqual([1, 2, 3]);
   expect([joined.size, joined.get("c"), joined.get("x"), joined.has("a"), joined.has("x")]).toEqual([3, 3, undefined, true, false]);
   const seen: string[] = [];
-  joined.forEach((value, key) => seen.push(`${key}${value}`));
+  joined.forEach((value, key) => {
+    seen.push(`${key}${value}`);
+  });
   expect(seen).toEqual(["a1", "b2", "c3"]);
 });

@@ -10,7 +10,7 @@ import type { KubeObject } from "../api/meta.ts";
 import { buildWorld, compileAll } from "./compile.ts";
 import { snapshotToJson } from "./decode.ts";
 
-const update = process.env["WEFT_UPDATE_GOLDENS"] === "1";
+const update = process.env.WEFT_UPDATE_GOLDENS === "1";
 const folder = join(import.meta.dir, "testdata");
 
 describe("goldens (rewrite with: npm run golden)", () => {

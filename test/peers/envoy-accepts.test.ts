@@ -26,7 +26,7 @@ function goldens(): string[] {
 /** The snapshot as the static resources of a bootstrap. */
 function bootstrapOf(snapshot: Snapshot): Json {
   const clusters = Object.values(snapshot.cluster).map((cluster): Json => {
-    if (cluster["type"] !== "EDS") return cluster;
+    if (cluster.type !== "EDS") return cluster;
     const { eds_cluster_config: eds, ...rest } = cluster;
     const assignment = snapshot.endpoint[(eds as { service_name: string }).service_name];
     return { ...rest, type: "STATIC", load_assignment: assignment };
@@ -44,7 +44,10 @@ function bootstrapOf(snapshot: Snapshot): Json {
       load_assignment: { cluster_name: name, endpoints: [] },
     });
   }
-  return { node: { id: "sidecar~shop~test", cluster: "test" }, static_resources: { listeners: Object.values(snapshot.listener).map((each) => inlineRoutes(each, snapshot) as Json), clusters } };
+  return {
+    node: { id: "sidecar~shop~test", cluster: "test" },
+    static_resources: { listeners: Object.values(snapshot.listener).map((each) => inlineRoutes(each, snapshot) as Json), clusters },
+  };
 }
 
 function inlineRoutes(value: unknown, snapshot: Snapshot): unknown {
@@ -53,7 +56,8 @@ function inlineRoutes(value: unknown, snapshot: Snapshot): unknown {
   const out: Json = {};
   for (const [key, child] of Object.entries(value)) {
     // A table from a server may name clusters that do not exist (yet); an inline one must say so.
-    if (key === "rds") out["route_config"] = { ...snapshot.route[(child as { route_config_name: string }).route_config_name], validate_clusters: false };
+    if (key === "rds")
+      out.route_config = { ...snapshot.route[(child as { route_config_name: string }).route_config_name], validate_clusters: false };
     else out[key] = inlineRoutes(child, snapshot);
   }
   return out;
@@ -68,7 +72,10 @@ describe.skipIf(!ready)("envoy --mode validate", () => {
         writeFileSync(file, JSON.stringify(bootstrapOf(JSON.parse(readFileSync(join(testdata, golden), "utf8")) as Snapshot)));
         // Files, not pipes: Envoy opens the access log's /dev/stdout anew, which a socket cannot bear.
         const [stdout, stderr] = [join(folder, "stdout"), join(folder, "stderr")];
-        const run = Bun.spawn([findPeer("envoy")!, "--mode", "validate", "-c", file, "--log-level", "warning"], { stdout: Bun.file(stdout), stderr: Bun.file(stderr) });
+        const run = Bun.spawn([findPeer("envoy")!, "--mode", "validate", "-c", file, "--log-level", "warning"], {
+          stdout: Bun.file(stdout),
+          stderr: Bun.file(stderr),
+        });
         const code = await run.exited;
         const said = `${readFileSync(stdout, "utf8")}${readFileSync(stderr, "utf8")}`;
         expect(code, said).toBe(0);

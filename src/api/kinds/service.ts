@@ -107,10 +107,10 @@ export const serviceKind = defineKind({
 });
 
 function fillTargetPorts(object: KubeObject): void {
-  const spec = object["spec"];
-  if (!isRecord(spec) || !Array.isArray(spec["ports"])) return;
-  for (const each of spec["ports"] as unknown[])
-    if (isRecord(each) && each["targetPort"] === undefined && each["port"] !== undefined) each["targetPort"] = each["port"];
+  const spec = object.spec;
+  if (!isRecord(spec) || !Array.isArray(spec.ports)) return;
+  for (const each of spec.ports as unknown[])
+    if (isRecord(each) && each.targetPort === undefined && each.port !== undefined) each.targetPort = each.port;
 }
 
 function serviceRules(object: KubeObject): Violation[] {

@@ -70,7 +70,7 @@ function workloadEndpoint(workload: WorkloadModel, port: ServicePortModel): Endp
     weight: weight === undefined || weight === 0 ? 1 : weight,
     mutualTls: workload.mutualTls,
     identity: workload.mutualTls ? workload.identity : "",
-    workload: `${name};${namespace};${labels["app"] ?? labels["app.kubernetes.io/name"] ?? ""};${labels["version"] ?? labels["app.kubernetes.io/version"] ?? ""};${clusterId}`,
+    workload: `${name};${namespace};${labels.app ?? labels["app.kubernetes.io/name"] ?? ""};${labels.version ?? labels["app.kubernetes.io/version"] ?? ""};${clusterId}`,
   };
 }
 

@@ -34,5 +34,7 @@ export function fingerprint(compiled: Compiled): string {
 }
 
 function snapshotText(snapshot: XdsSnapshot): string {
-  return pushOrder.map((type) => `${type}: ${[...snapshot.resources[type].values()].map((resource) => `${resource.name}@${resource.version}`).join(" ")}`).join("; ");
+  return pushOrder
+    .map((type) => `${type}: ${[...snapshot.resources[type].values()].map((resource) => `${resource.name}@${resource.version}`).join(" ")}`)
+    .join("; ");
 }
