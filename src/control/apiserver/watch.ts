@@ -16,6 +16,12 @@ const maxUnsentBytes = 16 * 1024 * 1024;
 /** Kubernetes ends watches after 30 to 60 minutes unless the client says otherwise; so does this server, at the lower end. */
 const defaultTimeoutSeconds = 1800;
 const bookmarkEveryMs = 60_000;
+/**
+ * A space in front of the next event: no JSON reader minds it. It makes Bun send the response's headers before the first event, tells a
+ * quiet watch from a dead connection, and keeps clients with a timeout for silence (@kubernetes/client-node: 30 s) from coming back.
+ */
+const heartbeat = " ";
+const heartbeatEveryMs = 15_000;
 
 type EventType = "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
 
@@ -40,6 +46,7 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
 
   const feed = core.feed(kind);
   const stream = new WatchStream();
+  stream.send(heartbeat);
   // Without a resourceVersion a watch begins with what is there; Kubernetes calls it "get state and start at most recent".
   const fromList = initialEvents === "true" || (asked === 0 && initialEvents !== "false");
   const now = await feed.list(kind.namespaced && namespace !== "" ? namespace : undefined);
@@ -77,6 +84,7 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
       if (bookmarks) sendBookmark();
       stream.end();
     }),
+    core.deps.clock.every(heartbeatEveryMs, () => stream.send(heartbeat)),
     ...(bookmarks ? [core.deps.clock.every(bookmarkEveryMs, sendBookmark)] : []),
   ];
   const close = () => stream.end();
