@@ -44,7 +44,7 @@ export const verbs: readonly VerbSpec[] = [
     usesApi: false,
     examples: [
       { says: "start with everything in ~/.weft", command: "weft up" },
-      { says: "a throw-away mesh on free ports", command: "weft up --data /tmp/mesh --api-port 0 --xds-port 0 --dashboard-port 0" },
+      { says: "a throw-away mesh on free ports", command: "weft up --data ./mesh --api-port 0 --xds-port 0 --dashboard-port 0" },
     ],
   },
   {

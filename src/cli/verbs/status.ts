@@ -80,7 +80,7 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
       agent,
     ];
   });
-  terminal.out(table(header, rows, terminal.colour));
+  terminal.out(table(header, rows, terminal.colour, terminal.interactive ? terminal.columns : 0));
   for (const { metadata, status } of proxies) {
     const rejection = status.lastRejection;
     if (rejection === null || status.synced) continue;
@@ -93,14 +93,14 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
   terminal.out(`\n${paint(terminal.colour, wrong === 0 ? "green" : "yellow", line)}\n`);
 }
 
-/** `12 @3f9ac1`: so many resources, in the version accepted; `3f9ac1 → 77b0e2` while an answer is awaited. */
+/** `12 3f9ac1`: so many resources, in the version accepted; `3f9ac1 → 77b0e2` while an answer is awaited. */
 function typeCell(proxy: ProxyObject, type: XdsTypeName): CellLike {
   const state = proxy.status.types[type] as ProxyObject["status"]["types"][XdsTypeName] | undefined;
   if (state === undefined || (state.accepted === "" && state.sent === "")) return { text: "-", tone: "dim" };
-  if (state.accepted === state.sent) return `${state.resources} @${shortVersion(state.accepted)}`;
+  if (state.accepted === state.sent) return `${state.resources} ${shortVersion(state.accepted)}`;
   return { text: `${shortVersion(state.accepted) || "none"} → ${shortVersion(state.sent)}`, tone: "yellow" };
 }
 
 function shortVersion(version: string): string {
-  return version.slice(0, 7);
+  return version.slice(0, 6);
 }
