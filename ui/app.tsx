@@ -54,6 +54,11 @@ export function App({ api }: { api: Api }): ReactNode {
     return () => document.removeEventListener("keydown", onKey);
   }, [open, close, place.text, setPlace]);
 
+  const trustDomain = live.mesh?.spec.trustDomain;
+  useEffect(() => {
+    if (trustDomain !== undefined) document.title = `${trustDomain} · Weft`;
+  }, [trustDomain]);
+
   const serviceCount = whole && [...whole.services.values()].filter((node) => !isOutside(node)).length;
   const matches = found === null ? null : found.services.size;
   const shared = picture && { picture, found, selection: place.selection, onSelect: select };

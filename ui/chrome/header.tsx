@@ -99,7 +99,7 @@ export function Toolbar({ place, view, namespaces, found, onChange }: ToolbarPro
   const findId = useId();
   const namespaceId = useId();
   return (
-    <div className="bar tools" role="toolbar" aria-label="View">
+    <search className="bar tools" aria-label="View and filter">
       <Choice
         legend="View"
         name="view"
@@ -149,7 +149,7 @@ export function Toolbar({ place, view, namespaces, found, onChange }: ToolbarPro
       <span className="found" role="status">
         {found !== null && `${count(found, "service")} found`}
       </span>
-    </div>
+    </search>
   );
 }
 

@@ -135,6 +135,8 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
         type: "call",
         source: edge.from,
         target: edge.to,
+        // The label is a button that says the call in words; the library's own "Edge from … to …" would only repeat it.
+        domAttributes: { "aria-hidden": true },
         data: { edge, place, selected, related, dimmed, onSelect: selectCall },
       });
     }

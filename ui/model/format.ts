@@ -22,11 +22,11 @@ export function success(ratio: number | null): string {
   return `${(Math.floor(ratio * 1000 + 1e-9) / 10).toFixed(1)} %`;
 }
 
-/** What is missing to 100 %: `4.8 % fail`; empty when nothing fails. */
+/** What `success` lacks to 100 %, so that the two add up: `4.8 % fail`; empty when nothing fails. */
 export function failing(ratio: number | null): string {
   if (ratio === null || ratio >= 1) return "";
-  const percent = (1 - ratio) * 100;
-  return percent < 0.1 ? "<0.1 % fail" : `${percent < 9.95 ? percent.toFixed(1) : Math.round(percent)} % fail`;
+  if (ratio > 0.999) return "<0.1 % fail";
+  return `${((1000 - Math.floor(Math.max(0, ratio) * 1000 + 1e-9)) / 10).toFixed(1)} % fail`;
 }
 
 /** Milliseconds with unit: `0.4 ms`, `12 ms`, `1.3 s`. */

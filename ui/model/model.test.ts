@@ -48,7 +48,7 @@ describe("numbers", () => {
       "",
       "<0.1 % fail",
       "4.8 % fail",
-      "60 % fail",
+      "60.0 % fail",
     ]);
   });
 

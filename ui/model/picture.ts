@@ -38,7 +38,7 @@ export function toPicture(graph: GraphAnswer): Picture {
   const calls = new Map<string, CallEdge>();
   for (const edge of graph.edges) calls.set(edge.id, edge);
   const namespaces = new Set<string>();
-  for (const node of services.values()) if (node.namespace !== "") namespaces.add(node.namespace);
+  for (const node of services.values()) if (!isOutside(node)) namespaces.add(node.namespace);
   const traffic = new Map([...services.values()].map((node) => [node.id, trafficOf(node, graph.edges)]));
   return { services: sorted(services), calls: sorted(calls), traffic, namespaces: [...namespaces].sort(byText) };
 }

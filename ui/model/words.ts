@@ -17,7 +17,8 @@ export function describeService(node: ServiceNode, traffic: Traffic | undefined)
   const fleet = isOutside(node)
     ? "outside the mesh"
     : `${count(node.versions.length, "version")}, ${ready} of ${count(instances, "instance")} ready`;
-  return `${node.name} in ${node.namespace}: ${serviceState(node, traffic)}, ${trafficWords(node, traffic)}; ${fleet}`;
+  const where = isOutside(node) ? "" : ` in ${node.namespace}`;
+  return `${node.name}${where}: ${serviceState(node, traffic)}, ${trafficWords(node, traffic)}; ${fleet}`;
 }
 
 /** One or two words on how the service is: a caller that nobody calls is not "without traffic". */
