@@ -34,6 +34,15 @@ export interface Publication {
   readonly pushMs: number;
 }
 
+/** `published to 5 workloads: 1 cluster, 2 routes` */
+export function describePublication(publication: Publication): string {
+  const parts = pushOrder
+    .filter((type) => publication.changed[type] > 0)
+    .map((type) => `${publication.changed[type]} ${type}${publication.changed[type] === 1 ? "" : "s"}`);
+  const count = publication.workloads.length;
+  return `published to ${count} workload${count === 1 ? "" : "s"}: ${parts.join(", ")}`;
+}
+
 export interface PublisherDeps<W> {
   readonly store: Store;
   readonly clock: Clock;

@@ -1,0 +1,203 @@
+// Owns: what becomes of a WorkloadEntry whose proxy went away without unregistering it (SIGKILL, lost machine).
+//   proxy connects            -> condition ProxyConnected=True (kept in the object, so that a restarted control plane knows who had a proxy);
+//                                an entry that was put out for ProxyLost is Healthy again
+//   no proxy for 5 s          -> Healthy=False, reason ProxyLost, if it was healthy: no more calls go there
+//   no proxy for 5 min more   -> the entry is deleted
+// After a restart of the control plane proxies get 30 s to come back. An entry that never had a proxy is left alone; so is one that
+// `weft run` itself has put out (starting, draining). Never touches anything but WorkloadEntries.
+
+import type { Condition, KubeObject } from "../../api/meta.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { ObjectKey, Store, StoreEvent } from "../store/store.ts";
+
+export interface LivenessDeps {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Key of WorkloadEntries in the store. */
+  readonly resource: string;
+  /** By `NS/NAME`. */
+  readonly isConnected: (key: string) => boolean;
+  readonly onEvent: (level: "info" | "warn", message: string, namespace: string, workload: string) => void;
+}
+
+/** A sidecar that is restarted or whose connection breaks is back within a second; a dead one is noticed by callers at once anyway. */
+export const graceMs = 5_000;
+export const restartGraceMs = 30_000;
+export const forgetMs = 300_000;
+
+const lostReason = "ProxyLost";
+const connectedType = "ProxyConnected";
+const healthyType = "Healthy";
+const maxTries = 5;
+
+interface Tracked {
+  timer: Timer | undefined;
+}
+
+export class Liveness {
+  readonly #deps: LivenessDeps;
+  readonly #tracked = new Map<string, Tracked>();
+  /** Writes to one entry happen one after another. */
+  readonly #writes = new Map<string, Promise<void>>();
+  #stopped = false;
+
+  constructor(deps: LivenessDeps) {
+    this.#deps = deps;
+  }
+
+  /** Takes up the entries found at the start: those that had a proxy before get time to show it again. */
+  start(entries: readonly KubeObject[]): void {
+    for (const entry of entries) {
+      if (conditionOf(entry, connectedType) === undefined) continue;
+      const key = keyOf(entry);
+      if (isLost(entry)) this.#arm(key, restartGraceMs + forgetMs, () => this.#forget(key));
+      else this.#arm(key, restartGraceMs, () => this.#putOut(key));
+    }
+  }
+
+  /** A proxy of this entry has opened a stream. */
+  connected(key: string): void {
+    this.#arm(key, 0, undefined);
+    this.#update(key, (entry, now) => {
+      if (!this.#deps.isConnected(key)) return undefined;
+      const next = [condition(connectedType, "True", "Connected", "its proxy is connected", now)];
+      if (isLost(entry)) next.push(condition(healthyType, "True", "ProxyBack", "its proxy is connected again", now));
+      return next;
+    });
+  }
+
+  /** Its last stream has ended. */
+  lost(key: string): void {
+    if (this.#stopped || !this.#tracked.has(key)) return;
+    this.#arm(key, graceMs, () => this.#putOut(key));
+  }
+
+  /** An entry changed in the store. */
+  entryChanged(event: StoreEvent): void {
+    const key = `${event.key.namespace}/${event.key.name}`;
+    const tracked = this.#tracked.get(key);
+    if (tracked === undefined || this.#stopped) return;
+    if (event.type === "deleted") {
+      tracked.timer?.cancel();
+      this.#tracked.delete(key);
+      return;
+    }
+    // Whoever reports an entry's health replaces the list of conditions; ours goes back in.
+    if (this.#deps.isConnected(key) && conditionOf(event.object, connectedType)?.status !== "True") this.connected(key);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const tracked of this.#tracked.values()) tracked.timer?.cancel();
+    await Promise.all(this.#writes.values());
+  }
+
+  #arm(key: string, afterMs: number, run: (() => void) | undefined): void {
+    const tracked = this.#tracked.get(key) ?? { timer: undefined };
+    tracked.timer?.cancel();
+    tracked.timer = run === undefined ? undefined : this.#deps.clock.after(afterMs, run);
+    this.#tracked.set(key, tracked);
+  }
+
+  #putOut(key: string): void {
+    if (this.#deps.isConnected(key)) return;
+    this.#update(key, (entry, now) => {
+      if (this.#deps.isConnected(key)) return undefined;
+      const next = [condition(connectedType, "False", lostReason, "its proxy has gone without a word", now)];
+      // Only what is in service is put out of it: draining or starting is weft run's own word and stays.
+      if (conditionOf(entry, healthyType)?.status !== "False") {
+        next.push(
+          condition(healthyType, "False", lostReason, "no proxy of this workload is connected; it is deleted if none comes back", now),
+        );
+        this.#deps.onEvent(
+          "warn",
+          `no proxy for ${Math.round(graceMs / 1000)} s; no more calls go there`,
+          entry.metadata.namespace ?? "",
+          entry.metadata.name,
+        );
+      }
+      return next;
+    });
+    this.#arm(key, forgetMs, () => this.#forget(key));
+  }
+
+  #forget(key: string): void {
+    if (this.#deps.isConnected(key)) return;
+    this.#enqueue(key, async () => {
+      const entry = await this.#deps.store.get(this.#keyOf(key));
+      if (entry === undefined || this.#deps.isConnected(key) || conditionOf(entry, connectedType)?.status === "True") return;
+      const result = await this.#deps.store.delete(this.#keyOf(key), Number(entry.metadata.resourceVersion));
+      if (!result.ok) return;
+      this.#deps.onEvent("warn", "deleted: its proxy has been gone for five minutes", entry.metadata.namespace ?? "", entry.metadata.name);
+    });
+  }
+
+  /** Compare-and-set of some conditions; `change` sees the newest entry and returns undefined to leave it alone. */
+  #update(key: string, change: (entry: KubeObject, now: string) => Condition[] | undefined): void {
+    this.#enqueue(key, async () => {
+      for (let attempt = 0; attempt < maxTries; attempt++) {
+        const entry = await this.#deps.store.get(this.#keyOf(key));
+        if (entry === undefined) return;
+        const wanted = change(entry, `${new Date(this.#deps.clock.now()).toISOString().slice(0, 19)}Z`);
+        const next = wanted === undefined ? undefined : withConditions(entry, wanted);
+        if (next === undefined) return;
+        const result = await this.#deps.store.update(this.#keyOf(key), next, Number(entry.metadata.resourceVersion));
+        if (result.ok || result.reason !== "conflict") return;
+      }
+    });
+  }
+
+  #enqueue(key: string, run: () => Promise<void>): void {
+    if (this.#stopped) return;
+    const before = this.#writes.get(key) ?? Promise.resolve();
+    const next = before.then(run).catch((cause: unknown) => {
+      this.#deps.log.error({ cause, entry: key }, "The health of a workload could not be written");
+    });
+    this.#writes.set(key, next);
+    void next.then(() => {
+      if (this.#writes.get(key) === next) this.#writes.delete(key);
+    });
+  }
+
+  #keyOf(key: string): ObjectKey {
+    const slash = key.indexOf("/");
+    return { resource: this.#deps.resource, namespace: key.slice(0, slash), name: key.slice(slash + 1) };
+  }
+}
+
+function keyOf(entry: KubeObject): string {
+  return `${entry.metadata.namespace ?? ""}/${entry.metadata.name}`;
+}
+
+function conditionsOf(entry: KubeObject): readonly Condition[] {
+  const list = (entry.status as { conditions?: unknown } | undefined)?.conditions;
+  return Array.isArray(list) ? (list as Condition[]) : [];
+}
+
+function conditionOf(entry: KubeObject, type: string): Condition | undefined {
+  return conditionsOf(entry).find((c) => c.type === type);
+}
+
+/** Put out by this file, so that this file may put it back. */
+function isLost(entry: KubeObject): boolean {
+  const healthy = conditionOf(entry, healthyType);
+  return healthy?.status === "False" && healthy.reason === lostReason;
+}
+
+function condition(type: string, status: "True" | "False", reason: string, message: string, at: string): Condition {
+  return { type, status, reason, message, lastTransitionTime: at };
+}
+
+/** The entry with these conditions in place of those of the same type; undefined when they all stand there already. */
+function withConditions(entry: KubeObject, wanted: readonly Condition[]): KubeObject | undefined {
+  const old = conditionsOf(entry);
+  const news = wanted.filter((w) => {
+    const before = old.find((c) => c.type === w.type);
+    return before?.status !== w.status || before.reason !== w.reason;
+  });
+  if (news.length === 0) return undefined;
+  const kept = old.filter((c) => !news.some((n) => n.type === c.type));
+  return { ...entry, status: { ...(entry.status as object | undefined), conditions: [...kept, ...news] } };
+}

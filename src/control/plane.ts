@@ -1,0 +1,337 @@
+// Owns: the control plane's parts and the order in which they start and stop. The one place where they meet.
+// Decides nothing itself. Never prints: `app.ts` does.
+// Start order: folder and lock, identity, store, publisher, then the three servers; the API is last to open, so that whoever it answers
+// finds the rest there. Stop order is the reverse.
+
+import { join, resolve } from "node:path";
+import { kinds } from "../api/kinds.ts";
+import type { KubeObject } from "../api/meta.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { type Logger, silentLogger } from "../base/log.ts";
+import { MetricRegistry } from "../base/metric.ts";
+import { admit } from "../compile/admit.ts";
+import { buildWorld, compileAll, type World } from "../compile/compile.ts";
+import { createInsight } from "../insight/insight.ts";
+import { formatIdentity } from "../wire/spiffe.ts";
+import type { ApiServer } from "./apiserver/deps.ts";
+import { listenApi } from "./apiserver/listen.ts";
+import { createApiServer } from "./apiserver/server.ts";
+import { dashboardHandler, listenDashboard } from "./dashboard/server.ts";
+import { SignIn } from "./dashboard/signin.ts";
+import { Liveness } from "./discovery/liveness.ts";
+import { contentType, exposition, processMetrics } from "./exposition.ts";
+import { authenticate, authorize, openAdminToken } from "./identity/access.ts";
+import { openAuthority, serverNames } from "./identity/authority.ts";
+import { ensureFolder, privateMode, writeFileAtomic } from "./identity/files.ts";
+import { openTokenAuthority } from "./identity/token.ts";
+import { adminKubeconfig } from "./kubeconfig.ts";
+import { liveObjects } from "./live.ts";
+import { lockFolder } from "./lock.ts";
+import { controlMetrics } from "./metrics.ts";
+import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
+import { describePublication, Publisher } from "./publish/publisher.ts";
+import { openSqliteStore } from "./store/sqlite.ts";
+import { ProxyList } from "./xds/proxies.ts";
+import { startXdsServer } from "./xds/server.ts";
+
+/** Weft's own version. */
+export const version = "0.1.0";
+
+export interface ControlPlaneOptions {
+  /** Folder for all state; made if missing. */
+  readonly dataDir: string;
+  /** IP address; default 127.0.0.1. The dashboard is on the loopback address whatever this says. */
+  readonly listen?: string;
+  /** undefined = that of the last run on this folder, else 7443, 7444, 7445; 0 = that of the last run if it is free, else any free one. */
+  readonly apiPort?: number | undefined;
+  readonly xdsPort?: number | undefined;
+  readonly dashboardPort?: number | undefined;
+  /** undefined = the folder's own, or `cluster.local` for a new one. */
+  readonly trustDomain?: string | undefined;
+  readonly log?: Logger;
+  readonly clock?: Clock;
+}
+
+export interface ControlPlane {
+  /** `https://127.0.0.1:7443` */
+  readonly apiUrl: string;
+  /** `127.0.0.1:7444` */
+  readonly xdsAddress: string;
+  /** With the token that signs a browser in. */
+  readonly dashboardUrl: string;
+  readonly kubeconfigPath: string;
+  readonly trustDomain: string;
+  /** The mesh was made by this start. */
+  readonly created: boolean;
+  /** Ends streams and watches, closes the store. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** What has been started, to be ended in reverse: also when a later step of the start fails. */
+class Undo {
+  readonly #steps: (() => unknown)[] = [];
+  #done: Promise<void> | undefined;
+
+  add(step: () => unknown): void {
+    this.#steps.push(step);
+  }
+
+  run(log: Logger): Promise<void> {
+    this.#done ??= this.#run(log);
+    return this.#done;
+  }
+
+  async #run(log: Logger): Promise<void> {
+    for (const step of this.#steps.reverse()) {
+      try {
+        await step();
+      } catch (cause) {
+        log.error({ cause }, "A part of the control plane could not be stopped cleanly");
+      }
+    }
+  }
+}
+
+/** Starts everything in this process. Throws LockedError, IdentityError, PortError or StoreFailure in words meant for the user. */
+export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  const log = options.log ?? silentLogger;
+  const undo = new Undo();
+  try {
+    return await start(options, log, undo);
+  } catch (cause) {
+    await undo.run(log);
+    throw cause;
+  }
+}
+
+const entries = "workloadentries.networking.istio.io";
+const certificateCheckMs = 6 * 3_600_000;
+
+async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Promise<ControlPlane> {
+  const clock = options.clock ?? systemClock;
+  const listen = options.listen ?? "127.0.0.1";
+  const dir = resolve(options.dataDir);
+  const startedAtMs = clock.now();
+  const randomBytes = (count: number) => crypto.getRandomValues(new Uint8Array(count));
+
+  ensureFolder(dir);
+  const lock = lockFolder(dir);
+  undo.add(() => lock.release());
+
+  const authority = await openAuthority({ dir, trustDomain: options.trustDomain, clock, random: randomBytes });
+  const tokens = openTokenAuthority(dir, authority.trustDomain, clock);
+  const admin = openAdminToken(dir);
+  const names = serverNames(listen);
+  let certificate = await authority.serverCertificate(names);
+
+  const store = openSqliteStore(join(dir, "weft.db"), { onError: (cause) => log.error({ cause }, "The store reports a failure") });
+  undo.add(() => store.close());
+
+  const registry = new MetricRegistry();
+  const metrics = controlMetrics(registry);
+  processMetrics(registry, startedAtMs);
+
+  const proxies = new ProxyList(clock);
+  const { trustDomain } = authority;
+  const insight = createInsight({ clock, trustDomain, workloads: () => publisher.objects(entries) });
+  const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
+    insight.event({ level, message, namespace, workload });
+
+  const publisher: Publisher<World> = await Publisher.start<World>({
+    store,
+    clock,
+    log,
+    compiler: { buildWorld: (objects: Iterable<KubeObject>) => buildWorld(objects, trustDomain), compile: compileAll },
+    onPublished: (publication) => {
+      metrics.published(publication);
+      if (publication.workloads.length === 0) return;
+      const words = describePublication(publication);
+      log.debug({ pushMs: Math.round(publication.pushMs), compileMs: Math.round(publication.compileMs) }, words);
+      event("info", words);
+    },
+    onCompileFailed: (reason) => {
+      metrics.compileFailures.value++;
+      event("error", `the configuration could not be compiled, the last good one stays in force: ${reason}`);
+    },
+    onEvent: (stored) => {
+      if (stored.key.resource === entries) liveness.entryChanged(stored);
+    },
+  });
+  undo.add(() => publisher.stop());
+
+  const liveness: Liveness = new Liveness({
+    store,
+    clock,
+    log,
+    resource: entries,
+    isConnected: (key) => proxies.isConnected(key),
+    onEvent: event,
+  });
+  undo.add(() => liveness.stop());
+  liveness.start(publisher.objects(entries));
+
+  const remembered = rememberedPorts(dir);
+  const xds = await bindPort("xds", options.xdsPort, remembered.xds, listen, (port) =>
+    startXdsServer(
+      { host: listen, port, certificatePem: certificate.certificatePem, key: certificate.keyPem },
+      {
+        clock,
+        log,
+        authority,
+        tokens,
+        snapshots: publisher,
+        identifier: `weft/${version}`,
+        findEntry: (namespace, name) => store.get({ resource: entries, namespace, name }),
+        metrics: (node) => insight.metrics(node),
+        accessLogs: (node) => insight.accessLogs(node),
+        onCertificate: (identity, serialNumber, notAfterMs) => {
+          metrics.certificates.value++;
+          event(
+            "info",
+            `certificate ${serialNumber} issued to ${formatIdentity(identity)}, good until ${new Date(notAfterMs).toISOString()}`,
+            identity.namespace,
+          );
+        },
+        observer: {
+          opened: (session) => {
+            proxies.add(session);
+            const { node } = session;
+            if (node === undefined) return;
+            liveness.connected(node.key);
+            event("info", `proxy connected (${session.agent}, ${session.mode}) from ${session.peer}`, node.namespace, node.workload);
+          },
+          changed: () => proxies.touch(),
+          sent: (_session, offer) => metrics.responses.with([offer.type]).value++,
+          rejected: (session, rejection) => {
+            metrics.rejections.with([rejection.type]).value++;
+            const { node } = session;
+            log.warn(
+              { proxy: node?.key, type: rejection.type, reason: rejection.reason },
+              "A proxy rejected an update; it goes on with what it had",
+            );
+            event(
+              "warn",
+              `proxy rejected ${rejection.type} ${rejection.names.join(", ")}: ${rejection.reason}`,
+              node?.namespace,
+              node?.workload,
+            );
+          },
+          closed: (session) => {
+            const last = proxies.remove(session);
+            const { node } = session;
+            if (node === undefined || !last) return;
+            liveness.lost(node.key);
+            event("info", "proxy disconnected", node.namespace, node.workload);
+          },
+          unknownType: (typeUrl, agent) =>
+            log.info({ typeUrl, agent }, "A proxy asked for a type that is not served here; it is left alone"),
+        },
+      },
+    ),
+  );
+  undo.add(() => xds.stop());
+  registry.beforeExport(() => {
+    metrics.proxies.value = proxies.connected;
+  });
+  const xdsAddress = hostPort(listen, xds.port);
+
+  let dashboardPort = 0;
+  const signIn = new SignIn(admin, () => dashboardPort);
+  const dashboardUrl = () => `http://127.0.0.1:${dashboardPort}/`;
+  const live = liveObjects({
+    proxies,
+    insight,
+    mesh: () => ({ trustDomain, version, xdsAddress, caBundle: authority.rootPem, dashboardUrl: dashboardUrl(), startedAtMs }),
+  });
+
+  const api: ApiServer = createApiServer({
+    store,
+    kinds,
+    admit: (candidate) => admit(publisher.world(), candidate),
+    authenticate: (request) => authenticate(request.headers.get("authorization"), admin, tokens),
+    authorize,
+    virtual: live,
+    routes: [
+      { prefix: "/insight/", handle: (request, _caller, hold) => insight.handle(request, hold) },
+      {
+        prefix: "/metrics",
+        handle: (request) =>
+          request.method === "GET" && new URL(request.url).pathname === "/metrics"
+            ? new Response(exposition(registry), { headers: { "content-type": contentType } })
+            : undefined,
+      },
+    ],
+    issueToken: async ({ namespace, serviceAccount, expirationSeconds }) => {
+      const issued = await tokens.issue({ namespace, serviceAccount }, expirationSeconds);
+      event("info", `join token issued for service account ${serviceAccount}`, namespace);
+      return { token: issued.token.reveal(), expirationTimestamp: new Date(issued.expiresAtMs).toISOString() };
+    },
+    notReady: () => undefined,
+    clock,
+    random: (bytes) => {
+      crypto.getRandomValues(bytes);
+    },
+    log,
+    version,
+  });
+  const apiListener = await bindPort("api", options.apiPort, remembered.api, listen, (port) =>
+    listenApi(api, { hostname: listen, port, cert: certificate.certificatePem, key: certificate.keyPem.reveal() }),
+  );
+  undo.add(() => apiListener.stop());
+
+  const handler = dashboardHandler({
+    api,
+    signIn,
+    nowMs: () => clock.now(),
+    log,
+    load: async () => {
+      const { contentSecurityPolicy, loadDashboard } = await import("./dashboard/assets.ts");
+      return { find: await loadDashboard(), contentSecurityPolicy };
+    },
+  });
+  const dashboard = await bindPort("dashboard", options.dashboardPort, remembered.dashboard, "127.0.0.1", (port) =>
+    listenDashboard("127.0.0.1", port, handler),
+  );
+  undo.add(() => dashboard.stop());
+  dashboardPort = dashboard.port;
+
+  const ports: Ports = { api: apiListener.port, xds: xds.port, dashboard: dashboard.port };
+  rememberPorts(dir, ports);
+  const apiUrl = `https://${hostPort(reachable(listen), apiListener.port)}`;
+  const kubeconfigPath = join(dir, "admin.kubeconfig");
+  writeFileAtomic(kubeconfigPath, adminKubeconfig(apiUrl, authority.rootPem, admin), privateMode);
+
+  const renewal = clock.every(certificateCheckMs, () => {
+    authority.serverCertificate(names).then(
+      (next) => {
+        if (next.certificatePem === certificate.certificatePem) return;
+        certificate = next;
+        xds.updateCertificate(next.certificatePem, next.keyPem);
+        // The API's listener keeps its certificate until the next start: a third of a year is left of it.
+        event("info", "the control plane renewed its own certificate for xDS; the API takes it at the next start");
+      },
+      (cause: unknown) => log.error({ cause }, "The control plane's own certificate could not be renewed"),
+    );
+  });
+  undo.add(() => renewal.cancel());
+  event("info", `control plane ${version} started, trust domain ${trustDomain}`);
+
+  return {
+    apiUrl,
+    xdsAddress,
+    dashboardUrl: `${dashboardUrl()}?token=${signIn.linkToken}`,
+    kubeconfigPath,
+    trustDomain,
+    created: authority.created,
+    stop: () => undo.run(log),
+  };
+}
+
+function hostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** "All addresses" is no address to connect to. */
+function reachable(listen: string): string {
+  return listen === "0.0.0.0" || listen === "::" ? "127.0.0.1" : listen;
+}
