@@ -12,6 +12,7 @@ import { listenApi } from "../../src/control/apiserver/listen.ts";
 import { makeTestServer } from "../../src/control/apiserver/testing.ts";
 import { openAuthority, serverNames } from "../../src/control/identity/authority.ts";
 import { openSqliteStore } from "../../src/control/store/sqlite.ts";
+import { findPeer, peerVenv } from "../support/peers.ts";
 
 /** Live state that a test can set. */
 export interface LiveState extends VirtualSource {
@@ -85,17 +86,12 @@ function makeLive(): LiveState {
   };
 }
 
-/** Every kubectl to be tried, newest last: `WEFT_KUBECTL` (several separated by `:`), or what is in PATH and in the peers' folder. */
+/** Every kubectl to be tried: the one `findPeer` finds, and the peers' own newest one when nobody named one in WEFT_KUBECTL. */
 export function findKubectls(): readonly string[] {
-  const named = process.env.WEFT_KUBECTL;
-  if (named !== undefined && named !== "") return named.split(":");
-  const inPath = Bun.which("kubectl");
-  const venv = process.env.WEFT_PEERS ?? "/opt/weft-peers";
-  const found = [inPath, join(venv, "bin", "kubectl")].filter((path): path is string => path !== null && existsSync(path));
-  return [...new Set(found)];
+  const newest = join(peerVenv, "bin", "kubectl");
+  const named = process.env.WEFT_KUBECTL ?? "";
+  return [...new Set([findPeer("kubectl"), named === "" && existsSync(newest) ? newest : undefined])].filter((path) => path !== undefined);
 }
-
-export const noKubectl = "skipped: no kubectl found. Install it with `apt-get install kubernetes-client`, or name one in WEFT_KUBECTL.";
 
 export interface Ran {
   readonly code: number;
