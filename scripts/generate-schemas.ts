@@ -54,12 +54,15 @@ for (const [name, source] of Object.entries(sources)) {
   const found = /^const schema = (\{[\s\S]*?^\});/m.exec(text);
   if (found?.[1] === undefined) throw new Error(`${source} no longer holds its schema as one constant; adapt scripts/generate-schemas.ts`);
   const whole = JSON.parse(found[1]) as { properties: Record<string, unknown> };
-  const out = `${JSON.stringify(trim(whole.properties.spec), null, 1)}\n`;
+  const wanted = trim(whole.properties.spec);
   const file = join(root, "src/api/schemas", `${name}.json`);
-  const old = existsSync(file) ? readFileSync(file, "utf8") : "";
-  if (old === out) continue;
+  const have: unknown = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined;
+  if (Bun.deepEquals(have, wanted)) continue;
   stale++;
   if (check) console.error(`${name}.json differs from ${source}`);
-  else writeFileSync(file, out);
+  else {
+    writeFileSync(file, `${JSON.stringify(wanted, null, 2)}\n`);
+    Bun.spawnSync([join(root, "node_modules/.bin/biome"), "format", "--write", file]);
+  }
 }
 if (check && stale > 0) process.exit(1);

@@ -3,9 +3,9 @@
 import { isIP } from "node:net";
 import { ageColumn, defineKind, dnsSubdomain, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
+import { portNumber } from "../port.ts";
 import { extendSchema, type Schema, show } from "../schema.ts";
 import authorizationSchema from "../schemas/authorizationpolicy.json" with { type: "json" };
-import { portNumber } from "./workloadentry.ts";
 
 export interface PolicySource {
   readonly principals?: readonly string[];

@@ -2,6 +2,7 @@
 
 import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
+import { portNumber } from "../port.ts";
 import { isRecord, notImplemented, type Schema, show } from "../schema.ts";
 import { formatLabels } from "../selector.ts";
 
@@ -109,8 +110,9 @@ export const serviceKind = defineKind({
 function fillTargetPorts(object: KubeObject): void {
   const spec = object.spec;
   if (!isRecord(spec) || !Array.isArray(spec.ports)) return;
-  for (const each of spec.ports as unknown[])
-    if (isRecord(each) && each.targetPort === undefined && each.port !== undefined) each.targetPort = each.port;
+  for (const each of spec.ports as unknown[]) {
+    if (isRecord(each) && each.targetPort === undefined && portNumber(String(each.port)) !== undefined) each.targetPort = each.port;
+  }
 }
 
 function serviceRules(object: KubeObject): Violation[] {

@@ -5,6 +5,7 @@ import { isIP } from "node:net";
 import { annotations, tlsModeLabel } from "../../wire/names.ts";
 import { ageColumn, defineKind, dns1035Label, dnsLabel, dnsSubdomain, textColumn } from "../define.ts";
 import type { Condition, KubeObject, Violation } from "../meta.ts";
+import { portNumber } from "../port.ts";
 import { type Schema, show } from "../schema.ts";
 import workloadEntrySchema from "../schemas/workloadentry.json" with { type: "json" };
 
@@ -91,12 +92,6 @@ function parts(text: string): string[] {
     .split(",")
     .map((part) => part.trim())
     .filter((part) => part !== "");
-}
-
-/** A port number in decimal, or undefined. */
-export function portNumber(text: string): number | undefined {
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
-  return port >= 1 && port <= 65535 ? port : undefined;
 }
 
 export const workloadEntryKind = defineKind({

@@ -1,7 +1,8 @@
 // Owns: the plan of one workload: which ports its sidecar opens, and what folds into them.
 
 import type { PortProtocol } from "../../api/kinds/service.ts";
-import { parseInbound, parseUpstreams, portNumber } from "../../api/kinds/workloadentry.ts";
+import { parseInbound, parseUpstreams } from "../../api/kinds/workloadentry.ts";
+import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";

@@ -1,0 +1,556 @@
+// Every kind: what it takes, what it refuses and in which words; and that the tables know all fields of the published standards.
+
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import {
+  DiscoveryV1EndpointPort,
+  V1Endpoint,
+  V1EndpointConditions,
+  V1EndpointSlice,
+  V1ObjectMeta,
+  V1ServicePort,
+  V1ServiceSpec,
+} from "@kubernetes/client-node";
+import { parse } from "yaml";
+import { kindByName, kindByPath, kindByResource, kindOf, kinds } from "./kinds.ts";
+import { type KubeObject, resourceOf } from "./meta.ts";
+
+/** `path: message` of everything wrong with a YAML document, after defaults. */
+function wrong(yaml: string): string[] {
+  const object = parse(yaml) as KubeObject;
+  const kind = kindOf(object);
+  if (kind === undefined) throw new Error(`no kind for ${object.apiVersion} ${object.kind}`);
+  kind.applyDefaults(object);
+  return kind.validate(object).map(({ path, message }) => `${path}: ${message}`);
+}
+
+const header = (apiVersion: string, kind: string, more = "") =>
+  `{apiVersion: ${apiVersion}, kind: ${kind}, metadata: {name: x, namespace: shop${more}}`;
+const service = (spec: string) => `${header("v1", "Service")}, spec: ${spec}}`;
+const entry = (spec: string, more = "") => `${header("networking.istio.io/v1", "WorkloadEntry", more)}, spec: ${spec}}`;
+const slice = (rest: string, more = ", labels: {kubernetes.io/service-name: a}") =>
+  `${header("discovery.k8s.io/v1", "EndpointSlice", more)}, ${rest}}`;
+const routeSpec = (spec: string) => `${header("gateway.networking.k8s.io/v1", "HTTPRoute")}, spec: ${spec}}`;
+const route = (rules: string) => routeSpec(`{parentRefs: [{group: "", kind: Service, name: a}], rules: ${rules}}`);
+const policy = (spec: string) => `${header("security.istio.io/v1", "AuthorizationPolicy")}, spec: ${spec}}`;
+const telemetry = (spec: string) => `${header("telemetry.istio.io/v1", "Telemetry")}, spec: ${spec}}`;
+
+const to = "backendRefs: [{name: a, port: 80}]";
+const left = "is not implemented by this version of Weft, and is refused rather than ignored";
+
+/** [what, document, what is said]; an empty list: nothing. */
+const cases: readonly (readonly [string, string, readonly string[]])[] = [
+  // Service
+  ["a service", service("{selector: {app: a}, ports: [{name: http, port: 80}]}"), []],
+  ["a service without ports", service("{selector: {app: a}}"), ["spec.ports: is required"]],
+  [
+    "a misspelt field",
+    service("{selektor: {app: a}, ports: [{port: 80}]}"),
+    ['spec.selektor: unknown field "selektor"; did you mean "selector"?'],
+  ],
+  ["a field like nothing", service("{frobnicate: 1, ports: [{port: 80}]}"), ['spec.frobnicate: unknown field "frobnicate"']],
+  [
+    "fields named like Object's own",
+    `${header("v1", "Service")}, spec: {ports: [{port: 80, constructor: 1}]}, toString: 1}`,
+    ['spec.ports[0].constructor: unknown field "constructor"', 'toString: unknown field "toString"'],
+  ],
+  ["a port that is text", service('{ports: [{port: "80"}]}'), ['spec.ports[0].port: must be a whole number, got "80"']],
+  ["a port out of range", service("{ports: [{port: 70000}]}"), ["spec.ports[0].port: must be at most 65535, got 70000"]],
+  [
+    "two ports without names",
+    service("{ports: [{port: 80}, {port: 81}]}"),
+    [
+      "spec.ports[0].name: is required when a service has several ports",
+      "spec.ports[1].name: is required when a service has several ports",
+    ],
+  ],
+  [
+    "one port twice",
+    service("{ports: [{name: a, port: 80}, {name: a, port: 80}]}"),
+    ["spec.ports[1].port: 80 is taken by spec.ports[0]", 'spec.ports[1].name: "a" is taken by spec.ports[0]'],
+  ],
+  [
+    "a load balancer",
+    service("{type: LoadBalancer, ports: [{port: 80}]}"),
+    [`spec.type: value "LoadBalancer" ${left}: use ClusterIP; a service of the mesh is reached by name, through the sidecar of the caller`],
+  ],
+  [
+    "an unknown type",
+    service("{type: ClusterIp, ports: [{port: 80}]}"),
+    ['spec.type: must be one of "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", got "ClusterIp"; did you mean "ClusterIP"?'],
+  ],
+  ["UDP", service("{ports: [{port: 53, protocol: UDP}]}"), [`spec.ports[0].protocol: value "UDP" ${left}: only TCP is carried`]],
+  [
+    "a bad name",
+    "{apiVersion: v1, kind: Service, metadata: {name: 1a}, spec: {ports: [{port: 80}]}}",
+    [
+      "metadata.name: \"1a\" is no name for a Service: use lower-case letters, digits and '-', at most 63, beginning with a letter and ending with a letter or digit",
+    ],
+  ],
+  [
+    "bad labels",
+    '{apiVersion: v1, kind: Service, metadata: {name: a, labels: {"a b": x, c: "d e"}}, spec: {ports: [{port: 80}]}}',
+    [
+      "metadata.labels[\"a b\"]: is no label name: [DNS name/]at most 63 letters, digits, '-', '_', '.'",
+      "metadata.labels[\"c\"]: \"d e\" is no label value: at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit",
+    ],
+  ],
+  ["no spec", "{apiVersion: v1, kind: Service, metadata: {name: a}}", ["spec: is required"]],
+  // WorkloadEntry
+  [
+    "an entry of `weft run`",
+    entry(
+      "{address: 127.0.0.1, ports: {http: 40001}, serviceAccount: a}",
+      ', annotations: {weft.dev/inbound: "http=8080", weft.dev/http-proxy-port: "41001", weft.dev/upstreams: "cart=9001,ledger.bank:5432=9002"}',
+    ),
+    [],
+  ],
+  [
+    "an address that is a name",
+    entry("{address: db.example.com}"),
+    ['spec.address: "db.example.com" is no IP address; host names and unix sockets are not implemented by this version of Weft'],
+  ],
+  [
+    "a locality",
+    entry("{address: 10.0.0.1, locality: eu/1}"),
+    [`spec.locality: field "locality" ${left}: balancing by locality is not built`],
+  ],
+  [
+    "an inbound port that is nowhere",
+    entry("{address: 127.0.0.1, ports: {web: 1}}", ', annotations: {weft.dev/inbound: "http=8080"}'),
+    ['metadata.annotations["weft.dev/inbound"]: port "http" is not in spec.ports, where the sidecar\'s own port belongs'],
+  ],
+  [
+    "malformed inbound",
+    entry("{address: 127.0.0.1}", ', annotations: {weft.dev/inbound: "http:8080"}'),
+    ['metadata.annotations["weft.dev/inbound"]: "http:8080" is not of the form PORTNAME=APPLICATIONPORT'],
+  ],
+  [
+    "malformed upstreams",
+    entry("{}", ', annotations: {weft.dev/upstreams: "cart=90010"}'),
+    ['metadata.annotations["weft.dev/upstreams"]: "cart=90010": ports must be from 1 to 65535'],
+  ],
+  [
+    "one local port twice",
+    entry("{}", ', annotations: {weft.dev/upstreams: "cart=9001,stock=9001"}'),
+    ['metadata.annotations["weft.dev/upstreams"]: local port 9001 stands there twice'],
+  ],
+  [
+    "tlsMode",
+    entry("{}", ", labels: {security.istio.io/tlsMode: maybe}"),
+    ['metadata.labels["security.istio.io/tlsMode"]: must be istio or disabled, got "maybe"'],
+  ],
+  // EndpointSlice
+  [
+    "a slice",
+    slice("addressType: IPv4, endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}], ports: [{name: http, port: 80}]"),
+    [],
+  ],
+  [
+    "a slice of nobody",
+    slice("addressType: IPv4, endpoints: []", ""),
+    ['metadata.labels["kubernetes.io/service-name"]: is required: without it the slice belongs to no Service'],
+  ],
+  [
+    "an address of the other family",
+    slice("addressType: IPv6, endpoints: [{addresses: [10.0.0.1]}]"),
+    ['endpoints[0].addresses[0]: "10.0.0.1" is no IPv6 address'],
+  ],
+  [
+    "names as addresses",
+    slice("addressType: FQDN, endpoints: [{addresses: [a.example.com]}]"),
+    [`addressType: value "FQDN" ${left}: give IP addresses; names are not resolved yet`],
+  ],
+  [
+    "mutual TLS with whom?",
+    slice("addressType: IPv4, endpoints: []", ", labels: {kubernetes.io/service-name: a, security.istio.io/tlsMode: istio}"),
+    [
+      'metadata.labels["security.istio.io/tlsMode"]: needs the annotation weft.dev/service-accounts: callers must know which service accounts to expect',
+    ],
+  ],
+  // HTTPRoute
+  ["a route", route(`[{${to}}]`), []],
+  [
+    "every filter and match",
+    route(
+      `[{name: all, matches: [{path: {type: Exact, value: /a}, method: GET, headers: [{name: A, value: b}], queryParams: [{name: q, type: RegularExpression, value: "v.*"}]}], filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: A, value: b}]}}, {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [B]}}, {type: URLRewrite, urlRewrite: {hostname: b.example.com, path: {type: ReplaceFullPath, replaceFullPath: /b}}}], timeouts: {request: 1s, backendRequest: 500ms}, retry: {codes: [503], attempts: 2}, ${to}}]`,
+    ),
+    [],
+  ],
+  [
+    "no parent",
+    routeSpec(`{rules: [{${to}}]}`),
+    ["spec.parentRefs: must name at least one Service: without a parent the route does nothing"],
+  ],
+  [
+    "a Gateway as parent",
+    routeSpec(`{parentRefs: [{name: gw}], rules: [{${to}}]}`),
+    [`spec.parentRefs[0].kind: parent kind "Gateway" ${left}: attach the route to a Service (group: "", kind: Service)`],
+  ],
+  [
+    "a Service in Gateway API's group",
+    routeSpec(`{parentRefs: [{kind: Service, name: a}], rules: [{${to}}]}`),
+    [
+      'spec.parentRefs[0].group: a Service is in the core group: write group: "" (got "gateway.networking.k8s.io", the standard\'s default)',
+    ],
+  ],
+  [
+    "hostnames",
+    routeSpec(`{parentRefs: [{group: "", kind: Service, name: a}], hostnames: [a.example.com], rules: [{${to}}]}`),
+    [
+      `spec.hostnames: field "hostnames" ${left}: a route on a Service takes every name of that Service; match on headers instead (Gateway API ignores hostnames here, so they would do nothing)`,
+    ],
+  ],
+  [
+    "a mirror",
+    route(`[{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}], ${to}}]`),
+    [
+      `spec.rules[0].filters[0].type: value "RequestMirror" ${left}: remove the filter`,
+      `spec.rules[0].filters[0].requestMirror: field "requestMirror" ${left}: remove the filter`,
+    ],
+  ],
+  [
+    "filters of one backend",
+    route("[{backendRefs: [{name: a, port: 80, filters: []}]}]"),
+    [`spec.rules[0].backendRefs[0].filters: field "filters" ${left}: put the filters on the rule`],
+  ],
+  ["a backend without port", route("[{backendRefs: [{name: a}]}]"), ["spec.rules[0].backendRefs[0].port: is required for a Service"]],
+  [
+    "a split of nothing",
+    route("[{backendRefs: [{name: a, port: 80, weight: 0}, {name: b, port: 80, weight: 0}]}]"),
+    ["spec.rules[0].backendRefs: every weight is 0, so every request would fail with 500; give one backend a weight of 1 or more"],
+  ],
+  [
+    "a path without slash",
+    route(`[{matches: [{path: {value: a}}], ${to}}]`),
+    ['spec.rules[0].matches[0].path.value: must begin with "/", got "a"'],
+  ],
+  [
+    "a path with a query",
+    route(`[{matches: [{path: {value: "/a?b"}}], ${to}}]`),
+    ['spec.rules[0].matches[0].path.value: must be a plain path without query, spaces or unprintable characters, got "/a?b"'],
+  ],
+  [
+    "a bad regular expression",
+    route(`[{matches: [{path: {type: RegularExpression, value: "/(a"}}], ${to}}]`),
+    ['spec.rules[0].matches[0].path.value: "/(a" is no RE2 regular expression: error parsing regexp: missing closing ): `/(a`'],
+  ],
+  [
+    "look-ahead, which RE2 has not",
+    route(`[{matches: [{path: {type: RegularExpression, value: "/(?=a)"}}], ${to}}]`),
+    [
+      'spec.rules[0].matches[0].path.value: "/(?=a)" is no RE2 regular expression: error parsing regexp: invalid or unsupported Perl syntax: `(?=`',
+    ],
+  ],
+  [
+    "a header twice",
+    route(`[{matches: [{headers: [{name: A, value: b}, {name: a, value: c}]}], ${to}}]`),
+    ['spec.rules[0].matches[0].headers[1].name: "a" is matched by spec.rules[0].matches[0].headers[0] already; only the first would count'],
+  ],
+  [
+    "a redirect that forwards",
+    route(`[{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}], ${to}}]`),
+    ["spec.rules[0].backendRefs: a rule that redirects forwards nothing; remove backendRefs or the RequestRedirect filter"],
+  ],
+  [
+    "a filter without its field",
+    route(`[{filters: [{type: URLRewrite}], ${to}}]`),
+    ["spec.rules[0].filters[0].urlRewrite: is required for type URLRewrite"],
+  ],
+  [
+    "a full path for a prefix",
+    route(`[{filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /b}}}], ${to}}]`),
+    [
+      `spec.rules[0].filters[0].urlRewrite.path.type: ReplaceFullPath for matches other than Exact ${left}: match the path with type Exact, or use ReplacePrefixMatch`,
+    ],
+  ],
+  [
+    "a header of the proxy",
+    route(`[{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: b}]}}], ${to}}]`),
+    ['spec.rules[0].filters[0].requestHeaderModifier.set[0]: header "Host" belongs to the proxy; use a URLRewrite filter with hostname'],
+  ],
+  [
+    "a smuggled line",
+    route(`[{filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: A, value: "b\\r\\nC: d"}]}}], ${to}}]`),
+    ["spec.rules[0].filters[0].responseHeaderModifier.set[0].value: must not contain line breaks or NUL"],
+  ],
+  [
+    "a command of Envoy's",
+    route(`[{filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: A, value: "%ENVIRONMENT(HOME)%"}]}}], ${to}}]`),
+    [`spec.rules[0].filters[0].responseHeaderModifier.set[0].value: a value with "%" ${left}: write the value without it`],
+  ],
+  [
+    "timeouts the wrong way round",
+    route(`[{timeouts: {request: 1s, backendRequest: 1m}, ${to}}]`),
+    ["spec.rules[0].timeouts.backendRequest: 1m is longer than timeouts.request, 1s"],
+  ],
+  [
+    "a duration of another kind",
+    route(`[{timeouts: {request: 1.5s}, ${to}}]`),
+    ['spec.rules[0].timeouts.request: "1.5s" does not match ^([0-9]{1,5}(h|m|s|ms)){1,4}$'],
+  ],
+  [
+    "retry pauses",
+    route(`[{retry: {attempts: 2, backoff: 1s}, ${to}}]`),
+    [`spec.rules[0].retry.backoff: field "backoff" ${left}: retries go to another endpoint at once; remove it`],
+  ],
+  // AuthorizationPolicy
+  ["the empty policy", policy("{}"), []],
+  ["a policy without spec", `${header("security.istio.io/v1", "AuthorizationPolicy")}}`, []],
+  [
+    "every matcher",
+    policy(
+      '{selector: {matchLabels: {app: a}}, action: DENY, rules: [{from: [{source: {principals: ["*"], notPrincipals: ["cluster.local/ns/a/sa/b", "*/sa/x", "td/*"], namespaces: ["a-*"], notNamespaces: [b], ipBlocks: [10.0.0.0/8, "::1"], notIpBlocks: [10.1.0.0/16]}}, {source: {serviceAccounts: [a, b/c]}}], to: [{operation: {hosts: [a], notHosts: ["*.b"], ports: ["80"], notPorts: ["81"], methods: [GET], notMethods: ["P*"], paths: [/a, "/b*", "*/c", "*"], notPaths: [/d]}}]}]}',
+    ),
+    [],
+  ],
+  [
+    "CUSTOM",
+    policy("{action: CUSTOM, provider: {name: x}}"),
+    [
+      `spec.action: value "CUSTOM" ${left}: there are no external authorizers; use ALLOW or DENY`,
+      `spec.provider: field "provider" ${left}: it belongs to action CUSTOM`,
+    ],
+  ],
+  ["AUDIT", policy("{action: AUDIT, rules: [{}]}"), [`spec.action: value "AUDIT" ${left}: use ALLOW or DENY`]],
+  [
+    "a DENY of nothing",
+    policy("{action: DENY}"),
+    ["spec.rules: a DENY policy without rules denies nothing; to deny everything write rules: [{}] or an ALLOW policy without rules"],
+  ],
+  [
+    "conditions",
+    policy('{rules: [{when: [{key: "request.auth.claims[iss]", values: [a]}]}]}'),
+    [`spec.rules[0].when: field "when" ${left}: use from and to`],
+  ],
+  [
+    "tokens",
+    policy('{rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}'),
+    [
+      `spec.rules[0].from[0].source.requestPrincipals: field "requestPrincipals" ${left}: no tokens of end users are verified yet, so the condition could not be enforced`,
+    ],
+  ],
+  [
+    "an unknown condition",
+    policy("{rules: [{to: [{operation: {method: [GET]}}]}]}"),
+    ['spec.rules[0].to[0].operation.method: unknown field "method"; did you mean "methods"?'],
+  ],
+  ["an empty source", policy("{rules: [{from: [{source: {}}]}]}"), ["spec.rules[0].from[0].source: must hold at least one condition"]],
+  [
+    "an empty list",
+    policy("{rules: [{from: [{source: {principals: []}}]}]}"),
+    ["spec.rules[0].from[0].source.principals: must not be empty; remove it, or say what it should match"],
+  ],
+  ["no sources", policy("{rules: [{from: []}]}"), ["spec.rules[0].from: must not be empty; remove it to mean anyone"]],
+  [
+    "a principal that is a name",
+    policy("{rules: [{from: [{source: {principals: [cart]}}]}]}"),
+    [
+      'spec.rules[0].from[0].source.principals[0]: "cart" can match no identity: use TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT, for example cluster.local/ns/shop/sa/cart',
+    ],
+  ],
+  [
+    "a principal that is a URI",
+    policy("{rules: [{from: [{source: {principals: [spiffe://cluster.local/ns/a/sa/b]}}]}]}"),
+    ['spec.rules[0].from[0].source.principals[0]: write it without spiffe://: "cluster.local/ns/a/sa/b"'],
+  ],
+  [
+    "a star in the middle",
+    policy('{rules: [{to: [{operation: {paths: ["/a/*/b"]}}]}]}'),
+    ['spec.rules[0].to[0].operation.paths[0]: "/a/*/b": "*" may stand alone, at the beginning, or at the end'],
+  ],
+  [
+    "a path template",
+    policy('{rules: [{to: [{operation: {paths: ["/a/{**}"]}}]}]}'),
+    [
+      'spec.rules[0].to[0].operation.paths[0]: "/a/{**}": "*" may stand alone, at the beginning, or at the end',
+      'spec.rules[0].to[0].operation.paths[0]: "/a/{**}": path templates ({*}, {**}) are not implemented by this version of Weft; use an exact path, or "*" at the beginning or end',
+    ],
+  ],
+  [
+    "a method in lower case",
+    policy("{rules: [{to: [{operation: {methods: [get]}}]}]}"),
+    ['spec.rules[0].to[0].operation.methods[0]: methods are case-sensitive and upper case by standard: write "GET", got "get"'],
+  ],
+  [
+    "a port that is none",
+    policy('{rules: [{to: [{operation: {ports: ["http"]}}]}]}'),
+    ['spec.rules[0].to[0].operation.ports[0]: "http" is no port number from 1 to 65535'],
+  ],
+  [
+    "an address block that is none",
+    policy("{rules: [{from: [{source: {ipBlocks: [10.0.0.0/33]}}]}]}"),
+    ['spec.rules[0].from[0].source.ipBlocks[0]: "10.0.0.0/33" is no IP address or CIDR block'],
+  ],
+  [
+    "accounts beside principals",
+    policy('{rules: [{from: [{source: {serviceAccounts: [a], principals: ["*"]}}]}]}'),
+    ["spec.rules[0].from[0].source.serviceAccounts: cannot stand beside principals; use two entries of from"],
+  ],
+  // Telemetry
+  [
+    "an access log",
+    telemetry(
+      "{selector: {matchLabels: {app: a}}, accessLogging: [{providers: [{name: envoy}], match: {mode: CLIENT}}, {disabled: true, match: {mode: SERVER}}]}",
+    ),
+    [],
+  ],
+  ["metrics", telemetry("{metrics: []}"), [`spec.metrics: field "metrics" ${left}: metrics are always collected and cannot be reshaped`]],
+  [
+    "a filter of log lines",
+    telemetry('{accessLogging: [{filter: {expression: "true"}}]}'),
+    [`spec.accessLogging[0].filter: field "filter" ${left}: every request is logged, or none`],
+  ],
+  [
+    "another provider",
+    telemetry("{accessLogging: [{providers: [{name: otel}]}]}"),
+    [
+      'spec.accessLogging[0].providers[0].name: must be "weft" or "envoy", got "otel"; other providers are not implemented by this version of Weft',
+    ],
+  ],
+  [
+    "one side twice",
+    telemetry("{accessLogging: [{}, {match: {mode: CLIENT}}]}"),
+    ["spec.accessLogging[1]: says again about CLIENT what spec.accessLogging[0] says; put both into one"],
+  ],
+  // everything
+  [
+    "a namespace in a namespace",
+    "{apiVersion: v1, kind: Namespace, metadata: {name: a, namespace: b}}",
+    ["metadata.namespace: Namespace belongs to no namespace; remove it"],
+  ],
+  ["no name", "{apiVersion: v1, kind: Namespace, metadata: {}}", ["metadata.name: is required"]],
+  [
+    "a view of live state",
+    "{apiVersion: weft.dev/v1alpha1, kind: Edge, metadata: {name: a, namespace: b}}",
+    ["kind: Edge is a view of live state and cannot be written"],
+  ],
+];
+
+describe("validation", () => {
+  for (const [what, yaml, said] of cases) test(what, () => expect(wrong(yaml)).toEqual([...said]));
+
+  test("takes anything at all without throwing", () => {
+    for (const kind of kinds) {
+      for (const junk of [
+        null,
+        1,
+        "x",
+        [],
+        [null],
+        {},
+        { spec: [] },
+        { spec: { rules: [null], ports: [null], parentRefs: null } },
+        { metadata: 7 },
+        { metadata: { labels: [], annotations: 3 }, endpoints: [null] },
+      ]) {
+        const object = {
+          apiVersion: kind.group === "" ? "v1" : `${kind.group}/${kind.versions[0]}`,
+          kind: kind.kind,
+          ...(junk as object),
+        } as unknown as KubeObject;
+        kind.applyDefaults(object);
+        expect(kind.validate(object).length).toBeGreaterThan(0);
+        for (const column of kind.columns) column.value({ apiVersion: "v1", kind: kind.kind, metadata: { name: "x" } });
+      }
+    }
+  });
+});
+
+describe("defaults", () => {
+  test("are those of the published schemas, and are filled in once", () => {
+    const object = parse(route("[{backendRefs: [{name: a, port: 80}]}]")) as KubeObject;
+    const kind = kindOf(object)!;
+    kind.applyDefaults(object);
+    expect(object.spec).toEqual({
+      parentRefs: [{ group: "", kind: "Service", name: "a" }],
+      rules: [
+        {
+          matches: [{ path: { type: "PathPrefix", value: "/" } }],
+          backendRefs: [{ group: "", kind: "Service", name: "a", port: 80, weight: 1 }],
+        },
+      ],
+    });
+    const once = JSON.stringify(object);
+    kind.applyDefaults(object);
+    expect(JSON.stringify(object)).toBe(once);
+  });
+
+  test("a service's targetPort is its port", () => {
+    const object = parse(service("{ports: [{port: 80}]}")) as KubeObject;
+    kindOf(object)!.applyDefaults(object);
+    expect(object.spec).toEqual({ ports: [{ port: 80, protocol: "TCP", targetPort: 80 }], type: "ClusterIP", sessionAffinity: "None" });
+  });
+});
+
+describe("the table of kinds", () => {
+  test("has no name twice", () => {
+    const resources = kinds.map(resourceOf);
+    expect(new Set(resources).size).toBe(resources.length);
+    const typed = kinds.flatMap((kind) => [...new Set([kind.plural, kind.singular, ...kind.shortNames])]);
+    expect(new Set(typed).size).toBe(typed.length);
+  });
+
+  test("is found by path, object, store key, and what users type", () => {
+    expect(kindByPath("gateway.networking.k8s.io", "v1beta1", "httproutes")?.kind).toBe("HTTPRoute");
+    expect(kindByPath("gateway.networking.k8s.io", "v2", "httproutes")).toBeUndefined();
+    expect(kindByResource("workloadentries.networking.istio.io")?.kind).toBe("WorkloadEntry");
+    for (const typed of ["svc", "Service", "services", "authorizationpolicies.security.istio.io", "we", "edges"])
+      expect(kindByName(typed), typed).toBeDefined();
+    expect(kindByName("pods")).toBeUndefined();
+  });
+});
+
+describe("the tables know every field of the standard", () => {
+  const known = (resource: string, path: string): ReadonlySet<string> => {
+    const { definedBy } = kinds.find((kind) => resourceOf(kind) === resource)!;
+    let at: { properties?: object } | undefined = { properties: definedBy.fields };
+    for (const part of path === "" ? [] : path.split(".")) {
+      const next: unknown = (at?.properties as Record<string, unknown> | undefined)?.[part.replace("[]", "")];
+      at = (part.endsWith("[]") ? (next as { items?: object }).items : next) as { properties?: object };
+    }
+    const prefix = path === "" ? "" : `${path}.`;
+    const refused = Object.keys(definedBy.unimplemented ?? {}).filter(
+      (key) => key.startsWith(prefix) && !/[.=]/.test(key.slice(prefix.length)),
+    );
+    return new Set([...Object.keys(at?.properties ?? {}), ...refused.map((key) => key.slice(prefix.length))]);
+  };
+  const published = (model: { getAttributeTypeMap(): { baseName: string }[] }) =>
+    model
+      .getAttributeTypeMap()
+      .map((each) => each.baseName)
+      .filter((name) => !["apiVersion", "kind", "metadata"].includes(name));
+
+  for (const [resource, path, model] of [
+    ["services", "spec", V1ServiceSpec],
+    ["services", "spec.ports[]", V1ServicePort],
+    ["endpointslices.discovery.k8s.io", "", V1EndpointSlice],
+    ["endpointslices.discovery.k8s.io", "endpoints[]", V1Endpoint],
+    ["endpointslices.discovery.k8s.io", "endpoints[].conditions", V1EndpointConditions],
+    ["endpointslices.discovery.k8s.io", "ports[]", DiscoveryV1EndpointPort],
+  ] as const) {
+    test(`${resource} ${path}`, () => expect(published(model).filter((name) => !known(resource, path).has(name))).toEqual([]));
+  }
+
+  test("metadata", () => {
+    const metadata: Record<string, unknown> = { name: "x" };
+    const samples: Record<string, unknown> = {
+      annotations: {},
+      labels: {},
+      deletionGracePeriodSeconds: 1,
+      generation: 1,
+      finalizers: [],
+      managedFields: [],
+      ownerReferences: [],
+    };
+    for (const { baseName } of V1ObjectMeta.getAttributeTypeMap()) metadata[baseName] ??= samples[baseName] ?? "x";
+    const object = { apiVersion: "v1", kind: "Service", metadata, spec: { ports: [{ port: 80 }] } } as unknown as KubeObject;
+    expect(kindOf(object)!.validate(object)).toEqual([]);
+  });
+
+  test("src/api/schemas is what the packages publish (else: bun scripts/generate-schemas.ts)", () => {
+    const run = Bun.spawnSync([process.execPath, join(import.meta.dir, "../../scripts/generate-schemas.ts"), "--check"]);
+    expect(run.stderr.toString()).toBe("");
+    expect(run.exitCode).toBe(0);
+  });
+});
