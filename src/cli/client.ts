@@ -56,7 +56,7 @@ export class Client {
   /** The decoded JSON answer. Throws ApiFailure or Unreachable. */
   async json<T>(path: string, ask: Ask = {}): Promise<T> {
     const response = await this.#send(path, ask);
-    const text = await this.#read(response, () => response.text());
+    const text = await this.#read(() => response.text());
     try {
       return JSON.parse(text) as T;
     } catch {
@@ -68,23 +68,25 @@ export class Client {
 
   /** Lines of a streamed answer, as they come; ends when the server or `ask.signal` ends it. */
   async *lines(path: string, ask: Ask = {}): AsyncGenerator<string> {
-    const response = await this.#send(path, { timeoutMs: 0, ...ask });
-    const decoder = new TextDecoder();
-    let rest = "";
-    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
     try {
-      for (;;) {
-        const chunk = await this.#read(response, () => reader.read());
-        if (chunk.done) break;
-        const parts = (rest + decoder.decode(chunk.value, { stream: true })).split("\n");
-        rest = parts.pop() as string;
-        for (const line of parts) if (line !== "") yield line;
+      const response = await this.#send(path, { timeoutMs: 0, ...ask });
+      const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+      const decoder = new TextDecoder();
+      let rest = "";
+      try {
+        for (;;) {
+          const chunk = await this.#read(() => reader.read());
+          if (chunk.done) break;
+          const parts = (rest + decoder.decode(chunk.value, { stream: true })).split("\n");
+          rest = parts.pop() as string;
+          for (const line of parts) if (line !== "") yield line;
+        }
+      } finally {
+        reader.cancel().catch(() => undefined);
       }
       if (rest.trim() !== "") yield rest;
     } catch (error) {
       if (ask.signal?.aborted !== true) throw error;
-    } finally {
-      reader.cancel().catch(() => undefined);
     }
   }
 
@@ -113,10 +115,10 @@ export class Client {
       throw this.#unreachable(error);
     }
     if (response.ok) return response;
-    throw failureFrom(response.status, await this.#read(response, () => response.text()), access);
+    throw failureFrom(response.status, await this.#read(() => response.text()), access);
   }
 
-  async #read<T>(_response: Response, read: () => Promise<T>): Promise<T> {
+  async #read<T>(read: () => Promise<T>): Promise<T> {
     try {
       return await read();
     } catch (error) {

@@ -1,0 +1,292 @@
+// The parts of `weft run` that need no process; the whole is proven in test/e2e/run.test.ts.
+
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { KubeObject } from "../../api/meta.ts";
+import { parse } from "../parse.ts";
+import type { VerbSpec } from "../spec.ts";
+import { verbNamed } from "../verbs.ts";
+import { bootstrapFor } from "./bootstrap.ts";
+import { answers, environmentFor, findCommand, untilAnswers } from "./command.ts";
+import { choosePort, condition, newEntry, newService, selectionFault } from "./objects.ts";
+import { takePlace, writePrivate } from "./place.ts";
+import { entryName, type Plan, planFrom } from "./plan.ts";
+import { parseLogLine } from "./sidecar.ts";
+
+const plan = (...flags: string[]): Plan => planFrom(parse(verbNamed("run") as VerbSpec, [...flags, "--", "app"]));
+const cart = (...flags: string[]): Plan => plan("--service", "cart", "--port", "9101", ...flags);
+const fault = (...flags: string[]): string => {
+  try {
+    plan(...flags);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return "accepted";
+};
+
+const dir = mkdtempSync(join(tmpdir(), "weft-run-test-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+describe("flags", () => {
+  test("a full line", () => {
+    const full = cart(
+      "--version",
+      "v2",
+      "--upstream",
+      "db.bank:5432=9102",
+      "--upstream",
+      "stock=9103",
+      "--wait",
+      "5",
+      "--ready-timeout",
+      "500ms",
+    );
+    expect(full).toMatchObject({ waitMs: 5000, readyTimeoutMs: 500, upstreamsText: "db.bank:5432=9102,stock=9103", address: "127.0.0.1" });
+    expect(full.upstreams).toEqual([
+      { service: "db", namespace: "bank", port: 5432, localPort: 9102 },
+      { service: "stock", namespace: undefined, port: undefined, localPort: 9103 },
+    ]);
+  });
+
+  test.each([
+    [["--port", "1"], "weft run needs --service NAME"],
+    [["--service", "a"], "weft run needs --port PORT"],
+    [["--service", "Cart_1", "--port", "1"], '--service "Cart_1": lower-case letters'],
+    [["--service", "a", "--port", "0"], '--port takes a whole number from 1 to 65535, not "0"'],
+    [["--service", "a", "--port", "1", "--version", "v 1"], '--version "v 1"'],
+    [
+      ["--service", "a", "--port", "1", "--address", "host.example"],
+      '--address takes an IP address of this machine that peers can dial, not "host.example"',
+    ],
+    [["--service", "a", "--port", "1", "--upstream", "db"], "--upstream takes SERVICE[.NAMESPACE][:PORT]=LOCALPORT"],
+    [["--service", "a", "--port", "1", "--upstream", "db=70000"], 'not "db=70000"'],
+    [["--service", "a", "--port", "1", "--upstream", "db=1"], "1 is COMMAND's own port"],
+    [["--service", "a", "--port", "1", "--upstream", "x=5", "--upstream", "y=5"], "local port 5 stands there twice"],
+    [["--service", "a", "--port", "1", "--port-variable", "A-B"], '--port-variable "A-B"'],
+  ])("%j is refused", (flags, message) => {
+    expect(fault(...flags)).toContain(message);
+  });
+
+  test("the entry's name is a DNS name whatever the version looks like", () => {
+    expect(entryName("cart", undefined, () => 0)).toBe("cart-000000");
+    expect(entryName("cart", "V1.2_x", () => 0.999999999)).toBe("cart-v1-2-x-ffffff");
+  });
+});
+
+describe("objects", () => {
+  const facts = { name: "cart-1", namespace: "shop", serviceAccount: "cart", portName: "http", inboundPort: 15001, httpProxyPort: 15002 };
+
+  test("a new Service, http and tcp", () => {
+    expect(newService(cart(), "shop").spec).toEqual({
+      selector: { app: "cart" },
+      ports: [{ name: "http", port: 80, protocol: "TCP", appProtocol: "http" }],
+    });
+    expect(newService(cart("--protocol", "tcp"), "shop").spec).toMatchObject({ ports: [{ name: "tcp", port: 9101 }] });
+    expect(newService(cart("--protocol", "tcp", "--service-port", "5432"), "shop").spec).toMatchObject({ ports: [{ port: 5432 }] });
+  });
+
+  test("an entry says how its sidecar is laid out", () => {
+    const entry = newEntry(cart("--version", "v2", "--upstream", "db=9102"), facts);
+    expect(entry.metadata.labels).toEqual({ app: "cart", version: "v2", "security.istio.io/tlsMode": "istio" });
+    expect(entry.metadata.annotations).toEqual({
+      "weft.dev/inbound": "http=9101",
+      "weft.dev/http-proxy-port": "15002",
+      "weft.dev/upstreams": "db=9102",
+    });
+    expect(entry.spec).toEqual({ address: "127.0.0.1", ports: { http: 15001 }, serviceAccount: "cart" });
+    expect(entry.status).toBeUndefined();
+  });
+
+  const service = (ports: unknown, selector: unknown = { app: "cart" }): KubeObject => ({
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name: "cart", namespace: "shop" },
+    spec: { selector, ports },
+  });
+
+  test("the Service that is there decides name and protocol of the port", () => {
+    const two = service([
+      { name: "tcp-admin", port: 9000 },
+      { name: "web", port: 80, appProtocol: "http" },
+    ]);
+    expect(choosePort(two, cart())).toEqual({ name: "tcp-admin", port: 9000, protocol: "tcp" });
+    expect(choosePort(two, cart("--protocol", "http"))).toEqual({ name: "web", port: 80, protocol: "http" });
+    expect(choosePort(two, cart("--service-port", "80"))).toEqual({ name: "web", port: 80, protocol: "http" });
+    expect(choosePort(service([{ port: 80, targetPort: "web" }]), cart())).toMatchObject({ name: "web" });
+  });
+
+  test.each([
+    [[{ name: "http", port: 80 }], ["--protocol", "tcp"], "has no port for --protocol tcp; it has http:80/http"],
+    [[{ name: "http", port: 80 }], ["--service-port", "81"], "has no port for --service-port 81"],
+    [[{ port: 80, targetPort: 9101 }], [], "port 80 of Service shop/cart has no name"],
+    [[], [], "it has none"],
+  ])("%#: flags and Service contradict each other", (ports, flags, message) => {
+    expect(() => choosePort(service(ports), cart(...flags))).toThrow(message);
+  });
+
+  test("a Service that does not select this instance is named", () => {
+    expect(selectionFault(service([]), { app: "cart" })).toBeUndefined();
+    expect(selectionFault(service([], { app: "cart", tier: "x" }), { app: "cart" })).toContain(
+      "selects tier=x, which this instance has not",
+    );
+    expect(selectionFault(service([], undefined), { app: "cart" })).toBeUndefined();
+    expect(selectionFault(service([], {}), { app: "cart" })).toContain("has no selector");
+  });
+
+  test("conditions", () => {
+    expect(condition("healthy", new Date(0))).toEqual({
+      type: "Healthy",
+      status: "True",
+      reason: "Answering",
+      message: "the application answers on its port",
+      lastTransitionTime: "1970-01-01T00:00:00Z",
+    });
+    expect(condition("draining", new Date(0)).status).toBe("False");
+  });
+});
+
+describe("bootstrap", () => {
+  const facts = {
+    namespace: "shop",
+    entry: "cart-1",
+    service: "cart",
+    serviceAccount: "cart",
+    trustDomain: "cluster.local",
+    labels: { app: "cart" },
+    xdsAddress: "127.0.0.1:7444",
+    caBundle: "PEM",
+    adminPort: 15003,
+  };
+
+  test("names the node, the control plane and how its certificate is checked", () => {
+    const text = JSON.stringify(bootstrapFor(facts));
+    expect(text).toContain('"id":"sidecar~shop~cart-1"');
+    expect(text).toContain('"address":"127.0.0.1","port_value":7444');
+    expect(text).toContain('"api_type":"DELTA_GRPC"');
+    expect(text).toContain('"exact":"weft"');
+    expect(text).toContain('"type":"STATIC"');
+  });
+
+  test("host names and IPv6 addresses", () => {
+    expect(JSON.stringify(bootstrapFor({ ...facts, xdsAddress: "mesh.example:1" }))).toContain('"type":"STRICT_DNS"');
+    expect(JSON.stringify(bootstrapFor({ ...facts, xdsAddress: "[::1]:7" }))).toContain('"address":"::1","port_value":7');
+  });
+});
+
+describe("the application", () => {
+  test("its environment: proxies for this sidecar, what was there is kept where it can be", () => {
+    const env = environmentFor(cart("--port-variable", "PORT"), 15002, {
+      PATH: "/bin",
+      HTTP_PROXY: "http://corporate:3128",
+      HTTPS_PROXY: "http://corporate:3128",
+      no_proxy: ".corp, 127.0.0.1",
+      JAVA_TOOL_OPTIONS: "-Xmx1g -Dhttp.proxyHost=old -Dhttp.proxyPort=1 -Dhttp.nonProxyHosts=x",
+    });
+    expect(env).toEqual({
+      PATH: "/bin",
+      HTTP_PROXY: "http://127.0.0.1:15002",
+      http_proxy: "http://127.0.0.1:15002",
+      HTTPS_PROXY: "http://corporate:3128",
+      NO_PROXY: "localhost,127.0.0.1,::1,.corp",
+      no_proxy: "localhost,127.0.0.1,::1,.corp",
+      NODE_USE_ENV_PROXY: "1",
+      JAVA_TOOL_OPTIONS: "-Xmx1g -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=15002 -Dhttp.nonProxyHosts=localhost|127.*|[::1]",
+      PORT: "9101",
+    });
+  });
+
+  test("a program that is not there, is a folder, or cannot be executed", () => {
+    writeFileSync(join(dir, "text"), "no program");
+    const look = (word: string): unknown => {
+      try {
+        return findCommand(word, { PATH: "/bin:/usr/bin" }, dir);
+      } catch (error) {
+        return [(error as { status: number }).status, (error as Error).message];
+      }
+    };
+    expect(look("sh")).toBe(Bun.which("sh", { PATH: "/bin:/usr/bin" }));
+    expect(look("/bin/sh")).toBe("/bin/sh");
+    expect(look("no-such-program")).toEqual([127, 'there is no program "no-such-program" on the PATH; nothing was started or registered']);
+    expect(look("./nope")).toEqual([127, "there is no program ./nope; nothing was started or registered"]);
+    expect(look("./text")).toEqual([126, "./text is not executable; nothing was started or registered"]);
+    expect(look("./")).toEqual([126, "./ is a folder; nothing was started or registered"]);
+  });
+
+  test("its port: answers, and is waited for", async () => {
+    const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { port } = probe;
+    expect(await answers("127.0.0.1", port)).toBe(true);
+    probe.stop(true);
+    expect(await answers("127.0.0.1", port)).toBe(false);
+    const never = new AbortController();
+    const waiting = untilAnswers(
+      port,
+      never.signal,
+      () => performance.now(),
+      () => {},
+    );
+    const again = Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } });
+    expect(await waiting).toBe(true);
+    again.stop(true);
+    const stopped = new AbortController();
+    stopped.abort();
+    expect(
+      await untilAnswers(
+        port,
+        stopped.signal,
+        () => performance.now(),
+        () => {},
+      ),
+    ).toBe(false);
+  });
+});
+
+describe("private places", () => {
+  test("folder and files are the user's alone, ports differ and stay taken until the end", () => {
+    const env = { XDG_RUNTIME_DIR: dir };
+    const places = Array.from({ length: 20 }, () => takePlace("127.0.0.1", new Set(), env, Math.random));
+    const ports = places.flatMap((p) => Object.values(p.ports));
+    expect(new Set(ports).size).toBe(60);
+    const [first] = places;
+    if (first === undefined) throw new Error("no place");
+    expect(statSync(first.dir).mode & 0o777).toBe(0o700);
+    writePrivate(join(first.dir, "token"), "x");
+    expect(statSync(join(first.dir, "token")).mode & 0o777).toBe(0o600);
+    for (const place of places) place.leave();
+    expect(existsSync(first.dir)).toBe(false);
+    expect(readdirSync(join(dir, "weft", "ports"))).toEqual([]);
+  });
+
+  test("the lock of a process that is gone is taken over", () => {
+    const env = { XDG_RUNTIME_DIR: dir };
+    const middleFirst = () => {
+      let calls = 0;
+      return () => (calls++ === 0 ? 0.5 : Math.random());
+    };
+    const taken = takePlace("127.0.0.1", new Set(), env, middleFirst());
+    taken.leave();
+    const port = taken.ports.inbound;
+    writeFileSync(join(dir, "weft", "ports", String(port)), String(Bun.spawnSync(["true"]).pid));
+    const again = takePlace("127.0.0.1", new Set(), env, middleFirst());
+    expect(again.ports.inbound).toBe(port);
+    again.leave();
+  });
+
+  test("an address of another machine is said to be one", () => {
+    expect(() => takePlace("192.0.2.1", new Set(), { XDG_RUNTIME_DIR: dir }, Math.random)).toThrow(
+      "--address 192.0.2.1 cannot be listened on",
+    );
+    expect(readdirSync(join(dir, "weft", "ports"))).toEqual([]);
+  });
+});
+
+test("a sidecar's log line as a sentence", () => {
+  expect(parseLogLine('{"time":"t","level":"warn","msg":"A listener cannot bind.","port":80,"name":"x"}')).toEqual({
+    level: "warn",
+    text: "A listener cannot bind. (port=80, name=x)",
+  });
+  expect(parseLogLine("plain words")).toBeUndefined();
+  expect(parseLogLine('{"time":broken')).toBeUndefined();
+});
