@@ -11,15 +11,15 @@ export function shownAs(kind: KindDefinition, version: string, object: KubeObjec
   return { ...object, apiVersion: apiVersionOf(kind.group, version), kind: kind.kind };
 }
 
-/** Checks that the body is an object of the kind in the path. Throws 400. Returns a copy in the stored version. */
+/** Checks that the body is an object of the kind in the path (typed clients leave apiVersion and kind out). Throws 400. Returns a copy in the stored version. */
 export function decodeObject(kind: KindDefinition, version: string, data: unknown): KubeObject {
   if (data === undefined) throw badRequest("the body is empty; it must be the object");
   if (!isRecord(data)) throw badRequest("the body is not an object");
   const expected = apiVersionOf(kind.group, version);
-  if (data.apiVersion !== expected) {
+  if ((data.apiVersion ?? expected) !== expected) {
     throw badRequest(`the object's apiVersion is ${JSON.stringify(data.apiVersion)}, but the path says ${JSON.stringify(expected)}`);
   }
-  if (data.kind !== kind.kind)
+  if ((data.kind ?? kind.kind) !== kind.kind)
     throw badRequest(`the object's kind is ${JSON.stringify(data.kind)}, but the path says ${JSON.stringify(kind.kind)}`);
   if (!isRecord(data.metadata)) throw badRequest("the object has no metadata");
   const clean = withoutNulls(data) as Record<string, unknown>;

@@ -38,6 +38,11 @@ describe("create", () => {
     expect(await object(server.ask("GET", `${shop}/a`))).toEqual(made);
   });
 
+  test("takes apiVersion and kind from the path where a typed client leaves them out", async () => {
+    const made = await object(server.ask("POST", shop, { metadata: { name: "a" }, spec: {} }));
+    expect(made).toMatchObject({ apiVersion: "test.weft.dev/v1", kind: "Gadget" });
+  });
+
   test("makes the namespace with the first object in it, and a refused object makes none", async () => {
     await server.ask("POST", shop, gadget("bad", { nope: 1 }));
     expect((await server.ask("GET", "/api/v1/namespaces/shop")).status).toBe(404);
