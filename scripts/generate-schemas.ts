@@ -1,6 +1,6 @@
 // Owns: src/api/schemas/*.json, the structural schemas of the kinds whose communities publish one as a Kubernetes CRD.
 // They are taken out of the installed @kubernetes-models packages as data, so that starting up neither loads their classes nor compiles
-// validators (measured in docs/decisions/0003-kinds-from-published-schemas.md). Run after an update of those packages: `npm run generate:schemas`.
+// validators (measured in docs/decisions/0006-kinds-from-published-schemas.md). Run after an update of those packages: `bun scripts/generate-schemas.ts`.
 // With `--check` writes nothing and exits 1 when a file differs from what the packages say.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";

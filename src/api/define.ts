@@ -22,6 +22,10 @@ export interface KindSpec {
   /** Top-level fields that must be there. */
   readonly requiredFields?: readonly string[];
   readonly unimplemented?: Unimplemented;
+  /** Generic paths of fields that are kept and shown but say nothing to the mesh (node names and the like). For the documentation. */
+  readonly informational?: readonly string[];
+  /** How the kind behaves beyond its fields, a sentence or two each. For the documentation. */
+  readonly notes?: readonly string[];
   /** Defaults that depend on other fields; runs after the schema's own. Must bear any input. */
   readonly moreDefaults?: (object: KubeObject) => void;
   /** Rules beyond the schema. Called only when the object's shape is right. */

@@ -548,9 +548,14 @@ describe("the tables know every field of the standard", () => {
     expect(kindOf(object)!.validate(object)).toEqual([]);
   });
 
-  test("src/api/schemas is what the packages publish (else: bun scripts/generate-schemas.ts)", () => {
-    const run = Bun.spawnSync([process.execPath, join(import.meta.dir, "../../scripts/generate-schemas.ts"), "--check"]);
-    expect(run.stderr.toString()).toBe("");
-    expect(run.exitCode).toBe(0);
-  });
+  for (const [what, script] of [
+    ["src/api/schemas is what the packages publish", "generate-schemas.ts"],
+    ["docs/reference/kinds.md is what the tables say", "generate-kind-docs.ts"],
+  ] as const) {
+    test(`${what} (else: bun scripts/${script})`, () => {
+      const run = Bun.spawnSync([process.execPath, join(import.meta.dir, "../../scripts", script), "--check"]);
+      expect(run.stderr.toString()).toBe("");
+      expect(run.exitCode).toBe(0);
+    });
+  }
 });

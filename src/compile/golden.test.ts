@@ -1,5 +1,5 @@
 // Goldens: one folder a case in testdata/, `input.yaml` and one JSON file a workload plus statuses.json.
-// Rewrite them after a wanted change with `npm run golden` (sets WEFT_UPDATE_GOLDENS=1), and read the difference.
+// Rewrite them after a wanted change with `WEFT_UPDATE_GOLDENS=1 bun test src/compile/golden.test.ts`, and read the difference.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { snapshotToJson } from "./decode.ts";
 const update = process.env.WEFT_UPDATE_GOLDENS === "1";
 const folder = join(import.meta.dir, "testdata");
 
-describe("goldens (rewrite with: npm run golden)", () => {
+describe("goldens (rewrite with: WEFT_UPDATE_GOLDENS=1 bun test src/compile/golden.test.ts)", () => {
   for (const name of readdirSync(folder).sort()) {
     test(name, () => {
       const path = join(folder, name);

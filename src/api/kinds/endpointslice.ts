@@ -82,6 +82,21 @@ export const endpointSliceKind = defineKind({
     "ports[].protocol=SCTP": "only TCP is carried",
     "endpoints[].hints": "balancing by zone is not built",
   },
+  informational: [
+    "endpoints[].conditions.serving",
+    "endpoints[].conditions.terminating",
+    "endpoints[].hostname",
+    "endpoints[].nodeName",
+    "endpoints[].targetRef",
+    "endpoints[].zone",
+    "endpoints[].deprecatedTopology",
+    "ports[].appProtocol",
+  ],
+  notes: [
+    "Gives the endpoints of the Service named by the label `kubernetes.io/service-name`, if that Service has no selector; a slice's port goes with the service's port of the same name.",
+    "`conditions.ready: false` takes an endpoint out.",
+    "Endpoints are called in plain text, unless the slice has the label `security.istio.io/tlsMode: istio`; then the annotation `weft.dev/service-accounts` must name the service accounts they may present.",
+  ],
   rules: sliceRules,
   columns: [
     textColumn("AddressType", "IPv4 or IPv6.", (object) => (object as EndpointSliceObject).addressType),

@@ -45,6 +45,16 @@ export const httpRouteKind = defineKind({
     "spec.rules[].sessionPersistence": "remove it",
     "spec.rules[].retry.backoff": "retries go to another endpoint at once; remove it",
   },
+  notes: [
+    'Parents are Services: write `group: ""`, `kind: Service`. A route in the Service\'s namespace speaks for all callers; one in another namespace for callers of that namespace, instead of the former.',
+    "Precedence as in Gateway API: exact path, then regular expression, then longest prefix; then method, number of headers, number of query parameters; then the oldest route, then its name, then the order of rules.",
+    "Once a Service has a route, a request that no rule matches is answered with 404. CONNECT tunnels follow the rule that matches everything, or else go to the Service.",
+    "A rule without backends, or whose backends cannot be resolved, answers with 500; a backend that cannot be resolved loses its share of the traffic with 500. The route's status says which and why.",
+    "Backends in other namespaces need a ReferenceGrant, which this version has not: RefNotPermitted.",
+    "Every route is retried up to twice when the request certainly reached no application, or is idempotent and was cut short; `retry` changes number and adds status codes. There is no timeout unless `timeouts` says so.",
+    "Regular expressions are RE2 and match the whole path or value.",
+    "Refused: two rules, of one route or of two routes on a common parent, that match the same requests and do different things.",
+  ],
   rules: httpRouteRules,
   columns: [
     textColumn("Hostnames", "Host names of the route; always empty for routes on Services.", (object) => {

@@ -94,6 +94,13 @@ export const serviceKind = defineKind({
     "spec.publishNotReadyAddresses": "",
     "spec.trafficDistribution": "",
   },
+  notes: [
+    "Selects WorkloadEntries of its own namespace by their labels. Without selector its endpoints come from EndpointSlices.",
+    "A port speaks HTTP if its `appProtocol` is `http`, or without `appProtocol` if its name is `http` or begins with `http-`; everything else (grpc, h2c, mongo, ...) is carried as opaque TCP.",
+    "The port of a workload: the one in `spec.ports` with the service port's name, else the one `targetPort` names, else the number in `targetPort`.",
+    "Reached through the sidecar as NAME (own namespace), NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local, with or without port; without, port 80 is meant, or the first if there is none.",
+    "Refused beside another Service that says a different protocol of the same port of the same workloads.",
+  ],
   moreDefaults: fillTargetPorts,
   rules: serviceRules,
   columns: [

@@ -38,6 +38,11 @@ export const telemetryKind = defineKind({
     "spec.targetRefs": "use selector",
     "spec.accessLogging[].filter": "every request is logged, or none",
   },
+  notes: [
+    "Access logs are JSON lines on the standard output of the sidecar, off by default. `match.mode` CLIENT is what the application asks of others, SERVER what others ask of it.",
+    "The most specific object that speaks about a side decides: selector in the namespace, namespace, selector in `weft-system`, `weft-system`.",
+    "Refused beside another of the same namespace and selector that decides differently.",
+  ],
   rules: telemetryRules,
   columns: [ageColumn],
 });

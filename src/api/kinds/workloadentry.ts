@@ -109,6 +109,12 @@ export const workloadEntryKind = defineKind({
     "spec.network": "all workloads are on one network",
     "spec.locality": "balancing by locality is not built",
   },
+  notes: [
+    "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent.",
+    "The label `security.istio.io/tlsMode: istio` says that its ports take mutual TLS; callers then expect the identity of `spec.serviceAccount` (default `default`).",
+    "Annotations lay out the sidecar: `weft.dev/inbound` (PORTNAME=APPLICATIONPORT,...), `weft.dev/http-proxy-port`, `weft.dev/upstreams` (SERVICE[.NAMESPACE][:PORT]=LOCALPORT,...). An upstream whose Service does not exist yet stays closed until it does.",
+    "Refused beside another healthy entry with the same address and port.",
+  ],
   rules: entryRules,
   columns: [
     ageColumn,
