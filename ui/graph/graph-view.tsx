@@ -187,7 +187,8 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
         minZoom={0.15}
         maxZoom={2}
         onlyRenderVisibleElements={nodes.length > drawAllUpTo}
-        onMoveStart={(event) => {
+        onMove={(event) => {
+          // Not onMoveStart: a mere click counts as the start of a move there.
           if (event !== null) touched.current = true;
         }}
         onEdgeClick={(_event, edge) => selectCall(edge.id)}

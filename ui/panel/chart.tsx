@@ -101,7 +101,7 @@ function optionsFor(
     width: host.clientWidth,
     height: heightPx,
     legend: { show: false },
-    padding: [6, 2, 0, 0],
+    padding: [6, 16, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "weft" }, points: { size: 6 } },
     scales: {
       x: { time: true },
