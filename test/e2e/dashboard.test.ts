@@ -127,6 +127,13 @@ describe.skipIf(!found)("dashboard", () => {
         .locator("svg.health")
         .count(),
     ).toBe(0);
+
+    // Opening the panel takes the right third of the graph: what was clicked there comes back into view.
+    await page.getByRole("button", { name: /^cart in shop/ }).click();
+    await page.getByRole("complementary", { name: "Service cart" }).waitFor();
+    const hidden =
+      "document.querySelector('.card.selected').getBoundingClientRect().right - document.querySelector('.graph').getBoundingClientRect().right";
+    while (Number(await page.evaluate(hidden)) > 0) await page.waitForTimeout(20);
   });
 
   test("by keyboard alone: Tab to a call, Enter opens its numbers, Escape leads back; arrows walk the graph", async () => {
