@@ -47,7 +47,11 @@ describe("create", () => {
     await server.ask("POST", shop, gadget("bad", { nope: 1 }));
     expect((await server.ask("GET", "/api/v1/namespaces/shop")).status).toBe(404);
     await server.ask("POST", shop, gadget("a"));
-    expect(await object(server.ask("GET", "/api/v1/namespaces/shop"))).toMatchObject({ kind: "Namespace", metadata: { name: "shop" } });
+    expect(await object(server.ask("GET", "/api/v1/namespaces/shop"))).toMatchObject({
+      kind: "Namespace",
+      metadata: { name: "shop" },
+      status: { phase: "Active" },
+    });
   });
 
   test("generateName makes a name of the prefix", async () => {

@@ -132,7 +132,8 @@ async function answerResource(core: Core, call: Call, path: string): Promise<Res
   const resourceCall = { ...call, target };
   const { method } = call.request;
   const { kind, name, subresource } = target;
-  const watching = ["true", "1", ""].includes(call.query.get("watch") ?? "false");
+  // As Kubernetes reads a flag: there and not denied.
+  const watching = !["false", "0"].includes((call.query.get("watch") ?? "false").toLowerCase());
   if (method === "GET") {
     if (watching && subresource === "") return watchObjects(core, resourceCall);
     return name === "" ? listObjects(core, resourceCall) : getObject(core, resourceCall);
@@ -153,6 +154,10 @@ async function answerResource(core: Core, call: Call, path: string): Promise<Res
 
 function answerError(core: Core, request: Request, error: unknown): Response {
   const known = toApiError(error);
+  if (known === undefined && request.signal.aborted) {
+    // The client left in the middle of its body; nobody reads this answer.
+    return new Response(null, { status: 499 });
+  }
   if (known === undefined) {
     core.deps.log.error(
       { method: request.method, path: pathOf(request), error, stack: error instanceof Error ? error.stack : undefined },

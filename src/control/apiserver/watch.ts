@@ -30,9 +30,9 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
   const { kind, namespace } = call.target;
   const { query } = call;
   const selected = parseSelectors(query);
-  const narrowed = selected !== undefined || owns !== undefined;
   const inNamespace = (object: KubeObject) => namespace === "" || object.metadata.namespace === namespace;
   const named = call.target.name;
+  const narrowed = selected !== undefined || owns !== undefined || named !== "";
   const passes = (object: KubeObject) =>
     (named === "" || object.metadata.name === named) && (selected?.(object) ?? true) && (owns?.(object) ?? true);
   const timeoutSeconds = wholeNumber(query, "timeoutSeconds") || defaultTimeoutSeconds;
@@ -49,7 +49,11 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
   stream.send(heartbeat);
   // Without a resourceVersion a watch begins with what is there; Kubernetes calls it "get state and start at most recent".
   const fromList = initialEvents === "true" || (asked === 0 && initialEvents !== "false");
-  const now = await feed.list(kind.namespaced && namespace !== "" ? namespace : undefined);
+  // The objects are needed only to begin with them, or to know which of them the client has.
+  const now =
+    fromList || narrowed
+      ? await feed.list(kind.namespaced && namespace !== "" ? namespace : undefined)
+      : { items: [], revision: await feed.revision() };
   const from = fromList || asked === 0 ? now.revision : asked;
   let progress: Revision = from;
 
@@ -62,7 +66,7 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
 
   const onEvent = (event: StoreEvent) => {
     if (!inNamespace(event.object)) return;
-    const type = narrowed || named !== "" ? eventWithin(event, passes, held, now.revision) : plainTypes[event.type];
+    const type = narrowed ? eventWithin(event, passes, held, now.revision) : plainTypes[event.type];
     if (type !== undefined) stream.send(line(type, event.object));
   };
   const end = await startWatch(

@@ -47,6 +47,7 @@ export async function createObject(core: Core, call: ResourceCall): Promise<Resp
   const candidate: KubeObject = { ...data, metadata: newMetadata(metadata, makeUid(random), clock.now()) };
   // As in Kubernetes: status is written through its subresource only.
   if (kind.hasStatus) delete candidate.status;
+  if (resourceOf(kind) === "namespaces") candidate.status = activeNamespace;
   const subject = subjectOf(call, candidate.metadata.name);
 
   const stored = await core.exclusive(async () => {
@@ -216,6 +217,9 @@ function dryRun(call: ResourceCall): boolean {
   return asked.length > 0;
 }
 
+/** What `kubectl describe namespace` and clients that wait for a namespace look at. */
+const activeNamespace = { phase: "Active" };
+
 /** Namespaces come into being with the first object in them. */
 async function ensureNamespace(core: Core, call: ResourceCall): Promise<void> {
   const kind = core.registry.byResource("namespaces");
@@ -230,6 +234,7 @@ async function ensureNamespace(core: Core, call: ResourceCall): Promise<void> {
     apiVersion: apiVersionOf(kind.group, kind.versions[0] ?? "v1"),
     kind: kind.kind,
     metadata: newMetadata({ name }, makeUid(core.deps.random), core.deps.clock.now()),
+    status: activeNamespace,
   };
   refuse(kind, namespace, judge(kind, namespace));
   // Somebody else may have made it just now; either way it is there.

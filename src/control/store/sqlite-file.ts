@@ -9,8 +9,8 @@ import { StoreFailure } from "./store.ts";
 const applicationId = 0x57656674;
 const formatVersion = 1;
 
-/** Checking every page of a larger file would eat into the 300 ms in which `weft up` has to answer; SQLite still notices damage when it reads it. */
-const fullCheckLimitBytes = 32 * 1024 * 1024;
+/** Checking every page costs about 2 ms a MiB; a larger file would eat into the 300 ms in which `weft up` has to answer; SQLite still notices damage when it reads it. */
+const fullCheckLimitBytes = 16 * 1024 * 1024;
 
 // `history` holds every object state since the last compaction and the newest one of each object for ever; `objects` points into it.
 // So a write stores its body once.
