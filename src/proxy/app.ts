@@ -8,14 +8,14 @@ import type { AdminListener } from "./admin/responder.ts";
 import { type BootstrapConfig, loadBootstrap } from "./bootstrap/bootstrap.ts";
 import { BootstrapError, reason } from "./bootstrap/read.ts";
 import type { ProxyConfig, SecretSource } from "./config.ts";
-import { createEngine, type Engine } from "./engine.ts";
-import { parseProxyFlags } from "./flags.ts";
+import type { Control } from "./control.ts";
+import { type ApplyFailure, createEngine, type Engine } from "./engine.ts";
+import { type ProxyFlags, parseProxyFlags } from "./flags.ts";
 import { registerProcessMetrics } from "./telemetry/process-metrics.ts";
 import { createLogSinks, type LogSinks } from "./telemetry/sinks.ts";
+import type { DnsResolver } from "./xds/dns.ts";
 
 const version = "0.1.0";
-
-const noSecrets: SecretSource = { generation: 0, certificate: () => undefined, roots: () => undefined };
 
 /** Runs `weft proxy` until it is told to stop. Resolves to the exit status: 0 stopped, 1 could not start, 2 bad arguments or bootstrap. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -30,7 +30,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const log = jsonLogger(flags.logLevel, systemClock.now, writeError);
   try {
-    return await new ProxyProcess(bootstrap, log, flags.drainMs).run();
+    return await new ProxyProcess(bootstrap, log, flags).run();
   } catch (error) {
     return complain(reason(error), 1);
   }
@@ -39,58 +39,126 @@ export async function main(argv: readonly string[]): Promise<number> {
 class ProxyProcess {
   readonly #bootstrap: BootstrapConfig;
   readonly #log: Logger;
-  readonly #drainMs: number;
+  readonly #flags: ProxyFlags;
   readonly #startedAtMs = systemClock.now() - systemClock.mono();
   readonly #metrics = new MetricRegistry();
   readonly #sinks: LogSinks;
   readonly #engine: Engine;
+  #control: Control | undefined;
+  #dns: DnsResolver | undefined;
   #config: ProxyConfig;
+  #applied = false;
   #admin: AdminListener | undefined;
-  #waiting: string[] = [];
+  #ready = false;
   #draining: Promise<void> | undefined;
   #stop: (status: number) => void = () => {};
   readonly #stopped = new Promise<number>((resolve) => {
     this.#stop = resolve;
   });
 
-  constructor(bootstrap: BootstrapConfig, log: Logger, drainMs: number) {
+  constructor(bootstrap: BootstrapConfig, log: Logger, flags: ProxyFlags) {
     this.#bootstrap = bootstrap;
     this.#log = log;
-    this.#drainMs = drainMs;
+    this.#flags = flags;
     this.#config = { listeners: bootstrap.listeners, routes: new Map(), clusters: bootstrap.clusters, endpoints: new Map() };
     registerProcessMetrics(this.#metrics, this.#startedAtMs);
     this.#sinks = createLogSinks({ clock: systemClock, metrics: this.#metrics });
+    const secrets: SecretSource = {
+      get generation() {
+        return control()?.generation ?? 0;
+      },
+      certificate: (name) => control()?.certificate(name),
+      roots: (name) => control()?.roots(name),
+    };
+    const control = (): SecretSource | null | undefined => this.#control?.secrets;
     this.#engine = createEngine({
       clock: systemClock,
       log,
       metrics: this.#metrics,
       // rule 9: the entry point is where randomness comes in.
       random: Math.random,
-      secrets: noSecrets,
+      secrets,
       local: bootstrap.local,
       accessLog: this.#sinks.factory,
     });
   }
 
   async run(): Promise<number> {
-    if (this.#bootstrap.ads !== null) throw new Error("dynamic_resources are not served by this build yet");
-    const failures = this.#engine.apply(this.#config);
-    if (failures.length > 0) {
-      this.#engine.close();
-      throw new Error(failures.map((f) => `${f.resource.type} ${f.resource.name}: ${f.reason}`).join("\n"));
-    }
-    await this.#openAdmin();
-    // Nothing else keeps the process alive once every listener is gone; a month-long timer costs no wake-ups.
+    // Nothing else keeps the process alive while there is no listener; a month-long timer costs no wake-ups.
     const alive = setInterval(() => {}, 0x7fff_ffff);
     process.on("SIGTERM", this.#onSignal).on("SIGINT", this.#onSignal);
+    try {
+      await this.#start();
+      return await this.#stopped;
+    } finally {
+      clearInterval(alive);
+      process.off("SIGTERM", this.#onSignal).off("SIGINT", this.#onSignal);
+      this.#dns?.stop();
+      this.#admin?.close();
+      this.#engine.close();
+      this.#control?.stop();
+      await this.#sinks.flush();
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { ads, metricsService } = this.#bootstrap;
+    await this.#openAdmin();
+    if (ads !== null || metricsService !== null || this.#flags.tokenFile !== null) {
+      const { createControl } = await import("./control.ts");
+      this.#control = await createControl({
+        clock: systemClock,
+        log: this.#log,
+        random: Math.random,
+        metrics: this.#metrics,
+        bootstrap: this.#bootstrap,
+        tokenFile: this.#flags.tokenFile,
+        sinks: this.#sinks,
+        apply: (config) => this.#apply(config),
+        changed: () => this.#checkReady(),
+      });
+      this.#control.start();
+    }
+    // With a control plane the first configuration is the whole one; without, it is here.
+    if (ads !== null) return;
+    const failures = this.#apply(this.#config);
+    if (failures.length > 0) throw new Error(failures.map((f) => `${f.resource.type} ${f.resource.name}: ${f.reason}`).join("\n"));
+    this.#checkReady();
+  }
+
+  /** Puts a configuration into force: names resolved, and without the clusters that carry control traffic. */
+  #apply(config: ProxyConfig): readonly ApplyFailure[] {
+    const usable = new Map([...config.clusters].filter(([, cluster]) => !cluster.http2));
+    if (this.#dns === undefined && [...usable.values()].some((one) => one.source.kind === "strict_dns")) this.#dns = this.#openDns();
+    const clusters = this.#dns?.resolve(usable) ?? usable;
+    this.#config = config;
+    this.#applied = true;
+    return this.#engine.apply({ ...config, clusters });
+  }
+
+  #openDns(): DnsResolver {
+    // Loaded on first use: few configurations have names to look up.
+    const dns = require("./xds/dns.ts") as typeof import("./xds/dns.ts");
+    return new dns.DnsResolver({
+      clock: systemClock,
+      log: this.#log,
+      lookup: (host) => Bun.dns.lookup(host),
+      changed: () => {
+        if (this.#applied)
+          for (const failure of this.#apply(this.#config)) this.#log.warn({ ...failure }, "A resource could not be applied.");
+        this.#checkReady();
+      },
+    });
+  }
+
+  #waitingFor(): readonly string[] {
+    return [...(this.#applied ? [] : ["the first configuration"]), ...(this.#dns?.pending() ?? []), ...(this.#control?.waitingFor() ?? [])];
+  }
+
+  #checkReady(): void {
+    if (this.#ready || this.#waitingFor().length > 0) return;
+    this.#ready = true;
     this.#sayReady();
-    const status = await this.#stopped;
-    clearInterval(alive);
-    process.off("SIGTERM", this.#onSignal).off("SIGINT", this.#onSignal);
-    this.#admin?.close();
-    this.#engine.close();
-    await this.#sinks.flush();
-    return status;
   }
 
   readonly #onSignal = (signal: string): void => {
@@ -99,12 +167,12 @@ class ProxyProcess {
       this.#stop(0);
       return;
     }
-    this.#log.info({ signal, drainMs: this.#drainMs }, "Stopping: no new connections, open requests may end.");
+    this.#log.info({ signal, drainMs: this.#flags.drainMs }, "Stopping: no new connections, open requests may end.");
     this.#quit();
   };
 
   #drain(): Promise<void> {
-    this.#draining ??= this.#engine.drain(this.#drainMs);
+    this.#draining ??= this.#engine.drain(this.#flags.drainMs);
     return this.#draining;
   }
 
@@ -129,17 +197,16 @@ class ProxyProcess {
         startedAtMs: this.#startedAtMs,
         nowMs: systemClock.now,
         metrics: this.#metrics,
-        waitingFor: () => this.#waiting,
+        waitingFor: () => this.#waitingFor(),
         draining: () => this.#draining !== undefined,
         config: () => this.#config,
         stats: () => this.#engine.stats(),
-        xds: () => null,
-        certificates: () => [],
+        xds: () => this.#control?.xds() ?? null,
+        certificates: () => this.#control?.certificates() ?? [],
         drain: () => void this.#drain(),
         quit: () => this.#quit(),
       });
     } catch (error) {
-      this.#engine.close();
       throw new Error(`cannot open the admin address ${address.host}:${address.port}: ${reason(error)}`);
     }
   }

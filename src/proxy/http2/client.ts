@@ -2,7 +2,18 @@
 // `receive` and leave through a Transport, so that tests can split them anywhere. Never retries and never reconnects.
 
 import type { Clock, Timer } from "../../base/clock.ts";
-import { cancel, enhanceYourCalm, errorName, flowControlError, internalError, noError, protocolError, refusal, refusedStream, streamClosed } from "./errors.ts";
+import {
+  cancel,
+  enhanceYourCalm,
+  errorName,
+  flowControlError,
+  internalError,
+  noError,
+  protocolError,
+  refusal,
+  refusedStream,
+  streamClosed,
+} from "./errors.ts";
 import { malformed } from "./fields.ts";
 import {
   defaultMaxFrameSize,
@@ -117,7 +128,9 @@ export class Http2Connection {
   /** Whether openStream can answer with a stream now. */
   get usable(): boolean {
     return (
-      (this.#state === "waiting for settings" || this.#state === "open") && this.#streams.size < this.#peerMaxStreams && this.#nextId <= lastStreamId
+      (this.#state === "waiting for settings" || this.#state === "open") &&
+      this.#streams.size < this.#peerMaxStreams &&
+      this.#nextId <= lastStreamId
     );
   }
 
@@ -264,7 +277,10 @@ export class Http2Connection {
     if (!stream.gotHeaders) return this.#failStream(stream, protocolError, "data before headers", true);
     const end = (head.flags & flagEndStream) !== 0;
     stream.receivedBytes += head.length;
-    if (stream.contentLength >= 0 && (stream.receivedBytes > stream.contentLength || (end && stream.receivedBytes < stream.contentLength))) {
+    if (
+      stream.contentLength >= 0 &&
+      (stream.receivedBytes > stream.contentLength || (end && stream.receivedBytes < stream.contentLength))
+    ) {
       return this.#failStream(stream, protocolError, "the body is not as long as content-length says", true);
     }
     if (head.length > 0) stream.events.data(buf.subarray(at + skip, at + skip + head.length));
@@ -303,7 +319,8 @@ export class Http2Connection {
     if (block === undefined) return this.close("CONTINUATION without HEADERS", protocolError);
     block.parts.push(buf.slice(at, at + head.length));
     block.bytes += head.length;
-    if (block.bytes > maxHeaderListBytes || ++block.frames > maxContinuations) return this.close("a header block without end", enhanceYourCalm);
+    if (block.bytes > maxHeaderListBytes || ++block.frames > maxContinuations)
+      return this.close("a header block without end", enhanceYourCalm);
     if ((head.flags & flagEndHeaders) === 0) return;
     this.#block = undefined;
     this.#headerBlock(block.stream, block.endStream, Buffer.concat(block.parts));
@@ -527,7 +544,8 @@ export class Http2Connection {
   #checkKeepalive(): void {
     const now = this.#options.clock.mono();
     if (this.#pingSentAt >= 0) {
-      if (now - this.#pingSentAt >= (this.#options.keepaliveTimeoutMs ?? 10_000)) this.close("the peer does not answer pings", internalError);
+      if (now - this.#pingSentAt >= (this.#options.keepaliveTimeoutMs ?? 10_000))
+        this.close("the peer does not answer pings", internalError);
       return;
     }
     if (now - this.#lastByteAt < (this.#options.keepaliveMs ?? 20_000)) return;

@@ -111,9 +111,7 @@ export function stripPadding(buf: Uint8Array, at: number, head: FrameHead): numb
 }
 
 export function readUint32(buf: Uint8Array, at: number): number {
-  return (
-    (((buf[at] as number) << 24) | ((buf[at + 1] as number) << 16) | ((buf[at + 2] as number) << 8) | (buf[at + 3] as number)) >>> 0
-  );
+  return (((buf[at] as number) << 24) | ((buf[at + 1] as number) << 16) | ((buf[at + 2] as number) << 8) | (buf[at + 3] as number)) >>> 0;
 }
 
 export function writeUint32(buf: Uint8Array, at: number, value: number): void {

@@ -90,11 +90,15 @@ export class HpackDecoder {
   }
 
   #nameAt(index: number): string {
-    return index <= staticTable.length ? (staticTable[index - 1] as readonly [string, string])[0] : (this.#names[index - staticTable.length - 1] as string);
+    return index <= staticTable.length
+      ? (staticTable[index - 1] as readonly [string, string])[0]
+      : (this.#names[index - staticTable.length - 1] as string);
   }
 
   #valueAt(index: number): string {
-    return index <= staticTable.length ? (staticTable[index - 1] as readonly [string, string])[1] : (this.#values[index - staticTable.length - 1] as string);
+    return index <= staticTable.length
+      ? (staticTable[index - 1] as readonly [string, string])[1]
+      : (this.#values[index - staticTable.length - 1] as string);
   }
 
   #insert(name: string, value: string): void {

@@ -42,7 +42,8 @@ export function checkIssuedChain(certChain: readonly string[], publicKey: Uint8A
   const path = groups.slice(0, -1).flat();
   const leaf = path[0];
   if (groups.length < 2 || leaf === undefined || roots.length === 0) return "the answer must hold a certificate and, last, the root";
-  if (!leaf.publicKey.export({ type: "spki", format: "der" }).equals(publicKey)) return "the certificate is over another key than the one asked for";
+  if (!leaf.publicKey.export({ type: "spki", format: "der" }).equals(publicKey))
+    return "the certificate is over another key than the one asked for";
   const names = uriNames(leaf);
   if (names.length !== 1 || names[0] !== uri) return `the certificate is for ${names.join(", ") || "no URI"} instead of ${uri}`;
   if (leaf.ca) return "the certificate is an authority's";
@@ -51,7 +52,8 @@ export function checkIssuedChain(certChain: readonly string[], publicKey: Uint8A
     if (wrong !== "") return wrong;
   }
   for (let n = 0; n + 1 < path.length; n++) {
-    if (!signedBy(path[n] as X509Certificate, path[n + 1] as X509Certificate)) return "the chain is broken: a certificate is not signed by the next";
+    if (!signedBy(path[n] as X509Certificate, path[n + 1] as X509Certificate))
+      return "the chain is broken: a certificate is not signed by the next";
   }
   const last = path.at(-1) as X509Certificate;
   if (!roots.some((root) => signedBy(last, root) && signedBy(root, root))) return "the chain does not lead to the root it came with";
@@ -68,7 +70,8 @@ export function checkIssuedChain(certChain: readonly string[], publicKey: Uint8A
 
 function outOfTime(certificate: X509Certificate, nowMs: number): string {
   // A minute of grace: clocks of one mesh are rarely better than that.
-  if (nowMs + 60_000 < Date.parse(certificate.validFrom)) return `a certificate is valid only from ${certificate.validFrom}; is the clock of this host right?`;
+  if (nowMs + 60_000 < Date.parse(certificate.validFrom))
+    return `a certificate is valid only from ${certificate.validFrom}; is the clock of this host right?`;
   if (nowMs > Date.parse(certificate.validTo)) return `a certificate expired on ${certificate.validTo}; is the clock of this host right?`;
   return "";
 }

@@ -175,7 +175,10 @@ export class ControlChannel {
   }
 }
 
-function serverTls(tls: UpstreamTlsConfig, own: { readonly certificatePem: string; readonly privateKeyPem: string } | undefined): Http2TlsOptions {
+function serverTls(
+  tls: UpstreamTlsConfig,
+  own: { readonly certificatePem: string; readonly privateKeyPem: string } | undefined,
+): Http2TlsOptions {
   // The bootstrap decoder lets only PEM roots or our own secret in; before there is an identity, the secret holds nothing to verify with.
   if (tls.roots?.kind === "secret") throw new Error("the control plane's cluster must name its trusted_ca in the bootstrap, not by SDS");
   const fixed = tls.certificate?.kind === "pem" ? tls.certificate : null;

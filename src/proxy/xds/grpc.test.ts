@@ -131,7 +131,17 @@ for (const kind of ["plain", "tls"] as const) {
 test("a server of another authority, or another name, is refused before a byte is sent", async () => {
   const stranger = createTestAuthority("stranger");
   const tls = (roots: string, verify: Http2TlsOptions["verify"]): Http2TlsOptions => ({ roots, certificate: null, serverName: "", verify });
-  await expect(connect(tlsServer.port, tls(stranger.caPem, (peer) => peer.chainProblem))).rejects.toThrow(/self signed certificate in certificate chain|unable to/);
-  await expect(connect(tlsServer.port, tls(authority.caPem, (peer) => peer.chainProblem ?? "not who it should be"))).rejects.toThrow("not who it should be");
+  await expect(
+    connect(
+      tlsServer.port,
+      tls(stranger.caPem, (peer) => peer.chainProblem),
+    ),
+  ).rejects.toThrow(/self signed certificate in certificate chain|unable to/);
+  await expect(
+    connect(
+      tlsServer.port,
+      tls(authority.caPem, (peer) => peer.chainProblem ?? "not who it should be"),
+    ),
+  ).rejects.toThrow("not who it should be");
   stranger.close();
 });

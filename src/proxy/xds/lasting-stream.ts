@@ -3,7 +3,7 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import { Backoff } from "./backoff.ts";
 import type { ControlChannel } from "./channel.ts";
-import { type GrpcCall, type GrpcStatus, grpcUnauthenticated } from "./grpc.ts";
+import { type GrpcCall, type GrpcStatus, grpcInternal, grpcUnauthenticated } from "./grpc.ts";
 
 export interface LastingStreamOptions {
   readonly clock: Clock;
@@ -44,11 +44,11 @@ export class LastingStream {
     return this.#call;
   }
 
+  /** No more streams; the present one ends after what has been sent. */
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
-    this.#call?.cancel();
-    this.#call = undefined;
+    this.#call?.finish();
   }
 
   #open(): void {
@@ -56,20 +56,30 @@ export class LastingStream {
     let heard = false;
     const call = this.#options.channel.call(this.#options.path, {
       message: (bytes) => {
+        try {
+          this.#options.message(bytes);
+        } catch (error) {
+          // A message that cannot be read, or a bug of ours: the stream starts over, the process goes on.
+          call?.cancel();
+          this.#ended({ code: grpcInternal, message: error instanceof Error ? error.message : String(error) });
+          return;
+        }
         if (!heard) this.#backoff.reset();
         heard = true;
-        this.#options.message(bytes);
       },
-      ended: (status) => {
-        this.#call = undefined;
-        this.#options.ended(status);
-        if (status.code === grpcUnauthenticated) this.#options.channel.distrustCertificate();
-        if (!this.#stopped && this.#options.channel.connected) this.#timer = this.#options.clock.after(this.#backoff.nextMs(), () => this.#open());
-      },
+      ended: (status) => this.#ended(status),
       writable: () => this.#options.writable?.(),
     });
     if (call === undefined) return;
     this.#call = call;
     this.#options.opened(call);
+  }
+
+  #ended(status: GrpcStatus): void {
+    this.#call = undefined;
+    if (this.#stopped) return;
+    this.#options.ended(status);
+    if (status.code === grpcUnauthenticated) this.#options.channel.distrustCertificate();
+    if (this.#options.channel.connected) this.#timer = this.#options.clock.after(this.#backoff.nextMs(), () => this.#open());
   }
 }

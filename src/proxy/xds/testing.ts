@@ -5,7 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { type StreamAccessLogsMessage, StreamAccessLogsMessageSchema, StreamAccessLogsResponseSchema } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
+import {
+  type StreamAccessLogsMessage,
+  StreamAccessLogsMessageSchema,
+  StreamAccessLogsResponseSchema,
+} from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
@@ -16,8 +20,16 @@ import {
   type DiscoveryResponse,
   DiscoveryResponseSchema,
 } from "../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
-import { type StreamMetricsMessage, StreamMetricsMessageSchema, StreamMetricsResponseSchema } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
-import { IstioCertificateRequestSchema, type IstioCertificateRequest, IstioCertificateResponseSchema } from "../../wire/gen/security/v1/istioca_pb.ts";
+import {
+  type StreamMetricsMessage,
+  StreamMetricsMessageSchema,
+  StreamMetricsResponseSchema,
+} from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import {
+  type IstioCertificateRequest,
+  IstioCertificateRequestSchema,
+  IstioCertificateResponseSchema,
+} from "../../wire/gen/security/v1/istioca_pb.ts";
 
 export interface FakeStream<Request, Response> {
   readonly requests: Request[];
@@ -117,7 +129,11 @@ export async function startFakeControlPlane(options: FakeOptions = {}): Promise<
         codec(DiscoveryRequestSchema),
         codec(DiscoveryResponseSchema),
       ),
-      metrics: stream("/envoy.service.metrics.v3.MetricsService/StreamMetrics", codec(StreamMetricsMessageSchema), codec(StreamMetricsResponseSchema)),
+      metrics: stream(
+        "/envoy.service.metrics.v3.MetricsService/StreamMetrics",
+        codec(StreamMetricsMessageSchema),
+        codec(StreamMetricsResponseSchema),
+      ),
       logs: stream(
         "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
         codec(StreamAccessLogsMessageSchema),
@@ -197,13 +213,49 @@ export function createTestAuthority(name = "test root"): TestAuthority {
     caPem: readFileSync(join(folder, "ca.crt"), "utf8"),
     issue(san) {
       const id = `s${count++}`;
-      run("req", "-x509", ...newKey, "-keyout", `${id}.key`, "-out", `${id}.crt`, "-days", "1", "-subj", `/CN=${id}`, "-addext", `subjectAltName=${san}`, "-addext", "basicConstraints=critical,CA:FALSE", "-CA", "ca.crt", "-CAkey", "ca.key");
+      run(
+        "req",
+        "-x509",
+        ...newKey,
+        "-keyout",
+        `${id}.key`,
+        "-out",
+        `${id}.crt`,
+        "-days",
+        "1",
+        "-subj",
+        `/CN=${id}`,
+        "-addext",
+        `subjectAltName=${san}`,
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+      );
       return { cert: readFileSync(join(folder, `${id}.crt`), "utf8"), key: readFileSync(join(folder, `${id}.key`), "utf8") };
     },
     signRequest(csrPem, days = 1) {
       const id = `r${count++}`;
       writeFileSync(join(folder, `${id}.csr`), csrPem);
-      run("x509", "-req", "-in", `${id}.csr`, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", `${id}.crt`, "-days", String(days), "-copy_extensions", "copyall");
+      run(
+        "x509",
+        "-req",
+        "-in",
+        `${id}.csr`,
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-out",
+        `${id}.crt`,
+        "-days",
+        String(days),
+        "-copy_extensions",
+        "copyall",
+      );
       return readFileSync(join(folder, `${id}.crt`), "utf8");
     },
     readRequest(csrPem) {

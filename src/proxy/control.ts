@@ -1,0 +1,174 @@
+// Owns: everything of a proxy that talks to the control plane, wired together: the channel, discovery, identity, metrics and log streams.
+// Loaded only when the bootstrap asks for one of them. Never decides anything about traffic.
+
+import { readFileSync } from "node:fs";
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import type { MetricRegistry } from "../base/metric.ts";
+import { controlPlaneCluster } from "../wire/names.ts";
+import { formatIdentity, parseIdentity } from "../wire/spiffe.ts";
+import type { CertificateStatus, XdsStatus } from "./admin/admin.ts";
+import type { BootstrapConfig } from "./bootstrap/bootstrap.ts";
+import type { ProxyConfig, SecretSource } from "./config.ts";
+import type { ApplyFailure } from "./engine.ts";
+import type { Identity } from "./identity/identity.ts";
+import type { AlsSink } from "./telemetry/als.ts";
+import type { LogSinks } from "./telemetry/sinks.ts";
+import { ControlChannel } from "./xds/channel.ts";
+import { AdsClient } from "./xds/client.ts";
+import type { GrpcTarget } from "./xds/decode/sources.ts";
+
+export interface ControlDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly metrics: MetricRegistry;
+  readonly bootstrap: BootstrapConfig;
+  readonly tokenFile: string | null;
+  readonly sinks: LogSinks;
+  readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
+  readonly changed: () => void;
+}
+
+export interface Control {
+  readonly secrets: SecretSource | null;
+  waitingFor(): readonly string[];
+  xds(): XdsStatus | null;
+  certificates(): readonly CertificateStatus[];
+  /** Connects; call once. */
+  start(): void;
+  /** Runs warming and apply again. */
+  refresh(): void;
+  stop(): void;
+}
+
+/** Throws a message for the user when the bootstrap lacks what the flags ask for. */
+export async function createControl(deps: ControlDeps): Promise<Control> {
+  const { clock, log, random, metrics, bootstrap, sinks } = deps;
+  const channels = new Map<string, ControlChannel>();
+  const stops: (() => void)[] = [];
+  const token = (): string | undefined => (deps.tokenFile === null ? undefined : readToken(deps.tokenFile, log));
+  const identity = deps.tokenFile === null ? null : await createIdentity(deps);
+
+  const channelFor = (target: GrpcTarget): ControlChannel => {
+    let channel = channels.get(target.cluster);
+    if (channel === undefined) {
+      const cluster = bootstrap.clusters.get(target.cluster);
+      if (cluster === undefined) throw new Error(`the bootstrap has no static cluster "${target.cluster}"`);
+      if (!cluster.http2) throw new Error(`cluster "${target.cluster}" must speak HTTP/2 (http2_protocol_options) to carry gRPC`);
+      channel = new ControlChannel({ clock, log, random, cluster, target, credentials: { certificate: () => identity?.current(), token } });
+      channels.set(target.cluster, channel);
+    }
+    return channel;
+  };
+
+  const main = bootstrap.ads?.target ?? bootstrap.metricsService ?? { cluster: controlPlaneCluster, authority: "", metadata: [] };
+  // The identity's request goes out first on a new connection: everything encrypted waits for it.
+  if (identity !== null) identity.useChannel(channelFor(main));
+  let ads: AdsClient | null = null;
+  if (bootstrap.ads !== null) {
+    ads = new AdsClient({
+      clock,
+      log,
+      random,
+      metrics,
+      channel: channelFor(bootstrap.ads.target),
+      node: bootstrap.node,
+      delta: bootstrap.ads.delta,
+      listeners: bootstrap.ads.listeners,
+      clusters: bootstrap.ads.clusters,
+      fixed: bootstrap,
+      world: {
+        // A control plane configures this proxy; it has no business reading files of its host.
+        readFile: () => {
+          throw new Error("files may be named in the bootstrap only, not over xDS");
+        },
+        staticSecrets: new Map(),
+        controlClusters: new Set([...bootstrap.clusters.values()].filter((c) => c.http2).map((c) => c.name)),
+      },
+      apply: deps.apply,
+      changed: deps.changed,
+    });
+  }
+  if (bootstrap.metricsService !== null) {
+    const { streamMetrics } = await import("./telemetry/metrics-service.ts");
+    const stream = streamMetrics({
+      clock,
+      random,
+      metrics,
+      channel: channelFor(bootstrap.metricsService),
+      node: bootstrap.node,
+      periodMs: bootstrap.flushIntervalMs,
+    });
+    stops.push(() => stream.stop());
+  }
+  const dropped = metrics
+    .counter("weft_als_dropped_total", "Access log entries not sent because the log service was slow or away.")
+    .with([]);
+  const alsSinks = new Map<string, AlsSink>();
+  sinks.useAls((logName, cluster) => {
+    const key = `${cluster}\n${logName}`;
+    let sink = alsSinks.get(key);
+    if (sink === undefined) {
+      // Loaded on first use: a proxy without such a log does not pay for it.
+      const als = require("./telemetry/als.ts") as typeof import("./telemetry/als.ts");
+      const channel = channelFor({
+        cluster,
+        authority: "",
+        metadata: bootstrap.ads?.target.cluster === cluster ? bootstrap.ads.target.metadata : [],
+      });
+      sink = new als.AlsSink({ clock, random, channel, node: bootstrap.node, logName, dropped });
+      alsSinks.set(key, sink);
+      channel.start();
+    }
+    return sink;
+  });
+
+  return {
+    secrets: identity,
+    waitingFor: () => [
+      ...(ads?.waitingFor() ?? []),
+      ...(identity?.waitingFor() ?? []),
+      ...(ads === null || ads.waitingFor().length === 0
+        ? []
+        : [...channels.values()].flatMap((c) => (c.problem === "" ? [] : [`a connection (${c.problem})`]))),
+    ],
+    xds: () => ads?.status() ?? null,
+    certificates: () => identity?.status() ?? [],
+    start() {
+      for (const channel of channels.values()) channel.start();
+    },
+    refresh: () => ads?.refresh(),
+    stop() {
+      for (const stop of stops) stop();
+      for (const sink of alsSinks.values()) sink.stop();
+      ads?.stop();
+      identity?.stop();
+      for (const channel of channels.values()) channel.close();
+    },
+  };
+}
+
+async function createIdentity(deps: ControlDeps): Promise<Identity> {
+  const { local } = deps.bootstrap;
+  const uri = formatIdentity(local);
+  if (parseIdentity(uri) === undefined) {
+    throw new Error(
+      `--token-file asks for an identity, but node.metadata of the bootstrap does not say whose: NAMESPACE "${local.namespace}", SERVICE_ACCOUNT "${local.serviceAccount}", MESH_ID "${local.trustDomain}" (the trust domain)`,
+    );
+  }
+  const { Identity } = await import("./identity/identity.ts");
+  return new Identity({ clock: deps.clock, log: deps.log, random: deps.random, metrics: deps.metrics, uri, changed: deps.changed });
+}
+
+/** Read each time: whoever wrote it may have written a fresh one. */
+function readToken(path: string, log: Logger): string | undefined {
+  try {
+    const text = readFileSync(path, "utf8").trim();
+    if (/^[A-Za-z0-9._~+/=-]{1,16384}$/.test(text)) return text;
+    log.warn({ path }, "The token file does not hold a token.");
+  } catch (error) {
+    log.warn({ path, error }, "Cannot read the token file.");
+  }
+  return undefined;
+}

@@ -1,0 +1,197 @@
+// Owns: the proxy's certificate: asking for it, checking it, renewing it at half of its life, and handing it to whoever makes connections.
+// The private key is made here and stays in this process. Never decides who may talk to whom.
+
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { MetricRegistry } from "../../base/metric.ts";
+import { meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
+import type { CertificateStatus } from "../admin/admin.ts";
+import type { SecretSource } from "../config.ts";
+import { Backoff } from "../xds/backoff.ts";
+import type { ControlChannel } from "../xds/channel.ts";
+import { type GrpcStatus, grpcUnauthenticated, sayStatus } from "../xds/grpc.ts";
+import { decodeBinary, encodeBinary } from "../xds/proto/binary.ts";
+import { IstioCertificateRequest, IstioCertificateResponse } from "../xds/proto/types.ts";
+import { type CheckedChain, checkIssuedChain } from "./chain.ts";
+import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
+
+export interface IdentityOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly metrics: MetricRegistry;
+  /** The SPIFFE ID to ask for. */
+  readonly uri: string;
+  /** Called when the first certificate is there, and after each renewal. */
+  readonly changed: () => void;
+}
+
+interface Held {
+  readonly certificate: { readonly certificatePem: string; readonly privateKeyPem: string };
+  readonly chain: CheckedChain;
+}
+
+/** Where the asking stands. `asking` and `waiting` end in each other or, with a certificate, in `resting`. */
+type IdentityState =
+  | { readonly at: "waiting for the channel" }
+  | { readonly at: "asking"; readonly cancel: () => void }
+  | { readonly at: "waiting"; readonly timer: Timer }
+  | { readonly at: "resting"; readonly timer: Timer }
+  | { readonly at: "stopped" };
+
+const path = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+/** What we ask for; the authority may give less. */
+const wantedSeconds = 24 * 3600;
+const answerWithinMs = 10_000;
+
+export class Identity implements SecretSource {
+  readonly #options: IdentityOptions;
+  readonly #backoff: Backoff;
+  #channel: ControlChannel | undefined;
+  #held: Held | undefined;
+  #state: IdentityState = { at: "waiting for the channel" };
+  #lastProblem = "";
+  generation = 0;
+
+  constructor(options: IdentityOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.random, 200, 60_000);
+    const expiry = options.metrics.gauge("weft_certificate_expiry_seconds", "Seconds until a certificate of this proxy expires.", [
+      "resource_name",
+    ]);
+    options.metrics.beforeExport(() => {
+      if (this.#held === undefined) return;
+      const now = options.clock.now();
+      expiry.with([workloadCertificateSecret]).value = (this.#held.chain.notAfterMs - now) / 1000;
+      expiry.with([meshRootsSecret]).value = (this.#held.chain.rootsNotAfterMs - now) / 1000;
+    });
+  }
+
+  /** Starts asking over this channel. */
+  useChannel(channel: ControlChannel): void {
+    this.#channel = channel;
+    channel.add({
+      opened: () => {
+        if (this.#state.at === "waiting for the channel") this.#ask();
+      },
+      closed: () => {},
+    });
+  }
+
+  stop(): void {
+    const before = this.#state;
+    this.#state = { at: "stopped" };
+    if (before.at === "asking") before.cancel();
+    if (before.at === "waiting" || before.at === "resting") before.timer.cancel();
+  }
+
+  certificate(name: string): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined {
+    return name === workloadCertificateSecret ? this.#held?.certificate : undefined;
+  }
+
+  roots(name: string): string | undefined {
+    return name === meshRootsSecret ? this.#held?.chain.rootsPem : undefined;
+  }
+
+  /** The certificate as long as it is good; what the channel presents. */
+  current(): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined {
+    return this.#held !== undefined && this.#options.clock.now() < this.#held.chain.notAfterMs ? this.#held.certificate : undefined;
+  }
+
+  /** Empty once there is a certificate. */
+  waitingFor(): readonly string[] {
+    if (this.#held !== undefined) return [];
+    return [`a certificate for ${this.#options.uri}${this.#lastProblem === "" ? "" : ` (${this.#lastProblem})`}`];
+  }
+
+  status(): readonly CertificateStatus[] {
+    if (this.#held === undefined) return [];
+    const { chain } = this.#held;
+    return [
+      {
+        name: workloadCertificateSecret,
+        uri: chain.uri,
+        notBefore: new Date(chain.notBeforeMs).toISOString(),
+        notAfter: new Date(chain.notAfterMs).toISOString(),
+        serial: chain.serial,
+      },
+    ];
+  }
+
+  #ask(): void {
+    if (this.#state.at === "stopped") return;
+    // A new key each time: a stolen one is worth a day at most.
+    const key = createKeyAndRequest(this.#options.uri);
+    let answer: Uint8Array | undefined;
+    const call = this.#channel?.call(path, {
+      message: (bytes) => {
+        answer ??= bytes;
+      },
+      ended: (status) => {
+        deadline.cancel();
+        this.#answered(key, status, answer);
+      },
+      writable: () => {},
+    });
+    const deadline = this.#options.clock.after(answerWithinMs, () => {
+      call?.cancel();
+      this.#failed(`the control plane did not answer within ${answerWithinMs / 1000} s`);
+    });
+    if (call === undefined) {
+      deadline.cancel();
+      this.#state = { at: "waiting for the channel" };
+      return;
+    }
+    this.#state = {
+      at: "asking",
+      cancel: () => {
+        deadline.cancel();
+        call.cancel();
+      },
+    };
+    call.send(encodeBinary(IstioCertificateRequest, { csr: key.csrPem, validityDuration: BigInt(wantedSeconds) }));
+    call.finish();
+  }
+
+  #answered(key: KeyAndRequest, status: GrpcStatus, answer: Uint8Array | undefined): void {
+    if (this.#state.at === "stopped") return;
+    if (status.code === grpcUnauthenticated) this.#channel?.distrustCertificate();
+    if (status.code !== 0) return this.#failed(`the control plane says ${sayStatus(status)}`);
+    if (answer === undefined) return this.#failed("the control plane answered nothing");
+    let chain: readonly string[];
+    try {
+      chain = decodeBinary(IstioCertificateResponse, answer, () => {}).certChain;
+    } catch (error) {
+      return this.#failed(error instanceof Error ? error.message : String(error));
+    }
+    const checked = checkIssuedChain(chain, key.publicKey, this.#options.uri, this.#options.clock.now());
+    if (typeof checked === "string") return this.#failed(checked);
+    this.#hold(key, checked);
+  }
+
+  #hold(key: KeyAndRequest, chain: CheckedChain): void {
+    const certificate = { certificatePem: chain.chainPem } as { certificatePem: string; privateKeyPem: string };
+    // Not enumerable: neither a log line nor a dump nor JSON shows it.
+    Object.defineProperty(certificate, "privateKeyPem", { value: key.privateKeyPem, enumerable: false });
+    this.#held = { certificate, chain };
+    this.generation++;
+    this.#backoff.reset();
+    this.#lastProblem = "";
+    const { clock, random, log } = this.#options;
+    const life = chain.notAfterMs - chain.notBeforeMs;
+    // Half of the life, give or take a twentieth, so that a fleet that started together does not renew together.
+    const renewAt = chain.notBeforeMs + life * (0.475 + 0.05 * random());
+    const timer = clock.after(Math.min(0x7fff_ffff, Math.max(1_000, renewAt - clock.now())), () => this.#ask());
+    this.#state = { at: "resting", timer };
+    log.info({ uri: chain.uri, notAfter: new Date(chain.notAfterMs).toISOString(), serial: chain.serial }, "Have a certificate.");
+    this.#options.changed();
+  }
+
+  #failed(reason: string): void {
+    const { clock, log } = this.#options;
+    if (reason !== this.#lastProblem) log.warn({ reason, uri: this.#options.uri }, "Could not get a certificate; trying again.");
+    this.#lastProblem = reason;
+    const timer = clock.after(this.#backoff.nextMs(), () => this.#ask());
+    this.#state = { at: "waiting", timer };
+  }
+}

@@ -1,0 +1,191 @@
+// Owns: the aggregated discovery stream: subscriptions, acknowledgements and rejections, and the passing on of what has become ready. Speaks delta or
+// state of the world, whichever the bootstrap names. While there is no stream, what is in force serves on. Never binds, never routes.
+
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Family, MetricRegistry, Series } from "../../base/metric.ts";
+import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import type { XdsType } from "../../wire/xds-types.ts";
+import type { XdsStatus } from "../admin/admin.ts";
+import type { ProxyConfig } from "../config.ts";
+import type { ApplyFailure } from "../engine.ts";
+import type { ControlChannel } from "./channel.ts";
+import type { DecodeWorld } from "./decode/gate.ts";
+import { DeltaSession } from "./delta.ts";
+import { sayStatus } from "./grpc.ts";
+import { LastingStream } from "./lasting-stream.ts";
+import type { AdsHost, AdsSession } from "./session.ts";
+import { SotwSession } from "./sotw.ts";
+import { type Incoming, ResourceStore } from "./store.ts";
+import { routeNames, type StaticResources, Warmer, warmBoundMs } from "./warming.ts";
+
+export interface AdsOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly metrics: MetricRegistry;
+  readonly channel: ControlChannel;
+  readonly node: Node | undefined;
+  readonly delta: boolean;
+  /** Whether listeners and clusters come over the stream at all. */
+  readonly listeners: boolean;
+  readonly clusters: boolean;
+  readonly fixed: StaticResources;
+  readonly world: DecodeWorld;
+  /** Puts a configuration into force; answers what could not be. */
+  readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
+  /** Something changed that readiness may depend on. */
+  readonly changed: () => void;
+}
+
+const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
+
+export class AdsClient implements AdsHost {
+  readonly node: Node | undefined;
+  readonly store: ResourceStore;
+  readonly log: Logger;
+  readonly #options: AdsOptions;
+  readonly #warmer: Warmer;
+  readonly #stream: LastingStream;
+  readonly #updates: Family<Series>;
+  #session: AdsSession | undefined;
+  #waiting: readonly string[] = [];
+  #applied = false;
+  #timer: Timer | undefined;
+  /** Failures of the last apply, so that each is told once. */
+  #failed = new Map<string, string>();
+
+  constructor(options: AdsOptions) {
+    this.#options = options;
+    this.node = options.node;
+    this.log = options.log;
+    this.store = new ResourceStore(options.world, {
+      listener: new Set(options.fixed.listeners.keys()),
+      cluster: new Set(options.fixed.clusters.keys()),
+    });
+    this.#warmer = new Warmer(options.fixed);
+    this.#updates = options.metrics.counter("weft_xds_updates_total", "Responses from the control plane by type and outcome.", [
+      "type",
+      "outcome",
+    ]);
+    const connected = options.metrics.gauge("weft_xds_connected", "Whether the discovery stream is open (1) or not (0).").with([]);
+    options.metrics.beforeExport(() => {
+      connected.value = this.#stream.call === undefined ? 0 : 1;
+    });
+    this.#stream = new LastingStream({
+      clock: options.clock,
+      random: options.random,
+      channel: options.channel,
+      path: service + (options.delta ? "DeltaAggregatedResources" : "StreamAggregatedResources"),
+      opened: (call) => {
+        const host: AdsHost = { ...this.#asHost(), send: (message) => void call.send(message) };
+        this.#session = options.delta ? new DeltaSession(host) : new SotwSession(host);
+        this.#session.subscribe();
+      },
+      message: (bytes) => this.#session?.receive(bytes),
+      ended: (status) => {
+        this.#session = undefined;
+        options.log.warn({ status: sayStatus(status) }, "The discovery stream ended; what is configured serves on.");
+        options.changed();
+      },
+    });
+  }
+
+  /** What still has to come before the proxy is ready; empty = ready, and it stays so. */
+  waitingFor(): readonly string[] {
+    if (this.#applied) return [];
+    const missing: string[] = [];
+    for (const type of ["cluster", "listener"] as const) {
+      if (this.wanted(type) === "all" && !this.store.types[type].heard) missing.push(`${type}s from the control plane`);
+    }
+    return [...missing, ...this.#waiting];
+  }
+
+  status(): XdsStatus {
+    return this.store.status(this.#stream.call !== undefined);
+  }
+
+  /** Runs warming and apply again; for changes that come from elsewhere. */
+  refresh(): void {
+    this.#put();
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#stream.stop();
+  }
+
+  send(): void {
+    throw new Error("only a session's host sends");
+  }
+
+  wanted(type: XdsType): ReadonlySet<string> | "all" | null {
+    if (type === "cluster") return this.#options.clusters ? "all" : null;
+    if (type === "listener") return this.#options.listeners ? "all" : null;
+    const names = new Set<string>();
+    if (type === "endpoint") {
+      for (const cluster of this.#options.fixed.clusters.values()) if (cluster.source.kind === "eds") names.add(cluster.source.serviceName);
+      for (const { config } of this.store.types.cluster.held.values())
+        if (config.source.kind === "eds") names.add(config.source.serviceName);
+    } else {
+      for (const listener of this.#options.fixed.listeners.values()) for (const name of routeNames(listener)) names.add(name);
+      for (const { config } of this.store.types.listener.held.values()) for (const name of routeNames(config)) names.add(name);
+    }
+    return names;
+  }
+
+  take(type: XdsType, resources: readonly Incoming[], removed: readonly string[]): readonly string[] {
+    const problems: string[] = [];
+    for (const one of resources) {
+      const problem = this.store.take(type, one);
+      if (problem !== undefined) problems.push(problem);
+    }
+    for (const name of removed) this.store.remove(type, name);
+    this.store.types[type].heard = true;
+    if (type === "cluster") this.store.forget("endpoint", this.wanted("endpoint") as ReadonlySet<string>);
+    if (type === "listener") this.store.forget("route", this.wanted("route") as ReadonlySet<string>);
+    const mine = new Set(resources.map((one) => one.name));
+    for (const failure of this.#put()) {
+      const text = `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`;
+      if (failure.resource.type === type && mine.has(failure.resource.name)) problems.push(text);
+      else this.#session?.complainLate(failure.resource.type, text);
+    }
+    this.#updates.with([type, problems.length === 0 ? "accepted" : "rejected"]).value++;
+    if (problems.length > 0) this.log.warn({ type, problems }, "Rejected a part of an update; the last good version serves on.");
+    return problems;
+  }
+
+  #asHost(): Omit<AdsHost, "send"> {
+    return {
+      node: this.node,
+      store: this.store,
+      log: this.log,
+      wanted: (type) => this.wanted(type),
+      take: (type, resources, removed) => this.take(type, resources, removed),
+    };
+  }
+
+  /** Warms and applies. Answers failures that are new. */
+  #put(): readonly ApplyFailure[] {
+    const { clock } = this.#options;
+    const { config, waiting } = this.#warmer.next(this.store, clock.mono());
+    this.#waiting = waiting;
+    this.#timer?.cancel();
+    this.#timer = waiting.length > 0 ? clock.after(Math.min(1_000, warmBoundMs), () => this.#afterWaiting()) : undefined;
+    // The first configuration goes in whole, when everything it names has come: a half-configured proxy would answer with errors.
+    const complete = this.#applied || this.waitingFor().length === 0;
+    if (!complete) return [];
+    const failures = this.#options.apply(config);
+    this.#applied = true;
+    this.#options.changed();
+    const fresh = failures.filter((f) => this.#failed.get(`${f.resource.type} ${f.resource.name}`) !== f.reason);
+    this.#failed = new Map(failures.map((f) => [`${f.resource.type} ${f.resource.name}`, f.reason]));
+    return fresh;
+  }
+
+  #afterWaiting(): void {
+    for (const failure of this.#put()) {
+      this.#session?.complainLate(failure.resource.type, `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`);
+    }
+  }
+}

@@ -1,0 +1,113 @@
+// Owns: what the control plane has sent and we have accepted: per type and name the last good version, and beside it the last rejected one.
+// A rejected version is not used in any part; the good one before it serves on. Never sends anything and never applies anything.
+
+import { pushOrder, type XdsType } from "../../wire/xds-types.ts";
+import type { XdsStatus } from "../admin/admin.ts";
+import { type DecodeWorld, sayViolations } from "./decode/gate.ts";
+import { type DecodedByType, decodeResource } from "./decode/resource.ts";
+
+interface Held<T> {
+  readonly version: string;
+  readonly hash: bigint;
+  /** The same object for as long as the bytes are the same. */
+  readonly config: T;
+}
+
+interface TypeState<T> {
+  readonly held: Map<string, Held<T>>;
+  readonly rejected: Map<string, { readonly version: string; readonly reason: string }>;
+  /** Names the server said it does not have. */
+  readonly absent: Set<string>;
+  /** A response of this type has come since the proxy started. */
+  heard: boolean;
+}
+
+function typeState<T>(): TypeState<T> {
+  return { held: new Map(), rejected: new Map(), absent: new Set(), heard: false };
+}
+
+/** One resource as a response carries it. */
+export interface Incoming {
+  readonly name: string;
+  readonly version: string;
+  readonly bytes: Uint8Array;
+}
+
+export class ResourceStore {
+  readonly types: { readonly [T in XdsType]: TypeState<DecodedByType[T]> } = {
+    cluster: typeState(),
+    endpoint: typeState(),
+    listener: typeState(),
+    route: typeState(),
+  };
+  readonly #world: DecodeWorld;
+  /** Names of static resources, which the control plane must not take over. */
+  readonly #reserved: { readonly [T in XdsType]?: ReadonlySet<string> };
+
+  constructor(world: DecodeWorld, reserved: { readonly [T in XdsType]?: ReadonlySet<string> }) {
+    this.#world = world;
+    this.#reserved = reserved;
+  }
+
+  /** Takes one resource. Answers what is wrong with it, or undefined when it is now the good version. */
+  take<T extends XdsType>(type: T, incoming: Incoming): string | undefined {
+    const state = this.types[type] as TypeState<DecodedByType[T]>;
+    const hash = Bun.hash(incoming.bytes) as bigint;
+    const before = state.held.get(incoming.name);
+    if (before !== undefined && before.hash === hash) {
+      state.held.set(incoming.name, { ...before, version: incoming.version });
+      state.rejected.delete(incoming.name);
+      return undefined;
+    }
+    const decoded = decodeResource(type, incoming.bytes, this.#world);
+    const name = incoming.name === "" ? decoded.name : incoming.name;
+    let reason: string | undefined;
+    if ("violations" in decoded) reason = sayViolations(decoded.violations);
+    else if (decoded.name !== name)
+      reason = `the response calls it ${JSON.stringify(name)}, the resource itself ${JSON.stringify(decoded.name)}`;
+    else if (this.#reserved[type]?.has(name)) reason = "a static resource of the bootstrap has this name";
+    if (reason !== undefined || "violations" in decoded) {
+      state.rejected.set(name, { version: incoming.version, reason: reason ?? "" });
+      return `${type} ${name === "" ? "(without a name)" : name}: ${reason}`;
+    }
+    state.rejected.delete(name);
+    state.absent.delete(name);
+    state.held.set(name, { version: incoming.version, hash, config: decoded.config });
+    return undefined;
+  }
+
+  /** The server no longer has it, or never had it. */
+  remove(type: XdsType, name: string): void {
+    const state = this.types[type];
+    state.rejected.delete(name);
+    // A service whose endpoints vanish while its cluster stays keeps the last ones, as in Envoy: an empty answer would say so with an empty list.
+    if (type === "endpoint" && state.held.has(name)) return;
+    state.held.delete(name);
+    if (type === "endpoint" || type === "route") state.absent.add(name);
+  }
+
+  /** Forgets what nobody asks for any more. */
+  forget(type: "endpoint" | "route", wanted: ReadonlySet<string>): void {
+    const state = this.types[type];
+    for (const map of [state.held, state.rejected]) for (const name of [...map.keys()]) if (!wanted.has(name)) map.delete(name);
+    for (const name of [...state.absent]) if (!wanted.has(name)) state.absent.delete(name);
+  }
+
+  versions(type: XdsType): Record<string, string> {
+    const made: Record<string, string> = {};
+    for (const [name, held] of this.types[type].held) made[name] = held.version;
+    return made;
+  }
+
+  status(connected: boolean): XdsStatus {
+    return {
+      connected,
+      types: pushOrder.map((type) => {
+        const { held, rejected } = this.types[type];
+        const accepted = [...held].map(([name, one]) => ({ name, version: one.version, state: "accepted" }));
+        const refused = [...rejected].map(([name, one]) => ({ name, version: one.version, state: "rejected", reason: one.reason }));
+        return { type, resources: [...accepted, ...refused] };
+      }),
+    };
+  }
+}
