@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { wantedAt } from "./complete.ts";
+import { joined, wantedAt } from "./complete.ts";
 
 const values = (words: string[]) => {
   const wanted = wantedAt(words);
@@ -43,4 +43,10 @@ describe("what may stand under the cursor", () => {
     expect(values(["completion", ""])).toEqual(["bash", "zsh", "fish"]);
     expect(values(["help", ""])).toContain("run");
   });
+});
+
+test("words that bash has split at = are put together", () => {
+  expect(joined(["get", "--namespace", "=", "sh"])).toEqual(["get", "--namespace=sh"]);
+  expect(joined(["get", "--namespace", "="])).toEqual(["get", "--namespace="]);
+  expect(joined(["get", "=", "x"])).toEqual(["get", "=", "x"]);
 });

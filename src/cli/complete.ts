@@ -27,7 +27,8 @@ const limitMs = 700;
 /** Shells that ask for this as the only line complete file names themselves. */
 const filesMark = ":files";
 
-export async function complete(words: readonly string[], terminal: Terminal, env: Environment): Promise<number> {
+export async function complete(given: readonly string[], terminal: Terminal, env: Environment): Promise<number> {
+  const words = joined(given);
   const current = words.at(-1) ?? "";
   const wanted = wantedAt(words);
   let candidates: readonly Candidate[] = [];
@@ -47,6 +48,18 @@ export async function complete(words: readonly string[], terminal: Terminal, env
   const fitting = candidates.filter((c) => c.value.startsWith(typed));
   terminal.out(fitting.map((c) => `${c.value}${c.help === undefined ? "" : `\t${c.help}`}\n`).join(""));
   return 0;
+}
+
+/** bash splits words at `=` by itself: `--flag`, `=`, `value` become one word again. Exported for its test. */
+export function joined(words: readonly string[]): readonly string[] {
+  const result: string[] = [];
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] as string;
+    const before = result.at(-1);
+    if (word === "=" && before?.startsWith("--") === true) result[result.length - 1] = `${before}=${words[++i] ?? ""}`;
+    else result.push(word);
+  }
+  return result;
 }
 
 export function wantedAt(words: readonly string[]): Wanted {

@@ -7,10 +7,8 @@ import type { Invocation } from "../verb.ts";
 const scripts: Readonly<Record<string, string>> = {
   bash: `# weft completion for bash: source <(weft completion bash)
 _weft() {
-  local IFS=$'\\n' line current=\${COMP_WORDS[COMP_CWORD]} words=("\${COMP_WORDS[@]:1:COMP_CWORD}")
+  local line words=("\${COMP_WORDS[@]:1:COMP_CWORD}")
   COMPREPLY=()
-  # bash splits words at = and : by itself; put --flag=value together again.
-  if [[ $current == "=" ]]; then current=""; fi
   while IFS= read -r line; do
     if [[ $line == ":files" ]]; then
       compopt -o default 2>/dev/null
@@ -45,8 +43,9 @@ fi
 `,
   fish: `# weft completion for fish: weft completion fish > ~/.config/fish/completions/weft.fish
 function __weft_complete
-  set -l words (commandline -opc) (commandline -ct)
-  set -l lines ($words[1] __complete $words[2..-1] 2>/dev/null)
+  set -l words (commandline -opc)
+  set -l current (commandline -ct)
+  set -l lines ($words[1] __complete $words[2..-1] "$current" 2>/dev/null)
   if test "$lines[1]" = ":files"
     __fish_complete_path (commandline -ct)
   else
