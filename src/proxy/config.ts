@@ -137,7 +137,9 @@ export interface RouteConfig {
 
 export interface RouteMatchConfig {
   /** `separated-prefix` matches `/a` and `/a/b` but not `/ab` (Gateway API PathPrefix). `connect` matches the CONNECT method only. */
-  readonly path: { readonly kind: "prefix" | "exact" | "separated-prefix" | "regex"; readonly value: string } | { readonly kind: "connect" };
+  readonly path:
+    | { readonly kind: "prefix" | "exact" | "separated-prefix" | "regex"; readonly value: string }
+    | { readonly kind: "connect" };
   readonly headers: readonly HeaderMatch[];
   readonly query: readonly QueryMatch[];
 }
@@ -174,6 +176,8 @@ export interface ForwardAction {
   readonly terminateConnect: boolean;
   /** Upgrade tokens allowed on this route, lower case. */
   readonly upgrades: readonly string[];
+  /** Status of the answer where the chosen cluster is not there (Envoy `cluster_not_found_response_code`); absent = 503. */
+  readonly missingClusterStatus?: 404 | 500 | 503;
 }
 
 export interface RedirectAction {
@@ -212,13 +216,24 @@ export interface ClusterConfig {
   /** Default 5 000 (Envoy). */
   readonly connectTimeoutMs: number;
   readonly balance: { readonly kind: "least_request"; readonly choices: number } | { readonly kind: "round_robin" | "random" };
-  readonly source: { readonly kind: "static" | "strict_dns"; readonly endpoints: readonly EndpointConfig[] } | { readonly kind: "eds"; readonly serviceName: string };
+  readonly source:
+    | { readonly kind: "static" | "strict_dns"; readonly endpoints: readonly EndpointConfig[] }
+    | { readonly kind: "eds"; readonly serviceName: string };
   /** First whose `match` is a subset of the endpoint's `transportMatch` wins; an entry with `tls: null` is plain text. */
-  readonly transports: readonly { readonly name: string; readonly match: Readonly<Record<string, string>>; readonly tls: UpstreamTlsConfig | null }[];
+  readonly transports: readonly {
+    readonly name: string;
+    readonly match: Readonly<Record<string, string>>;
+    readonly tls: UpstreamTlsConfig | null;
+  }[];
   /** When no entry of `transports` fits. null = plain text. */
   readonly tls: UpstreamTlsConfig | null;
   /** Envoy's defaults are 1024, 1024, 1024, 3. */
-  readonly limits: { readonly maxConnections: number; readonly maxPending: number; readonly maxRequests: number; readonly maxRetries: number };
+  readonly limits: {
+    readonly maxConnections: number;
+    readonly maxPending: number;
+    readonly maxRequests: number;
+    readonly maxRetries: number;
+  };
   /** HTTP/2 upstream was asked for. Only the control-plane cluster may, until the proxy speaks HTTP/2. */
   readonly http2: boolean;
   /** From Istio's cluster metadata; names the destination service in metrics. */
@@ -250,7 +265,11 @@ export interface WorkloadLabels {
 export interface RbacConfig {
   readonly action: "allow" | "deny" | "log";
   /** Sorted by name. */
-  readonly policies: readonly { readonly name: string; readonly permissions: readonly Permission[]; readonly principals: readonly Principal[] }[];
+  readonly policies: readonly {
+    readonly name: string;
+    readonly permissions: readonly Permission[];
+    readonly principals: readonly Principal[];
+  }[];
 }
 
 export type Permission =
@@ -273,7 +292,9 @@ export type Principal =
 // ---- access logs -----------------------------------------------------------------------------------------------------------
 
 export interface AccessLogConfig {
-  readonly sink: { readonly kind: "file"; readonly path: string; readonly format: Readonly<Record<string, string>> } | { readonly kind: "als"; readonly logName: string; readonly cluster: string };
+  readonly sink:
+    | { readonly kind: "file"; readonly path: string; readonly format: Readonly<Record<string, string>> }
+    | { readonly kind: "als"; readonly logName: string; readonly cluster: string };
   /** null = everything. Otherwise one of: status at least / at most / equal, any response flag, or any of several. */
   readonly filter: AccessLogFilter | null;
 }

@@ -11,13 +11,13 @@ import {
 import { controlPlaneCluster } from "../../wire/names.ts";
 import { any } from "./common.ts";
 
-/** Istio's default JSON fields, so that existing log pipelines read ours. */
+/** Istio's default JSON fields as far as our proxy knows them, so that existing log pipelines read ours; then who called and how often it was tried. */
 export const jsonFormat = {
   authority: "%REQ(:AUTHORITY)%",
   bytes_received: "%BYTES_RECEIVED%",
   bytes_sent: "%BYTES_SENT%",
-  connection_termination_details: "%CONNECTION_TERMINATION_DETAILS%",
   downstream_local_address: "%DOWNSTREAM_LOCAL_ADDRESS%",
+  downstream_peer: "%DOWNSTREAM_PEER_URI_SAN%",
   downstream_remote_address: "%DOWNSTREAM_REMOTE_ADDRESS%",
   duration: "%DURATION%",
   method: "%REQ(:METHOD)%",
@@ -29,6 +29,7 @@ export const jsonFormat = {
   response_flags: "%RESPONSE_FLAGS%",
   route_name: "%ROUTE_NAME%",
   start_time: "%START_TIME%",
+  upstream_attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
   upstream_cluster: "%UPSTREAM_CLUSTER%",
   upstream_host: "%UPSTREAM_HOST%",
   user_agent: "%REQ(USER-AGENT)%",

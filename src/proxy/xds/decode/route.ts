@@ -170,7 +170,19 @@ function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null,
     hostRewrite: action.hostRewriteSpecifier.case === undefined ? null : action.hostRewriteSpecifier.value,
     terminateConnect,
     upgrades,
+    ...(action.clusterNotFoundResponseCode === 0 ? {} : { missingClusterStatus: missingClusterStatus(gate, action, path) }),
   };
+}
+
+function missingClusterStatus(gate: Gate, action: RouteAction, path: string): 404 | 500 | 503 {
+  return choose<404 | 500 | 503>(
+    gate,
+    at(path, "cluster_not_found_response_code"),
+    "envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode",
+    action.clusterNotFoundResponseCode,
+    { SERVICE_UNAVAILABLE: 503, NOT_FOUND: 404, INTERNAL_SERVER_ERROR: 500 },
+    503,
+  );
 }
 
 function routeClusters(gate: Gate, action: RouteAction, path: string): readonly WeightedCluster[] {

@@ -79,7 +79,8 @@ M ~c.route.v3.RetryPolicy retry_on=1=s num_retries=2=wu per_try_timeout=3=D retr
 M ~c.route.v3.RetryPolicy.RetryBackOff base_interval=1=D max_interval=2=D
 M ~c.route.v3.WeightedCluster clusters=1=*m~c.route.v3.WeightedCluster.ClusterWeight
 M ~c.route.v3.WeightedCluster.ClusterWeight name=1=s weight=2=wu
-M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig
+M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy idle_timeout=24=D cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig
+E ~c.route.v3.RouteAction.ClusterNotFoundResponseCode SERVICE_UNAVAILABLE=0 NOT_FOUND=1 INTERNAL_SERVER_ERROR=2
 M ~c.route.v3.RouteAction.UpgradeConfig upgrade_type=1=s enabled=2=wb connect_config=3=m~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
 M ~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
 M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_specifier prefix_rewrite=5=s=path_rewrite_specifier response_code=3=e~c.route.v3.RedirectAction.RedirectResponseCode scheme_redirect=7=s=scheme_rewrite_specifier port_redirect=8=u
