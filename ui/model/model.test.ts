@@ -1,6 +1,7 @@
 // The page's pure parts: what numbers become, what the picture holds, what belongs to a service, what the address keeps.
 
 import { describe, expect, test } from "bun:test";
+import { rootNamespace as compiledRootNamespace } from "../../src/api/kinds/authorizationpolicy.ts";
 import type { GraphAnswer, ProxyObject } from "../../src/api/live.ts";
 import { createDevMesh } from "../dev-data.ts";
 import { nearest } from "../graph/arrows.ts";
@@ -8,7 +9,7 @@ import { byteRate, duration, failing, rate, span, success } from "./format.ts";
 import { edgeHealth, healthOf, serviceHealth } from "./health.ts";
 import { readPlace, writePlace } from "./location.ts";
 import { findText, inNamespace, toPicture } from "./picture.ts";
-import { asWritten, instancesOf, type Objects, policiesOf, problemsOf, routesOf, serviceNamesOf } from "./related.ts";
+import { asWritten, instancesOf, type Objects, policiesOf, problemsOf, rootNamespace, routesOf, serviceNamesOf } from "./related.ts";
 import { describeCall, nameOf } from "./words.ts";
 
 const atMs = 1_700_000_000_000;
@@ -163,25 +164,28 @@ describe("what belongs to a service", () => {
     expect(routesOf(reviews, { ...objects, routes: [gateway] })).toEqual([]);
   });
 
-  test("policies: by selector, by target, for the namespace", () => {
-    const policy = (name: string, spec: Record<string, unknown>) => ({
+  test("policies: by selector, for the namespace, for the mesh", () => {
+    const policy = (name: string, spec: Record<string, unknown>, namespace = "shop") => ({
       apiVersion: "security.istio.io/v1",
       kind: "AuthorizationPolicy",
-      metadata: { name, namespace: "shop" },
+      metadata: { name, namespace },
       spec,
     });
     const policies = [
       policy("all", {}),
       policy("other", { selector: { matchLabels: { app: "cart" } } }),
-      policy("target", { targetRefs: [{ kind: "Service", name: "reviews" }] }),
+      policy("mesh", {}, rootNamespace),
+      policy("elsewhere", {}, "bank"),
       policy("v2", { selector: { matchLabels: { app: "reviews", version: "v2" } } }),
     ];
     expect(policiesOf(service("shop/reviews"), { ...objects, policies }).map((p) => [p.object.metadata.name, p.why])).toEqual([
       ["all", "holds for all of shop"],
-      ["target", "targets Service reviews"],
+      ["mesh", "holds for the whole mesh"],
       ["v2", "selects app=reviews, version=v2"],
     ]);
   });
+
+  test("the root namespace is the one the compiler knows", () => expect(rootNamespace).toBe(compiledRootNamespace));
 
   test("an object is shown as written, and its complaints once each", () => {
     const [split] = objects.routes;

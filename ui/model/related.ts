@@ -96,26 +96,21 @@ export function routesOf(node: ServiceNode, objects: Objects): RelatedObject[] {
   return [...parents.sort(byObjectName), ...targets.sort(byObjectName)];
 }
 
-/** AuthorizationPolicies that select an instance of the node, name one of its Services, or hold for its whole namespace. */
+/** Policies of this namespace hold for the whole mesh. The same as in api/kinds/authorizationpolicy.ts (a test compares), whose schemas the page need not load. */
+export const rootNamespace = "weft-system";
+
+/** AuthorizationPolicies in force at the node: of its namespace and of the root namespace, those without selector or whose selector takes an instance. */
 export function policiesOf(node: ServiceNode, objects: Objects): RelatedObject[] {
   const labels = labelsOf(node, objects.entries);
-  const names = serviceNamesOf(node, objects);
   const found: RelatedObject[] = [];
   for (const object of objects.policies) {
-    if (object.metadata.namespace !== node.namespace) continue;
-    const spec = record(object.spec) ?? {};
-    const matchLabels = record(record(spec.selector)?.matchLabels);
-    const targets = [...list(spec.targetRefs), ...(spec.targetRef === undefined ? [] : [spec.targetRef])].map(record);
-    const problems = problemsOf(object);
-    if (targets.length > 0) {
-      const target = targets.find((t) => t?.kind === "Service" && names.has(text(t.name)));
-      if (target) found.push({ object, why: `targets Service ${text(target.name)}`, problems });
-    } else if (matchLabels && Object.keys(matchLabels).length > 0) {
-      const by = Object.entries(matchLabels).map(([k, v]) => `${k}=${String(v)}`);
-      if (labels.some((l) => selects(matchLabels, l))) found.push({ object, why: `selects ${by.join(", ")}`, problems });
-    } else {
-      found.push({ object, why: `holds for all of ${node.namespace}`, problems });
-    }
+    const { namespace } = object.metadata;
+    if (namespace !== node.namespace && namespace !== rootNamespace) continue;
+    const wanted = record(record(record(object.spec)?.selector)?.matchLabels) ?? {};
+    if (!labels.some((own) => selects(wanted, own))) continue;
+    const by = Object.entries(wanted).map(([key, value]) => `${key}=${String(value)}`);
+    const reach = namespace === rootNamespace ? "the whole mesh" : `all of ${node.namespace}`;
+    found.push({ object, why: by.length > 0 ? `selects ${by.join(", ")}` : `holds for ${reach}`, problems: problemsOf(object) });
   }
   return found.sort(byObjectName);
 }

@@ -210,7 +210,7 @@ function Configuration({ details, routes, policies, name }: ConfigurationProps):
   }
   return (
     <>
-      <ObjectList title="Routes" items={routes} empty={<>No HTTPRoute has {name} as its parent: calls go to its instances evenly.</>} />
+      <ObjectList title="Routes" items={routes} empty={<>No HTTPRoute has {name} as its parent: calls go straight to its instances.</>} />
       <ObjectList
         title="Policies"
         items={policies}
