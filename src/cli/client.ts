@@ -146,6 +146,7 @@ export class Client {
         false,
       );
     }
+    if (code === "ECONNRESET") return new Unreachable(`the control plane at ${server} (from ${file}) closed the connection`, true);
     return new Unreachable(`the connection to ${server} (from ${file}) broke: ${reasonOf(error)}${code === "" ? "" : ` (${code})`}`, true);
   }
 }

@@ -243,23 +243,37 @@ async function watch({ args, terminal, stop }: Invocation, client: Client, targe
     headed = true;
   };
 
+  // What was printed last of each object: after a gap only what changed in it is printed.
+  const seen = new Map<string, string>();
+  const keyOf = (metadata: KubeObject["metadata"] | undefined) => `${metadata?.namespace ?? ""}/${metadata?.name ?? ""}`;
+  const isNews = (metadata: KubeObject["metadata"] | undefined): boolean => {
+    const revision = metadata?.resourceVersion ?? "";
+    if (revision !== "" && seen.get(keyOf(metadata)) === revision) return false;
+    seen.set(keyOf(metadata), revision);
+    return true;
+  };
+  const printList = async (list: Table | List): Promise<void> => {
+    if (asTables) {
+      const answer = asTable(list);
+      await print("ADDED", { ...answer, rows: answer.rows.filter((row) => isNews(row.object?.metadata)) });
+    } else for (const item of (list as List).items ?? []) if (isNews(item.metadata)) await print("ADDED", typed(item, resource));
+  };
+
   let announced = false;
   while (!stop.aborted) {
     try {
       const suffix = query.size > 0 ? `?${query}` : "";
       const list = await client.json<Table | List>(collection + suffix, { ...accept, signal: stop });
-      if (!announced) {
-        if (asTables) await print("ADDED", list);
-        else for (const item of (list as List).items ?? []) await print("ADDED", typed(item, resource));
-      }
+      await printList(list);
       announced = true;
       const watchQuery = new URLSearchParams(query);
       watchQuery.set("watch", "true");
       watchQuery.set("resourceVersion", list.metadata?.resourceVersion ?? "");
       for await (const line of client.lines(`${collection}?${watchQuery}`, { ...accept, signal: stop })) {
-        const event = JSON.parse(line) as { type: string; object: { kind?: string; code?: number; message?: string } };
+        const event = JSON.parse(line) as { type: string; object: (Table | KubeObject) & { rows?: readonly Row[] } };
         if (event.type === "BOOKMARK") continue;
         if (event.type === "ERROR") break; // compacted or gone: list again
+        isNews((event.object.rows?.[0]?.object ?? (event.object as KubeObject)).metadata);
         await print(event.type, event.object);
       }
     } catch (error) {

@@ -60,7 +60,7 @@ async function followLines(
     } catch (error) {
       if (stop.aborted) return;
       if (!(error instanceof Unreachable) || !error.retryable || !(connected || away)) throw error;
-      if (!away) say(`${error.message} Waiting for it.`);
+      if (!away) say(`${error.message}; waiting for it`);
       away = true;
     }
     if (!stop.aborted) await Bun.sleep(500);
