@@ -64,7 +64,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
 
   const main = bootstrap.ads?.target ?? bootstrap.metricsService ?? { cluster: controlPlaneCluster, authority: "", metadata: [] };
   // The identity's request goes out first on a new connection: everything encrypted waits for it.
-  if (identity !== null) identity.useChannel(channelFor(main));
+  if (identity !== null) identity.askOver(channelFor(main));
   let ads: AdsClient | null = null;
   if (bootstrap.ads !== null) {
     ads = new AdsClient({
@@ -106,7 +106,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     .counter("weft_als_dropped_total", "Access log entries not sent because the log service was slow or away.")
     .with([]);
   const alsSinks = new Map<string, AlsSink>();
-  sinks.useAls((logName, cluster) => {
+  sinks.sendAlsTo((logName, cluster) => {
     const key = `${cluster}\n${logName}`;
     let sink = alsSinks.get(key);
     if (sink === undefined) {

@@ -10,8 +10,8 @@ const subjectAltName = objectId("2.5.29.17");
 
 /** A key that has just been made and the request over it. */
 export interface KeyAndRequest {
-  /** Not enumerable: printing, logging or JSON shows nothing of it. */
-  readonly privateKeyPem: string;
+  /** The key in PEM; a closure, so that printing shows nothing of it. */
+  readonly privateKeyPem: () => string;
   /** SubjectPublicKeyInfo, DER. */
   readonly publicKey: Uint8Array;
   readonly csrPem: string;
@@ -29,7 +29,9 @@ export function createKeyAndRequest(uri: string): KeyAndRequest {
   const info = sequence(smallInteger(0), sequence(), publicKey, attributes);
   const signature = sign("sha256", info, { key: pair.privateKey, dsaEncoding: "der" });
   const csrPem = pem("CERTIFICATE REQUEST", sequence(info, sequence(ecdsaWithSha256), bits(signature)));
-  const made = { publicKey: new Uint8Array(publicKey), csrPem } as KeyAndRequest;
-  Object.defineProperty(made, "privateKeyPem", { value: pair.privateKey.export({ type: "pkcs8", format: "pem" }), enumerable: false });
-  return made;
+  return {
+    privateKeyPem: () => pair.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+    publicKey: new Uint8Array(publicKey),
+    csrPem,
+  };
 }

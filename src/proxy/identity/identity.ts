@@ -14,6 +14,7 @@ import { decodeBinary, encodeBinary } from "../xds/proto/binary.ts";
 import { IstioCertificateRequest, IstioCertificateResponse } from "../xds/proto/types.ts";
 import { type CheckedChain, checkIssuedChain } from "./chain.ts";
 import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
+import { KeyPair } from "./key-pair.ts";
 
 export interface IdentityOptions {
   readonly clock: Clock;
@@ -27,7 +28,7 @@ export interface IdentityOptions {
 }
 
 interface Held {
-  readonly certificate: { readonly certificatePem: string; readonly privateKeyPem: string };
+  readonly certificate: KeyPair;
   readonly chain: CheckedChain;
 }
 
@@ -68,7 +69,7 @@ export class Identity implements SecretSource {
   }
 
   /** Starts asking over this channel. */
-  useChannel(channel: ControlChannel): void {
+  askOver(channel: ControlChannel): void {
     this.#channel = channel;
     channel.add({
       opened: () => {
@@ -85,7 +86,7 @@ export class Identity implements SecretSource {
     if (before.at === "waiting" || before.at === "resting") before.timer.cancel();
   }
 
-  certificate(name: string): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined {
+  certificate(name: string): KeyPair | undefined {
     return name === workloadCertificateSecret ? this.#held?.certificate : undefined;
   }
 
@@ -94,7 +95,7 @@ export class Identity implements SecretSource {
   }
 
   /** The certificate as long as it is good; what the channel presents. */
-  current(): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined {
+  current(): KeyPair | undefined {
     return this.#held !== undefined && this.#options.clock.now() < this.#held.chain.notAfterMs ? this.#held.certificate : undefined;
   }
 
@@ -170,9 +171,7 @@ export class Identity implements SecretSource {
   }
 
   #hold(key: KeyAndRequest, chain: CheckedChain): void {
-    const certificate = { certificatePem: chain.chainPem } as { certificatePem: string; privateKeyPem: string };
-    // Not enumerable: neither a log line nor a dump nor JSON shows it.
-    Object.defineProperty(certificate, "privateKeyPem", { value: key.privateKeyPem, enumerable: false });
+    const certificate = new KeyPair(chain.chainPem, key.privateKeyPem());
     this.#held = { certificate, chain };
     this.generation++;
     this.#backoff.reset();

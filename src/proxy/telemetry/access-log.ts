@@ -12,7 +12,7 @@ type FileSinkConfig = Extract<AccessLogConfig["sink"], { kind: "file" }>;
 
 /** What a file takes: a chunk, answered with true when there is room for more at once, or a promise of it. */
 export interface LineOutput {
-  write(chunk: string): void | Promise<unknown>;
+  write(chunk: string): undefined | Promise<unknown>;
 }
 
 export interface FileLogs {

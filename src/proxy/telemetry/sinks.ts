@@ -9,7 +9,7 @@ import type { AccessLogFactory, AccessSink } from "./record.ts";
 export interface LogSinks {
   readonly factory: AccessLogFactory;
   /** Where ALS entries go, once there is a control-plane connection. */
-  useAls(make: (logName: string, cluster: string) => AccessSink): void;
+  sendAlsTo(make: (logName: string, cluster: string) => AccessSink): void;
   flush(): Promise<void>;
 }
 
@@ -38,7 +38,7 @@ export function createLogSinks(deps: { readonly clock: Clock; readonly metrics: 
       made.set(config, sink);
       return sink;
     },
-    useAls(maker) {
+    sendAlsTo(maker) {
       als = maker;
     },
     flush: () => files?.flush() ?? Promise.resolve(),

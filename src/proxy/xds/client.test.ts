@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { anyPack } from "@bufbuild/protobuf/wkt";
+import { create, createRegistry, fromJson, toBinary } from "@bufbuild/protobuf";
 import { systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
 import { ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
@@ -23,88 +23,57 @@ import { ControlChannel } from "./channel.ts";
 import { AdsClient } from "./client.ts";
 import { type FakeControlPlane, type FakeStream, startFakeControlPlane, until } from "./testing.ts";
 
-const ads = { configSourceSpecifier: { case: "ads" as const, value: {} } };
+const cluster = (name: string) =>
+  toBinary(ClusterSchema, fromJson(ClusterSchema, { name, type: "EDS", edsClusterConfig: { edsConfig: { ads: {} } } }));
 
-const cluster = (name: string, extra: MessageInitShape<typeof ClusterSchema> = {}) =>
-  toBinary(
-    ClusterSchema,
-    create(ClusterSchema, { name, clusterDiscoveryType: { case: "type", value: 3 }, edsClusterConfig: { edsConfig: ads }, ...extra }),
-  );
+const socketAddress = (portValue: number) => ({ socketAddress: { address: "127.0.0.1", portValue } });
 
 const endpoints = (clusterName: string, ...ports: number[]) =>
   toBinary(
     ClusterLoadAssignmentSchema,
-    create(ClusterLoadAssignmentSchema, {
+    fromJson(ClusterLoadAssignmentSchema, {
       clusterName,
-      endpoints: [
-        {
-          lbEndpoints: ports.map((port) => ({
-            hostIdentifier: {
-              case: "endpoint" as const,
-              value: {
-                address: {
-                  address: {
-                    case: "socketAddress" as const,
-                    value: { address: "127.0.0.1", portSpecifier: { case: "portValue" as const, value: port } },
-                  },
-                },
-              },
-            },
-          })),
-        },
-      ],
+      endpoints: [{ lbEndpoints: ports.map((port) => ({ endpoint: { address: socketAddress(port) } })) }],
     }),
   );
 
-const listener = (name: string, routes: string, codecType = 0) =>
+const registry = createRegistry(HttpConnectionManagerSchema, RouterSchema);
+
+const listener = (name: string, routeConfigName: string, codecType = "AUTO") =>
   toBinary(
     ListenerSchema,
-    create(ListenerSchema, {
-      name,
-      address: { address: { case: "socketAddress", value: { address: "127.0.0.1", portSpecifier: { case: "portValue", value: 0 } } } },
-      filterChains: [
-        {
-          filters: [
-            {
-              name: "http",
-              configType: {
-                case: "typedConfig",
-                value: anyPack(
-                  HttpConnectionManagerSchema,
-                  create(HttpConnectionManagerSchema, {
-                    statPrefix: "x",
-                    codecType,
-                    routeSpecifier: { case: "rds", value: { routeConfigName: routes, configSource: ads } },
-                    httpFilters: [
-                      { name: "router", configType: { case: "typedConfig", value: anyPack(RouterSchema, create(RouterSchema)) } },
-                    ],
-                  }),
-                ),
+    fromJson(
+      ListenerSchema,
+      {
+        name,
+        address: socketAddress(0),
+        filterChains: [
+          {
+            filters: [
+              {
+                name: "http",
+                typedConfig: {
+                  "@type": `type.googleapis.com/${HttpConnectionManagerSchema.typeName}`,
+                  statPrefix: "x",
+                  codecType,
+                  rds: { routeConfigName, configSource: { ads: {} } },
+                  httpFilters: [{ name: "router", typedConfig: { "@type": `type.googleapis.com/${RouterSchema.typeName}` } }],
+                },
               },
-            },
-          ],
-        },
-      ],
-    }),
+            ],
+          },
+        ],
+      },
+      { registry },
+    ),
   );
 
 const routes = (name: string, toCluster: string) =>
   toBinary(
     RouteConfigurationSchema,
-    create(RouteConfigurationSchema, {
+    fromJson(RouteConfigurationSchema, {
       name,
-      virtualHosts: [
-        {
-          name: "all",
-          domains: ["*"],
-          routes: [
-            {
-              match: { pathSpecifier: { case: "prefix", value: "/" } },
-              action: { case: "route", value: { clusterSpecifier: { case: "cluster", value: toCluster } } },
-            },
-          ],
-        },
-      ],
+      virtualHosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: toCluster } }] }],
     }),
   );
 
@@ -263,7 +232,7 @@ describe("delta", () => {
     const h = start(fake.port, true);
     const stream = await settled(fake, h);
     const before = h.applied.at(-1) as ProxyConfig;
-    const id = push(stream, "listener", { l: ["2", listener("l", "r", 2)], m: ["1", listener("m", "r")] });
+    const id = push(stream, "listener", { l: ["2", listener("l", "r", "HTTP2")], m: ["1", listener("m", "r")] });
     const answer = await answerTo(stream, id);
     expect(answer.errorDetail?.code).toBe(3);
     expect(answer.errorDetail?.message).toBe(
@@ -400,7 +369,7 @@ describe("state of the world", () => {
     await respond("route", "1", routes("r", "a"));
     await until(() => h.applied.length > 0);
     expect([...(h.applied.at(-1)?.clusters.keys() ?? [])]).toEqual(["a", "b"]);
-    const refused = await respond("listener", "2", listener("l", "r", 2), listener("m", "r"));
+    const refused = await respond("listener", "2", listener("l", "r", "HTTP2"), listener("m", "r"));
     expect(refused.versionInfo).toBe("1");
     expect(refused.errorDetail?.message).toContain("listener l: ");
     expect([...(h.applied.at(-1)?.listeners.keys() ?? [])].sort()).toEqual(["l", "m"]);

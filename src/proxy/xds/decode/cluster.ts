@@ -143,7 +143,7 @@ function limits(gate: Gate, breakers: CircuitBreakers | undefined, path: string)
 
 /** Istio's `metadata.filter_metadata.istio.services[0]`. */
 function destinationService(cluster: Cluster): ClusterConfig["service"] {
-  const services = cluster.metadata?.filterMetadata["istio"]?.["services"];
+  const services = cluster.metadata?.filterMetadata.istio?.services;
   const first: unknown = Array.isArray(services) ? services[0] : undefined;
   if (typeof first !== "object" || first === null) return null;
   const { host, name, namespace } = first as Record<string, unknown>;

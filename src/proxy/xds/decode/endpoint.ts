@@ -48,8 +48,8 @@ function endpoint(gate: Gate, one: LbEndpoint, priority: number, literal: boolea
       false,
     ),
     transportMatch: textEntries(one.metadata, "envoy.transport_socket_match"),
-    workload: workloadLabels(one.metadata?.filterMetadata["istio"]?.["workload"]),
-    identity: text(one.metadata?.filterMetadata["weft.dev"]?.["identity"]),
+    workload: workloadLabels(one.metadata?.filterMetadata.istio?.workload),
+    identity: text(one.metadata?.filterMetadata["weft.dev"]?.identity),
   };
 }
 

@@ -1,0 +1,229 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { systemClock } from "../../base/clock.ts";
+import { jsonLogger, silentLogger } from "../../base/log.ts";
+import { MetricRegistry } from "../../base/metric.ts";
+import { redact } from "../admin/redact.ts";
+import type { ClusterConfig } from "../config.ts";
+import { ControlChannel } from "../xds/channel.ts";
+import { createTestAuthority, type FakeControlPlane, startFakeControlPlane, type TestAuthority, until } from "../xds/testing.ts";
+import { checkIssuedChain } from "./chain.ts";
+import { createKeyAndRequest } from "./csr.ts";
+import { Identity } from "./identity.ts";
+import { KeyPair } from "./key-pair.ts";
+
+const uri = "spiffe://cluster.local/ns/shop/sa/cart";
+const serverUri = "spiffe://cluster.local/ns/weft-system/sa/weft";
+
+let authority: TestAuthority;
+let stranger: TestAuthority;
+let server: FakeControlPlane;
+beforeAll(async () => {
+  authority = createTestAuthority();
+  stranger = createTestAuthority("stranger");
+  server = await startFakeControlPlane({ tls: { ca: authority.caPem, ...authority.issue(`URI:${serverUri}`) } });
+});
+afterAll(() => {
+  server.stop();
+  authority.close();
+  stranger.close();
+});
+
+const stops: (() => void)[] = [];
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop();
+});
+
+describe("the request", () => {
+  test("openssl verifies its signature and reads the name", () => {
+    const { csrPem } = createKeyAndRequest(uri);
+    const text = authority.readRequest(csrPem);
+    expect(text).toContain(`URI:${uri}`);
+    expect(text).toContain("X509v3 Subject Alternative Name: critical");
+    expect(text).toContain("ASN1 OID: prime256v1");
+    expect(text).toContain("ecdsa-with-SHA256");
+    expect(text).not.toMatch(/Subject: \S/);
+  });
+
+  test("long names still make good DER", () => {
+    for (const length of [1, 60, 120, 200]) {
+      const long = `spiffe://cluster.local/ns/${"n".repeat(length)}/sa/cart`;
+      expect(authority.readRequest(createKeyAndRequest(long).csrPem)).toContain(`URI:${long}`);
+    }
+  });
+
+  test("the key does not show when printed, spread or turned to JSON", () => {
+    const request = createKeyAndRequest(uri);
+    const pair = new KeyPair("chain", request.privateKeyPem());
+    expect(pair.privateKeyPem).toContain("BEGIN PRIVATE KEY");
+    for (const made of [request, pair, { pair }, { ...pair }, redact({ privateKeyPem: pair.privateKeyPem })]) {
+      for (const text of [JSON.stringify(made), String(made), Bun.inspect(made), `${made}`]) expect(text).not.toContain("PRIVATE KEY");
+    }
+    let line = "";
+    jsonLogger("info", Date.now, (text) => {
+      line += text;
+    }).info({ request, pair }, "printed");
+    expect(line).not.toContain("PRIVATE KEY");
+  });
+});
+
+describe("the answer is checked", () => {
+  const key = createKeyAndRequest(uri);
+  const now = () => Date.now();
+  const good = () => authority.signRequest(key.csrPem);
+  const cases: [string, () => string | object, RegExp | null][] = [
+    ["a good chain", () => checkIssuedChain([good(), authority.caPem], key.publicKey, uri, now()), null],
+    [
+      "another key",
+      () => checkIssuedChain([authority.signRequest(createKeyAndRequest(uri).csrPem), authority.caPem], key.publicKey, uri, now()),
+      /another key/,
+    ],
+    ["another name", () => checkIssuedChain([good(), authority.caPem], key.publicKey, `${uri}2`, now()), /instead of/],
+    ["another root", () => checkIssuedChain([good(), stranger.caPem], key.publicKey, uri, now()), /does not lead to the root/],
+    ["no root", () => checkIssuedChain([good()], key.publicKey, uri, now()), /must hold/],
+    ["nothing", () => checkIssuedChain([], key.publicKey, uri, now()), /must hold/],
+    [
+      "no certificate",
+      () => checkIssuedChain(["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", authority.caPem], key.publicKey, uri, now()),
+      /not a certificate/,
+    ],
+    ["an expired one", () => checkIssuedChain([good(), authority.caPem], key.publicKey, uri, now() + 3 * 86_400_000), /expired/],
+    ["one of tomorrow", () => checkIssuedChain([good(), authority.caPem], key.publicKey, uri, now() - 3_600_000), /valid only from/],
+  ];
+  for (const [name, run, wanted] of cases) {
+    test(name, () => {
+      const found = run();
+      if (wanted === null) expect(found).toMatchObject({ uri });
+      else expect(found).toMatch(wanted);
+    });
+  }
+});
+
+function cluster(port: number, roots: string, name: string): ClusterConfig {
+  return {
+    name: "xds-grpc",
+    connectTimeoutMs: 1000,
+    balance: { kind: "round_robin" },
+    source: {
+      kind: "static",
+      endpoints: [
+        { address: { host: "127.0.0.1", port }, weight: 1, priority: 0, healthy: true, transportMatch: {}, workload: null, identity: null },
+      ],
+    },
+    transports: [],
+    tls: {
+      certificate: null,
+      roots: { kind: "pem", pem: roots },
+      peerNames: [{ type: "uri", match: { kind: "exact", value: name, ignoreCase: false } }],
+      alpn: ["h2"],
+      sni: "",
+      minVersion: "TLSv1.3",
+    },
+    limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
+    http2: true,
+    service: null,
+  };
+}
+
+function start(to: ClusterConfig, token: () => string | undefined) {
+  const metrics = new MetricRegistry();
+  let changes = 0;
+  const identity = new Identity({
+    clock: systemClock,
+    log: silentLogger,
+    random: () => 0.01,
+    metrics,
+    uri,
+    changed: () => {
+      changes++;
+    },
+  });
+  const channel = new ControlChannel({
+    clock: systemClock,
+    log: silentLogger,
+    random: () => 0.05,
+    cluster: to,
+    target: { cluster: "xds-grpc", authority: "", metadata: [] },
+    credentials: { certificate: () => identity.current(), token },
+  });
+  identity.askOver(channel);
+  channel.start();
+  stops.push(() => {
+    identity.stop();
+    channel.close();
+  });
+  return { identity, channel, metrics, changes: () => changes };
+}
+
+describe("over the control-plane connection", () => {
+  test("a token buys a certificate, and the secrets are there", async () => {
+    server.sign = (request) => [authority.signRequest(request.csr), authority.caPem];
+    const before = server.certificateRequests.length;
+    const run = start(cluster(server.port, authority.caPem, serverUri), () => "join-me");
+    expect(run.identity.waitingFor().length).toBe(1);
+    await until(() => run.changes() === 1, "a certificate");
+    expect(run.identity.generation).toBe(1);
+    expect(run.identity.waitingFor()).toEqual([]);
+    expect(run.identity.certificate("default")?.privateKeyPem).toContain("PRIVATE KEY");
+    expect(run.identity.certificate("other")).toBeUndefined();
+    expect(run.identity.roots("ROOTCA")?.trim()).toBe(authority.caPem.trim());
+    expect(JSON.stringify(run.identity.certificate("default"))).not.toContain("PRIVATE KEY");
+    expect(server.certificateRequests[before]?.metadata.get("authorization")).toEqual(["Bearer join-me"]);
+    expect(server.certificateRequests[before]?.request.validityDuration).toBe(86_400n);
+    const expiry = run.metrics.families().find((f) => f.name === "weft_certificate_expiry_seconds");
+    expect(expiry?.series.map((s) => s.labels[0])).toEqual(["default", "ROOTCA"]);
+    expect((expiry?.series[0] as { value: number } | undefined)?.value).toBeGreaterThan(86_000);
+  });
+
+  test("a refusal is retried, with the token read anew, and a bad answer is not used", async () => {
+    const tokens = ["stale", "stale", "fresh", "fresh", "fresh"];
+    let answers = 0;
+    server.sign = (request) => {
+      answers++;
+      if (answers === 1) throw Object.assign(new Error("the token has expired"), { code: 16 });
+      if (answers === 2) return [stranger.signRequest(request.csr), authority.caPem];
+      return [authority.signRequest(request.csr), authority.caPem];
+    };
+    const first = server.certificateRequests.length;
+    const run = start(cluster(server.port, authority.caPem, serverUri), () => tokens.shift() ?? "fresh");
+    await until(() => run.changes() === 1, "a certificate in the end");
+    expect(answers).toBe(3);
+    const sent = server.certificateRequests.slice(first).map((r) => r.metadata.get("authorization")[0]);
+    expect(sent).toEqual(["Bearer stale", "Bearer stale", "Bearer fresh"]);
+    const csrs = new Set(server.certificateRequests.slice(first).map((r) => r.request.csr));
+    expect(csrs.size).toBe(3);
+  });
+
+  test("a server that is not the one named gets no token", async () => {
+    const first = server.certificateRequests.length;
+    const wrongName = start(cluster(server.port, authority.caPem, "spiffe://cluster.local/ns/evil/sa/evil"), () => "secret-token");
+    await until(() => wrongName.channel.problem.includes("refused"), "the refusal");
+    expect(wrongName.channel.problem).toContain("spiffe://cluster.local/ns/weft-system/sa/weft");
+    const wrongRoot = start(cluster(server.port, stranger.caPem, serverUri), () => "secret-token");
+    await until(() => wrongRoot.channel.problem.includes("certificate"), "the refusal");
+    expect(server.certificateRequests.length).toBe(first);
+  });
+
+  test("the next connection presents the certificate and sends no token", async () => {
+    server.sign = (request) => [authority.signRequest(request.csr), authority.caPem];
+    const other = await startFakeControlPlane({ tls: { ca: authority.caPem, ...authority.issue(`URI:${serverUri}`) } });
+    stops.push(() => other.stop());
+    other.sign = server.sign;
+    const run = start(cluster(other.port, authority.caPem, serverUri), () => "join-me");
+    await until(() => run.changes() === 1);
+    other.stop();
+    await until(() => !run.channel.connected);
+    const back = await startFakeControlPlane({ port: other.port, tls: { ca: authority.caPem, ...authority.issue(`URI:${serverUri}`) } });
+    stops.push(() => back.stop());
+    back.sign = server.sign;
+    await until(() => run.channel.connected, "the reconnection");
+    const call = run.channel.call("/istio.v1.auth.IstioCertificateService/CreateCertificate", {
+      message: () => {},
+      ended: () => {},
+      writable: () => {},
+    });
+    call?.send(new Uint8Array(0));
+    call?.finish();
+    const seen = await until(() => back.certificateRequests[0], "a call");
+    expect(seen.metadata.get("authorization")).toEqual([]);
+  });
+});
