@@ -1,0 +1,174 @@
+// A proxy that went away: when its entry is put out, put back, deleted, and when it is left alone. Time stands still unless moved.
+
+import { afterEach, describe, expect, test } from "bun:test";
+import type { Condition, KubeObject } from "../../api/meta.ts";
+import { PausedClock } from "../../base/clock.ts";
+import { silentLogger } from "../../base/log.ts";
+import { openSqliteStore } from "../store/sqlite.ts";
+import { forgetMs, graceMs, Liveness, restartGraceMs } from "./liveness.ts";
+
+const resource = "workloadentries.networking.istio.io";
+const key = { resource, namespace: "shop", name: "w" };
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const run of cleanups.splice(0).reverse()) await run();
+});
+
+const healthy = (status: string, reason: string): Condition => ({ type: "Healthy", status: status as "True", reason, message: "" });
+
+function entry(...conditions: Condition[]): KubeObject {
+  return {
+    apiVersion: "networking.istio.io/v1",
+    kind: "WorkloadEntry",
+    metadata: { name: "w", namespace: "shop" },
+    spec: { address: "127.0.0.1" },
+    status: { conditions },
+  };
+}
+
+async function setup(first: KubeObject | undefined) {
+  const store = openSqliteStore(":memory:");
+  cleanups.push(() => store.close());
+  if (first !== undefined) await store.create(key, first);
+  const clock = new PausedClock();
+  const connected = new Set<string>();
+  const events: string[] = [];
+  const make = async () => {
+    const liveness = new Liveness({
+      store,
+      clock,
+      log: silentLogger,
+      resource,
+      isConnected: (k) => connected.has(k),
+      onEvent: (_l, m) => events.push(m),
+    });
+    const watch = await store.watch(await store.revision(), resource, (event) => liveness.entryChanged(event));
+    cleanups.push(async () => {
+      watch.stop();
+      await liveness.stop();
+    });
+    liveness.start((await store.list(resource)).items);
+    return liveness;
+  };
+  const liveness = await make();
+  /** `Healthy=True/Answering ProxyConnected=True/…`, or `gone`. Waits until writes under way are through. */
+  const state = async () => {
+    for (let i = 0; i < 20; i++) await Bun.sleep(0);
+    const object = await store.get(key);
+    if (object === undefined) return "gone";
+    const list = (object.status as { conditions?: Condition[] } | undefined)?.conditions ?? [];
+    return list
+      .map((c) => `${c.type}=${c.status}/${c.reason}`)
+      .sort()
+      .join(" ");
+  };
+  const connect = async (l = liveness) => {
+    connected.add("shop/w");
+    l.connected("shop/w");
+    return state();
+  };
+  const lose = (l = liveness) => {
+    connected.delete("shop/w");
+    l.lost("shop/w");
+  };
+  return { store, clock, connected, events, liveness, make, state, connect, lose };
+}
+
+const up = "Healthy=True/Answering ProxyConnected=True/Connected";
+const out = "Healthy=False/ProxyLost ProxyConnected=False/ProxyLost";
+
+describe("a proxy that is lost", () => {
+  test("is put out after the grace, put back when it returns, deleted when it does not", async () => {
+    const s = await setup(entry(healthy("True", "Answering")));
+    expect(await s.connect()).toBe(up);
+    s.lose();
+    s.clock.advance(graceMs - 1);
+    expect(await s.state()).toBe(up);
+    s.clock.advance(1);
+    expect(await s.state()).toBe(out);
+    expect(await s.connect()).toBe("Healthy=True/ProxyBack ProxyConnected=True/Connected");
+    s.clock.advance(forgetMs * 2);
+    expect(await s.state()).not.toBe("gone");
+    s.lose();
+    s.clock.advance(graceMs);
+    expect(await s.state()).toBe(out);
+    s.clock.advance(forgetMs);
+    expect(await s.state()).toBe("gone");
+    expect(s.events.at(-1)).toMatch(/deleted/);
+  });
+
+  test("that is back within the grace was never away", async () => {
+    const s = await setup(entry(healthy("True", "Answering")));
+    await s.connect();
+    const revision = await s.store.revision();
+    s.lose();
+    s.clock.advance(graceMs - 1);
+    await s.connect();
+    s.clock.advance(forgetMs);
+    expect(await s.state()).toBe(up);
+    expect(await s.store.revision()).toBe(revision);
+  });
+
+  test("was not in service: its own word stays, also when it returns", async () => {
+    const s = await setup(entry(healthy("False", "Draining")));
+    await s.connect();
+    s.lose();
+    s.clock.advance(graceMs);
+    expect(await s.state()).toBe("Healthy=False/Draining ProxyConnected=False/ProxyLost");
+    expect(await s.connect()).toBe("Healthy=False/Draining ProxyConnected=True/Connected");
+  });
+
+  test("unregistered first: nothing is left to do", async () => {
+    const s = await setup(entry(healthy("True", "Answering")));
+    await s.connect();
+    await s.store.delete(key, undefined);
+    s.lose();
+    s.clock.advance(graceMs + forgetMs);
+    expect(await s.state()).toBe("gone");
+    expect(s.events).toEqual([]);
+  });
+});
+
+describe("left alone", () => {
+  test("an entry that never had a proxy", async () => {
+    const s = await setup(entry(healthy("True", "Answering")));
+    s.clock.advance(restartGraceMs + forgetMs * 2);
+    expect(await s.state()).toBe("Healthy=True/Answering");
+  });
+
+  test("the health that weft run reports; our own mark goes back in beside it", async () => {
+    const s = await setup(entry(healthy("False", "Starting")));
+    await s.connect();
+    await s.store.update(key, entry(healthy("True", "Answering")), undefined);
+    expect(await s.state()).toBe(up);
+  });
+});
+
+describe("after a restart of the control plane", () => {
+  test("who had a proxy gets 30 s, then is put out; who comes back is not", async () => {
+    const s = await setup(
+      entry(healthy("True", "Answering"), { type: "ProxyConnected", status: "True", reason: "Connected", message: "" }),
+    );
+    s.clock.advance(restartGraceMs - 1);
+    expect(await s.state()).toBe(up);
+    s.clock.advance(1);
+    expect(await s.state()).toBe(out);
+
+    const t = await setup(
+      entry(healthy("True", "Answering"), { type: "ProxyConnected", status: "True", reason: "Connected", message: "" }),
+    );
+    t.clock.advance(1000);
+    await t.connect();
+    t.clock.advance(restartGraceMs + forgetMs);
+    expect(await t.state()).toBe(up);
+  });
+
+  test("who was put out before it is deleted in the end, or put back", async () => {
+    const lost = entry(healthy("False", "ProxyLost"), { type: "ProxyConnected", status: "False", reason: "ProxyLost", message: "" });
+    const s = await setup(lost);
+    s.clock.advance(restartGraceMs + forgetMs);
+    expect(await s.state()).toBe("gone");
+    const t = await setup(lost);
+    expect(await t.connect()).toBe("Healthy=True/ProxyBack ProxyConnected=True/Connected");
+  });
+});
