@@ -173,6 +173,16 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       expect(seen[2]?.object.metadata.resourceVersion).toBe(String(gone.revision));
     });
 
+    test("watch from a revision yet to come hears only what comes after it", async () => {
+      const seen: string[] = [];
+      const now = await store.revision();
+      const watch = await store.watch(now + 2, undefined, (event) => seen.push(event.key.name));
+      for (const name of ["a", "b", "c", "d"]) must(await store.create(key(name), object(name, 0)));
+      await until(() => seen.length === 2);
+      watch.stop();
+      expect(seen).toEqual(["c", "d"]);
+    });
+
     test("watch of one resource hears of no other", async () => {
       const seen: string[] = [];
       const watch = await store.watch(await store.revision(), routes, (event) => seen.push(event.key.name));
