@@ -71,7 +71,7 @@ export async function makeRoot(keyPem: string, trustDomain: string, nowMs: numbe
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
     ],
   });
-  return root.toString("pem");
+  return `${root.toString("pem").trim()}\n`;
 }
 
 export interface ServerNames {

@@ -12,6 +12,7 @@ import {
   type ServerUnaryCall,
   type ServiceDefinition,
   type sendUnaryData,
+  setLogger,
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
@@ -75,6 +76,9 @@ export async function startXdsServer(
   at: { readonly host: string; readonly port: number; readonly certificatePem: string; readonly key: Secret },
   deps: XdsServerDeps,
 ): Promise<XdsServer> {
+  // The library's own words go into our log, where nobody need read them, and not to standard error.
+  const quiet = (...words: unknown[]) => deps.log.debug({ words: words.map(String).join(" ") }, "gRPC says");
+  setLogger({ error: quiet, info: quiet, debug: quiet });
   const credentials = optionalClientCertificates(deps.authority.rootPem, at.certificatePem, at.key);
   const server = new Server({
     "grpc.keepalive_time_ms": keepaliveMs,
