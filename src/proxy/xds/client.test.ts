@@ -4,7 +4,7 @@ import { systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
 import { ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
-import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import { NodeSchema } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
@@ -128,14 +128,7 @@ function start(port: number, delta: boolean): Harness {
     random: () => 0.05,
     metrics: new MetricRegistry(),
     channel,
-    node: create(
-      (require("../../wire/gen/envoy/config/core/v3/base_pb.ts") as typeof import("../../wire/gen/envoy/config/core/v3/base_pb.ts"))
-        .NodeSchema,
-      {
-        id: "sidecar~shop~cart",
-        metadata: { NAMESPACE: "shop" },
-      },
-    ),
+    node: create(NodeSchema, { id: "sidecar~shop~cart", metadata: { NAMESPACE: "shop" } }),
     delta,
     listeners: true,
     clusters: true,
