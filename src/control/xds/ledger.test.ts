@@ -213,6 +213,27 @@ for (const mode of ["delta", "sotw"] as const) {
       expect(client.ledger.settled()).toBe(true);
     });
 
+    test("what was accepted and then could not be put into force is shown as rejected, and removed when it goes", () => {
+      const client = connected(mode);
+      const listener = client.nonces.get("listener") as string;
+      const again = (error?: string) =>
+        mode === "sotw"
+          ? client.ledger.receiveState("listener", [], "", listener, error)
+          : client.ledger.receiveDelta("listener", [], [], {}, listener, error);
+      expect(again("listener l: port 80 is in use")).toMatchObject({ kind: "rejected", rejection: { names: ["l"] } });
+      expect(client.ledger.settled()).toBe(false);
+      expect(client.sees()).toEqual([]);
+      again();
+      expect(client.ledger.settled()).toBe(true);
+      again("listener l: port 80 is in use");
+      client.ledger.setTarget(snapshot("w", { ...full, listener: ["l=2"] }));
+      expect(client.drain()).toEqual(["listener: l@2"]);
+      again("l is in use");
+      client.ledger.setTarget(snapshot("w", { ...full, listener: [] }));
+      expect(client.drain()).toEqual([mode === "delta" ? "listener: -l" : "listener:"]);
+      expect(client.ledger.settled()).toBe(true);
+    });
+
     test("an endless list of names is refused", () => {
       const client = new Client(mode);
       const names = Array.from({ length: maxNames + 1 }, (_, i) => `n${i}`);

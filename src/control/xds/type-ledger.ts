@@ -71,6 +71,8 @@ export class TypeLedger {
   /** Names whose held and wanted versions may differ. Everything else is settled, so work grows with what changed. */
   readonly #dirty = new Set<string>();
   readonly #rejected = new Map<string, { readonly version: string; readonly reason: string }>();
+  /** Names rejected after they had been accepted. */
+  readonly #late = new Set<string>();
   /** Names to send once more, even if the response under way has them. */
   readonly #renew = new Set<string>();
   /** Delta: names the client asked for and was told do not exist. */
@@ -134,7 +136,10 @@ export class TypeLedger {
     if (target === this.#target && !first) return;
     for (const name of changedNames(this.#target, target)) {
       const rejected = this.#rejected.get(name);
-      if (rejected !== undefined && rejected.version !== target.get(name)?.version) this.#rejected.delete(name);
+      if (rejected !== undefined && rejected.version !== target.get(name)?.version) {
+        this.#rejected.delete(name);
+        this.#late.delete(name);
+      }
       if (this.wants(name) || this.#held.has(name)) this.#dirty.add(name);
     }
     this.#target = target;
@@ -164,7 +169,7 @@ export class TypeLedger {
       return { kind: "subscribed" };
     }
     if (nonce !== this.#lastNonce) return { kind: "stale" };
-    const receipt = this.#settle(error);
+    const receipt = this.#settle(error) ?? this.#reconsider(error);
     this.#resubscribe(names);
     return receipt ?? { kind: "subscribed" };
   }
@@ -182,7 +187,8 @@ export class TypeLedger {
     this.#subscribed = true;
     // Answers count before subscriptions, so that a name asked for again is not marked as held by the answer it came with.
     let receipt: Receipt = { kind: "subscribed" };
-    if (!first && nonce !== "") receipt = nonce === this.#inFlight?.offer.nonce ? (this.#settle(error) ?? receipt) : { kind: "stale" };
+    if (!first && nonce !== "")
+      receipt = nonce === this.#lastNonce ? (this.#settle(error) ?? this.#reconsider(error) ?? receipt) : { kind: "stale" };
     for (const name of unsubscribe) this.#forget(name);
     for (const name of subscribe) {
       this.#everNamed = true;
@@ -338,6 +344,26 @@ export class TypeLedger {
     return { kind: "rejected", rejection: { type: this.type, version: flight.offer.version, reason: error, names: [...(bad ?? [])] } };
   }
 
+  /**
+   * A second answer to a response that was accepted: the client could not put it into force after all (a port in use), or can now.
+   * What it names stays held, for its removal must still be told, but counts as rejected until its content changes.
+   */
+  #reconsider(error: string | undefined): Receipt | undefined {
+    if (error === undefined) {
+      for (const name of this.#late) this.#rejected.delete(name);
+      this.#late.clear();
+      return undefined;
+    }
+    const names: string[] = [];
+    for (const [name, { version }] of this.#held) {
+      if (!mentions(error, name)) continue;
+      names.push(name);
+      this.#late.add(name);
+      this.#rejected.set(name, { version, reason: error });
+    }
+    return { kind: "rejected", rejection: { type: this.type, version: this.#sent, reason: error, names } };
+  }
+
   #resubscribe(names: readonly string[]): void {
     const explicit = names.filter((name) => name !== "*");
     if (names.length > 0) this.#everNamed = true;
@@ -388,6 +414,7 @@ export class TypeLedger {
   #drop(name: string): void {
     this.#held.delete(name);
     this.#rejected.delete(name);
+    this.#late.delete(name);
     this.#renew.delete(name);
     this.#dirty.delete(name);
   }
