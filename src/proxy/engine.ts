@@ -1,10 +1,12 @@
 // Owns: the door of the data path: what it needs from the process and what it offers. Everything behind it lives in the sibling folders.
 // Must never: read files, environment or the wall clock itself, or know xDS.
 
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { MetricRegistry } from "../base/metric.ts";
 import type { HostPort, LocalWorkload, ProxyConfig, SecretSource } from "./config.ts";
+import { Live } from "./runtime/apply.ts";
+import { Core } from "./runtime/core.ts";
 import type { AccessLogFactory } from "./telemetry/record.ts";
 
 /** What the engine is given. `random` returns [0, 1). */
@@ -47,6 +49,42 @@ export interface Engine {
 }
 
 /** Makes an engine with no listeners; `apply` gives it some. */
-export function createEngine(_deps: EngineDeps): Engine {
-  throw new Error("the data path is not assembled yet");
+export function createEngine(deps: EngineDeps): Engine {
+  const core = new Core(deps);
+  const live = new Live(core, deps);
+  return {
+    apply(config) {
+      return live.apply(config);
+    },
+    drain(graceMs) {
+      core.draining = true;
+      live.stop();
+      for (const connection of [...core.open]) connection.retire();
+      return new Promise((resolve) => {
+        let timer: Timer | null = null;
+        const finish = () => {
+          core.onQuiet = null;
+          timer?.cancel();
+          for (const connection of [...core.open]) connection.destroy();
+          resolve();
+        };
+        if (core.open.size === 0) {
+          finish();
+          return;
+        }
+        timer = deps.clock.after(graceMs, finish);
+        core.onQuiet = () => {
+          if (core.open.size === 0) finish();
+        };
+      });
+    },
+    close() {
+      core.draining = true;
+      live.forget();
+      for (const connection of [...core.open]) connection.destroy();
+    },
+    stats() {
+      return live.stats();
+    },
+  };
 }

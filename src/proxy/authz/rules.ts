@@ -1,0 +1,120 @@
+// Owns: compiling RBAC configurations into functions (configuration time). Whatever cannot be compiled throws, and the listener is refused:
+// a policy is never accepted and ignored.
+
+import type { HeaderMatch, Permission, Principal, RbacConfig } from "../config.ts";
+import { compileHeader } from "../route/header.ts";
+import { compileBytes, compileString } from "../route/match.ts";
+import { addressInPrefix } from "./address.ts";
+import type { Rule } from "./subject.ts";
+
+/** One RBAC filter, ready to be asked. */
+export interface CompiledRbac {
+  readonly action: "allow" | "deny" | "log";
+  readonly policies: readonly { readonly name: string; readonly applies: Rule }[];
+  /** Some rule looks at the path, so it must be normalised before the question. */
+  readonly readsPath: boolean;
+}
+
+export function compileRbac(config: RbacConfig): CompiledRbac {
+  let readsPath = false;
+  const seen = () => {
+    readsPath = true;
+  };
+  const policies = config.policies.map((policy) => {
+    if (policy.permissions.length === 0 || policy.principals.length === 0)
+      throw new Error(`policy ${policy.name} has no permissions or no principals`);
+    const permitted = any(policy.permissions.map((permission) => compilePermission(permission, seen)));
+    const meant = any(policy.principals.map((principal) => compilePrincipal(principal, seen)));
+    return { name: policy.name, applies: both(permitted, meant) };
+  });
+  return { action: config.action, policies, readsPath };
+}
+
+function compilePermission(permission: Permission, seesPath: () => void): Rule {
+  switch (permission.kind) {
+    case "any":
+      return always;
+    case "and":
+      return all(permission.rules.map((rule) => compilePermission(rule, seesPath)));
+    case "or":
+      return any(permission.rules.map((rule) => compilePermission(rule, seesPath)));
+    case "not":
+      return not(compilePermission(permission.rule, seesPath));
+    case "header":
+      return headerRule(permission.header, seesPath);
+    case "path": {
+      seesPath();
+      const matches = compileBytes(permission.match);
+      return (subject) => subject.head !== null && matches(subject.pathBytes, subject.pathFrom, subject.pathTo);
+    }
+    case "port": {
+      const port = permission.port;
+      return (subject) => subject.port === port;
+    }
+  }
+}
+
+function compilePrincipal(principal: Principal, seesPath: () => void): Rule {
+  switch (principal.kind) {
+    case "any":
+      return always;
+    case "and":
+      return all(principal.rules.map((rule) => compilePrincipal(rule, seesPath)));
+    case "or":
+      return any(principal.rules.map((rule) => compilePrincipal(rule, seesPath)));
+    case "not":
+      return not(compilePrincipal(principal.rule, seesPath));
+    case "authenticated": {
+      if (principal.match === null) return (subject) => subject.peer !== null && subject.peer.principal !== null;
+      const matches = compileString(principal.match);
+      return (subject) => {
+        const peer = subject.peer;
+        return peer !== null && peer.principal !== null && matches(peer.principal);
+      };
+    }
+    case "header":
+      return headerRule(principal.header, seesPath);
+    case "remote_ip": {
+      const within = addressInPrefix(principal.prefix, principal.prefixLength);
+      return (subject) => subject.wire !== null && within(subject.wire.remoteAddress);
+    }
+  }
+}
+
+function headerRule(config: HeaderMatch, seesPath: () => void): Rule {
+  if (config.name === ":path") {
+    // Envoy hands `:path` with its query to a header rule; the path in it is the normalised one.
+    seesPath();
+    const matches = config.match === null ? () => true : compileBytes(config.match);
+    const invert = config.invert;
+    return (subject) => subject.head !== null && matches(subject.pathBytes, subject.pathFrom, subject.fullTo) !== invert;
+  }
+  const matches = compileHeader(config);
+  return (subject) => subject.head !== null && matches(subject.bytes, subject.head);
+}
+
+const always: Rule = () => true;
+
+function not(rule: Rule): Rule {
+  return (subject) => !rule(subject);
+}
+
+function both(a: Rule, b: Rule): Rule {
+  return (subject) => a(subject) && b(subject);
+}
+
+function any(rules: readonly Rule[]): Rule {
+  if (rules.length === 1) return rules[0] as Rule;
+  return (subject) => {
+    for (let i = 0; i < rules.length; i++) if ((rules[i] as Rule)(subject)) return true;
+    return false;
+  };
+}
+
+function all(rules: readonly Rule[]): Rule {
+  if (rules.length === 1) return rules[0] as Rule;
+  return (subject) => {
+    for (let i = 0; i < rules.length; i++) if (!(rules[i] as Rule)(subject)) return false;
+    return true;
+  };
+}

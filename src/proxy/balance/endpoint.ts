@@ -1,0 +1,75 @@
+// Owns: one place that requests can go to, with what is known about it right now. Outlives configurations while its address and transport stay.
+
+import type { EndpointConfig } from "../config.ts";
+import type { TlsMaterial } from "../tls/material.ts";
+import type { Cluster } from "./cluster.ts";
+
+/** A connection that waits in an endpoint's pool. */
+export interface Pooled {
+  /** Secret generation its handshake was made with; 0 for plain text. */
+  readonly generation: number;
+  /** Closes it; it then leaves the pool by itself. */
+  dispose(): void;
+}
+
+/** How one endpoint is reached: everything here makes connections differ, so `key` is part of the endpoint's identity. */
+export interface Transport {
+  readonly key: string;
+  readonly tls: TlsMaterial | null;
+}
+
+const firstAvoidMs = 1_000;
+const longestAvoidMs = 10_000;
+
+export class Endpoint {
+  readonly cluster: Cluster;
+  readonly transport: Transport;
+  readonly host: string;
+  readonly port: number;
+  config: EndpointConfig;
+  weight: number;
+  /** Requests (or TCP connections) under way. */
+  active = 0;
+  /** Open or opening connections. */
+  connections = 0;
+  /** Idle connections, the last used at the end. */
+  readonly idle: Pooled[] = [];
+  /** Not part of the configuration any more: connections are let go when idle. */
+  retired = false;
+  /** Failed to connect just now: not chosen before this while others exist. */
+  avoidUntilMs = 0;
+  #failures = 0;
+  /** Series per answer status; belongs to `telemetry/request.ts`. */
+  requestSeries: object | null = null;
+  /** Belongs to `telemetry/tcp.ts`. */
+  tcpSeries: object | null = null;
+
+  constructor(cluster: Cluster, transport: Transport, config: EndpointConfig) {
+    this.cluster = cluster;
+    this.transport = transport;
+    this.host = config.address.host;
+    this.port = config.address.port;
+    this.config = config;
+    this.weight = config.weight > 0 ? config.weight : 1;
+  }
+
+  /** A connection could not be made: 1 s, then 2, 4, 8, at most 10 s of avoidance. */
+  connectFailed(nowMs: number): void {
+    if (nowMs < this.avoidUntilMs) return;
+    const wait = firstAvoidMs * 2 ** Math.min(this.#failures, 4);
+    this.#failures++;
+    this.avoidUntilMs = nowMs + (wait < longestAvoidMs ? wait : longestAvoidMs);
+    this.cluster.avoidUntilMs = Math.max(this.cluster.avoidUntilMs, this.avoidUntilMs);
+  }
+
+  connected(): void {
+    this.#failures = 0;
+    this.avoidUntilMs = 0;
+  }
+
+  /** Takes it out of service; idle connections close, busy ones close when they are done. */
+  retire(): void {
+    this.retired = true;
+    for (const connection of this.idle.splice(0)) connection.dispose();
+  }
+}

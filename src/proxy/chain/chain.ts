@@ -1,0 +1,60 @@
+// Owns: a filter chain compiled: everything one connection of a listener needs, in one frozen record; and the slot through which open
+// connections see its successor.
+
+import type { CompiledRbac } from "../authz/rules.ts";
+import type { ClusterSlot } from "../balance/cluster.ts";
+import type { FilterChainConfig } from "../config.ts";
+import type { TableSlot } from "../route/table.ts";
+import type { CompiledAccessLog } from "../telemetry/access.ts";
+import type { TlsMaterial } from "../tls/material.ts";
+
+export interface HttpChain {
+  readonly kind: "http";
+  readonly table: TableSlot;
+  readonly rbac: readonly CompiledRbac[];
+  /** Some policy reads the path: it is normalised, judged and forwarded in that form. */
+  readonly readsPath: boolean;
+  readonly logs: readonly CompiledAccessLog[];
+  readonly generateRequestId: boolean;
+  readonly connect: boolean;
+  readonly upgrades: readonly string[];
+  readonly streamIdleTimeoutMs: number;
+  readonly headTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly maxHeadBytes: number;
+}
+
+export interface TcpChain {
+  readonly kind: "tcp";
+  readonly targets: readonly { readonly slot: ClusterSlot; readonly upTo: number }[];
+  readonly totalWeight: number;
+  readonly logs: readonly CompiledAccessLog[];
+  readonly idleTimeoutMs: number;
+}
+
+export interface CompiledChain {
+  readonly config: FilterChainConfig;
+  readonly name: string;
+  readonly inbound: boolean;
+  /** Of the listener, as bound. */
+  readonly port: number;
+  readonly tls: TlsMaterial | null;
+  readonly networkRbac: readonly CompiledRbac[];
+  readonly terminal: HttpChain | TcpChain;
+}
+
+/** A connection that follows its chain. */
+export interface ChainMember {
+  /** Policies changed: judge again, and close if no longer allowed. */
+  rejudge(): void;
+  /** The chain is gone, or its transport security changed: finish and close. */
+  retire(): void;
+  /** Close now. */
+  destroy(): void;
+}
+
+/** Connections hold the slot; `current` changes when the listener changes without touching the chain's transport security. */
+export interface ChainSlot {
+  current: CompiledChain;
+  readonly members: Set<ChainMember>;
+}

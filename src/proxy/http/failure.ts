@@ -1,0 +1,164 @@
+// Owns: the one table of what can go wrong with a request and what each party is told (rule 5). Nobody else writes a status code.
+
+import type { ResponseFlag } from "../telemetry/record.ts";
+
+/**
+ * The four facts of a failure, and their rendering. `retry`: `safe` = the request certainly reached no application, any method may be repeated;
+ * `idempotent` = it may have been acted on; `never`. `flag` null: Envoy has none (local answers that are no failure).
+ */
+export interface Failure {
+  readonly kind: string;
+  readonly side: "downstream" | "upstream" | "self";
+  readonly retry: "safe" | "idempotent" | "never";
+  readonly flag: ResponseFlag | null;
+  readonly status: number;
+  /** As Envoy writes `%RESPONSE_CODE_DETAILS%`. */
+  readonly details: string;
+  /** Default sentence; the caller may know a better one. */
+  readonly sentence: string;
+  /** The downstream connection cannot be used after this. */
+  readonly close: boolean;
+}
+
+function failure(
+  kind: string,
+  side: Failure["side"],
+  retry: Failure["retry"],
+  flag: ResponseFlag | null,
+  status: number,
+  details: string,
+  sentence: string,
+  close = false,
+): Failure {
+  return { kind, side, retry, flag, status, details, sentence, close };
+}
+
+export const failures = {
+  malformed: failure("malformed", "downstream", "never", "DPE", 400, "http1.codec_error", "the request is malformed", true),
+  headTimeout: failure(
+    "head-timeout",
+    "downstream",
+    "never",
+    "DPE",
+    408,
+    "request_header_timeout",
+    "the request head did not arrive in time",
+    true,
+  ),
+  badPath: failure("bad-path", "downstream", "never", "DPE", 400, "path_normalization_failed", "the path cannot be normalised", false),
+  noRoute: failure("no-route", "self", "never", "NR", 404, "route_not_found", "no route matches this host and path"),
+  noCluster: failure("no-cluster", "self", "never", "NC", 503, "cluster_not_found", "the route leads to a cluster that is not configured"),
+  connectNotAllowed: failure("connect-not-allowed", "self", "never", "NR", 405, "connect_not_allowed", "CONNECT is not allowed here"),
+  denied: failure("denied", "self", "never", "RBAC", 403, "rbac_access_denied", "RBAC: access denied"),
+  noEndpoint: failure(
+    "no-endpoint",
+    "self",
+    "never",
+    "UH",
+    503,
+    "no_healthy_upstream",
+    "no healthy instance is known; is one running and registered?",
+  ),
+  overflow: failure("overflow", "self", "safe", "UO", 503, "upstream_overflow", "too many connections or requests to this cluster"),
+  connect: failure(
+    "connect",
+    "upstream",
+    "safe",
+    "UF",
+    503,
+    "upstream_reset_before_response_started{connection_failure}",
+    "the connection to the instance failed",
+  ),
+  connectTimeout: failure(
+    "connect-timeout",
+    "upstream",
+    "safe",
+    "UF",
+    503,
+    "upstream_reset_before_response_started{connection_timeout}",
+    "the instance did not accept a connection in time",
+  ),
+  tls: failure(
+    "tls",
+    "upstream",
+    "safe",
+    "UF",
+    503,
+    "upstream_reset_before_response_started{connection_failure,TLS_error}",
+    "mutual TLS with the instance failed",
+  ),
+  reset: failure(
+    "reset",
+    "upstream",
+    "idempotent",
+    "UC",
+    503,
+    "upstream_reset_before_response_started{connection_termination}",
+    "the instance closed the connection before it answered",
+  ),
+  upstreamMalformed: failure(
+    "upstream-malformed",
+    "upstream",
+    "never",
+    "UPE",
+    502,
+    "upstream_reset_before_response_started{protocol_error}",
+    "the instance sent a malformed answer",
+  ),
+  truncated: failure(
+    "truncated",
+    "upstream",
+    "never",
+    "UC",
+    502,
+    "upstream_reset_after_response_started{connection_termination}",
+    "the instance closed the connection within its answer",
+    true,
+  ),
+  timeout: failure("timeout", "upstream", "never", "UT", 504, "response_timeout", "the instance did not answer in time"),
+  tryTimeout: failure(
+    "try-timeout",
+    "upstream",
+    "idempotent",
+    "UT",
+    504,
+    "upstream_per_try_timeout",
+    "the instance did not answer in time",
+  ),
+  idle: failure("idle", "self", "never", "SI", 504, "stream_idle_timeout", "neither side sent anything for too long", true),
+  gone: failure("gone", "downstream", "never", "DC", 0, "downstream_remote_disconnect", "the client went away", true),
+  expect: failure("expect", "downstream", "never", "DPE", 417, "http1.expectation", "only 100-continue may be expected"),
+  draining: failure("draining", "self", "never", "LR", 503, "draining", "this proxy is shutting down", true),
+} as const;
+
+const reasons: Readonly<Record<number, string>> = {
+  200: "OK",
+  301: "Moved Permanently",
+  302: "Found",
+  303: "See Other",
+  307: "Temporary Redirect",
+  308: "Permanent Redirect",
+  400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  408: "Request Timeout",
+  410: "Gone",
+  414: "URI Too Long",
+  417: "Expectation Failed",
+  421: "Misdirected Request",
+  429: "Too Many Requests",
+  431: "Request Header Fields Too Large",
+  500: "Internal Server Error",
+  501: "Not Implemented",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+  505: "HTTP Version Not Supported",
+};
+
+/** The reason phrase of a status; empty when there is none we know (RFC 9112 4: it may be empty). */
+export function reasonPhrase(status: number): string {
+  return reasons[status] ?? "";
+}

@@ -1,0 +1,486 @@
+// Owns: one upstream connection: connecting, its handshake, the answers it brings, its time in the pool, its end.
+// States: connecting -> handshake -> idle <-> busy -> closed, or busy -> raw (opaque bytes, after CONNECT or an upgrade). Closed swallows late events.
+// Never decides about retries or answers: its owner does.
+
+import type { Endpoint, Pooled } from "../balance/endpoint.ts";
+import { type Failure, failures } from "../http/failure.ts";
+import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
+import type { Timed } from "../resilience/ticker.ts";
+import type { Core } from "../runtime/core.ts";
+import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
+import { BodyReader, framing } from "./body.ts";
+import { Head, parseAnswer } from "./head.ts";
+import { explainRefusal, limits } from "./limits.ts";
+
+/** Who uses an upstream connection at the moment. */
+export interface UpstreamOwner {
+  onUpstreamReady(connection: Upstream): void;
+  /** It never became usable; nothing was sent. */
+  onUpstreamFailed(connection: Upstream, failure: Failure, why: string): void;
+  /** An interim or final head in bytes[head.from, head.to), and what of its body came along: [bodyFrom, bodyTo), complete if `done`. */
+  onAnswer(connection: Upstream, bytes: Uint8Array, head: Head, bodyFrom: number, bodyTo: number, done: boolean): void;
+  onInterim(connection: Upstream, bytes: Uint8Array, head: Head): void;
+  /** 101: from now on the connection is raw; [from, to) are its first bytes. */
+  onSwitch(connection: Upstream, bytes: Uint8Array, head: Head, from: number, to: number): void;
+  onAnswerBody(connection: Upstream, bytes: Uint8Array, from: number, to: number, done: boolean): void;
+  /** It ended before the answer did. */
+  onUpstreamLost(connection: Upstream, failure: Failure, why: string): void;
+  onUpstreamDrained(connection: Upstream): void;
+  onRawBytes(connection: Upstream, bytes: Uint8Array): void;
+  onRawEnd(connection: Upstream): void;
+}
+
+export const upstreamState = { connecting: 0, handshake: 1, idle: 2, busy: 3, raw: 4, closed: 5 } as const;
+
+/** Idle connections are let go after this: less than what most servers allow, so that we close first (Go 90 s, nginx 75 s, Node 5 s closes on us and we see it). */
+const idleMs = 60_000;
+
+/** Reused by every connection, as parsing never waits. */
+const answerHead = new Head();
+
+export class Upstream implements Pooled, Timed {
+  readonly core: Core;
+  readonly endpoint: Endpoint;
+  readonly out = new Outbox();
+  owner: UpstreamOwner | null;
+  state: number = upstreamState.connecting;
+  generation = 0;
+  deadlineMs: number;
+  slot = -1;
+  /** Verified; null for plain text. */
+  peer: Peer | null = null;
+  /** Carried a request before: a reset may then be an idle time-out of the peer. */
+  used = false;
+  /** The request asked for: 1 HEAD, 2 CONNECT-like (no body either way), 0 else. */
+  #bodyless = false;
+  #allowSwitch = false;
+  readonly #body = new BodyReader();
+  #stash: Uint8Array | null = null;
+  #inBody = false;
+  #interims = 0;
+  #keep = false;
+  /** Reading is paused while more than zero parties ask for it. */
+  #pauses = 0;
+
+  constructor(core: Core, endpoint: Endpoint, owner: UpstreamOwner, nowMs: number) {
+    this.core = core;
+    this.endpoint = endpoint;
+    this.owner = owner;
+    this.deadlineMs = nowMs + endpoint.cluster.config.connectTimeoutMs;
+  }
+
+  /** Starts connecting. The owner hears `onUpstreamReady` or `onUpstreamFailed` later, never within this call. */
+  connect(): void {
+    const endpoint = this.endpoint;
+    endpoint.connections++;
+    endpoint.cluster.connections++;
+    this.core.ticker.add(this);
+    const material = endpoint.transport.tls;
+    const options = material === null ? null : material.options();
+    if (typeof options === "string") {
+      queueMicrotask(() => this.#fail(failures.tls, options));
+      return;
+    }
+    if (material !== null) this.generation = material.generation;
+    try {
+      const connecting = Bun.connect<Upstream>({
+        hostname: endpoint.host,
+        port: endpoint.port,
+        allowHalfOpen: true,
+        data: this,
+        ...(options === null ? {} : { tls: options as unknown as Bun.TLSOptions }),
+        socket: options === null ? plainHandlers : tlsHandlers,
+      } as Bun.TCPSocketConnectOptions<Upstream>);
+      connecting.catch(ignore);
+    } catch (error) {
+      queueMicrotask(() => this.#fail(failures.connect, error instanceof Error ? error.message : String(error)));
+    }
+  }
+
+  /** Ready for a request of `owner`. */
+  take(owner: UpstreamOwner): void {
+    this.owner = owner;
+    this.state = upstreamState.busy;
+    this.deadlineMs = Number.POSITIVE_INFINITY;
+  }
+
+  /** Call once the head of a request is about to be written. `bodyless`: a HEAD request. `allowSwitch`: an upgrade was asked for. */
+  expectAnswer(bodyless: boolean, allowSwitch: boolean): void {
+    this.#bodyless = bodyless;
+    this.#allowSwitch = allowSwitch;
+    this.#inBody = false;
+    this.#interims = 0;
+    this.#keep = false;
+  }
+
+  /** From now on every byte goes to the owner as it is. */
+  becomeRaw(): void {
+    this.state = upstreamState.raw;
+    this.deadlineMs = Number.POSITIVE_INFINITY;
+  }
+
+  /** The answer is complete and so is the request: back to the pool, or closed if it cannot be used again. */
+  release(requestComplete: boolean, nowMs: number): void {
+    this.owner = null;
+    if (this.state === upstreamState.closed) return;
+    const material = this.endpoint.transport.tls;
+    const stale = material !== null && material.generation !== this.generation;
+    if (!this.#keep || !requestComplete || stale || this.endpoint.retired || this.out.waiting > 0 || this.#stash !== null) {
+      this.dispose();
+      return;
+    }
+    this.state = upstreamState.idle;
+    this.used = true;
+    this.deadlineMs = nowMs + idleMs;
+    while (this.#pauses > 0) this.resumeReading();
+    this.endpoint.idle.push(this);
+    if (this.endpoint.cluster.waiting.length > 0) this.endpoint.cluster.wakeOne();
+  }
+
+  pauseReading(): void {
+    if (this.#pauses++ === 0) {
+      this.core.pauses.value++;
+      this.out.wire?.pause();
+    }
+  }
+
+  resumeReading(): void {
+    if (this.#pauses > 0 && --this.#pauses === 0) this.out.wire?.resume();
+  }
+
+  /** Ends it now: with a FIN when nothing is under way, else with a reset, so that the peer stops working on it. */
+  dispose(): void {
+    const wire = this.out.wire;
+    const quiet = this.state === upstreamState.idle || (this.state === upstreamState.busy && this.owner === null && this.#body.done);
+    this.out.wire = null;
+    this.#closed();
+    if (wire === null) return;
+    if (quiet) closeGently(wire);
+    else wire.terminate();
+  }
+
+  onDeadline(nowMs: number): void {
+    switch (this.state) {
+      case upstreamState.connecting:
+      case upstreamState.handshake:
+        this.#fail(failures.connectTimeout, "no connection within the connect timeout");
+        break;
+      case upstreamState.idle:
+        this.dispose();
+        break;
+      default:
+        this.deadlineMs = nowMs + idleMs;
+    }
+  }
+
+  opened(wire: Wire): void {
+    this.out.wire = wire;
+    if (this.state !== upstreamState.connecting) {
+      // Given up while it was being made.
+      this.out.wire = null;
+      wire.terminate();
+      return;
+    }
+    if (this.endpoint.transport.tls !== null) {
+      this.state = upstreamState.handshake;
+      return;
+    }
+    this.#ready();
+  }
+
+  handshaken(socket: Wire & TlsFacts, failed: Error | null): void {
+    if (this.state !== upstreamState.handshake) return;
+    const material = this.endpoint.transport.tls;
+    if (material === null) return;
+    if (failed !== null && isTransportError(failed)) {
+      this.#fail(failures.tls, `the handshake failed: ${failed.message}`);
+      return;
+    }
+    const peer = judgePeer(socket, material.rules, this.endpoint.config.identity, true);
+    if (typeof peer === "string") {
+      this.core.tlsRefusedUpstream.value++;
+      const { host, port, cluster } = this.endpoint;
+      this.core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: peer }, "The upstream peer was refused.");
+      this.#fail(failures.tls, peer);
+      return;
+    }
+    this.peer = peer;
+    this.#ready();
+  }
+
+  received(bytes: Uint8Array): void {
+    switch (this.state) {
+      case upstreamState.busy:
+        this.#read(bytes);
+        break;
+      case upstreamState.raw:
+        this.owner?.onRawBytes(this, bytes);
+        break;
+      case upstreamState.idle:
+        // Nobody asked: the next request would take it for its answer (rule 7).
+        this.core.idleBytes.value++;
+        this.dispose();
+        break;
+      default:
+    }
+  }
+
+  drained(): void {
+    if (this.state === upstreamState.closed) return;
+    if (this.out.drain()) this.owner?.onUpstreamDrained(this);
+  }
+
+  /** The peer sends no more. */
+  ended(): void {
+    switch (this.state) {
+      case upstreamState.busy:
+        this.#lost("the peer closed the connection");
+        break;
+      case upstreamState.raw:
+        this.owner?.onRawEnd(this);
+        break;
+      case upstreamState.closed:
+        break;
+      case upstreamState.idle:
+        this.dispose();
+        break;
+      default:
+        this.#fail(failures.connect, "the peer closed the connection");
+    }
+  }
+
+  /** The socket is gone. */
+  lost(error: Error | null): void {
+    this.out.wire = null;
+    switch (this.state) {
+      case upstreamState.busy:
+      case upstreamState.raw:
+        this.#lost(error === null ? "the connection was closed" : error.message);
+        break;
+      case upstreamState.handshake:
+        this.#fail(
+          failures.tls,
+          error === null ? "the peer closed the connection within the handshake; does it accept our certificate?" : error.message,
+        );
+        break;
+      case upstreamState.connecting:
+        this.#fail(failures.connect, error === null ? "the connection was closed" : error.message);
+        break;
+      default:
+        this.#closed();
+    }
+  }
+
+  refused(error: Error & { code?: string }): void {
+    if (this.state === upstreamState.closed) return;
+    this.#fail(failures.connect, error.code === "ECONNREFUSED" ? "connection refused; is it running?" : error.message);
+  }
+
+  #ready(): void {
+    this.endpoint.connected();
+    this.state = upstreamState.busy;
+    this.deadlineMs = Number.POSITIVE_INFINITY;
+    const owner = this.owner;
+    if (owner === null) {
+      // Its request went away meanwhile; somebody else may use it.
+      this.#keep = true;
+      this.release(true, this.core.ticker.now());
+    } else owner.onUpstreamReady(this);
+  }
+
+  #fail(failure: Failure, why: string): void {
+    if (this.state === upstreamState.closed) return;
+    this.core.connectFailures.value++;
+    this.endpoint.connectFailed(this.core.ticker.now());
+    const owner = this.owner;
+    this.owner = null;
+    this.dispose();
+    owner?.onUpstreamFailed(this, failure, why);
+  }
+
+  #lost(why: string): void {
+    const owner = this.owner;
+    const open = this.state === upstreamState.raw || !this.#inBody || this.#body.framing !== framing.untilClose;
+    this.#keep = false;
+    if (!open && owner !== null) {
+      // RFC 9112 6.3 (8): this body ends with its connection.
+      this.#body.done = true;
+      owner.onAnswerBody(this, empty, 0, 0, true);
+      return;
+    }
+    this.owner = null;
+    this.dispose();
+    owner?.onUpstreamLost(this, failures.reset, why);
+  }
+
+  #closed(): void {
+    if (this.state === upstreamState.closed) return;
+    if (this.state === upstreamState.idle) {
+      const at = this.endpoint.idle.lastIndexOf(this);
+      if (at >= 0) this.endpoint.idle.splice(at, 1);
+    }
+    this.state = upstreamState.closed;
+    this.out.clear();
+    this.#stash = null;
+    this.core.ticker.remove(this);
+    this.endpoint.connections--;
+    const cluster = this.endpoint.cluster;
+    cluster.connections--;
+    if (cluster.waiting.length > 0) cluster.wakeOne();
+  }
+
+  #read(chunk: Uint8Array): void {
+    let bytes = chunk;
+    let at = 0;
+    if (this.#inBody) {
+      this.#readBody(bytes, 0);
+      return;
+    }
+    if (this.#stash !== null) {
+      bytes = Buffer.concat([this.#stash, chunk]);
+      this.#stash = null;
+    }
+    for (;;) {
+      const owner = this.owner;
+      if (owner === null || this.state !== upstreamState.busy) return;
+      const used = parseAnswer(bytes, at, bytes.length, answerHead);
+      if (used < 0) {
+        this.#malformed(used);
+        return;
+      }
+      if (used === 0) {
+        if (bytes.length - at > limits.answerHead) this.#malformed(0);
+        else this.#stash = at === 0 ? bytes : bytes.subarray(at);
+        return;
+      }
+      const head = answerHead;
+      at += used;
+      if (head.status >= 200) {
+        this.#final(owner, bytes, head);
+        return;
+      }
+      if (head.status === 101) {
+        if (!this.#allowSwitch) {
+          this.#malformed(0);
+          return;
+        }
+        this.becomeRaw();
+        owner.onSwitch(this, bytes, head, at, bytes.length);
+        return;
+      }
+      // RFC 9110 15.2: any number of interim answers may come; a peer that sends them forever is broken.
+      if (++this.#interims > limits.interim) {
+        this.#malformed(0);
+        return;
+      }
+      owner.onInterim(this, bytes, head);
+      if (at === bytes.length) return;
+    }
+  }
+
+  /** Framing of a final answer, RFC 9112 6.3. */
+  #final(owner: UpstreamOwner, bytes: Uint8Array, head: Head): void {
+    const body = this.#body;
+    this.#keep = head.minor === 1 ? !head.close : head.keepAlive && !head.close;
+    if (this.#bodyless || head.status === 204 || head.status === 304) body.begin(framing.none, 0, false);
+    else if (head.chunked) body.begin(framing.chunked, 0, this.unchunk);
+    else if (head.contentLength >= 0) body.begin(framing.length, head.contentLength, false);
+    else {
+      body.begin(framing.untilClose, 0, false);
+      this.#keep = false;
+    }
+    this.#inBody = true;
+    const from = head.to;
+    const used = body.scan(bytes, from, bytes.length);
+    if (used < 0) {
+      this.#malformed(used);
+      return;
+    }
+    if (body.done && from + used < bytes.length) this.#keep = false;
+    owner.onAnswer(this, bytes, head, from, body.keptTo, body.done);
+  }
+
+  /** The client of the exchange knows no chunked coding (HTTP/1.0). Set before the answer comes. */
+  unchunk = false;
+
+  /** How the answer now being read ends; one of `framing`. */
+  get answerFraming(): number {
+    return this.#body.framing;
+  }
+
+  /** Payload bytes of the answer so far. */
+  get answerBytes(): number {
+    return this.#body.bytes;
+  }
+
+  #readBody(bytes: Uint8Array, from: number): void {
+    const body = this.#body;
+    const used = body.scan(bytes, from, bytes.length);
+    if (used < 0) {
+      this.#malformed(used);
+      return;
+    }
+    if (body.done && from + used < bytes.length) this.#keep = false;
+    this.owner?.onAnswerBody(this, bytes, from, body.keptTo, body.done);
+  }
+
+  #malformed(code: number): void {
+    this.core.malformedAnswers.value++;
+    const why = explainRefusal(code).sentence;
+    this.core.log.warn(
+      { cluster: this.endpoint.cluster.config.name, endpoint: `${this.endpoint.host}:${this.endpoint.port}`, reason: why },
+      "An upstream answer is malformed.",
+    );
+    const owner = this.owner;
+    this.owner = null;
+    this.dispose();
+    owner?.onUpstreamLost(this, failures.upstreamMalformed, why);
+  }
+}
+
+const empty = Buffer.alloc(0);
+
+function ignore(): void {}
+
+/** Bun's handlers. Shared by all connections; the connection is `socket.data`. */
+type BunSocket = Wire & TlsFacts & { data: Upstream };
+
+const plainHandlers = {
+  open(socket: BunSocket) {
+    socket.data.opened(socket);
+  },
+  data(socket: BunSocket, bytes: Uint8Array) {
+    socket.data.received(bytes);
+  },
+  drain(socket: BunSocket) {
+    socket.data.drained();
+  },
+  end(socket: BunSocket) {
+    socket.data.ended();
+  },
+  close(socket: BunSocket, error?: Error) {
+    socket.data.lost(error ?? null);
+  },
+  error(socket: BunSocket, error: Error) {
+    bug(socket.data, error);
+  },
+  connectError(socket: BunSocket, error: Error) {
+    socket.data.refused(error);
+  },
+} as unknown as Bun.SocketHandler<Upstream>;
+
+const tlsHandlers = {
+  ...plainHandlers,
+  handshake(socket: BunSocket, _success: boolean, error: Error | null) {
+    socket.data.handshaken(socket, error);
+  },
+} as unknown as Bun.SocketHandler<Upstream>;
+
+/** A handler threw, or an established TLS session failed: that connection ends, never the process (rule 6 of the anchors). */
+function bug(connection: Upstream, error: Error): void {
+  if (!isTransportError(error)) {
+    connection.core.bugs.value++;
+    connection.core.log.error({ error, stack: error.stack }, "A bug closed an upstream connection.");
+  }
+  connection.lost(error);
+}

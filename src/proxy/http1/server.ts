@@ -1,0 +1,465 @@
+// Owns: one downstream HTTP/1 connection: its head and body framing, keep-alive, pipelining (one request at a time, in order), its end.
+// States: handshake -> head -> body -> waiting -> head …; any -> tunnel, linger, closed. Closed swallows late events.
+// Never routes or answers: its exchange does.
+
+import { judge, subject } from "../authz/judge.ts";
+import type { Cluster } from "../balance/cluster.ts";
+import type { ChainMember, ChainSlot, CompiledChain, HttpChain } from "../chain/chain.ts";
+import type { HostPort } from "../config.ts";
+import { Exchange } from "../http/exchange.ts";
+import { failures } from "../http/failure.ts";
+import { writeReply } from "../http/reply.ts";
+import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
+import type { Timed } from "../resilience/ticker.ts";
+import { type CompiledHost, type CompiledTable, findHost, type TableSlot } from "../route/table.ts";
+import type { Core, Downstream } from "../runtime/core.ts";
+import type { RequestCounters } from "../telemetry/request.ts";
+import type { Peer } from "../tls/peer.ts";
+import { BodyReader, framing } from "./body.ts";
+import { Head, parseRequest } from "./head.ts";
+import { explainRefusal, refusal } from "./limits.ts";
+
+const state = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4, closed: 5 } as const;
+
+/** How long a connection is read on after its last answer, so that the answer is not lost to a reset (RFC 9112 9.6). */
+const lingerMs = 1_000;
+
+/** Reused by every connection, as parsing never waits. */
+const requestHead = new Head();
+
+export class ServerConnection implements Downstream, ChainMember, Timed {
+  readonly core: Core;
+  readonly slot_: ChainSlot;
+  readonly out = new Outbox();
+  readonly peer: Peer | null;
+  #state: number = state.head;
+  readonly #exchange: Exchange;
+  readonly #body = new BodyReader();
+  /** Bytes read but not used yet: part of a head, or the next requests. */
+  #stash: Uint8Array | null = null;
+  /** How far the stash was searched for the end of a head. */
+  #searched = 0;
+  #pauses = 0;
+  #stashPaused = false;
+  /** Close after the answer under way. */
+  closing = false;
+  /** The client's FIN has come. */
+  inputEnded = false;
+  #nextWaitsForDrain = false;
+  deadlineMs = Number.POSITIVE_INFINITY;
+  slot = -1;
+  /** The last authority looked up, and its host. */
+  #hostBytes: Uint8Array = scratch;
+  #hostSize = -1;
+  #hostTable: CompiledTable | null = null;
+  #host: CompiledHost | null = null;
+  counters: RequestCounters | null = null;
+  countersOf: Cluster | null = null;
+
+  /** `wire` is open, its handshake (if any) done and judged. */
+  constructor(core: Core, slot: ChainSlot, wire: Wire, peer: Peer | null, nowMs: number) {
+    this.core = core;
+    this.slot_ = slot;
+    this.peer = peer;
+    this.out.wire = wire;
+    this.#exchange = new Exchange(this, slot.current);
+    this.deadlineMs = nowMs + this.#http().headTimeoutMs;
+    core.open.add(this);
+    slot.members.add(this);
+    core.ticker.add(this);
+  }
+
+  #http(): HttpChain {
+    return this.slot_.current.terminal as HttpChain;
+  }
+
+  // ---- socket events -----------------------------------------------------------------------------------------------------
+
+  received(bytes: Uint8Array): void {
+    switch (this.#state) {
+      case state.head:
+        this.#readHead(bytes);
+        break;
+      case state.body:
+        this.#readBody(bytes, 0);
+        break;
+      case state.waiting:
+        this.#keepForLater(bytes);
+        break;
+      case state.tunnel:
+        this.#exchange.tunnelBytes(bytes);
+        break;
+      default:
+    }
+  }
+
+  drained(): void {
+    if (this.#state === state.closed || !this.out.drain()) return;
+    if (this.#state === state.linger) {
+      if (this.inputEnded) this.#leave();
+      else this.deadlineMs = this.core.ticker.now() + lingerMs;
+      return;
+    }
+    this.#exchange.downDrained();
+    if (this.#nextWaitsForDrain) {
+      this.#nextWaitsForDrain = false;
+      this.#next();
+    }
+  }
+
+  /** The client sends no more. */
+  ended(): void {
+    this.inputEnded = true;
+    switch (this.#state) {
+      case state.tunnel:
+        this.#exchange.tunnelEnd();
+        break;
+      case state.body:
+      case state.waiting:
+        // As Envoy, nginx and Go: a client that closes its side mid-request has gone; work for it stops.
+        this.#exchange.abandon(failures.gone);
+        this.destroy();
+        break;
+      case state.closed:
+        break;
+      default:
+        if (this.out.waiting > 0) this.#finishOutput();
+        else this.#leave();
+    }
+  }
+
+  /** The socket is gone. */
+  lost(): void {
+    this.out.wire = null;
+    this.#close();
+  }
+
+  onDeadline(nowMs: number): void {
+    switch (this.#state) {
+      case state.head: {
+        // An idle connection goes quietly; a head that was begun is told why.
+        if (this.#stash === null) this.#linger();
+        else this.#refuse(failures.headTimeout.status, failures.headTimeout.sentence);
+        break;
+      }
+      case state.linger:
+        this.destroy();
+        break;
+      case state.closed:
+        break;
+      default: {
+        this.#exchange.onDeadline(nowMs);
+        this.arm();
+      }
+    }
+  }
+
+  /** Takes the exchange's next deadline for the connection's. */
+  arm(): void {
+    if (this.#state === state.body || this.#state === state.waiting || this.#state === state.tunnel)
+      this.deadlineMs = this.#exchange.deadlineMs;
+  }
+
+  // ---- reading -----------------------------------------------------------------------------------------------------------
+
+  #readHead(chunk: Uint8Array): void {
+    let bytes = chunk;
+    if (this.#stash !== null) {
+      bytes = Buffer.concat([this.#stash, chunk]);
+      this.#stash = null;
+      // A head that drips in is searched for its end, not parsed again and again.
+      const end = findEnd(bytes, this.#searched > 3 ? this.#searched - 3 : 0);
+      if (end < 0) {
+        this.#wait(bytes, 0);
+        return;
+      }
+    }
+    this.#requests(bytes, 0);
+  }
+
+  /** Takes requests from bytes[at, …) until one has to wait. */
+  #requests(bytes: Uint8Array, from: number): void {
+    let at = from;
+    while (this.#state === state.head) {
+      if (at === bytes.length) return;
+      const http = this.#http();
+      const used = parseRequest(bytes, at, bytes.length, requestHead);
+      if (used <= 0) {
+        if (used === 0) this.#wait(bytes, at);
+        else this.#malformed(used);
+        return;
+      }
+      if (used > http.maxHeadBytes) {
+        this.#malformed(-refusal.headTooLarge);
+        return;
+      }
+      at += used;
+      const body = this.#body;
+      const head = requestHead;
+      if (head.chunked) body.begin(framing.chunked, 0, false);
+      else body.begin(framing.length, head.contentLength, false);
+      let kept = at;
+      const bodyFrom = at;
+      if (!body.done) {
+        const size = body.scan(bytes, at, bytes.length);
+        if (size < 0) {
+          this.#malformed(size);
+          return;
+        }
+        at += size;
+        kept = body.keptTo;
+      }
+      this.#searched = 0;
+      this.#state = body.done ? state.waiting : state.body;
+      this.deadlineMs = Number.POSITIVE_INFINITY;
+      const now = this.core.ticker.now();
+      this.#exchange.begin(this.slot_.current, http, bytes, head, bodyFrom, kept, body.done, now);
+      // The exchange may be over already (a local reply), and then this connection is in another state.
+      if (this.#after === state.body || this.#after === state.waiting) this.deadlineMs = this.#exchange.deadlineMs;
+    }
+    if (at < bytes.length) this.#leftover(bytes, at);
+  }
+
+  /** Read through a getter, as the compiler would take the state for what it was before the call. */
+  get #after(): number {
+    return this.#state;
+  }
+
+  #leftover(bytes: Uint8Array, at: number): void {
+    if (this.#state === state.waiting) this.#keepForLater(bytes.subarray(at));
+    else if (this.#state === state.tunnel) this.#exchange.tunnelBytes(bytes.subarray(at));
+  }
+
+  /** Part of a head: wait for the rest. */
+  #wait(bytes: Uint8Array, at: number): void {
+    const http = this.#http();
+    if (bytes.length - at > http.maxHeadBytes) {
+      this.#malformed(-refusal.headTooLarge);
+      return;
+    }
+    if (this.inputEnded) {
+      this.destroy();
+      return;
+    }
+    this.#stash = at === 0 ? bytes : bytes.subarray(at);
+    // The clock of the head starts with its first byte.
+    if (this.#searched === 0 && http.headTimeoutMs > 0) this.deadlineMs = this.core.ticker.now() + http.headTimeoutMs;
+    this.#searched = this.#stash.length;
+  }
+
+  #readBody(bytes: Uint8Array, from: number): void {
+    const body = this.#body;
+    const used = body.scan(bytes, from, bytes.length);
+    if (used < 0) {
+      this.#malformed(used);
+      return;
+    }
+    if (body.done) this.#state = state.waiting;
+    this.#exchange.requestBody(bytes, from, body.keptTo, body.done);
+    const at = from + used;
+    if (at < bytes.length && body.done) {
+      if (this.#after === state.head) this.#requests(bytes, at);
+      else this.#leftover(bytes, at);
+    }
+  }
+
+  /** Bytes of the next request while this one is under way. Reading stops until its turn comes, so at most one read waits here. */
+  #keepForLater(bytes: Uint8Array): void {
+    this.#stash = this.#stash === null ? bytes : Buffer.concat([this.#stash, bytes]);
+    if (!this.#stashPaused) {
+      this.#stashPaused = true;
+      this.pauseReading();
+    }
+  }
+
+  // ---- what the exchange asks for ------------------------------------------------------------------------------------------
+
+  /** Payload bytes of the request so far. */
+  get requestBytes(): number {
+    return this.#body.bytes;
+  }
+
+  /** The answer is written; the next request may come. */
+  exchangeDone(close: boolean): void {
+    if (this.#state === state.closed) return;
+    if (close || this.closing) {
+      this.#linger();
+      return;
+    }
+    if (this.out.waiting > 0) {
+      this.#nextWaitsForDrain = true;
+      return;
+    }
+    this.#next();
+  }
+
+  #next(): void {
+    this.#state = state.head;
+    this.#searched = 0;
+    const idle = this.#http().idleTimeoutMs;
+    this.deadlineMs = idle > 0 ? this.core.ticker.now() + idle : Number.POSITIVE_INFINITY;
+    const stash = this.#stash;
+    if (stash === null) return;
+    this.#stash = null;
+    // Not from within the answer's event: a long pipeline would grow the stack.
+    queueMicrotask(() => this.#continue(stash));
+  }
+
+  #continue(stash: Uint8Array): void {
+    if (this.#state !== state.head) return;
+    const later = this.#stash;
+    this.#stash = null;
+    this.#requests(later === null ? stash : Buffer.concat([stash, later]), 0);
+    if (this.#stashPaused && (this.#after === state.head || this.#after === state.body || this.#after === state.tunnel)) {
+      this.#stashPaused = false;
+      this.resumeReading();
+    }
+  }
+
+  /** The virtual host of an authority; the last answer is remembered. */
+  findHost(slot: TableSlot, bytes: Uint8Array, from: number, to: number): CompiledHost | null {
+    const table = slot.current;
+    if (table === null) return null;
+    const size = to - from;
+    if (table === this.#hostTable && size === this.#hostSize) {
+      const known = this.#hostBytes;
+      let i = 0;
+      while (i < size && known[i] === bytes[from + i]) i++;
+      if (i === size) return this.#host;
+    }
+    this.#host = findHost(table, bytes, from, to);
+    this.#hostTable = table;
+    this.#hostBytes = bytes.slice(from, to);
+    this.#hostSize = size;
+    return this.#host;
+  }
+
+  pauseReading(): void {
+    if (this.#pauses++ === 0) {
+      this.core.pauses.value++;
+      this.out.wire?.pause();
+    }
+  }
+
+  resumeReading(): void {
+    if (this.#pauses > 0 && --this.#pauses === 0) this.out.wire?.resume();
+  }
+
+  becomeTunnel(): void {
+    this.#state = state.tunnel;
+    this.arm();
+  }
+
+  /** Both sides of a tunnel are done. */
+  tunnelDone(): void {
+    this.#linger();
+  }
+
+  /** The upstream side of a tunnel broke. */
+  tunnelLost(): void {
+    this.destroy();
+  }
+
+  remote(): HostPort {
+    const wire = this.out.wire;
+    return wire === null ? this.#remote : { host: wire.remoteAddress ?? "", port: wire.remotePort ?? 0 };
+  }
+
+  local(): HostPort {
+    const wire = this.out.wire;
+    return wire === null ? { host: "", port: this.slot_.current.port } : { host: wire.localAddress ?? "", port: wire.localPort ?? 0 };
+  }
+
+  readonly #remote: HostPort = { host: "", port: 0 };
+
+  // ---- ends --------------------------------------------------------------------------------------------------------------
+
+  #malformed(code: number): void {
+    this.core.malformed.value++;
+    const { status, sentence } = explainRefusal(code);
+    this.#exchange.abandon(failures.malformed);
+    this.core.log.info({ listener: this.slot_.current.name, status, reason: sentence }, "A malformed request was refused.");
+    this.#refuse(status, sentence);
+  }
+
+  /** Answers without an exchange, and closes. */
+  #refuse(status: number, sentence: string): void {
+    if (this.#state === state.closed || this.#state === state.linger) return;
+    const size = writeReply(status, "DPE", sentence, false, false, true);
+    this.out.write(scratch, 0, size, true);
+    this.#linger();
+  }
+
+  /** Sends FIN after what waits, and reads on for a moment so that the client sees the answer and not a reset. */
+  #linger(): void {
+    if (this.#state === state.closed) return;
+    this.#state = state.linger;
+    this.#stash = null;
+    while (this.#pauses > 0) this.resumeReading();
+    this.deadlineMs = this.core.ticker.now() + lingerMs + (this.out.waiting > 0 ? 30_000 : 0);
+    if (this.inputEnded && this.out.waiting === 0) this.#leave();
+    else this.#finishOutput();
+  }
+
+  #finishOutput(): void {
+    this.#state = state.linger;
+    this.deadlineMs = this.core.ticker.now() + lingerMs + (this.out.waiting > 0 ? 30_000 : 0);
+    this.out.finish();
+  }
+
+  retire(): void {
+    this.closing = true;
+    if (this.#state === state.head && this.#stash === null) this.#linger();
+  }
+
+  rejudge(): void {
+    // Network policies of an HTTP chain guard the connection; HTTP ones are asked with each request anyway.
+    const chain: CompiledChain = this.slot_.current;
+    if (chain.terminal.kind !== "http" || chain.networkRbac.length === 0) return;
+    subject.head = null;
+    subject.peer = this.peer;
+    subject.wire = this.out.wire;
+    subject.port = chain.port;
+    if (judge(chain.networkRbac) === null) {
+      this.#exchange.abandon(failures.denied);
+      this.destroy();
+    }
+  }
+
+  /** Both sides are done: the socket closes by itself. */
+  #leave(): void {
+    const wire = this.out.wire;
+    this.#close();
+    this.out.wire = null;
+    if (wire !== null) closeGently(wire);
+  }
+
+  /** Breaks off: the client sees a reset, never an answer cut short that looks whole. */
+  destroy(): void {
+    const wire = this.out.wire;
+    this.#close();
+    this.out.wire = null;
+    wire?.terminate();
+  }
+
+  #close(): void {
+    if (this.#state === state.closed) return;
+    this.#exchange.abandon(failures.gone);
+    this.#state = state.closed;
+    this.#stash = null;
+    this.out.clear();
+    this.core.ticker.remove(this);
+    this.slot_.members.delete(this);
+    this.core.closed(this);
+  }
+}
+
+/** Where a head may end: after an empty line, with CRLF or (so that it is refused at once) without CR. -1: not yet. */
+function findEnd(bytes: Uint8Array, from: number): number {
+  for (let i = from; i + 1 < bytes.length; i++) {
+    if (bytes[i] !== 10) continue;
+    if (bytes[i + 1] === 10) return i + 2;
+    if (bytes[i + 1] === 13 && i + 2 < bytes.length && bytes[i + 2] === 10) return i + 3;
+  }
+  return -1;
+}

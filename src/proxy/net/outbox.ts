@@ -1,0 +1,103 @@
+// Owns: writing to a socket that may not take everything: what was not accepted waits here, in order, until the socket drains.
+// Never decides who is paused: a writer that gets `false` pauses its source, and resumes it when `drain` says the box is empty.
+
+/** The part of Bun's socket that connections use. `data` is the connection that owns the socket. */
+export interface Wire {
+  write(bytes: Uint8Array, from?: number, size?: number): number;
+  end(): void;
+  terminate(): void;
+  shutdown(): void;
+  pause(): void;
+  resume(): void;
+  timeout(seconds: number): void;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+}
+
+/** FIN, then the socket closes with the peer's FIN, or after a few seconds without one. Nothing in flight is lost, unlike with `terminate`. */
+export function closeGently(wire: Wire): void {
+  wire.end();
+  wire.timeout(5);
+}
+
+/** Shared by every connection of the process for building heads and small messages; whoever writes from it must finish in one go. */
+export const scratch = Buffer.allocUnsafeSlow(96 * 1024);
+
+/** The way out of one connection. */
+export class Outbox {
+  wire: Wire | null = null;
+  /** Bytes waiting. Bounded by one read of the source, since the source is paused while anything waits. */
+  waiting = 0;
+  #rest: Uint8Array[] = [];
+  /** FIN once everything is out. */
+  #endAfter = false;
+  /** Bytes accepted by the kernel (or the TLS layer). */
+  sent = 0;
+
+  /** True: everything was taken. `shared` bytes (the scratch buffer) are copied if they must wait. A closed socket takes and drops everything. */
+  write(bytes: Uint8Array, from: number, to: number, shared: boolean): boolean {
+    if (to === from) return this.waiting === 0;
+    if (this.waiting === 0) {
+      const wire = this.wire;
+      if (wire === null) return true;
+      const taken = wire.write(bytes, from, to - from);
+      if (taken === to - from) {
+        this.sent += taken;
+        return true;
+      }
+      if (taken < 0) {
+        this.wire = null;
+        return true;
+      }
+      this.sent += taken;
+      from += taken;
+    }
+    this.#rest.push(shared ? bytes.slice(from, to) : bytes.subarray(from, to));
+    this.waiting += to - from;
+    return false;
+  }
+
+  /** Call on the socket's drain event. True when nothing waits any more. */
+  drain(): boolean {
+    while (this.waiting > 0) {
+      const wire = this.wire;
+      if (wire === null) {
+        this.clear();
+        return true;
+      }
+      const first = this.#rest[0] as Uint8Array;
+      const taken = wire.write(first, 0, first.length);
+      if (taken < 0) {
+        this.wire = null;
+        this.clear();
+        return true;
+      }
+      this.sent += taken;
+      this.waiting -= taken;
+      if (taken < first.length) {
+        this.#rest[0] = first.subarray(taken);
+        return false;
+      }
+      this.#rest.shift();
+    }
+    if (this.#endAfter) {
+      this.#endAfter = false;
+      this.wire?.shutdown();
+    }
+    return true;
+  }
+
+  /** FIN after what waits. */
+  finish(): void {
+    if (this.waiting > 0) this.#endAfter = true;
+    else this.wire?.shutdown();
+  }
+
+  clear(): void {
+    this.#rest = [];
+    this.waiting = 0;
+    this.#endAfter = false;
+  }
+}

@@ -1,0 +1,65 @@
+// Owns: deadlines of connections and exchanges: fields compared with one coarse clock, no timer each (rule 3).
+// The tick sleeps while nothing is registered, so that an idle process stays asleep.
+
+import type { Clock, Timer } from "../../base/clock.ts";
+
+/** How late a deadline may fire. */
+export const tickMs = 50;
+
+/** Something with a deadline. `deadlineMs` is on `Clock.mono`; Infinity = none. `slot` belongs to the ticker. */
+export interface Timed {
+  deadlineMs: number;
+  slot: number;
+  /** The deadline has passed; set a new one or go away. */
+  onDeadline(nowMs: number): void;
+}
+
+export class Ticker {
+  readonly #clock: Clock;
+  readonly #items: Timed[] = [];
+  #timer: Timer | null = null;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Monotonic now, in ms. */
+  now(): number {
+    return this.#clock.mono();
+  }
+
+  get size(): number {
+    return this.#items.length;
+  }
+
+  add(item: Timed): void {
+    item.slot = this.#items.length;
+    this.#items.push(item);
+    if (this.#timer === null) this.#timer = this.#clock.every(tickMs, () => this.#tick());
+  }
+
+  /** Idempotent. */
+  remove(item: Timed): void {
+    const slot = item.slot;
+    if (slot < 0) return;
+    item.slot = -1;
+    const last = this.#items.pop() as Timed;
+    if (last !== item) {
+      this.#items[slot] = last;
+      last.slot = slot;
+    }
+    if (this.#items.length === 0) {
+      this.#timer?.cancel();
+      this.#timer = null;
+    }
+  }
+
+  #tick(): void {
+    const now = this.#clock.mono();
+    // Backwards, as an item that fires may remove itself and the last one takes its place.
+    for (let i = this.#items.length - 1; i >= 0; i--) {
+      const item = this.#items[i];
+      if (item !== undefined && item.deadlineMs <= now) item.onDeadline(now);
+    }
+  }
+}

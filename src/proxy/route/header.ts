@@ -1,0 +1,52 @@
+// Owns: matching a request's header (or pseudo-header) by name and value, over bytes.
+
+import type { HeaderMatch } from "../config.ts";
+import { equalsIgnoreCase, latin1, text } from "../http/bytes.ts";
+import type { Head } from "../http1/head.ts";
+import { compileBytes, compileString } from "./match.ts";
+
+export type HeadPredicate = (bytes: Uint8Array, head: Head) => boolean;
+
+/** Throws on a bad regular expression or an unknown pseudo-header. Several fields of one name are joined with a comma, as Envoy does. */
+export function compileHeader(config: HeaderMatch): HeadPredicate {
+  const invert = config.invert;
+  const value = config.match === null ? null : compileBytes(config.match);
+  switch (config.name) {
+    case ":method":
+      return (bytes, head) => (value === null || value(bytes, head.from, head.methodTo)) !== invert;
+    case ":path":
+      return (bytes, head) => (value === null || value(bytes, head.pathFrom, head.pathTo)) !== invert;
+    case ":authority":
+    case "host":
+      return (bytes, head) =>
+        (head.authorityTo > head.authorityFrom && (value === null || value(bytes, head.authorityFrom, head.authorityTo))) !== invert;
+    case ":scheme": {
+      const scheme = latin1("http");
+      return () => (value === null || value(scheme, 0, 4)) !== invert;
+    }
+    default:
+  }
+  if (config.name.startsWith(":")) throw new Error(`header match on ${config.name} is not supported`);
+  const name = latin1(config.name.toLowerCase());
+  const joined = config.match === null ? null : compileString(config.match);
+  return (bytes, head) => {
+    let found = -1;
+    for (let i = 0; i < head.count; i++) {
+      if (!equalsIgnoreCase(bytes, head.nameFrom[i] as number, head.nameTo[i] as number, name)) continue;
+      if (found >= 0) return (joined === null || joined(joinValues(bytes, head, name))) !== invert;
+      found = i;
+    }
+    // A header that is absent matches nothing, and so fulfils an inverted match (Envoy's `invert_match`).
+    if (found < 0) return invert;
+    return (value === null || value(bytes, head.valueFrom[found] as number, head.valueTo[found] as number)) !== invert;
+  };
+}
+
+function joinValues(bytes: Uint8Array, head: Head, name: Uint8Array): string {
+  let out = "";
+  for (let i = 0; i < head.count; i++) {
+    if (!equalsIgnoreCase(bytes, head.nameFrom[i] as number, head.nameTo[i] as number, name)) continue;
+    out += (out === "" ? "" : ",") + text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number);
+  }
+  return out;
+}

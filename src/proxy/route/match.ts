@@ -1,0 +1,67 @@
+// Owns: compiling the configured string matches into predicates, over strings and over byte ranges. Regular expressions (RE2 syntax,
+// linear time) are compiled here, at configuration time, and nowhere else. Throws on a bad one: the resource is then refused.
+
+import { RE2JS } from "re2js";
+import type { StringMatch } from "../config.ts";
+import { latin1, lower, text } from "../http/bytes.ts";
+
+export type StringPredicate = (value: string) => boolean;
+export type BytesPredicate = (bytes: Uint8Array, from: number, to: number) => boolean;
+
+export function compileString(match: StringMatch): StringPredicate {
+  if (match.kind === "regex") {
+    const pattern = RE2JS.compile(match.value, match.ignoreCase ? RE2JS.CASE_INSENSITIVE : 0);
+    return (value) => pattern.matcher(value).matches();
+  }
+  const wanted = match.ignoreCase ? match.value.toLowerCase() : match.value;
+  const fold = match.ignoreCase;
+  switch (match.kind) {
+    case "exact":
+      return fold ? (value) => value.toLowerCase() === wanted : (value) => value === wanted;
+    case "prefix":
+      return (value) => (fold ? value.toLowerCase() : value).startsWith(wanted);
+    case "suffix":
+      return (value) => (fold ? value.toLowerCase() : value).endsWith(wanted);
+    case "contains":
+      return (value) => (fold ? value.toLowerCase() : value).includes(wanted);
+  }
+}
+
+/** The same over bytes; makes a string only for regular expressions. */
+export function compileBytes(match: StringMatch): BytesPredicate {
+  if (match.kind === "regex") {
+    const matches = compileString(match);
+    return (bytes, from, to) => matches(text(bytes, from, to));
+  }
+  const wanted = latin1(utf8(match.ignoreCase ? match.value.toLowerCase() : match.value));
+  const size = wanted.length;
+  const fold = match.ignoreCase;
+  const same = (bytes: Uint8Array, at: number): boolean => {
+    if (fold) {
+      for (let i = 0; i < size; i++) if (lower[bytes[at + i] as number] !== wanted[i]) return false;
+    } else {
+      for (let i = 0; i < size; i++) if (bytes[at + i] !== wanted[i]) return false;
+    }
+    return true;
+  };
+  switch (match.kind) {
+    case "exact":
+      return (bytes, from, to) => to - from === size && same(bytes, from);
+    case "prefix":
+      return (bytes, from, to) => to - from >= size && same(bytes, from);
+    case "suffix":
+      return (bytes, from, to) => to - from >= size && same(bytes, to - size);
+    case "contains":
+      return (bytes, from, to) => {
+        for (let at = from; at + size <= to; at++) if (same(bytes, at)) return true;
+        return false;
+      };
+  }
+}
+
+/** A string whose char codes are the UTF-8 bytes of `value`: what the wire carries. */
+function utf8(value: string): string {
+  let out = "";
+  for (const byte of new TextEncoder().encode(value)) out += String.fromCharCode(byte);
+  return out;
+}

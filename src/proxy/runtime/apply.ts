@@ -1,0 +1,257 @@
+// Owns: what is in force: slots of clusters, route tables and chains, and the listeners. `apply` builds everything first, then publishes within one
+// synchronous step, so no request sees half of an update; requests under way keep the compiled forms they began with.
+// Must never throw: a resource that fails is reported and its predecessor serves on.
+
+import { Cluster, type ClusterSlot } from "../balance/cluster.ts";
+import type { ChainSlot, CompiledChain } from "../chain/chain.ts";
+import { makeChains } from "../chain/select.ts";
+import type { ClusterConfig, EndpointConfig, FilterChainConfig, ListenerConfig, ProxyConfig, RouteTableConfig } from "../config.ts";
+import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
+import { BoundListener } from "../net/listen.ts";
+import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
+import { type BuildContext, buildChains, buildTransports } from "./build.ts";
+import type { Core } from "./core.ts";
+
+interface LiveCluster {
+  config: ClusterConfig;
+  transportOf: ReturnType<typeof buildTransports>;
+  endpoints: readonly EndpointConfig[] | null;
+  readonly cluster: Cluster;
+}
+
+interface LiveListener {
+  readonly config: ListenerConfig;
+  readonly bound: BoundListener;
+  readonly slots: readonly ChainSlot[];
+}
+
+const noEndpoints: readonly EndpointConfig[] = [];
+
+export class Live {
+  readonly #core: Core;
+  readonly #deps: EngineDeps;
+  readonly #clusterSlots = new Map<string, ClusterSlot>();
+  readonly #tableSlots = new Map<string, TableSlot>();
+  readonly #clusters = new Map<string, LiveCluster>();
+  readonly #tables = new Map<string, { readonly config: RouteTableConfig; readonly compiled: CompiledTable }>();
+  readonly #listeners = new Map<string, LiveListener>();
+  readonly #context: BuildContext;
+
+  constructor(core: Core, deps: EngineDeps) {
+    this.#core = core;
+    this.#deps = deps;
+    this.#context = {
+      secrets: deps.secrets,
+      trustDomain: deps.local.trustDomain,
+      accessLog: deps.accessLog,
+      clusterSlot: (name) => slotIn(this.#clusterSlots, name),
+      tableSlot: (name) => slotIn(this.#tableSlots, name),
+    };
+  }
+
+  apply(config: ProxyConfig): readonly ApplyFailure[] {
+    const failed: ApplyFailure[] = [];
+    // Additions go cluster, endpoint, route, listener; removals the other way round (rule 11), so that nothing points at nothing.
+    this.#applyClusters(config, failed);
+    this.#applyTables(config.routes, failed);
+    this.#applyListeners(config.listeners, failed);
+    for (const name of this.#tables.keys()) {
+      if (config.routes.has(name)) continue;
+      this.#tables.delete(name);
+      const slot = this.#tableSlots.get(name);
+      if (slot !== undefined) slot.current = null;
+    }
+    for (const [name, live] of this.#clusters) {
+      if (config.clusters.has(name)) continue;
+      this.#clusters.delete(name);
+      const slot = this.#clusterSlots.get(name);
+      if (slot !== undefined) slot.current = null;
+      live.cluster.retire();
+    }
+    return failed;
+  }
+
+  #applyClusters(config: ProxyConfig, failed: ApplyFailure[]): void {
+    for (const [name, next] of config.clusters) {
+      const endpoints = next.source.kind === "eds" ? (config.endpoints.get(next.source.serviceName) ?? noEndpoints) : next.source.endpoints;
+      const live = this.#clusters.get(name);
+      if (live !== undefined && live.config === next) {
+        if (live.endpoints !== endpoints) {
+          live.cluster.setEndpoints(endpoints, live.transportOf);
+          live.endpoints = endpoints;
+        }
+        continue;
+      }
+      // The control plane's own cluster speaks HTTP/2 and is no business of the data path.
+      if (next.http2) continue;
+      try {
+        const transportOf = buildTransports(next, this.#deps.secrets);
+        const cluster = live?.cluster ?? new Cluster(next);
+        if (!sameService(cluster.config, next)) {
+          cluster.requestSeries = null;
+          for (const endpoint of cluster.endpoints) {
+            endpoint.requestSeries = null;
+            endpoint.tcpSeries = null;
+          }
+        }
+        cluster.config = next;
+        cluster.setEndpoints(endpoints, transportOf);
+        this.#clusters.set(name, { config: next, transportOf, endpoints, cluster });
+        this.#context.clusterSlot(name).current = cluster;
+      } catch (error) {
+        failed.push({ resource: { type: "cluster", name }, reason: sentence(error) });
+      }
+    }
+  }
+
+  #applyTables(routes: ReadonlyMap<string, RouteTableConfig>, failed: ApplyFailure[]): void {
+    for (const [name, next] of routes) {
+      if (this.#tables.get(name)?.config === next) continue;
+      try {
+        const compiled = compileTable(next, (cluster) => this.#context.clusterSlot(cluster));
+        this.#tables.set(name, { config: next, compiled });
+        this.#context.tableSlot(name).current = compiled;
+      } catch (error) {
+        failed.push({ resource: { type: "route", name }, reason: sentence(error) });
+      }
+    }
+  }
+
+  #applyListeners(listeners: ReadonlyMap<string, ListenerConfig>, failed: ApplyFailure[]): void {
+    for (const [name, live] of this.#listeners) {
+      if (listeners.has(name)) continue;
+      this.#listeners.delete(name);
+      live.bound.stop();
+      for (const slot of live.slots) retireMembers(slot);
+    }
+    for (const [name, next] of listeners) {
+      const live = this.#listeners.get(name);
+      if (live !== undefined && live.config === next) continue;
+      try {
+        if (live === undefined) this.#listeners.set(name, this.#bind(next));
+        else this.#replace(live, next);
+      } catch (error) {
+        failed.push({ resource: { type: "listener", name }, reason: sentence(error, next) });
+      }
+    }
+  }
+
+  #bind(config: ListenerConfig): LiveListener {
+    const slots = buildChains(config, config.address.port, this.#context).map((current): ChainSlot => ({ current, members: new Set() }));
+    const bound = new BoundListener(this.#core, config.name, config.address, makeChains(slots));
+    bound.bind(bound.chains.allTls);
+    // Port 0 in the configuration: policies on ports judge the one that was bound.
+    if (bound.address.port !== config.address.port) for (const slot of slots) slot.current = { ...slot.current, port: bound.address.port };
+    return { config, bound, slots };
+  }
+
+  #replace(live: LiveListener, next: ListenerConfig): void {
+    const sameAddress = live.config.address.host === next.address.host && live.config.address.port === next.address.port;
+    const built = buildChains(next, sameAddress ? live.bound.address.port : next.address.port, this.#context);
+    const left = [...live.slots];
+    const changed: ChainSlot[] = [];
+    const publish: (() => void)[] = [];
+    const slots = built.map((chain): ChainSlot => {
+      const at = left.findIndex((slot) => follows(slot.current, chain));
+      if (at < 0) return { current: chain, members: new Set() };
+      const slot = left[at] as ChainSlot;
+      left.splice(at, 1);
+      if (slot.current.config !== chain.config) {
+        changed.push(slot);
+        publish.push(() => {
+          slot.current = chain;
+        });
+      }
+      return slot;
+    });
+    const tlsOnly = built.every((chain) => chain.tls !== null && chain.config.match.transport === null);
+    let bound = live.bound;
+    if (!sameAddress) {
+      // The new address is bound before the old one is let go; if that fails, nothing has changed.
+      bound = new BoundListener(this.#core, next.name, next.address, live.bound.chains);
+      bound.bind(tlsOnly);
+      live.bound.stop();
+    } else if (live.bound.tlsOnly !== tlsOnly) {
+      // From plain to TLS or back on one address: the socket's handlers differ, and the gap is as short as two calls.
+      bound = new BoundListener(this.#core, next.name, live.bound.address, live.bound.chains);
+      live.bound.stop();
+      bound.bind(tlsOnly);
+    }
+    for (const run of publish) run();
+    bound.chains = makeChains(slots);
+    this.#listeners.set(next.name, { config: next, bound, slots });
+    for (const slot of left) retireMembers(slot, true);
+    // Open connections are judged again under the new policies.
+    for (const slot of changed) for (const member of [...slot.members]) member.rejudge();
+  }
+
+  /** Stops accepting. */
+  stop(): void {
+    for (const live of this.#listeners.values()) live.bound.stop();
+  }
+
+  forget(): void {
+    this.stop();
+    this.#listeners.clear();
+    for (const live of this.#clusters.values()) live.cluster.retire();
+    this.#clusters.clear();
+  }
+
+  stats(): EngineStats {
+    const now = this.#core.ticker.now();
+    return {
+      connections: this.#core.open.size,
+      activeRequests: this.#core.activeRequests,
+      listeners: [...this.#listeners].map(([name, live]) => ({ name, address: live.bound.address })),
+      clusters: [...this.#clusters].map(([name, { cluster }]) => ({
+        name,
+        endpoints: cluster.endpoints.map((endpoint) => ({
+          address: { host: endpoint.host, port: endpoint.port },
+          healthy: endpoint.config.healthy && endpoint.avoidUntilMs <= now,
+          active: endpoint.active,
+        })),
+      })),
+    };
+  }
+}
+
+/** May open connections of the old chain live on under the new one? Its kind and transport security must be the same. */
+function follows(old: CompiledChain, next: CompiledChain): boolean {
+  return old.config.terminal.kind === next.config.terminal.kind && old.config.name === next.config.name && sameTls(old.config, next.config);
+}
+
+function sameTls(a: FilterChainConfig, b: FilterChainConfig): boolean {
+  return a.tls === b.tls || JSON.stringify(a.tls) === JSON.stringify(b.tls);
+}
+
+/** `cut`: the chain's security changed, so that opaque connections may not go on either. */
+function retireMembers(slot: ChainSlot, cut = false): void {
+  for (const member of [...slot.members]) {
+    member.retire();
+    if (cut && slot.current.terminal.kind === "tcp") member.destroy();
+  }
+}
+
+function sameService(a: ClusterConfig, b: ClusterConfig): boolean {
+  return a.service?.host === b.service?.host && a.service?.name === b.service?.name && a.service?.namespace === b.service?.namespace;
+}
+
+function slotIn<S extends { readonly name: string; current: unknown }>(slots: Map<string, S>, name: string): S {
+  let slot = slots.get(name);
+  if (slot === undefined) {
+    slot = { name, current: null } as unknown as S;
+    slots.set(name, slot);
+  }
+  return slot;
+}
+
+function sentence(error: unknown, listener?: ListenerConfig): string {
+  const code = (error as { code?: string }).code;
+  if (listener !== undefined) {
+    const where = `${listener.address.host}:${listener.address.port}`;
+    if (code === "EADDRINUSE") return `${where} is in use by another process`;
+    if (code === "EADDRNOTAVAIL") return `${listener.address.host} is no address of this host`;
+    if (code === "EACCES") return `${where} needs a privilege to bind; choose a port above 1023`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,112 @@
+// Owns: decoded configuration -> compiled forms (rule 2). Nothing in force is touched here: `apply.ts` publishes. What has not changed (`===`) keeps
+// its compiled form. Each resource that cannot be built is named with a sentence, and its predecessor stays.
+
+import { compileRbac } from "../authz/rules.ts";
+import type { ClusterSlot } from "../balance/cluster.ts";
+import type { Transport } from "../balance/endpoint.ts";
+import type { CompiledChain, HttpChain, TcpChain } from "../chain/chain.ts";
+import { checkMatches } from "../chain/select.ts";
+import type {
+  ClusterConfig,
+  EndpointConfig,
+  FilterChainConfig,
+  HttpManagerConfig,
+  ListenerConfig,
+  SecretSource,
+  TcpProxyConfig,
+} from "../config.ts";
+import { compileTable, type TableSlot } from "../route/table.ts";
+import { compileAccessLogs } from "../telemetry/access.ts";
+import type { AccessLogFactory } from "../telemetry/record.ts";
+import { downstreamMaterial, type TlsMaterial, upstreamMaterial } from "../tls/material.ts";
+
+export interface BuildContext {
+  readonly secrets: SecretSource;
+  readonly trustDomain: string;
+  readonly accessLog: AccessLogFactory;
+  clusterSlot(name: string): ClusterSlot;
+  tableSlot(name: string): TableSlot;
+}
+
+/** Largest head: it must fit the scratch buffer with what is added to it. */
+const largestHead = 72 * 1024;
+
+/** Throws a sentence. */
+export function buildChains(config: ListenerConfig, port: number, context: BuildContext): readonly CompiledChain[] {
+  checkMatches(config);
+  return config.chains.map((chain) => buildChain(chain, config, port, context));
+}
+
+function buildChain(config: FilterChainConfig, listener: ListenerConfig, port: number, context: BuildContext): CompiledChain {
+  const terminal = config.terminal.kind === "http" ? buildHttp(config.terminal, listener, context) : buildTcp(config.terminal, context);
+  return {
+    config,
+    name: listener.name,
+    inbound: listener.direction === "inbound",
+    port,
+    tls: config.tls === null ? null : downstreamMaterial(config.tls, context.secrets, context.trustDomain),
+    networkRbac: config.networkRbac.map(compileRbac),
+    terminal,
+  };
+}
+
+function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context: BuildContext): HttpChain {
+  const rbac = config.rbac.map(compileRbac);
+  let table: TableSlot;
+  if ("rds" in config.routes) table = context.tableSlot(config.routes.rds);
+  else
+    table = {
+      name: config.routes.inline.name || listener.name,
+      current: compileTable(config.routes.inline, (name) => context.clusterSlot(name)),
+    };
+  const upgrades = config.upgrades.map((token) => token.toLowerCase());
+  if (config.maxHeadBytes > largestHead) throw new Error(`maxHeadBytes is ${config.maxHeadBytes}; at most ${largestHead} is supported`);
+  return {
+    kind: "http",
+    table,
+    rbac,
+    readsPath: rbac.some((filter) => filter.readsPath),
+    logs: compileAccessLogs(config.accessLogs, context.accessLog),
+    generateRequestId: config.generateRequestId,
+    connect: upgrades.includes("connect"),
+    upgrades: upgrades.filter((token) => token !== "connect"),
+    streamIdleTimeoutMs: config.streamIdleTimeoutMs,
+    headTimeoutMs: config.headTimeoutMs,
+    idleTimeoutMs: config.idleTimeoutMs,
+    maxHeadBytes: config.maxHeadBytes,
+  };
+}
+
+function buildTcp(config: TcpProxyConfig, context: BuildContext): TcpChain {
+  let sum = 0;
+  const targets = config.clusters
+    .filter((target) => target.weight > 0)
+    .map((target) => {
+      sum += target.weight;
+      return { slot: context.clusterSlot(target.cluster), upTo: sum };
+    });
+  if (targets.length === 0) throw new Error("all clusters have weight 0");
+  return {
+    kind: "tcp",
+    targets,
+    totalWeight: sum,
+    logs: compileAccessLogs(config.accessLogs, context.accessLog),
+    idleTimeoutMs: config.idleTimeoutMs,
+  };
+}
+
+/** How the endpoints of a cluster are reached: built once for each entry, so that endpoints share TLS material. Throws a sentence. */
+export function buildTransports(config: ClusterConfig, secrets: SecretSource): (endpoint: EndpointConfig) => Transport {
+  if (config.http2) throw new Error("HTTP/2 to this cluster is asked for, which only the control-plane cluster may");
+  const make = (name: string, tls: ClusterConfig["tls"]): Transport => {
+    const material: TlsMaterial | null = tls === null ? null : upstreamMaterial(tls, secrets);
+    // Everything that makes connections differ; two configurations with the same text share connections across updates.
+    return { key: tls === null ? "plain" : JSON.stringify([name, tls]), tls: material };
+  };
+  const matches = config.transports.map((entry) => ({ match: Object.entries(entry.match), transport: make(entry.name, entry.tls) }));
+  const otherwise = make("", config.tls);
+  return (endpoint) => {
+    for (const { match, transport } of matches) if (match.every(([key, value]) => endpoint.transportMatch[key] === value)) return transport;
+    return otherwise;
+  };
+}

@@ -1,0 +1,76 @@
+// Owns: what every connection of one engine shares: clock, randomness, log, metrics, and the counts of what is open. Made once; no globals.
+
+import type { Logger } from "../../base/log.ts";
+import type { Series } from "../../base/metric.ts";
+import type { LocalWorkload } from "../config.ts";
+import type { EngineDeps } from "../engine.ts";
+import { Ticker } from "../resilience/ticker.ts";
+import { RequestMetrics } from "../telemetry/request.ts";
+import { TcpMetrics } from "../telemetry/tcp.ts";
+
+/** An open downstream connection, as drain and close see it. */
+export interface Downstream {
+  /** Finish what is under way, then close; at once when idle. */
+  retire(): void;
+  /** Close now. */
+  destroy(): void;
+}
+
+export class Core {
+  readonly ticker: Ticker;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly local: LocalWorkload;
+  readonly wallMs: () => number;
+  readonly requests: RequestMetrics;
+  readonly tcp: TcpMetrics;
+  readonly open = new Set<Downstream>();
+  activeRequests = 0;
+  /** Set by drain: answers carry `Connection: close`. */
+  draining = false;
+  /** Called when a downstream connection or request ends while draining. */
+  onQuiet: (() => void) | null = null;
+  readonly malformed: Series;
+  readonly malformedAnswers: Series;
+  readonly tlsRefusedDownstream: Series;
+  readonly tlsRefusedUpstream: Series;
+  readonly idleBytes: Series;
+  readonly retries: Series;
+  readonly pauses: Series;
+  readonly connectFailures: Series;
+  readonly bugs: Series;
+
+  constructor(deps: EngineDeps) {
+    this.ticker = new Ticker(deps.clock);
+    this.log = deps.log;
+    this.random = deps.random;
+    this.local = deps.local;
+    this.wallMs = () => deps.clock.now();
+    this.requests = new RequestMetrics(deps.metrics);
+    this.tcp = new TcpMetrics(deps.metrics);
+    const counter = (name: string, help: string) => deps.metrics.counter(name, help).with([]);
+    this.malformed = counter("weft_downstream_malformed_total", "Requests refused because they are not HTTP/1 as RFC 9112 has it.");
+    this.malformedAnswers = counter("weft_upstream_malformed_total", "Answers refused because they are not HTTP/1 as RFC 9112 has it.");
+    this.tlsRefusedDownstream = counter("weft_downstream_tls_refused_total", "Downstream handshakes refused.");
+    this.tlsRefusedUpstream = counter("weft_upstream_tls_refused_total", "Upstream handshakes refused.");
+    this.idleBytes = counter(
+      "weft_upstream_idle_bytes_total",
+      "Idle pooled connections closed because the peer sent bytes nobody asked for.",
+    );
+    this.retries = counter("weft_upstream_retries_total", "Attempts made again.");
+    this.pauses = counter("weft_read_pauses_total", "Times reading stopped because the other side did not keep up.");
+    this.connectFailures = counter("weft_upstream_connect_failures_total", "Upstream connections that could not be made.");
+    this.bugs = counter("weft_bugs_total", "Unexpected errors that closed one connection.");
+    const connections = deps.metrics.gauge("weft_downstream_connections", "Open downstream connections.").with([]);
+    const active = deps.metrics.gauge("weft_active_requests", "Requests under way.").with([]);
+    deps.metrics.beforeExport(() => {
+      connections.value = this.open.size;
+      active.value = this.activeRequests;
+    });
+  }
+
+  closed(connection: Downstream): void {
+    this.open.delete(connection);
+    if (this.draining) this.onQuiet?.();
+  }
+}

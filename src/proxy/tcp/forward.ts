@@ -1,0 +1,369 @@
+// Owns: one opaque TCP connection: permit, endpoint, upstream connection, and the two byte streams with half close and back pressure.
+// States: connecting -> open -> closed. It registers with its chain before the first policy check, so that no change of policy is missed.
+
+import { denial, judge, subject } from "../authz/judge.ts";
+import type { Permit } from "../authz/permit.ts";
+import type { Cluster, ClusterSlot } from "../balance/cluster.ts";
+import type { Endpoint } from "../balance/endpoint.ts";
+import { pick } from "../balance/pick.ts";
+import type { ChainMember, ChainSlot, CompiledChain, TcpChain } from "../chain/chain.ts";
+import { type Failure, failures } from "../http/failure.ts";
+import { Upstream, type UpstreamOwner } from "../http1/client.ts";
+import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
+import type { Timed } from "../resilience/ticker.ts";
+import type { Core, Downstream } from "../runtime/core.ts";
+import { anyWants } from "../telemetry/access.ts";
+import { inboundParties, outboundParties, type Parties } from "../telemetry/labels.ts";
+import type { AccessRecord, ResponseFlag } from "../telemetry/record.ts";
+import type { TcpCounters } from "../telemetry/tcp.ts";
+import type { Peer } from "../tls/peer.ts";
+
+/** Attempts to connect: one endpoint may be down while another is not. */
+const connectAttempts = 3;
+
+export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOwner {
+  readonly core: Core;
+  readonly #chain: ChainSlot;
+  readonly out = new Outbox();
+  readonly #peer: Peer | null;
+  #closed = false;
+  #cluster: Cluster | null = null;
+  #endpoint: Endpoint | null = null;
+  #conn: Upstream | null = null;
+  #permit: Permit | null = null;
+  #ready = false;
+  #attempts = 0;
+  #downEnded = false;
+  #upEnded = false;
+  #downPaused = false;
+  #upPaused = false;
+  #counters: TcpCounters | null = null;
+  #parties: Parties | null = null;
+  readonly #startMs: number;
+  #received = 0;
+  #sent = 0;
+  #flag: ResponseFlag | null = null;
+  #reason = "";
+  deadlineMs = Number.POSITIVE_INFINITY;
+  slot = -1;
+
+  /** `wire` is open, its handshake (if any) done and judged. Data must not have been read yet. */
+  constructor(core: Core, chain: ChainSlot, wire: Wire, peer: Peer | null, nowMs: number) {
+    this.core = core;
+    this.#chain = chain;
+    this.#peer = peer;
+    this.#startMs = nowMs;
+    this.out.wire = wire;
+    core.open.add(this);
+    core.activeRequests++;
+    chain.members.add(this);
+    core.ticker.add(this);
+    this.#pauseDown();
+  }
+
+  /** Asks the policies and connects. */
+  start(): void {
+    if (!this.#judge()) return;
+    const tcp = this.#tcp();
+    const cluster = chooseCluster(tcp, this.core.random).current;
+    if (cluster === null) {
+      this.#refuse(failures.noCluster, "");
+      return;
+    }
+    this.#cluster = cluster;
+    this.#connect(null);
+  }
+
+  #tcp(): TcpChain {
+    return this.#chain.current.terminal as TcpChain;
+  }
+
+  #judge(): boolean {
+    const chain = this.#chain.current;
+    subject.head = null;
+    subject.peer = this.#peer;
+    subject.wire = this.out.wire;
+    subject.port = chain.port;
+    const permit = judge(chain.networkRbac);
+    if (permit === null) {
+      this.#refuse(failures.denied, denial.reason);
+      return false;
+    }
+    this.#permit = permit;
+    return true;
+  }
+
+  #connect(not: Endpoint | null): void {
+    const cluster = this.#cluster as Cluster;
+    const now = this.core.ticker.now();
+    const endpoint = pick(cluster, this.#permit as Permit, now, this.core.random, not);
+    if (endpoint === null) {
+      this.#refuse(failures.noEndpoint, "");
+      return;
+    }
+    if (cluster.connections >= cluster.config.limits.maxConnections) {
+      this.#refuse(failures.overflow, "");
+      return;
+    }
+    this.#attempts++;
+    this.#endpoint = endpoint;
+    endpoint.active++;
+    this.#conn = new Upstream(this.core, endpoint, this, now);
+    this.#conn.connect();
+  }
+
+  // ---- downstream events ---------------------------------------------------------------------------------------------------
+
+  received(bytes: Uint8Array): void {
+    if (this.#closed) return;
+    const conn = this.#conn;
+    this.#received += bytes.length;
+    if (this.#counters !== null) this.#counters.received.value += bytes.length;
+    if (conn === null) return;
+    this.#touch();
+    // Reading is paused until the upstream side is there; a read that was already under way waits in its outbox.
+    if (!this.#ready) {
+      this.#early.push(bytes);
+      return;
+    }
+    if (!conn.out.write(bytes, 0, bytes.length, false)) this.#pauseDown();
+  }
+
+  readonly #early: Uint8Array[] = [];
+
+  drained(): void {
+    if (this.#closed || !this.out.drain()) return;
+    if (this.#upPaused) {
+      this.#upPaused = false;
+      this.#conn?.resumeReading();
+    }
+    if (this.#upEnded && this.#downEnded) this.#finish();
+  }
+
+  ended(): void {
+    if (this.#closed) return;
+    this.#downEnded = true;
+    if (this.#ready) this.#conn?.out.finish();
+    if (this.#upEnded) this.#finish();
+  }
+
+  lost(): void {
+    this.out.wire = null;
+    if (!this.#closed && !(this.#downEnded && this.#upEnded)) this.#flag ??= "DC";
+    this.#close();
+  }
+
+  onDeadline(_nowMs: number): void {
+    this.#flag ??= "SI";
+    this.destroy();
+  }
+
+  // ---- upstream events -----------------------------------------------------------------------------------------------------
+
+  onUpstreamReady(conn: Upstream): void {
+    if (conn !== this.#conn) return;
+    conn.becomeRaw();
+    this.#ready = true;
+    this.#opened();
+    this.#touch();
+    let all = true;
+    for (const bytes of this.#early) all = conn.out.write(bytes, 0, bytes.length, false);
+    this.#early.length = 0;
+    if (this.#downEnded) conn.out.finish();
+    if (all) this.#resumeDown();
+  }
+
+  onUpstreamFailed(conn: Upstream, failure: Failure, why: string): void {
+    if (conn !== this.#conn) return;
+    const last = this.#endpoint;
+    this.#leave();
+    if (this.#attempts < connectAttempts && (this.#cluster as Cluster).usable.length > 1) {
+      this.core.retries.value++;
+      this.#connect(last);
+    } else this.#refuse(failure, why);
+  }
+
+  onUpstreamLost(conn: Upstream, _failure: Failure, why: string): void {
+    if (conn !== this.#conn) return;
+    this.#leave();
+    if (this.#upEnded && this.#downEnded) {
+      this.#finish();
+      return;
+    }
+    this.#flag ??= "UC";
+    this.#reason = why;
+    this.destroy();
+  }
+
+  onRawBytes(conn: Upstream, bytes: Uint8Array): void {
+    if (conn !== this.#conn) return;
+    this.#sent += bytes.length;
+    (this.#counters as TcpCounters).sent.value += bytes.length;
+    this.#touch();
+    if (!this.out.write(bytes, 0, bytes.length, false) && !this.#upPaused) {
+      this.#upPaused = true;
+      conn.pauseReading();
+    }
+  }
+
+  onRawEnd(conn: Upstream): void {
+    if (conn !== this.#conn) return;
+    this.#upEnded = true;
+    this.out.finish();
+    if (this.#downEnded && this.out.waiting === 0) this.#finish();
+  }
+
+  onUpstreamDrained(conn: Upstream): void {
+    if (conn === this.#conn) this.#resumeDown();
+  }
+
+  // An opaque connection has no messages; these belong to HTTP owners.
+  onAnswer(): void {}
+  onInterim(): void {}
+  onSwitch(): void {}
+  onAnswerBody(): void {}
+
+  // ---- flow and ends -------------------------------------------------------------------------------------------------------
+
+  #pauseDown(): void {
+    if (this.#downPaused) return;
+    this.#downPaused = true;
+    this.core.pauses.value++;
+    this.out.wire?.pause();
+  }
+
+  #resumeDown(): void {
+    if (!this.#downPaused) return;
+    this.#downPaused = false;
+    this.out.wire?.resume();
+  }
+
+  #touch(): void {
+    const idle = this.#tcp().idleTimeoutMs;
+    if (idle > 0) this.deadlineMs = this.core.ticker.now() + idle;
+  }
+
+  #opened(): void {
+    const endpoint = this.#endpoint as Endpoint;
+    const chain = this.#chain.current;
+    const cluster = this.#cluster as Cluster;
+    this.#parties = chain.inbound
+      ? inboundParties(this.core.local, this.#peer, cluster.config.service)
+      : outboundParties(this.core.local, cluster, endpoint.config, endpoint.transport.tls !== null);
+    this.#counters = this.core.tcp.resolve(this.#parties, "-");
+    this.#counters.opened.value++;
+    this.#counters.received.value += this.#received;
+  }
+
+  #leave(): void {
+    const endpoint = this.#endpoint;
+    if (this.#conn !== null && endpoint !== null) endpoint.active--;
+    this.#conn = null;
+    this.#ready = false;
+  }
+
+  #refuse(failure: Failure, why: string): void {
+    this.#flag = failure.flag;
+    this.#reason = why === "" ? failure.sentence : failure === failures.denied ? why : `${failure.sentence}: ${why}`;
+    const chain = this.#chain.current;
+    this.core.log.info(
+      { listener: chain.name, flag: this.#flag, reason: this.#reason, peer: this.#peer?.principal ?? null },
+      "A TCP connection was refused.",
+    );
+    this.destroy();
+  }
+
+  /** Both directions ended. */
+  #finish(): void {
+    if (this.out.waiting > 0) return;
+    const wire = this.out.wire;
+    this.#close();
+    this.out.wire = null;
+    if (wire !== null) closeGently(wire);
+  }
+
+  rejudge(): void {
+    if (!this.#closed) this.#judge();
+  }
+
+  /** An opaque connection has no pause between messages: it goes on until its ends are done, or drain forces it. */
+  retire(): void {}
+
+  destroy(): void {
+    const wire = this.out.wire;
+    this.#close();
+    this.out.wire = null;
+    wire?.terminate();
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const conn = this.#conn;
+    const clean = this.#downEnded && this.#upEnded;
+    this.#leave();
+    if (conn !== null) {
+      conn.owner = null;
+      // Bytes for the upstream peer that wait still go out before its FIN.
+      if (!clean || conn.out.waiting === 0) conn.dispose();
+    }
+    this.core.activeRequests--;
+    this.core.ticker.remove(this);
+    this.#chain.members.delete(this);
+    const flag = this.#flag;
+    if (this.#counters !== null && this.#parties !== null) this.core.tcp.resolve(this.#parties, flag ?? "-").closed.value++;
+    const logs = this.#tcp().logs;
+    if (logs.length > 0 && anyWants(logs, 0, flag ?? "")) {
+      const record = this.#record();
+      for (const log of logs) if (log.wants === null || log.wants(0, flag ?? "")) log.sink.write(record);
+    }
+    this.out.clear();
+    this.core.closed(this);
+  }
+
+  #record(): AccessRecord {
+    const durationMs = this.core.ticker.now() - this.#startMs;
+    const chain: CompiledChain = this.#chain.current;
+    const endpoint = this.#endpoint;
+    const cluster = this.#cluster;
+    const wire = this.out.wire;
+    const self = this.core.local.workload || "unknown";
+    return {
+      kind: "tcp",
+      startTimeMs: this.core.wallMs() - durationMs,
+      durationMs,
+      protocol: "TCP",
+      method: "",
+      scheme: "",
+      authority: "",
+      path: "",
+      userAgent: "",
+      requestId: "",
+      status: 0,
+      flags: this.#flag === null ? [] : [this.#flag],
+      details: this.#flag === "RBAC" ? denial.details : "",
+      reason: this.#reason,
+      requestBytes: this.#received,
+      responseBytes: this.#sent,
+      routeName: "",
+      upstreamCluster: cluster?.config.name ?? "",
+      upstreamAddress: endpoint === null ? null : { host: endpoint.host, port: endpoint.port },
+      attempts: this.#attempts,
+      downstreamRemote: { host: wire?.remoteAddress ?? "", port: wire?.remotePort ?? 0 },
+      downstreamLocal: { host: wire?.localAddress ?? "", port: wire?.localPort ?? chain.port },
+      downstreamPeer: this.#peer?.principal ?? null,
+      upstreamPeer: endpoint?.config.identity ?? null,
+      tlsVersion: this.#peer?.tlsVersion ?? null,
+      reporter: chain.inbound ? "destination" : "source",
+      source: chain.inbound ? this.#peer?.serviceAccount || "unknown" : self,
+      destination: chain.inbound ? self : (endpoint?.config.workload?.workload ?? cluster?.config.service?.name ?? "unknown"),
+    };
+  }
+}
+
+function chooseCluster(tcp: TcpChain, random: () => number): ClusterSlot {
+  const targets = tcp.targets;
+  const aim = random() * tcp.totalWeight;
+  for (const target of targets) if (aim < target.upTo) return target.slot;
+  return (targets[targets.length - 1] as TcpChain["targets"][number]).slot;
+}
