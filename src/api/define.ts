@@ -124,6 +124,14 @@ const nameForms = {
 } as const;
 
 const qualifiedName = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+
+/** 253 for the DNS name, a slash, 63 for the name. Checked before the pattern, whose effort grows with the square of a text's length. */
+const maxQualifiedName = 317;
+
+function isQualifiedName(text: string): boolean {
+  return text.length <= maxQualifiedName && qualifiedName.test(text);
+}
+
 const labelValue = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 
 function metadataProblems(spec: KindSpec, object: KubeObject): Violation[] {
@@ -139,7 +147,7 @@ function metadataProblems(spec: KindSpec, object: KubeObject): Violation[] {
       out.push({ path: "metadata.namespace", message: `${show(namespace)} is no namespace name: use ${nameForms["dns-label"].words}` });
   }
   for (const [key, value] of Object.entries(isRecord(labels) ? labels : {})) {
-    if (!qualifiedName.test(key))
+    if (!isQualifiedName(key))
       out.push({ path: `metadata.labels["${key}"]`, message: "is no label name: [DNS name/]at most 63 letters, digits, '-', '_', '.'" });
     if (typeof value === "string" && !labelValue.test(value))
       out.push({
@@ -148,7 +156,7 @@ function metadataProblems(spec: KindSpec, object: KubeObject): Violation[] {
       });
   }
   for (const key of Object.keys(isRecord(annotations) ? annotations : {})) {
-    if (!qualifiedName.test(key))
+    if (!isQualifiedName(key))
       out.push({
         path: `metadata.annotations["${key}"]`,
         message: "is no annotation name: [DNS name/]at most 63 letters, digits, '-', '_', '.'",

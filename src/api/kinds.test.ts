@@ -11,6 +11,7 @@ import {
   V1ServicePort,
   V1ServiceSpec,
 } from "@kubernetes/client-node";
+import fc from "fast-check";
 import { parse } from "yaml";
 import { kindByName, kindByPath, kindByResource, kindOf, kinds } from "./kinds.ts";
 import { type KubeObject, resourceOf } from "./meta.ts";
@@ -454,6 +455,53 @@ describe("validation", () => {
         for (const column of kind.columns) column.value({ apiVersion: "v1", kind: kind.kind, metadata: { name: "x" } });
       }
     }
+  });
+});
+
+describe("validation of anything", () => {
+  test("ends, with an answer, for any JSON in the place of a field", () => {
+    const paths = [
+      ["spec"],
+      ["spec", "rules"],
+      ["spec", "rules", "0"],
+      ["spec", "ports"],
+      ["metadata"],
+      ["metadata", "labels"],
+      ["metadata", "annotations"],
+      ["endpoints"],
+      ["status"],
+    ];
+    fc.assert(
+      fc.property(fc.constantFrom(...kinds), fc.constantFrom(...paths), fc.jsonValue(), (kind, path, junk) => {
+        const object = {
+          apiVersion: kind.group === "" ? "v1" : `${kind.group}/${kind.versions[0]}`,
+          kind: kind.kind,
+          metadata: { name: "x" },
+        } as Record<string, unknown>;
+        let at = object;
+        for (const part of path.slice(0, -1)) {
+          const next = part === "rules" ? [] : {};
+          at[part] = at[part] ?? next;
+          at = at[part] as Record<string, unknown>;
+        }
+        at[path.at(-1)!] = structuredClone(junk);
+        kind.applyDefaults(object as unknown as KubeObject);
+        for (const violation of kind.validate(object as unknown as KubeObject)) expect(violation.message).not.toBe("");
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("a name of a megabyte takes no time", () => {
+    const started = performance.now();
+    const object = {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "a".repeat(1e6), labels: { [`${"a".repeat(1e6)}!`]: "x" }, annotations: { [`${"a.".repeat(5e5)}/`]: "" } },
+      spec: { ports: [{ port: 80 }] },
+    };
+    expect(kindOf(object)!.validate(object).length).toBe(3);
+    expect(performance.now() - started).toBeLessThan(500);
   });
 });
 

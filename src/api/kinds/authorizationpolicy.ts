@@ -84,7 +84,7 @@ export const authorizationPolicyKind = defineKind({
     "Reach: workloads that `selector` fits, in the policy's namespace; in namespace `weft-system`, of the whole mesh. Without selector all of them.",
     "DENY rules are tried first. Once any ALLOW policy applies to a workload, what no ALLOW rule matches is refused; `spec: {}` allows nothing.",
     "`principals` are TRUSTDOMAIN/ns/NAMESPACE/sa/NAME, where cluster.local stands for the mesh's own trust domain. `namespaces` are those of the mesh's own trust domain. Values may begin or end with `*`, or be `*` (any verified identity).",
-    "`ports` are the ports where the application listens, `ipBlocks` the address of the connection.",
+    "`ports` are the ports where the application listens, `ipBlocks` the address of the connection, `hosts` what the caller wrote, without regard to case (`cart`, `cart.shop` and `cart.shop:80` are three).",
     "On ports that carry opaque TCP, rules with hosts, methods or paths allow nothing; in a DENY policy those conditions are left out, so that the rule denies more. The policy's status says so.",
     "Refused: a DENY that covers all of a rule of an ALLOW policy with the same selector, and the reverse. A DENY of everything (`rules: [{}]`) is taken.",
   ],
