@@ -185,7 +185,7 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.#forward = forward;
     const cluster = chooseTarget(forward, core.random).current;
     if (cluster === null) {
-      this.#reply(failures.noCluster, "");
+      this.#reply(forward.missingCluster, "");
       return;
     }
     this.cluster = cluster;

@@ -131,6 +131,11 @@ export const failures = {
   draining: failure("draining", "self", "never", "LR", 503, "draining", "this proxy is shutting down", true),
 } as const;
 
+/** `failures.noCluster` with the status that the route asks for (Envoy `cluster_not_found_response_code`). */
+export function noClusterFailure(status: 404 | 500 | 503): Failure {
+  return status === failures.noCluster.status ? failures.noCluster : { ...failures.noCluster, status };
+}
+
 const reasons: Readonly<Record<number, string>> = {
   200: "OK",
   301: "Moved Permanently",

@@ -4,6 +4,7 @@
 import type { ClusterSlot } from "../balance/cluster.ts";
 import type { DirectAction, RedirectAction, RouteConfig, RouteTableConfig, VirtualHostConfig } from "../config.ts";
 import { latin1, text } from "../http/bytes.ts";
+import { type Failure, noClusterFailure } from "../http/failure.ts";
 import type { Head } from "../http1/head.ts";
 import { type CompiledRetry, compileRetry } from "../resilience/retry.ts";
 import { type CompiledEdits, compileEdits } from "./edit.ts";
@@ -42,6 +43,8 @@ export interface CompiledForward {
   readonly hostRewrite: Uint8Array | null;
   readonly terminateConnect: boolean;
   readonly upgrades: readonly string[];
+  /** What is said where the chosen cluster is not there. */
+  readonly missingCluster: Failure;
 }
 
 export interface CompiledHost {
@@ -126,6 +129,7 @@ function compileRoute(config: RouteConfig, slotOf: (cluster: string) => ClusterS
       hostRewrite: action.hostRewrite === null ? null : latin1(action.hostRewrite),
       terminateConnect: action.terminateConnect,
       upgrades: action.upgrades,
+      missingCluster: noClusterFailure(action.missingClusterStatus ?? 503),
     };
   }
   return {
