@@ -134,7 +134,9 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
 
   const proxies = new ProxyList(clock);
   const { trustDomain } = authority;
-  const insight = createInsight({ clock, trustDomain, workloads: () => publisher.objects(entries) });
+  // The publisher's first round is reported before it is there to be asked.
+  let started: Publisher<World> | undefined;
+  const insight = createInsight({ clock, trustDomain, workloads: () => started?.objects(entries) ?? [] });
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
     insight.event({ level, message, namespace, workload });
 
@@ -162,6 +164,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       if (stored.key.resource === entries) liveness.entryChanged(stored);
     },
   });
+  started = publisher;
   undo.add(() => publisher.stop());
 
   const liveness: Liveness = new Liveness({
