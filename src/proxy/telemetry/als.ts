@@ -45,7 +45,8 @@ export class AlsSink implements AccessSink {
       opened: (call) => {
         call.send(encodeBinary(StreamAccessLogsMessage, { identifier: { node: options.node, logName: options.logName } }));
         this.#room = true;
-        this.flush();
+        // With a channel that is open already this runs within the constructor, before `#stream` is there; nothing waits then.
+        if (this.#queue.length > 0) this.flush();
       },
       message() {},
       ended() {},
