@@ -9,7 +9,7 @@ import { compileNames, type PeerRules } from "./peer.ts";
 export interface HandshakeOptions {
   readonly cert?: string;
   readonly key?: string;
-  readonly ca?: string;
+  readonly ca?: readonly string[];
   readonly requestCert: boolean;
   readonly rejectUnauthorized: false;
   readonly ALPNProtocols?: Uint8Array;
@@ -77,7 +77,8 @@ export class TlsMaterial {
     if (roots !== null) {
       const found = roots.kind === "pem" ? roots.pem : this.#secrets.roots(roots.name);
       if (found === undefined) return `the roots ${roots.kind === "secret" ? roots.name : ""} have not arrived yet`;
-      options.ca = found;
+      // One certificate each: a bundle that lacks a line break between two of them is still a bundle.
+      options.ca = found.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [found];
     }
     return options;
   }
