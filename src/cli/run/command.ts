@@ -79,9 +79,11 @@ export async function untilAnswers(
 ): Promise<boolean> {
   const began = nowMs();
   let next = 10_000;
-  for (let delayMs = 5; !stop.aborted; delayMs = Math.min(250, delayMs * 1.25)) {
+  while (!stop.aborted) {
     if (await answers("127.0.0.1", port)) return true;
     const waited = nowMs() - began;
+    // A refused connection on loopback costs 50 us: look often while a start is likely, seldom afterwards.
+    const delayMs = waited < 3000 ? 10 : waited < 30_000 ? 50 : 250;
     if (waited >= next) {
       reminder(waited);
       next = next === 10_000 ? 30_000 : next === 30_000 ? 120_000 : next + 600_000;

@@ -34,6 +34,8 @@ export class Sidecar {
   #child: Child | undefined;
   #lines: string[] = [];
   #stopping = false;
+  /** Called when the sidecar says that it is ready: no need to wait for the next look. */
+  #wake: () => void = () => {};
 
   constructor(settings: SidecarSettings, clock: Clock, say: Say) {
     this.#settings = settings;
@@ -107,6 +109,7 @@ export class Sidecar {
     this.#lines.push(line);
     if (this.#lines.length > keptLines) this.#lines.shift();
     const entry = parseLogLine(line);
+    if (line.includes('"msg":"ready"')) this.#wake();
     if (this.#settings.verbose || entry === undefined) this.#say.info(`sidecar: ${line}`);
     else if (entry.level === "error") this.#say.warn(`sidecar: ${entry.text}`);
     else if (entry.level === "warn") this.#say.info(`sidecar: ${entry.text}`);
@@ -122,7 +125,7 @@ export class Sidecar {
     const end = this.#clock.mono() + limitMs;
     const url = `http://127.0.0.1:${this.#settings.adminPort}/ready`;
     let lastAnswer = "nothing answers on its admin port";
-    for (let delayMs = 4; this.#clock.mono() < end; delayMs = Math.min(100, delayMs * 1.3)) {
+    for (let delayMs = 20; this.#clock.mono() < end; delayMs = Math.min(100, delayMs * 1.1)) {
       if (ended(child)) {
         await Bun.sleep(20); // its pipes may hold a last line
         throw new CliFailure(`the sidecar ended ${endOf(child)} before it was ready. ${this.#last()}`);
@@ -135,7 +138,9 @@ export class Sidecar {
       } catch {
         // Not listening yet.
       }
-      await Bun.sleep(delayMs);
+      const woken = Promise.withResolvers<void>();
+      this.#wake = woken.resolve;
+      await Promise.race([woken.promise, child.exited, Bun.sleep(delayMs)]);
     }
     throw new CliFailure(`the sidecar was not ready after ${limitMs / 1000} s (${lastAnswer}). ${this.#last()}`);
   }

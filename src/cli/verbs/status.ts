@@ -84,7 +84,10 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
   for (const { metadata, status } of proxies) {
     const rejection = status.lastRejection;
     if (rejection === null || status.synced) continue;
-    const head = `${metadata.namespace}/${metadata.name} rejected ${rejection.type} ${shortVersion(rejection.version)} ${ageOf(rejection.at, now)} ago and serves on with ${shortVersion(status.types[rejection.type]?.accepted ?? "") || "nothing"}:`;
+    const accepted = status.types[rejection.type]?.accepted ?? "";
+    const kept = accepted === "" || accepted === rejection.version ? "what it had" : shortVersion(accepted);
+    const what = `${rejection.type} ${shortVersion(rejection.version)}`;
+    const head = `${metadata.namespace}/${metadata.name} rejected ${what} ${ageOf(rejection.at, now)} ago and serves on with ${kept}:`;
     terminal.out(`\n${paint(terminal.colour, "red", head)}\n${rejection.reason.trim().replace(/^/gm, "  ")}\n`);
   }
   const connected = proxies.filter((p) => p.status.connected).length;
