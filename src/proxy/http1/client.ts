@@ -59,6 +59,8 @@ export class Upstream implements Pooled, Timed {
   #inBody = false;
   #interims = 0;
   #keep = false;
+  /** The peer of a raw connection has sent its last byte. */
+  #rawEnded = false;
   /** Reading is paused while more than zero parties ask for it. */
   #pauses = 0;
 
@@ -151,7 +153,8 @@ export class Upstream implements Pooled, Timed {
   /** Ends it now: with a FIN when nothing is under way, else with a reset, so that the peer stops working on it. */
   dispose(): void {
     const wire = this.out.wire;
-    const quiet = this.state === upstreamState.idle || (this.state === upstreamState.busy && this.owner === null && this.#body.done);
+    const quiet =
+      this.state === upstreamState.idle || this.#rawEnded || (this.state === upstreamState.busy && this.owner === null && this.#body.done);
     this.out.wire = null;
     this.#closed();
     if (wire === null) return;
@@ -237,7 +240,7 @@ export class Upstream implements Pooled, Timed {
         this.#lost("the peer closed the connection");
         break;
       case upstreamState.raw:
-        this.owner?.onRawEnd(this);
+        this.#rawEnd();
         break;
       case upstreamState.closed:
         break;
@@ -253,8 +256,16 @@ export class Upstream implements Pooled, Timed {
   lost(error: Error | null): void {
     this.out.wire = null;
     switch (this.state) {
-      case upstreamState.busy:
       case upstreamState.raw:
+        // TLS sockets report a peer that has closed in good order as gone, without an `end` before: its bytes are complete all the same.
+        if (error === null) {
+          this.#rawEnd();
+          this.dispose();
+          break;
+        }
+        this.#lost(error.message);
+        break;
+      case upstreamState.busy:
         this.#lost(error === null ? "the connection was closed" : error.message);
         break;
       case upstreamState.handshake:
@@ -296,6 +307,12 @@ export class Upstream implements Pooled, Timed {
     this.owner = null;
     this.dispose();
     owner?.onUpstreamFailed(this, failure, why);
+  }
+
+  #rawEnd(): void {
+    if (this.#rawEnded) return;
+    this.#rawEnded = true;
+    this.owner?.onRawEnd(this);
   }
 
   #lost(why: string): void {
