@@ -352,6 +352,8 @@ describe("weft up", () => {
       }
     })();
     await until("some writes", () => acknowledged.length >= 20);
+    // The first publication after the restart then has workloads in it, and says so before everything is wired.
+    expect((await call("POST", "/apis/networking.istio.io/v1/namespaces/shop/workloadentries", entry("web-1", "web"))).status).toBe(201);
     first.kill("SIGKILL");
     await writing;
     const second = await spawn(dir);

@@ -2,6 +2,7 @@
 // variants), certificates, metrics and access logs. Never decides what a proxy gets: sessions do.
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import {
   type handleClientStreamingCall,
   Metadata,
@@ -353,8 +354,31 @@ const unused = (): never => {
 };
 
 function agentOf(node: Node | undefined): string {
-  const version = node?.userAgentVersionType.case === "userAgentVersion" ? `/${node.userAgentVersionType.value}` : "";
+  const said = node?.userAgentVersionType.case === "userAgentVersion" ? node.userAgentVersionType.value : buildVersion(node);
+  const version = said === "" ? "" : `/${said}`;
   return `${node?.userAgentName === undefined || node.userAgentName === "" ? "unknown" : node.userAgentName}${version}`;
+}
+
+/** Envoy says its version as Node.user_agent_build_version (8), whose field 1 is a SemanticVersion; our subset does not declare it. */
+function buildVersion(node: Node | undefined): string {
+  const field = node?.$unknown?.find((f) => f.no === 8 && f.wireType === WireType.LengthDelimited);
+  if (field === undefined) return "";
+  try {
+    const outer = new BinaryReader(field.data);
+    const build = new BinaryReader(outer.bytes());
+    const [number] = build.tag();
+    if (number !== 1) return "";
+    const numbers = [0, 0, 0];
+    const version = new BinaryReader(build.bytes());
+    while (version.pos < version.len) {
+      const [at, wireType] = version.tag();
+      if (at >= 1 && at <= 3 && wireType === WireType.Varint) numbers[at - 1] = version.uint32();
+      else version.skip(wireType, at);
+    }
+    return numbers.join(".");
+  } catch {
+    return "";
+  }
 }
 
 function readState(bytes: Buffer): StreamRequest {
