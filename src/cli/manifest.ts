@@ -15,6 +15,7 @@ export interface Manifest {
   readonly document: number;
   /** `shop.yaml:12`, for the object or for a field such as `spec.rules[0].matches[1].path`: the nearest line that exists. */
   place(fieldPath?: string): string;
+  line(fieldPath?: string): number;
 }
 
 export interface Reading {
@@ -98,10 +99,8 @@ function readDocument(
     return;
   }
   const add = (object: Record<string, unknown>, prefix: (string | number)[]) => {
-    const place = (fieldPath = "") => {
-      const { line } = lines.linePos(offsetOf(document, [...prefix, ...splitPath(fieldPath)]) ?? start);
-      return `${file}:${line}`;
-    };
+    const line = (fieldPath = "") => lines.linePos(offsetOf(document, [...prefix, ...splitPath(fieldPath)]) ?? start).line;
+    const place = (fieldPath = "") => `${file}:${line(fieldPath)}`;
     const metadata = object.metadata as { name?: unknown } | undefined;
     const wrong: string[] = [];
     if (typeof object.apiVersion !== "string") wrong.push("apiVersion: is missing, for example v1 or gateway.networking.k8s.io/v1");
@@ -109,7 +108,7 @@ function readDocument(
     if (typeof metadata !== "object" || metadata === null) wrong.push("metadata: is missing, with the object's name in it");
     else if (typeof metadata.name !== "string" || metadata.name === "") wrong.push("metadata.name: is missing");
     if (wrong.length > 0) for (const fault of wrong) faults.push(`${place()}: ${fault} (document ${number})`);
-    else manifests.push({ object: object as unknown as KubeObject, file, document: number, place });
+    else manifests.push({ object: object as unknown as KubeObject, file, document: number, place, line });
   };
   const object = value as Record<string, unknown>;
   // `kubectl get -o yaml` of several objects gives a List.

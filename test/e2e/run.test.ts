@@ -290,7 +290,7 @@ describe("bad input", () => {
     const { code, err } = await weft("run", "--service", "taken", "-n", "run", "--port", String(squatter.port), "--", "sleep", "5");
     squatter.stop(true);
     expect(code).toBe(1);
-    expect(err).toContain(`port ${squatter.port} is taken`);
+    expect(err).toContain(`port ${squatter.port} is taken: `);
     expect(await entriesOf("taken")).toEqual([]);
   });
 

@@ -1,6 +1,6 @@
 // Owns: the application: can it be started, what its environment says, does its port answer. Never registers anything.
 
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { CliFailure } from "../failure.ts";
 import type { Plan } from "./plan.ts";
@@ -67,6 +67,40 @@ export async function answers(hostname: string, port: number): Promise<boolean> 
     return true;
   } catch {
     return false;
+  }
+}
+
+/** Who listens on a port, for a message: `node (process 4711)`, or `another process` where /proc does not say (other users', other systems). */
+export function ownerOf(port: number): string {
+  try {
+    const hex = port.toString(16).toUpperCase().padStart(4, "0");
+    const inodes = new Set<string>();
+    for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+      for (const line of readFileSync(table, "utf8").split("\n")) {
+        const fields = line.trim().split(/\s+/);
+        if (fields[3] === "0A" && fields[1]?.endsWith(`:${hex}`) === true) inodes.add(`socket:[${fields[9]}]`); // 0A: LISTEN
+      }
+    }
+    for (const pid of readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name))) {
+      if (holds(pid, inodes)) return `${readFileSync(`/proc/${pid}/comm`, "utf8").trim()} (process ${pid})`;
+    }
+  } catch {
+    // No /proc, or a process that ended meanwhile.
+  }
+  return "another process";
+}
+
+function holds(pid: string, inodes: ReadonlySet<string>): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      try {
+        return inodes.has(readlinkSync(`/proc/${pid}/fd/${fd}`));
+      } catch {
+        return false;
+      }
+    });
+  } catch {
+    return false; // another user's
   }
 }
 

@@ -12,7 +12,7 @@ import { kubeconfigPath } from "../kubeconfig.ts";
 import { parse } from "../parse.ts";
 import { verbNamed } from "../verbs.ts";
 import { bootstrapFor } from "./bootstrap.ts";
-import { answers, environmentFor, findCommand, untilAnswers } from "./command.ts";
+import { answers, environmentFor, findCommand, ownerOf, untilAnswers } from "./command.ts";
 import { type Guard, startGuard } from "./guard.ts";
 import { type Joined, join } from "./join.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
@@ -63,7 +63,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   const program = findCommand(plan.command[0], env, process.cwd());
   if (await answers("127.0.0.1", plan.port)) {
     throw new CliFailure(
-      `port ${plan.port} is taken: something else answers on 127.0.0.1:${plan.port} already. End it, or give COMMAND another port; nothing was started.`,
+      `port ${plan.port} is taken: ${ownerOf(plan.port)} answers on 127.0.0.1:${plan.port} already. End it, or give COMMAND another port; nothing was started.`,
     );
   }
   keepLoopbackDirect();
@@ -88,7 +88,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     for (const upstream of plan.upstreams) {
       if (await answers("127.0.0.1", upstream.localPort)) {
         throw new CliFailure(
-          `--upstream ${upstream.service}=${upstream.localPort}: something else answers on 127.0.0.1:${upstream.localPort} already; take another port`,
+          `--upstream ${upstream.service}=${upstream.localPort}: ${ownerOf(upstream.localPort)} answers on 127.0.0.1:${upstream.localPort} already; take another port`,
         );
       }
     }

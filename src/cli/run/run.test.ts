@@ -9,7 +9,7 @@ import { parse } from "../parse.ts";
 import type { VerbSpec } from "../spec.ts";
 import { verbNamed } from "../verbs.ts";
 import { bootstrapFor } from "./bootstrap.ts";
-import { answers, environmentFor, findCommand, untilAnswers } from "./command.ts";
+import { answers, environmentFor, findCommand, ownerOf, untilAnswers } from "./command.ts";
 import { choosePort, condition, newEntry, newService, selectionFault } from "./objects.ts";
 import { takePlace, writePrivate } from "./place.ts";
 import { entryName, type Plan, planFrom } from "./plan.ts";
@@ -218,6 +218,7 @@ describe("the application", () => {
     const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const { port } = probe;
     expect(await answers("127.0.0.1", port)).toBe(true);
+    if (process.platform === "linux") expect(ownerOf(port)).toContain(`(process ${process.pid})`);
     probe.stop(true);
     expect(await answers("127.0.0.1", port)).toBe(false);
     const never = new AbortController();

@@ -59,10 +59,8 @@ export async function run(invocation: Invocation): Promise<number> {
   if (problems.length === 0) return 0;
   const red = (text: string) => paint(terminal.errColour, "red", text);
   for (const problem of problems) terminal.err(`${red("error:")} ${problem}\n`);
-  const count = problems.length === 1 ? "1 document was" : `${problems.length} faults were`;
-  terminal.err(
-    `${red("error:")} ${problems.length === 1 && faults.length === 1 ? "1 fault was" : count} found; ${results.length} of ${manifests.length} readable objects applied\n`,
-  );
+  if (problems.length > 1)
+    terminal.err(`${red("error:")} ${problems.length} faults, ${results.length} of ${manifests.length + faults.length} objects applied\n`);
   return 1;
 }
 
@@ -112,7 +110,8 @@ function describeFault(manifest: Manifest, error: CliFailure): string {
   const label = `${object.kind} ${object.metadata.namespace === undefined ? "" : `${object.metadata.namespace}/`}${object.metadata.name} (document ${manifest.document})`;
   const causes = error instanceof ApiFailure ? error.causes : [];
   if (causes.length > 0) {
-    const lines = causes.map(
+    const inOrderOfLines = [...causes].sort((a, b) => manifest.line(a.field) - manifest.line(b.field));
+    const lines = inOrderOfLines.map(
       (c) => `  ${manifest.place(c.field)}: ${c.field === "" || c.message.startsWith(c.field) ? "" : `${c.field}: `}${c.message}`,
     );
     return `${manifest.place()}: ${label} is refused:\n${lines.join("\n")}`;
