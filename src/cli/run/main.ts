@@ -130,6 +130,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
             say.warn(`no fresh join token: ${reasonOf(error)}`);
           }
         },
+        wanted: () => !signals.stop.aborted,
         onHealth: (up) => {
           if (answering && !signals.stop.aborted) registration?.want(up ? "healthy" : "sidecar-down");
         },

@@ -12,6 +12,8 @@ export interface SidecarSettings {
   readonly verbose: boolean;
   /** Called before each restart: writes a fresh token. Must not throw. */
   readonly refresh: () => Promise<void>;
+  /** False once the whole is ending: a service manager may tell all processes at once, and then the sidecar's end is in order. */
+  readonly wanted: () => boolean;
   /** The sidecar is down for longer than a restart takes, or is back. */
   readonly onHealth: (up: boolean) => void;
 }
@@ -154,7 +156,7 @@ export class Sidecar {
     let told = false;
     for (;;) {
       await child.exited;
-      if (this.#stopping) break;
+      if (this.#stopping || !this.#settings.wanted()) break;
       if (this.#clock.mono() - bornAt > goodLifeMs) delayMs = leastDelayMs;
       await Bun.sleep(20);
       this.#say.warn(
