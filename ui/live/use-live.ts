@@ -65,7 +65,10 @@ export function useDetails(api: Api, selection: Selection, seriesId: string, rou
     const flight = new AbortController();
     void api.series(selection.kind === "service" ? "node" : "edge", seriesId, seriesMinutes, flight.signal).then((answer) => {
       if (flight.signal.aborted) return;
-      merge(answer.ok ? { series: answer.value, seriesFailure: null } : { seriesFailure: answer.failure });
+      // Not found = nothing was seen of it yet, which is no failure.
+      const nothing = !answer.ok && answer.failure.kind === "error" && answer.failure.status === 404;
+      if (nothing) merge({ series: { stepSeconds: 5, points: [] }, seriesFailure: null });
+      else merge(answer.ok ? { series: answer.value, seriesFailure: null } : { seriesFailure: answer.failure });
     });
     return () => flight.abort();
 

@@ -109,7 +109,10 @@ function ServiceBody({
       <CallList title="Called by" calls={callers} end="from" onSelect={onSelect} />
       <CallList title="Calls" calls={callees} end="to" onSelect={onSelect} />
       {isOutside(node) ? (
-        <p className="quiet">These callers have no sidecar, so the mesh knows neither their name nor their identity.</p>
+        <div className="quiet">
+          {callees.length > 0 && <p>What calls from outside has no sidecar: the mesh knows neither its name nor its identity.</p>}
+          {callers.length > 0 && <p>What is called here is no service of this mesh: the sidecars of its callers answer in its place.</p>}
+        </div>
       ) : (
         <>
           <Instances instances={related?.instances ?? null} />
@@ -140,11 +143,7 @@ function CallBody({
     <>
       <p className={stats.mutualTls ? "security" : "security open"}>
         <LockIcon closed={stats.mutualTls} />
-        <span>
-          {stats.mutualTls
-            ? "Mutual TLS: both ends have shown a certificate of this mesh."
-            : "Not encrypted: one of the ends has no sidecar, so anybody on the way can read and change this."}
-        </span>
+        <span>{lockSentence(edge, picture)}</span>
       </p>
       <dl className="tiles" aria-label={`Numbers over the last ${windowSeconds} s`}>
         {tcp ? (
@@ -164,7 +163,9 @@ function CallBody({
         )}
       </dl>
       <Series details={details} theme={theme} unit={tcp ? "Connections" : "Requests"} />
-      {edge.byVersion.length > 0 && <VersionSplit rows={edge.byVersion.map((v) => ({ ...v, note: "" }))} />}
+      {edge.byVersion.length > 0 && (
+        <VersionSplit rows={edge.byVersion.map((v) => ({ ...v, name: versionName(v.version, target), note: "" }))} />
+      )}
       <section aria-label="Ends">
         <h3>Ends</h3>
         <ul className="calls">
@@ -186,6 +187,16 @@ function CallBody({
       />
     </>
   );
+}
+
+function lockSentence(edge: CallEdge, picture: Picture): string {
+  if (edge.stats.mutualTls) return "Mutual TLS: both ends have shown a certificate of this mesh.";
+  const target = picture.services.get(edge.to);
+  if (target !== undefined && isOutside(target)) return "No mutual TLS: what was called is no service of this mesh.";
+  const sidecars = [edge.from, edge.to].every((id) => (picture.services.get(id)?.versions.length ?? 0) > 0);
+  return sidecars
+    ? "Not all under mutual TLS: some of these calls went in plain text, or reached no instance."
+    : "Not encrypted: one of the ends has no sidecar, so anybody on the way can read and change this.";
 }
 
 function Series({ details, theme, unit }: { details: Details; theme: string; unit: string }): ReactNode {
@@ -264,15 +275,24 @@ function CallList({
 
 /** What reaches each version, summed over the callers; versions that nobody called are listed with zero. */
 function splitOf(node: ServiceNode, callers: readonly CallEdge[]): SplitRow[] {
-  return node.versions.map(({ version, instances, ready }) => {
-    const parts = callers.flatMap((edge) => edge.byVersion.filter((v) => v.version === version));
-    const requestsPerSecond = parts.reduce((sum, v) => sum + v.requestsPerSecond, 0);
-    const good = parts.reduce((sum, v) => sum + v.requestsPerSecond * (v.successRatio ?? 1), 0);
+  const parts = callers.flatMap((edge) => edge.byVersion);
+  const versions = new Set([...node.versions.map((v) => v.version), ...parts.map((v) => v.version)]);
+  return [...versions].map((version) => {
+    const own = parts.filter((part) => part.version === version);
+    const requestsPerSecond = own.reduce((sum, v) => sum + v.requestsPerSecond, 0);
+    const good = own.reduce((sum, v) => sum + v.requestsPerSecond * (v.successRatio ?? 1), 0);
+    const instances = node.versions.find((v) => v.version === version);
     return {
-      version,
+      name: versionName(version, node),
       requestsPerSecond,
       successRatio: requestsPerSecond > 0 ? good / requestsPerSecond : null,
-      note: `${ready} of ${instances} ready`,
+      note: instances === undefined ? "none" : `${instances.ready} of ${instances.instances} ready`,
     };
   });
+}
+
+/** Calls that reached no instance are counted under an empty version; so are instances without one, where there are any. */
+function versionName(version: string, node: ServiceNode | undefined): string {
+  if (version !== "") return version;
+  return node === undefined || node.versions.length === 0 || node.versions.some((v) => v.version === "") ? "unversioned" : "no instance";
 }

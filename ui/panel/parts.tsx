@@ -17,7 +17,7 @@ export function Tile({ name, value, tone = "" }: { name: string; value: string; 
 }
 
 export interface SplitRow {
-  readonly version: string;
+  readonly name: string;
   readonly requestsPerSecond: number;
   readonly successRatio: number | null;
   /** `2 of 2 ready`; empty where it is not known. */
@@ -35,8 +35,8 @@ export function VersionSplit({ rows }: { rows: readonly SplitRow[] }): ReactNode
         <div className="split" aria-hidden="true">
           {rows.map((row, index) =>
             share(row) > 0 ? (
-              <span key={row.version} className={`part p${index % 4}`} style={{ flexGrow: share(row) }}>
-                {share(row) >= 0.14 ? `${row.version || "–"} ${Math.round(share(row) * 100)} %` : ""}
+              <span key={row.name} className={`part p${index % 4}`} style={{ flexGrow: share(row) }}>
+                {share(row) >= 0.14 ? `${row.name} ${Math.round(share(row) * 100)} %` : ""}
               </span>
             ) : null,
           )}
@@ -60,10 +60,10 @@ export function VersionSplit({ rows }: { rows: readonly SplitRow[] }): ReactNode
         </thead>
         <tbody>
           {rows.map((row, index) => (
-            <tr key={row.version}>
+            <tr key={row.name}>
               <th scope="row">
                 <i className={`swatch p${index % 4}`} />
-                {row.version || "unversioned"}
+                {row.name}
               </th>
               <td className="number">{total > 0 ? `${Math.round(share(row) * 100)} %` : "–"}</td>
               <td className="number">{rate(row.requestsPerSecond)}/s</td>
