@@ -106,6 +106,21 @@ describe("clusters", () => {
     ).toEqual(["spiffe://cluster.local/none"]);
   });
 
+  test("an entry whose health is reported is no endpoint before the first report", () => {
+    const endpoints = (yaml: string): string => {
+      const found = compiled(yaml).snapshots.get("bank/away")!.resources.endpoint.get("outbound|80||cart.shop.svc.cluster.local")!;
+      return JSON.stringify(resourceToJson(found));
+    };
+    expect(endpoints(base)).toContain("40001");
+    const reported = base.replace('weft.dev/http-proxy-port: "41001"}', 'weft.dev/http-proxy-port: "41001", weft.dev/health: reported}');
+    expect(endpoints(reported)).not.toContain("40001");
+    const healthy = reported.replace(
+      "serviceAccount: cart}",
+      'serviceAccount: cart}\nstatus: {conditions: [{type: Healthy, status: "True", reason: Up, message: ""}]}',
+    );
+    expect(endpoints(healthy)).toContain("40001");
+  });
+
   test("are shared by all workloads as one object", () => {
     const { snapshots } = compiled(base);
     const name = "outbound|80||cart.shop.svc.cluster.local";

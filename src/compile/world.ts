@@ -6,7 +6,7 @@ import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpoi
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import { type PortProtocol, portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
-import { defaultServiceAccount, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
+import { defaultServiceAccount, isEndpoint, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { serviceHost, tlsModeLabel, tlsModeMutual } from "../wire/names.ts";
@@ -137,7 +137,7 @@ function workloadModel(entry: WorkloadEntryObject, trustDomain: string): Workloa
     name: entry.metadata.name,
     namespace,
     labels,
-    healthy: isHealthy(entry),
+    healthy: isEndpoint(entry),
     mutualTls: labels[tlsModeLabel] === tlsModeMutual,
     serviceAccount,
     identity: formatIdentity({ trustDomain, namespace, serviceAccount }),

@@ -60,6 +60,8 @@ export const annotations = {
   httpProxyPort: "weft.dev/http-proxy-port",
   /** `cart=9001,stock.shop:5432=9002`: comma-separated SERVICE[.NAMESPACE][:PORT]=LOCALPORT. */
   upstreams: "weft.dev/upstreams",
+  /** `reported`: somebody reports this entry's health, so that it is no endpoint before the first report. */
+  health: "weft.dev/health",
 } as const;
 
 /** Headers of local replies: why, in words, and whether the request certainly never reached an application. */

@@ -80,7 +80,8 @@ describe("an application reaches a service", () => {
   test("and a name the mesh does not know is refused with its reason", async () => {
     const answer = await ask("http://nowhere/");
     expect(answer.status).toBeGreaterThanOrEqual(404);
-    expect(await answer.text()).toContain("nowhere");
+    expect(await answer.text()).toContain("is no service of the mesh");
+    expect(answer.headers.get("x-weft-reason")).toStartWith("NR ");
   });
 });
 

@@ -44,8 +44,18 @@ export function labelsOf(entry: WorkloadEntryObject): Readonly<Record<string, st
 
 /** Healthy unless a condition says otherwise: entries made by hand have no condition. */
 export function isHealthy(entry: WorkloadEntryObject): boolean {
-  const healthy = entry.status?.conditions?.find((condition) => condition.type === "Healthy");
-  return healthy === undefined || healthy.status === "True";
+  const healthy = healthOf(entry);
+  return healthy === undefined || healthy === "True";
+}
+
+/** Whether calls may go there. An entry whose health is reported is none before the first report. */
+export function isEndpoint(entry: WorkloadEntryObject): boolean {
+  const healthy = healthOf(entry);
+  return healthy === undefined ? entry.metadata.annotations?.[annotations.health] !== "reported" : healthy === "True";
+}
+
+function healthOf(entry: WorkloadEntryObject): string | undefined {
+  return entry.status?.conditions?.find((condition) => condition.type === "Healthy")?.status;
 }
 
 export const defaultServiceAccount = "default";
@@ -110,7 +120,7 @@ export const workloadEntryKind = defineKind({
     "spec.locality": "balancing by locality is not built",
   },
   notes: [
-    "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent.",
+    "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent. With the annotation `weft.dev/health: reported`, as `weft run` writes it, absent means no.",
     "The label `security.istio.io/tlsMode: istio` says that its ports take mutual TLS; callers then expect the identity of `spec.serviceAccount` (default `default`).",
     "Annotations lay out the sidecar: `weft.dev/inbound` (PORTNAME=APPLICATIONPORT,...), `weft.dev/http-proxy-port`, `weft.dev/upstreams` (SERVICE[.NAMESPACE][:PORT]=LOCALPORT,...). An upstream whose Service does not exist yet stays closed until it does.",
     "Refused beside another healthy entry with the same address and port.",

@@ -95,7 +95,16 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
 
     const chosen = await ensureService(client, plan, namespace, say);
     const name = entryName(plan.service, plan.version, Math.random);
-    const facts = { name, namespace, serviceAccount, portName: chosen.name, inboundPort: ports.inbound, httpProxyPort: ports.httpProxy };
+    const portName = chosen.name;
+    const facts = {
+      name,
+      namespace,
+      serviceAccount,
+      portName,
+      inboundPort: ports.inbound,
+      httpProxyPort: ports.httpProxy,
+      adminPort: ports.admin,
+    };
     registration = new Registration(client, clock, say, namespace, newEntry(plan, facts));
     const runtime = {
       self: [process.execPath, "--no-env-file", "--config=/dev/null", "--no-install"],

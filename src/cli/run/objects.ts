@@ -86,6 +86,7 @@ export interface EntryFacts {
   readonly portName: string;
   readonly inboundPort: number;
   readonly httpProxyPort: number;
+  readonly adminPort: number;
 }
 
 export function labelsFor(plan: Plan): Readonly<Record<string, string>> {
@@ -103,6 +104,11 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       annotations: {
         [annotations.inbound]: `${facts.portName}=${plan.port}`,
         [annotations.httpProxyPort]: String(facts.httpProxyPort),
+        [annotations.health]: "reported",
+        // The customary words by which a Prometheus finds what to scrape.
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": String(facts.adminPort),
+        "prometheus.io/path": "/stats/prometheus",
         ...(plan.upstreamsText === "" ? {} : { [annotations.upstreams]: plan.upstreamsText }),
       },
     },

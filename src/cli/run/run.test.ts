@@ -76,7 +76,15 @@ describe("flags", () => {
 });
 
 describe("objects", () => {
-  const facts = { name: "cart-1", namespace: "shop", serviceAccount: "cart", portName: "http", inboundPort: 15001, httpProxyPort: 15002 };
+  const facts = {
+    name: "cart-1",
+    namespace: "shop",
+    serviceAccount: "cart",
+    portName: "http",
+    inboundPort: 15001,
+    httpProxyPort: 15002,
+    adminPort: 15003,
+  };
 
   test("a new Service, http and tcp", () => {
     expect(newService(cart(), "shop").spec).toEqual({
@@ -94,6 +102,10 @@ describe("objects", () => {
       "weft.dev/inbound": "http=9101",
       "weft.dev/http-proxy-port": "15002",
       "weft.dev/upstreams": "db=9102",
+      "weft.dev/health": "reported",
+      "prometheus.io/scrape": "true",
+      "prometheus.io/port": "15003",
+      "prometheus.io/path": "/stats/prometheus",
     });
     expect(entry.spec).toEqual({ address: "127.0.0.1", ports: { http: 15001 }, serviceAccount: "cart" });
     expect(entry.status).toBeUndefined();

@@ -13,6 +13,7 @@ import {
   VirtualHostSchema,
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
+import { reasonHeader } from "../../wire/names.ts";
 import {
   type BackendPlan,
   defaultRetries,
@@ -230,6 +231,10 @@ function direct(name: string, match: MessageInitShape<typeof RouteMatchSchema>, 
     name,
     match,
     action: { case: "directResponse", value: { status, body: { specifier: { case: "inlineString", value: `${body}\n` } } } },
+    // As local replies have it: the flag of Envoy's log (NR: no route), then the sentence.
+    responseHeadersToAdd: [
+      { header: { key: reasonHeader, value: `NR ${body}` }, appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD },
+    ],
   };
 }
 
