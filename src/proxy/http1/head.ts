@@ -116,7 +116,10 @@ export class Head {
 export function parseRequest(bytes: Uint8Array, from: number, to: number, head: Head): number {
   let at = from;
   // RFC 9112 2.2: a server should ignore an empty line before the request line; one is enough.
-  if (at + 1 < to && bytes[at] === CR && bytes[at + 1] === LF) at += 2;
+  if (at < to && bytes[at] === CR) {
+    if (at + 1 === to) return 0;
+    if (bytes[at + 1] === LF) at += 2;
+  }
   head.from = at;
   const methodFrom = at;
   while (at < to && tchar[bytes[at] as number] === 1) at++;

@@ -9,13 +9,13 @@ export type StringPredicate = (value: string) => boolean;
 export type BytesPredicate = (bytes: Uint8Array, from: number, to: number) => boolean;
 
 export function compileString(match: StringMatch): StringPredicate {
-  if (match.kind === "regex") {
-    const pattern = RE2JS.compile(match.value, match.ignoreCase ? RE2JS.CASE_INSENSITIVE : 0);
-    return (value) => pattern.matcher(value).matches();
-  }
   const wanted = match.ignoreCase ? match.value.toLowerCase() : match.value;
   const fold = match.ignoreCase;
   switch (match.kind) {
+    case "regex": {
+      const pattern = RE2JS.compile(match.value, fold ? RE2JS.CASE_INSENSITIVE : 0);
+      return (value) => pattern.matcher(value).matches();
+    }
     case "exact":
       return fold ? (value) => value.toLowerCase() === wanted : (value) => value === wanted;
     case "prefix":
@@ -29,10 +29,6 @@ export function compileString(match: StringMatch): StringPredicate {
 
 /** The same over bytes; makes a string only for regular expressions. */
 export function compileBytes(match: StringMatch): BytesPredicate {
-  if (match.kind === "regex") {
-    const matches = compileString(match);
-    return (bytes, from, to) => matches(text(bytes, from, to));
-  }
   const wanted = latin1(utf8(match.ignoreCase ? match.value.toLowerCase() : match.value));
   const size = wanted.length;
   const fold = match.ignoreCase;
@@ -45,6 +41,10 @@ export function compileBytes(match: StringMatch): BytesPredicate {
     return true;
   };
   switch (match.kind) {
+    case "regex": {
+      const matches = compileString(match);
+      return (bytes, from, to) => matches(text(bytes, from, to));
+    }
     case "exact":
       return (bytes, from, to) => to - from === size && same(bytes, from);
     case "prefix":

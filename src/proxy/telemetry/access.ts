@@ -18,18 +18,8 @@ export function compileAccessLogs(configs: readonly AccessLogConfig[], factory: 
 
 function compileFilter(filter: AccessLogFilter): Wants {
   switch (filter.kind) {
-    case "status": {
-      const value = filter.value;
-      switch (filter.op) {
-        case "eq":
-          return (status) => status === value;
-        case "ge":
-          return (status) => status >= value;
-        case "le":
-          return (status) => status <= value;
-      }
-    }
-    // The switch above returns in every arm.
+    case "status":
+      return statusFilter(filter.op, filter.value);
     case "flags": {
       const flags = filter.flags;
       return flags.length === 0 ? (_status, flag) => flag !== "" : (_status, flag) => flags.includes(flag);
@@ -38,6 +28,17 @@ function compileFilter(filter: AccessLogFilter): Wants {
       const parts = filter.filters.map(compileFilter);
       return (status, flag) => parts.some((wants) => wants(status, flag));
     }
+  }
+}
+
+function statusFilter(op: "eq" | "ge" | "le", value: number): Wants {
+  switch (op) {
+    case "eq":
+      return (status) => status === value;
+    case "ge":
+      return (status) => status >= value;
+    case "le":
+      return (status) => status <= value;
   }
 }
 
