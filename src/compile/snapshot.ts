@@ -67,6 +67,11 @@ export class JoinedMap<V> implements ReadonlyMap<string, V> {
     this.#second = second;
   }
 
+  /** The two, for those who can work on each alone and remember it. */
+  get parts(): readonly [ReadonlyMap<string, V>, ReadonlyMap<string, V>] {
+    return [this.#first, this.#second];
+  }
+
   get size(): number {
     return this.#first.size + this.#second.size;
   }

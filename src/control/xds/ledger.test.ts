@@ -132,7 +132,8 @@ for (const mode of ["delta", "sotw"] as const) {
     test("routes wait for a cluster that has not gone out yet", () => {
       const client = connected(mode);
       client.ledger.setTarget(snapshot("w", { ...full, cluster: ["a=2", "b"] }));
-      const [cluster, endpoint] = (client.sees(), client.last) as [Offer, Offer];
+      client.sees();
+      const [cluster, endpoint] = client.last as [Offer, Offer];
       // The cluster is replaced: its endpoints are sent anew, or it would wait for them in vain.
       expect(client.last.map((o) => o.type)).toEqual(["cluster", "endpoint"]);
       client.ledger.setTarget(snapshot("w", { ...full, cluster: ["a=2", "b=2"], route: ["r=2"] }));
@@ -403,7 +404,8 @@ describe("state of the world", () => {
     const client = new Client("sotw");
     client.ledger.setTarget(snapshot("w", full));
     client.subscribe("cluster", "a");
-    const [offer] = (client.sees(), client.last) as [Offer];
+    client.sees();
+    const [offer] = client.last as [Offer];
     client.ledger.receiveState("cluster", [], offer.version, offer.nonce, undefined);
     client.ledger.setTarget(snapshot("w", { ...full, cluster: ["a=2", "b=2"] }));
     expect(client.sees()).toEqual([]);
@@ -469,6 +471,7 @@ test("whatever changes, answers and rejections come, a client that answers at la
         pump();
       }
       // A content nobody rejected: every version differs from those before.
+      // (Found by this test: endpoints to be sent again while they were under way were forgotten, and then never removed.)
       const fresh = build(
         Object.fromEntries(
           Object.entries(final).map(([t, all]) => [t, Object.fromEntries(Object.entries(all).map(([n, v]) => [n, v > 0 ? v + 10 : 0]))]),

@@ -37,11 +37,8 @@ export type Receipt =
 /** Names a client may subscribe to by name, per type. A mesh of this size has other problems first; an endless list is an attack. */
 export const maxNames = 65_536;
 
-interface Held {
-  readonly version: string;
-  /** Absent where only a reconnecting delta client's word says that it holds this version. */
-  readonly resource: XdsResource | undefined;
-}
+/** Stands for the bytes of a resource that only a reconnecting delta client's word says it holds. */
+const unseen = new Uint8Array(0);
 
 interface InFlight {
   readonly offer: Offer;
@@ -67,7 +64,8 @@ export class TypeLedger {
   #targetKnown = false;
   /** Version a reconnecting state-of-the-world client says it holds; looked at once, when the target is known. */
   #claimed = "";
-  readonly #held = new Map<string, Held>();
+  /** The snapshot's own records, shared by all streams. */
+  readonly #held = new Map<string, XdsResource>();
   /** Names whose held and wanted versions may differ. Everything else is settled, so work grows with what changed. */
   readonly #dirty = new Set<string>();
   readonly #rejected = new Map<string, { readonly version: string; readonly reason: string }>();
@@ -149,7 +147,6 @@ export class TypeLedger {
 
   /** Sends this name again although the client holds it: what refers to it was replaced and asks anew. */
   refresh(name: string): void {
-    this.#held.delete(name);
     this.#renew.add(name);
     this.#dirty.add(name);
   }
@@ -201,7 +198,8 @@ export class TypeLedger {
       if (!this.#everNamed && carriesAll[this.type]) this.#becomeWildcard();
       for (const [name, version] of Object.entries(initialVersions)) {
         if (!this.wants(name)) continue;
-        this.#held.set(name, { version, resource: undefined });
+        this.#held.set(name, { type: this.type, name, version, value: unseen });
+        this.#renew.delete(name);
         this.#dirty.add(name);
       }
     }
@@ -268,7 +266,7 @@ export class TypeLedger {
     const wanted = this.#target.get(name);
     if (wanted === undefined || !this.wants(name)) return false;
     if (this.#rejected.get(name)?.version === wanted.version) return false;
-    return this.#held.get(name)?.version !== wanted.version;
+    return this.#held.get(name)?.version !== wanted.version || this.#renew.has(name);
   }
 
   #isRemoval(name: string): boolean {
@@ -289,12 +287,12 @@ export class TypeLedger {
       if (!this.wants(name)) continue;
       if (this.#rejected.get(name)?.version !== resource.version) resources.push(resource);
       else {
-        const before = this.#held.get(name)?.resource;
+        const before = this.#held.get(name);
         if (before !== undefined) resources.push(before);
       }
     }
     if (withRemoved) {
-      for (const [name, held] of this.#held) if (!this.#target.has(name) && held.resource !== undefined) resources.push(held.resource);
+      for (const [name, held] of this.#held) if (!this.#target.has(name)) resources.push(held);
     }
     return resources;
   }
@@ -326,14 +324,14 @@ export class TypeLedger {
     }
     const bad = error === undefined ? undefined : blamed(flight.changed, error);
     for (const resource of flight.changed) {
-      if (!this.wants(resource.name) || this.#renew.has(resource.name)) continue;
+      if (!this.wants(resource.name)) continue;
       if (bad?.has(resource.name)) {
         this.#rejected.set(resource.name, { version: resource.version, reason: error as string });
         // What was wanted while the answer was under way may be something else again.
         if (this.#target.get(resource.name)?.version !== resource.version) this.#rejected.delete(resource.name);
         this.#dirty.add(resource.name);
       } else {
-        this.#held.set(resource.name, { version: resource.version, resource });
+        this.#held.set(resource.name, resource);
         if (this.#target.get(resource.name)?.version !== resource.version) this.#dirty.add(resource.name);
       }
     }
@@ -396,9 +394,8 @@ export class TypeLedger {
   /** Delta: a name that is asked for again is sent again, whatever we believe the client holds. */
   #ask(name: string): void {
     this.#names.add(this.#ownCopy(name));
-    this.#held.delete(name);
     this.#toldAbsent.delete(name);
-    this.#dirty.add(name);
+    this.refresh(name);
   }
 
   #forget(name: string): void {
@@ -430,7 +427,7 @@ export class TypeLedger {
     const claimed = this.#claimed;
     this.#claimed = "";
     if (this.mode !== "sotw" || !carriesAll[this.type] || !this.#wildcard || claimed !== versionOf(this.#target)) return;
-    for (const [name, resource] of this.#target) this.#held.set(name, { version: resource.version, resource });
+    for (const [name, resource] of this.#target) this.#held.set(name, resource);
     this.#dirty.clear();
     this.#owed = false;
     this.#sent = claimed;

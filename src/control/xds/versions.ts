@@ -1,30 +1,40 @@
 // Owns: telling maps of resources apart: which names differ between two, and one version for a whole map. Both are remembered per map, so
 // that a thousand streams which hold the same map pay once. Never changes a map.
 
+import { JoinedMap } from "../../compile/snapshot.ts";
 import type { XdsResource } from "../../wire/xds-types.ts";
 
 export type ResourceMap = ReadonlyMap<string, XdsResource>;
 
 export const emptyResources: ResourceMap = new Map();
 
-const versions = new WeakMap<ResourceMap, string>();
+const sums = new WeakMap<ResourceMap, bigint>();
+const mask = (1n << 96n) - 1n;
 
-/** A hash over names and versions; equal contents have equal versions, whatever the order. */
+/** A hash over names and versions; equal contents have equal versions, whatever the order and however the map is put together. */
 export function versionOf(resources: ResourceMap): string {
-  let version = versions.get(resources);
-  if (version === undefined) {
-    const lines = Array.from(resources.values(), (r) => `${r.name}\u0000${r.version}\n`).sort((a, b) => (a < b ? -1 : 1));
-    const hasher = new Bun.CryptoHasher("sha256");
-    for (const line of lines) hasher.update(line);
-    version = hasher.digest("hex").slice(0, 16);
-    versions.set(resources, version);
+  return sumOf(resources).toString(16).padStart(24, "0");
+}
+
+/** Sums of entries' hashes add up, so a map joined of two is known by its parts. */
+function sumOf(resources: ResourceMap): bigint {
+  let sum = sums.get(resources);
+  if (sum !== undefined) return sum;
+  sum = 0n;
+  if (resources instanceof JoinedMap) for (const part of resources.parts as readonly ResourceMap[]) sum = (sum + sumOf(part)) & mask;
+  else {
+    for (const { name, version } of resources.values()) {
+      const hash = new Bun.CryptoHasher("sha256").update(`${name}\u0000${version}`).digest("hex");
+      sum = (sum + BigInt(`0x${hash.slice(0, 24)}`)) & mask;
+    }
   }
-  return version;
+  sums.set(resources, sum);
+  return sum;
 }
 
 const differences = new WeakMap<ResourceMap, WeakMap<ResourceMap, readonly string[]>>();
 
-/** Names that are in only one of the two, or in both with different versions. */
+/** Names that are in only one of the two, or in both with different versions. A name may stand there twice. */
 export function changedNames(before: ResourceMap, after: ResourceMap): readonly string[] {
   if (before === after) return [];
   let byAfter = differences.get(before);
@@ -34,11 +44,23 @@ export function changedNames(before: ResourceMap, after: ResourceMap): readonly 
   }
   let names = byAfter.get(after);
   if (names === undefined) {
-    const found: string[] = [];
-    for (const [name, resource] of after) if (before.get(name)?.version !== resource.version) found.push(name);
-    for (const name of before.keys()) if (!after.has(name)) found.push(name);
-    names = found;
+    names = compare(before, after);
     byAfter.set(after, names);
   }
   return names;
+}
+
+function compare(before: ResourceMap, after: ResourceMap): readonly string[] {
+  if (before instanceof JoinedMap && after instanceof JoinedMap) {
+    // The large part is the same object for all workloads: it is compared once.
+    const [a, b] = [before.parts, after.parts] as readonly (readonly ResourceMap[])[];
+    return a!.flatMap((part, at) => changedNames(part, b![at] as ResourceMap));
+  }
+  const found: string[] = [];
+  for (const [name, resource] of after) {
+    const old = before.get(name);
+    if (old !== resource && old?.version !== resource.version) found.push(name);
+  }
+  for (const name of before.keys()) if (!after.has(name)) found.push(name);
+  return found;
 }
