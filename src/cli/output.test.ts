@@ -28,9 +28,15 @@ describe("table", () => {
   });
 
   test("cut to the terminal: the widest column gives", () => {
-    const text = table(["NAME", "MESSAGE"], [["a", "a long message that does not fit"]], false, 30);
+    const text = table(["NAME", "MESSAGE"], [["a", "a long message that does not fit"]], false, { columns: 30, drop: [] });
     expect(text).toBe("NAME   MESSAGE\na      a long message that do…\n");
     for (const line of text.split("\n")) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(30);
+  });
+
+  test("left out before anything is cut, in the order given", () => {
+    const rows = [["name-1", "value-22", "agent-33"]];
+    const at = (columns: number) => table(["A", "B", "C"], rows, false, { columns, drop: ["C", "B"] }).split("\n")[1];
+    expect([at(28), at(27), at(16), at(10)]).toEqual(["name-1   value-22   agent-33", "name-1   value-22", "name-1", "name-1"]);
   });
 
   test("colours wrap the cell and not the padding", () => {

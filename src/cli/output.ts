@@ -19,40 +19,51 @@ export function widthOf(text: string): number {
   return Bun.stringWidth(text);
 }
 
+/** How a table is made to fit a terminal. */
+export interface Fit {
+  readonly columns: number;
+  /** Titles of columns that may be left out, the first to go first. */
+  readonly drop: readonly string[];
+}
+
+const gap = 3;
+
 /**
- * Columns padded to their widest cell, three blanks between them (kubectl's look), no blanks at the end of a line.
- * `maxColumns`: cells of the widest columns are cut with `…` until a line fits; 0 = never cut (pipes).
+ * Columns padded to their widest cell, three blanks between them (kubectl's look), no blanks at the end of a line. With `fit`, columns
+ * are left out, and then the widest are cut with `…`, until a line fits; without it nothing is ever cut (pipes).
  */
-export function table(header: readonly string[], rows: readonly (readonly CellLike[])[], colour: boolean, maxColumns = 0): string {
+export function table(header: readonly string[], rows: readonly (readonly CellLike[])[], colour: boolean, fit?: Fit): string {
   const cells = rows.map((row) => row.map(cellOf));
   const widths = header.map((title, i) => Math.max(widthOf(title), ...cells.map((row) => widthOf(row[i]?.text ?? ""))));
-  const gap = 3;
-  if (maxColumns > 0) {
-    let excess = widths.reduce((a, b) => a + b, 0) + gap * (widths.length - 1) - maxColumns;
-    while (excess > 0) {
-      const widest = widths.indexOf(Math.max(...widths));
-      const least = Math.max(8, widthOf(header[widest] as string));
-      if ((widths[widest] as number) <= least) break;
-      const cut = Math.min(excess, Math.max(1, (widths[widest] as number) - least));
-      widths[widest] = (widths[widest] as number) - Math.min(cut, 4);
-      excess -= Math.min(cut, 4);
-    }
+  let shown = header.map((_, i) => i);
+  const total = () => shown.reduce((sum, i) => sum + (widths[i] as number), gap * (shown.length - 1));
+  if (fit !== undefined) {
+    for (const title of fit.drop) if (total() > fit.columns) shown = shown.filter((i) => header[i] !== title);
+    narrow(header, widths, shown, total() - fit.columns);
   }
   const line = (row: readonly Cell[]): string => {
-    let text = "";
-    row.forEach((cell, i) => {
-      const width = widths[i] as number;
-      const shown = cut(cell.text, width);
-      const pad = " ".repeat(Math.max(0, width - widthOf(shown)));
-      const painted = cell.tone === undefined ? shown : paint(colour, cell.tone, shown);
-      const last = i === row.length - 1;
-      text += cell.right === true ? pad + painted : painted + (last ? "" : pad);
-      if (!last) text += " ".repeat(gap);
+    const parts = shown.map((i, at) => {
+      const cell = row[i] ?? { text: "" };
+      const text = cut(cell.text, widths[i] as number);
+      const pad = " ".repeat(Math.max(0, (widths[i] as number) - widthOf(text)));
+      const painted = cell.tone === undefined ? text : paint(colour, cell.tone, text);
+      if (cell.right === true) return pad + painted;
+      return painted + (at === shown.length - 1 ? "" : pad);
     });
-    return `${text.trimEnd()}\n`;
+    return `${parts.join(" ".repeat(gap)).trimEnd()}\n`;
   };
   const right = header.map((_, i) => cells.length > 0 && cells.every((row) => row[i]?.right === true));
   return line(header.map((text, i) => ({ text, tone: "bold" as const, right: right[i] === true }))) + cells.map(line).join("");
+}
+
+/** Takes `excess` columns away, always from the widest one; a title and eight columns stay readable. */
+function narrow(header: readonly string[], widths: number[], shown: readonly number[], excess: number): void {
+  for (let left = excess; left > 0; left--) {
+    const can = shown.filter((i) => (widths[i] as number) > Math.max(8, widthOf(header[i] as string)));
+    if (can.length === 0) return;
+    const widest = can.reduce((a, b) => ((widths[b] as number) > (widths[a] as number) ? b : a));
+    widths[widest] = (widths[widest] as number) - 1;
+  }
 }
 
 function cut(text: string, width: number): string {

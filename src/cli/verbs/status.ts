@@ -1,6 +1,7 @@
 // Owns: `weft status`: is every proxy connected and in step with the control plane, and if not, why.
 
 import type { ProxyObject, XdsTypeName } from "../../api/live.ts";
+import type { KubeObject } from "../../api/meta.ts";
 import { CliFailure } from "../failure.ts";
 import { ageOf, type CellLike, printed, table } from "../output.ts";
 import { openSession } from "../session.ts";
@@ -14,13 +15,19 @@ export async function run(invocation: Invocation): Promise<number> {
   const { client, namespace } = openSession(invocation);
   const everywhere = args.on("all-namespaces") || !args.on("namespace");
   const [only] = args.operands;
-  const path = `/apis/weft.dev/v1alpha1${everywhere ? "" : `/namespaces/${encodeURIComponent(namespace)}`}/proxies`;
+  const place = everywhere ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
   const waitMs = args.durationMs("wait") ?? 0;
   const end = performance.now() + waitMs;
   let proxies: ProxyObject[];
   for (;;) {
-    const list = await client.json<{ items: ProxyObject[] }>(path, { signal: stop });
-    proxies = list.items.filter((p) => only === undefined || p.metadata.name === only);
+    const [list, entries] = await Promise.all([
+      client.json<{ items: ProxyObject[] }>(`/apis/weft.dev/v1alpha1${place}/proxies`, { signal: stop }),
+      client.json<{ items: KubeObject[] }>(`/apis/networking.istio.io/v1${place}/workloadentries`, { signal: stop }),
+    ]);
+    // The control plane remembers lost proxies for a while. Of an instance that has been unregistered that is no news.
+    const expected = new Set(entries.items.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
+    const known = list.items.filter(({ metadata, status: s }) => s.connected || expected.has(`${metadata.namespace}/${metadata.name}`));
+    proxies = known.filter((p) => only === undefined || p.metadata.name === only);
     if (only !== undefined && proxies.length === 0)
       throw new CliFailure(`no proxy "${only}" is known${everywhere ? "" : ` in namespace ${namespace}`}`);
     if (faults(proxies).length === 0 || performance.now() >= end) break;
@@ -53,6 +60,7 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
     return;
   }
   const now = Date.now();
+  const oneNamespace = new Set(proxies.map((p) => p.metadata.namespace)).size === 1;
   const header = [
     ...(everywhere ? ["NAMESPACE"] : []),
     "PROXY",
@@ -80,7 +88,19 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
       agent,
     ];
   });
-  terminal.out(table(header, rows, terminal.colour, terminal.interactive ? terminal.columns : 0));
+  terminal.out(
+    table(
+      header,
+      rows,
+      terminal.colour,
+      terminal.interactive
+        ? {
+            columns: terminal.columns,
+            drop: ["AGENT", ...(oneNamespace ? ["NAMESPACE"] : []), "ROUTES", "CLUSTERS", "ENDPOINTS", "LISTENERS"],
+          }
+        : undefined,
+    ),
+  );
   for (const { metadata, status } of proxies) {
     const rejection = status.lastRejection;
     if (rejection === null || status.synced) continue;

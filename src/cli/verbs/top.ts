@@ -36,7 +36,7 @@ export async function run(invocation: Invocation): Promise<number> {
   if (args.on("once") || !terminal.interactive) {
     const edges = await ask();
     if (edges.length === 0) terminal.err(`no traffic in the last ${windowSeconds} s\n`);
-    else terminal.out(edgeTable(edges, terminal.colour, 0));
+    else terminal.out(edgeTable(edges, terminal.colour, terminal.interactive ? terminal.columns : undefined));
     return 0;
   }
 
@@ -81,8 +81,8 @@ export function sorted(edges: readonly EdgeStats[], order: Order): readonly Edge
   return [...edges].sort((a, b) => key[order](b) - key[order](a) || rate(b) - rate(a) || name(a).localeCompare(name(b)));
 }
 
-/** `maxColumns` 0: never cut. */
-export function edgeTable(edges: readonly EdgeStats[], colour: boolean, maxColumns: number): string {
+/** `columns`: of the terminal it has to fit; absent: never cut. */
+export function edgeTable(edges: readonly EdgeStats[], colour: boolean, columns?: number): string {
   const namespaces = new Set(edges.flatMap((e) => [e.source.namespace, e.destination.namespace]));
   const end = (app: string, namespace: string) => (namespaces.size > 1 && namespace !== "" ? `${app}.${namespace}` : app);
   const header = ["SOURCE", "DESTINATION", "PROTOCOL", "RATE", "SUCCESS", "P50", "P99", "TRAFFIC", "MTLS"];
@@ -102,7 +102,7 @@ export function edgeTable(edges: readonly EdgeStats[], colour: boolean, maxColum
       e.mutualTls ? { text: "yes", tone: "green" } : { text: "no", tone: "red" },
     ];
   });
-  return table(header, rows, colour, maxColumns);
+  return table(header, rows, colour, columns === undefined ? undefined : { columns, drop: ["TRAFFIC", "PROTOCOL", "P50"] });
 }
 
 function screen(
@@ -116,7 +116,7 @@ function screen(
   const { colour, columns, rows } = terminal;
   const total = edges.reduce((sum, e) => sum + e.requestsPerSecond, 0);
   const place = namespace === undefined ? "all namespaces" : `namespace ${namespace}`;
-  const title = `weft top  ${edges.length} edges, ${short(total)} requests/s, ${place}, last ${windowSeconds} s, by ${order}`;
+  const title = `weft top  ${edges.length} ${edges.length === 1 ? "edge" : "edges"}, ${short(total)} requests/s, ${place}, last ${windowSeconds} s, by ${order}`;
   const lines = [paint(colour, "bold", title.slice(0, columns)), ""];
   if (away !== "") lines.push(paint(colour, "red", away.slice(0, columns)), "");
   if (edges.length === 0) lines.push(away === "" ? "no traffic yet" : "");
