@@ -167,6 +167,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       if (!ready) return;
       answering = true;
       registration?.want("healthy");
+      registration?.watch();
       void registration?.settled(60_000).then((done) => {
         // Nothing more is to be done for a long time: give back what the start needed.
         clock.after(3000, () => Bun.gc(true));

@@ -12,6 +12,7 @@ type Wanted = Health | "gone";
 
 const leastDelayMs = 100;
 const mostDelayMs = 5000;
+const watchMs = 30_000;
 
 export class Registration {
   readonly path: string;
@@ -46,8 +47,23 @@ export class Registration {
 
   want(wanted: Wanted): void {
     this.#wanted = wanted;
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
+    if (this.#working === undefined && this.#actual !== wanted) this.#working = this.#work();
+  }
+
+  /**
+   * Looks now and then whether the entry is still there: a control plane that could not see the sidecar for long (a broken network)
+   * deletes it, and nobody else would put it back. Until `want("gone")`.
+   */
+  watch(): void {
+    this.#clock.every(watchMs, () => {
+      if (this.#working !== undefined || this.#wanted === "gone") return;
+      const wanted = this.#wanted;
+      this.#client.json(this.path, { timeoutMs: 5000 }).catch((error: unknown) => {
+        if (!(error instanceof ApiFailure) || error.code !== 404 || this.#wanted !== wanted) return;
+        this.#say.warn("the registration of this instance is gone; registering it again");
+        this.#actual = "gone";
+        this.want(wanted);
+      });
     });
   }
 
@@ -62,24 +78,30 @@ export class Registration {
   }
 
   async #work(): Promise<void> {
-    let delayMs = leastDelayMs;
-    while (this.#actual !== this.#wanted) {
-      const wanted = this.#wanted;
-      try {
-        await this.#make(wanted);
-        if (this.#complained) this.#say.info("the control plane is back");
-        this.#complained = false;
-        delayMs = leastDelayMs;
-      } catch (error) {
-        if (!(error instanceof Unreachable) && !(error instanceof ApiFailure && error.code >= 500)) {
-          this.#say.warn(`the control plane refuses to note that this instance is ${wanted}: ${reasonOf(error)}`);
-          return;
+    try {
+      let delayMs = leastDelayMs;
+      while (this.#actual !== this.#wanted) {
+        const wanted = this.#wanted;
+        try {
+          await this.#make(wanted);
+          if (this.#complained) this.#say.info("the control plane is back");
+          this.#complained = false;
+          delayMs = leastDelayMs;
+        } catch (error) {
+          if (!(error instanceof Unreachable) && !(error instanceof ApiFailure && error.code >= 500)) {
+            this.#say.warn(`the control plane refuses to note that this instance is ${wanted}: ${reasonOf(error)}`);
+            return;
+          }
+          if (!this.#complained)
+            this.#say.warn(`${reasonOf(error)}\nthis instance cannot be noted as ${wanted} until it is back; trying on`);
+          this.#complained = true;
+          await Bun.sleep(delayMs);
+          delayMs = Math.min(mostDelayMs, delayMs * 2);
         }
-        if (!this.#complained) this.#say.warn(`${reasonOf(error)}\nthis instance cannot be noted as ${wanted} until it is back; trying on`);
-        this.#complained = true;
-        await Bun.sleep(delayMs);
-        delayMs = Math.min(mostDelayMs, delayMs * 2);
       }
+    } finally {
+      // At once, not by .finally: a want() in between would be lost.
+      this.#working = undefined;
     }
   }
 
@@ -96,25 +118,11 @@ export class Registration {
     this.#actual = wanted;
   }
 
-  /**
-   * The API server drops the status of a new object (as Kubernetes does), and an entry without a condition counts as healthy. So an
-   * instance that is not to be called yet is created without an address, is noted as unhealthy, and then gets its address.
-   */
+  /** The API server drops the status of a new object (as Kubernetes does); the entry says that its health is reported, so that it is not called before. */
   async #create(health: Health): Promise<void> {
-    const entry = this.#entry;
-    if (health === "healthy") {
-      await this.#client.json(this.#collection, { method: "POST", body: entry });
-      this.#actual = health;
-      await this.#patch(health);
-      return;
-    }
-    const { address: _address, ports: _ports, ...spec } = entry.spec as Record<string, unknown>;
-    const { annotations, ...metadata } = entry.metadata;
-    await this.#client.json(this.#collection, { method: "POST", body: { ...entry, metadata, spec } });
+    await this.#client.json(this.#collection, { method: "POST", body: this.#entry });
     this.#actual = health;
     await this.#patch(health);
-    const rest = { metadata: { annotations }, spec: entry.spec };
-    await this.#client.json(this.path, { method: "PATCH", body: rest, contentType: mergePatch, timeoutMs: 5000 });
   }
 
   async #patch(health: Health): Promise<void> {
