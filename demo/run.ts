@@ -23,11 +23,13 @@ const here = import.meta.dir;
 const dataDir = mkdtempSync(join(tmpdir(), "weft-demo-"));
 const processes = new Processes(dataDir);
 let tableLines = 0;
+let table: readonly string[] = [];
 
 /** Prints above the live table. */
 function say(line: string): void {
   clearTable();
   process.stdout.write(`${line}\n`);
+  drawTable();
 }
 
 function clearTable(): void {
@@ -35,11 +37,16 @@ function clearTable(): void {
   tableLines = 0;
 }
 
+function drawTable(): void {
+  if (table.length === 0) return;
+  process.stdout.write(`\n${table.join("\n")}\n`);
+  tableLines = table.length + 1;
+}
+
 async function showTable(): Promise<void> {
-  const lines = drawEdges(await readEdges(processes.dashboardUrl));
+  table = drawEdges(await readEdges(processes.dashboardUrl));
   clearTable();
-  process.stdout.write(`\n${lines.join("\n")}\n`);
-  tableLines = lines.length + 1;
+  drawTable();
 }
 
 function freePort(): Promise<number> {
@@ -143,6 +150,7 @@ async function play(): Promise<void> {
       say(`  ok: ${await step.run(stage)}`);
     } catch (error) {
       clearInterval(drawing);
+      table = [];
       throw new Error(`step ${number} (${step.title}) failed: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
@@ -156,6 +164,7 @@ async function play(): Promise<void> {
   const left = seconds === undefined ? (onTerminal ? Number.POSITIVE_INFINITY : 0) : seconds * 1000 - (performance.now() - started);
   await Promise.race([stopAsked, left === Number.POSITIVE_INFINITY ? new Promise<never>(() => {}) : Bun.sleep(Math.max(0, left))]);
   clearInterval(drawing);
+  table = [];
 }
 
 const { promise: stopAsked, resolve: askToStop } = Promise.withResolvers<void>();
@@ -177,6 +186,7 @@ try {
     process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
   }
 } finally {
+  table = [];
   say("stopping everything that was started");
   await processes.stopAll();
   rmSync(dataDir, { recursive: true, force: true });

@@ -3,7 +3,7 @@
 interface Edge {
   metadata: { name: string };
   status: {
-    source: { app: string };
+    source: { app: string; version: string };
     destination: { app: string; version: string };
     protocol: string;
     requestsPerSecond: number;
@@ -33,11 +33,14 @@ export async function readEdges(dashboardUrl: string): Promise<readonly Edge[] |
 
 const number = (value: number | null, digits: number): string => (value === null ? "-" : value.toFixed(digits));
 
+const named = (end: { app: string; version: string }): string =>
+  end.version === "" || end.version === "unknown" ? end.app : `${end.app} ${end.version}`;
+
 export function drawEdges(edges: readonly Edge[] | undefined): string[] {
   if (edges === undefined) return ["(the control plane is away; traffic goes on)"];
   const rows = edges
     .map(({ status: s }) => [
-      `${s.source.app} -> ${s.destination.app}${s.destination.version === "" || s.destination.version === "unknown" ? "" : ` ${s.destination.version}`}`,
+      `${named(s.source)} -> ${named(s.destination)}`,
       s.protocol === "tcp" ? `${(s.bytesPerSecond / 1024).toFixed(1)} KiB` : number(s.requestsPerSecond, 1),
       s.protocol === "tcp" ? "-" : s.successRatio === null ? "-" : `${(s.successRatio * 100).toFixed(1)} %`,
       s.protocol === "tcp" ? "-" : number(s.p50Ms, 1),
