@@ -364,7 +364,7 @@ export class Exchange implements UpstreamOwner, Waiter {
 
   /** A place in the cluster's queue came up. */
   retryPick(): void {
-    if (this.#state === state.waiting && this.#conn === null) this.#attempt(this.down.core.ticker.now(), null, null);
+    if (this.#state === state.waiting && this.#conn === null) this.#attempt(this.down.core.ticker.nowMs, null, null);
     else this.cluster?.wakeOne();
   }
 
@@ -478,7 +478,7 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.down.core.retries.value++;
     this.#sent = false;
     this.#tryAtMs = Number.POSITIVE_INFINITY;
-    this.#attempt(this.down.core.ticker.now(), last, null);
+    this.#attempt(this.down.core.ticker.nowMs, last, null);
   }
 
   #leaveEndpoint(): void {
@@ -570,9 +570,9 @@ export class Exchange implements UpstreamOwner, Waiter {
     if (!undelivered && !(this.#safe && retriesStatus(retry, head.status))) return false;
     // Another attempt is better than this answer only where another endpoint can give it.
     const last = this.endpoint;
-    if (undelivered) last?.connectFailed(this.down.core.ticker.now());
+    if (undelivered) last?.connectFailed(this.down.core.ticker.nowMs);
     this.#leaveEndpoint();
-    if (done) conn.release(this.#requestDone, this.down.core.ticker.now());
+    if (done) conn.release(this.#requestDone, this.down.core.ticker.nowMs);
     else {
       conn.owner = null;
       conn.dispose();
@@ -588,7 +588,7 @@ export class Exchange implements UpstreamOwner, Waiter {
     const paused = this.#upPaused;
     this.#leaveEndpoint();
     if (paused) conn.resumeReading();
-    conn.release(this.#requestDone, this.down.core.ticker.now());
+    conn.release(this.#requestDone, this.down.core.ticker.nowMs);
     if (untilClose) this.#downClose = true;
     this.#answered();
   }
@@ -751,7 +751,7 @@ export class Exchange implements UpstreamOwner, Waiter {
 
   #touch(): void {
     if (this.#idleLimitMs > 0) {
-      this.#idleAtMs = this.down.core.ticker.now() + this.#idleLimitMs;
+      this.#idleAtMs = this.down.core.ticker.nowMs + this.#idleLimitMs;
       this.down.arm();
     }
   }

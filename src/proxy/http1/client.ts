@@ -295,14 +295,14 @@ export class Upstream implements Pooled, Timed {
     if (owner === null) {
       // Its request went away meanwhile; somebody else may use it.
       this.#keep = true;
-      this.release(true, this.core.ticker.now());
+      this.release(true, this.core.ticker.nowMs);
     } else owner.onUpstreamReady(this);
   }
 
   #fail(failure: Failure, why: string): void {
     if (this.state === upstreamState.closed) return;
     this.core.connectFailures.value++;
-    this.endpoint.connectFailed(this.core.ticker.now());
+    this.endpoint.connectFailed(this.core.ticker.nowMs);
     const owner = this.owner;
     this.owner = null;
     this.dispose();

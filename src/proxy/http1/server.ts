@@ -97,7 +97,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     if (this.#state === state.closed || !this.out.drain()) return;
     if (this.#state === state.linger) {
       if (this.inputEnded) this.#leave();
-      else this.deadlineMs = this.core.ticker.now() + lingerMs;
+      else this.deadlineMs = this.core.ticker.nowMs + lingerMs;
       return;
     }
     this.#exchange.downDrained();
@@ -243,7 +243,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     }
     this.#stash = at === 0 ? bytes : bytes.subarray(at);
     // The clock of the head starts with its first byte.
-    if (this.#searched === 0 && http.headTimeoutMs > 0) this.deadlineMs = this.core.ticker.now() + http.headTimeoutMs;
+    if (this.#searched === 0 && http.headTimeoutMs > 0) this.deadlineMs = this.core.ticker.nowMs + http.headTimeoutMs;
     this.#searched = this.#stash.length;
   }
 
@@ -297,7 +297,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     this.#state = state.head;
     this.#searched = 0;
     const idle = this.#http().idleTimeoutMs;
-    this.deadlineMs = idle > 0 ? this.core.ticker.now() + idle : Number.POSITIVE_INFINITY;
+    this.deadlineMs = idle > 0 ? this.core.ticker.nowMs + idle : Number.POSITIVE_INFINITY;
     const stash = this.#stash;
     if (stash === null) return;
     this.#stash = null;
@@ -396,14 +396,14 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     this.#state = state.linger;
     this.#stash = null;
     while (this.#pauses > 0) this.resumeReading();
-    this.deadlineMs = this.core.ticker.now() + lingerMs + (this.out.waiting > 0 ? 30_000 : 0);
+    this.deadlineMs = this.core.ticker.nowMs + lingerMs + (this.out.waiting > 0 ? 30_000 : 0);
     if (this.inputEnded && this.out.waiting === 0) this.#leave();
     else this.#finishOutput();
   }
 
   #finishOutput(): void {
     this.#state = state.linger;
-    this.deadlineMs = this.core.ticker.now() + lingerMs + (this.out.waiting > 0 ? 30_000 : 0);
+    this.deadlineMs = this.core.ticker.nowMs + lingerMs + (this.out.waiting > 0 ? 30_000 : 0);
     this.out.finish();
   }
 

@@ -240,7 +240,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
 
   #touch(): void {
     const idle = this.#tcp().idleTimeoutMs;
-    if (idle > 0) this.deadlineMs = this.core.ticker.now() + idle;
+    if (idle > 0) this.deadlineMs = this.core.ticker.nowMs + idle;
   }
 
   #opened(): void {
