@@ -185,7 +185,7 @@ describe("a mesh", () => {
       delays.push(next.atMs - answeredMs);
     }
     delays.sort((a, b) => a - b);
-    if (process.env["WEFT_FIGURES"] !== undefined)
+    if (process.env.WEFT_FIGURES !== undefined)
       console.log(`route at the sidecar after the API's answer, ms: ${delays.map((d) => d.toFixed(1)).join(" ")}`);
     expect(delays[10]!).toBeLessThan(100);
 
@@ -202,6 +202,12 @@ describe("a mesh", () => {
       const { items } = (await call("GET", "/apis/weft.dev/v1alpha1/proxies")).json<{ items: ProxyObject[] }>();
       return items[0]?.status.connected === false;
     });
+    // Taking the entry back is a goodbye: nothing of it is shown as lost.
+    expect((await call("DELETE", "/apis/networking.istio.io/v1/namespaces/shop/workloadentries/web-1")).status).toBe(200);
+    await until(
+      "it is forgotten",
+      async () => (await call("GET", "/apis/weft.dev/v1alpha1/proxies")).json<{ items: ProxyObject[] }>().items.length === 0,
+    );
   });
 
   test("strangers reach nothing; a join token what weft run needs and no more", async () => {

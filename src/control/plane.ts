@@ -19,7 +19,7 @@ import { listenApi } from "./apiserver/listen.ts";
 import { createApiServer } from "./apiserver/server.ts";
 import { dashboardHandler, listenDashboard } from "./dashboard/server.ts";
 import { SignIn } from "./dashboard/signin.ts";
-import { Liveness } from "./discovery/liveness.ts";
+import { hadProxy, Liveness } from "./discovery/liveness.ts";
 import { contentType, exposition, processMetrics } from "./exposition.ts";
 import { authenticate, authorize, openAdminToken } from "./identity/access.ts";
 import { openAuthority, serverNames } from "./identity/authority.ts";
@@ -161,7 +161,9 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       event("error", `the configuration could not be compiled, the last good one stays in force: ${reason}`);
     },
     onEvent: (stored) => {
-      if (stored.key.resource === entries) liveness.entryChanged(stored);
+      if (stored.key.resource !== entries) return;
+      liveness.entryChanged(stored);
+      if (stored.type === "deleted" && hadProxy(stored.object)) proxies.unregister(`${stored.key.namespace}/${stored.key.name}`);
     },
   });
   started = publisher;

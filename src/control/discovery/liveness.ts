@@ -111,12 +111,7 @@ export class Liveness {
         next.push(
           condition(healthyType, "False", lostReason, "no proxy of this workload is connected; it is deleted if none comes back", now),
         );
-        this.#deps.onEvent(
-          "warn",
-          `no proxy for ${Math.round(graceMs / 1000)} s; no more calls go there`,
-          entry.metadata.namespace ?? "",
-          entry.metadata.name,
-        );
+        this.#deps.onEvent("warn", "its proxy is gone; no more calls go there", entry.metadata.namespace ?? "", entry.metadata.name);
       }
       return next;
     });
@@ -165,6 +160,11 @@ export class Liveness {
     const slash = key.indexOf("/");
     return { resource: this.#deps.resource, namespace: key.slice(0, slash), name: key.slice(slash + 1) };
   }
+}
+
+/** Whether a proxy of this entry was connected when it was last written: its deletion is then a goodbye, not a burial. */
+export function hadProxy(entry: KubeObject): boolean {
+  return conditionOf(entry, connectedType)?.status === "True";
 }
 
 function keyOf(entry: KubeObject): string {

@@ -21,8 +21,9 @@ import { dirname, join } from "node:path";
 export const privateMode = 0o600;
 export const publicMode = 0o644;
 
-/** Replaces `path` in one step (write beside it, flush, rename). */
+/** Replaces `path` in one step (write beside it, flush, rename). A file that already says this, in this mode, is left as it is. */
 export function writeFileAtomic(path: string, text: string, mode: number): void {
+  if (readIfThere(path) === text && (statSync(path).mode & 0o777) === mode) return;
   const temporary = writeBeside(path, text, mode);
   renameSync(temporary, path);
   flushFolder(path);

@@ -16,6 +16,8 @@ const announceEveryMs = 200;
 interface Slot {
   /** Newest last: a proxy that reconnects before its old stream is known to be dead has two. */
   readonly sessions: Session[];
+  /** Its WorkloadEntry was taken back in order: what ends then is not lost. */
+  unregistered: boolean;
   lost: { readonly object: ProxyObject; readonly atMs: number } | undefined;
 }
 
@@ -43,10 +45,20 @@ export class ProxyList {
   add(session: Session): void {
     const key = session.node?.key;
     if (key === undefined) return;
-    const slot = this.#slots.get(key) ?? { sessions: [], lost: undefined };
+    const slot = this.#slots.get(key) ?? { sessions: [], unregistered: false, lost: undefined };
     slot.sessions.push(session);
     slot.lost = undefined;
+    slot.unregistered = false;
     this.#slots.set(key, slot);
+    this.touch();
+  }
+
+  /** The workload said goodbye (its entry was deleted while its proxy was there): it is forgotten with its last stream. */
+  unregister(key: string): void {
+    const slot = this.#slots.get(key);
+    if (slot === undefined) return;
+    slot.unregistered = true;
+    if (slot.sessions.length === 0) this.#slots.delete(key);
     this.touch();
   }
 
@@ -62,9 +74,11 @@ export class ProxyList {
     if (last) {
       // Taken out and put back: the map's order is then the order of loss.
       this.#slots.delete(key);
-      this.#slots.set(key, slot);
-      slot.lost = { object: describe(session, false), atMs: this.#clock.now() };
-      this.#forgetOld();
+      if (!slot.unregistered) {
+        this.#slots.set(key, slot);
+        slot.lost = { object: describe(session, false), atMs: this.#clock.now() };
+        this.#forgetOld();
+      }
     }
     this.touch();
     return last;

@@ -70,8 +70,8 @@ export interface XdsServer {
 }
 
 /** Dead peers (a machine that lost power sends no FIN) are found within this and the timeout. */
-const keepaliveMs = 10_000;
-const keepaliveTimeoutMs = 5_000;
+const keepaliveMs = 5_000;
+const keepaliveTimeoutMs = 4_000;
 
 export async function startXdsServer(
   at: { readonly host: string; readonly port: number; readonly certificatePem: string; readonly key: Secret },
