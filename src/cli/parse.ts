@@ -1,6 +1,6 @@
 // Owns: argv against a verb's record. Pure; refuses with a UsageFailure that names the word and the way out.
-// Ours rather than a library's: the records are needed for completion and the reference page anyway, and commander costs every call
-// 12 ms and each supervising `weft run` 0.9 MB of private memory for its whole life (node:util parseArgs: 5 ms and 0.4 MB).
+// Ours rather than a library's: the records are needed for completion and the reference page anyway, and commander would cost every
+// call 13 ms and each supervising `weft run` 1.7 MB for its whole life (docs/decisions/0007-command-line-parser.md).
 
 import { UsageFailure } from "./failure.ts";
 import { allFlags, type FlagSpec, type VerbSpec } from "./spec.ts";

@@ -40,6 +40,13 @@ export const verbs: readonly VerbSpec[] = [
         value: "NAME",
         help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)",
       },
+      {
+        name: "log-level",
+        value: "LEVEL",
+        choices: ["debug", "info", "warn", "error", "silent"],
+        help: "least level of its log (default info)",
+      },
+      { name: "log-format", value: "FORMAT", choices: ["text", "json"], help: "form of its log, on stderr (default text)" },
     ],
     usesApi: false,
     examples: [
@@ -110,6 +117,13 @@ export const verbs: readonly VerbSpec[] = [
     flags: [
       { name: "bootstrap", value: "FILE", operand: "file", help: "Envoy bootstrap (required)" },
       { name: "token-file", value: "FILE", operand: "file", help: "join token, read once for the first certificate" },
+      { name: "drain-seconds", value: "SECONDS", help: "how long open requests may finish at SIGTERM (default 5)" },
+      {
+        name: "log-level",
+        value: "LEVEL",
+        choices: ["debug", "info", "warn", "error", "silent"],
+        help: "least level of its JSON lines on stderr (default info)",
+      },
     ],
     usesApi: false,
     examples: [{ says: "a proxy with static listeners and clusters", command: "weft proxy --bootstrap envoy.yaml" }],
