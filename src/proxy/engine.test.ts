@@ -73,6 +73,12 @@ test("pipelined requests are answered in order", async () => {
   const peer = await RawPeer.connect(proxy.port());
   const answers = await peer.ask(get("/slow") + get("/b") + get("/c"), 3);
   expect(answers.replaceAll(/HTTP\/1\.1 200 OK\r\nContent-Length: \d+\r\n\r\n/g, "|")).toBe("|/slow|/b|/c");
+  // Reading goes on afterwards, also when the pipeline ended within a head.
+  peer.send(`${get("/slow")}${get("/d")}GET /e HT`);
+  await until(() => peer.text.endsWith("/d"), "the second pipeline");
+  peer.send("TP/1.1\r\nHost: x\r\n\r\n");
+  await until(() => peer.text.endsWith("/e"), "the split request");
+  await peer.ask(get("/f"), 7);
 });
 
 test("a head that drips in byte by byte", async () => {
@@ -517,7 +523,17 @@ test("bytes on an idle pooled connection end it", async () => {
 
 test("a client that goes away mid-request cancels it", async () => {
   let closed = false;
-  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {}, close: () => void (closed = true), error() {} } });
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data() {},
+      close: () => {
+        closed = true;
+      },
+      error() {},
+    },
+  });
   stops.push(() => server.stop(true));
   const proxy = running(one(server.port));
   const peer = await RawPeer.connect(proxy.port());
@@ -645,4 +661,83 @@ test("plain and TLS on one listener by the first byte; plain TCP through a tcp l
   hopeless.send("\u0016\u0003\u0001");
   await until(() => hopeless.closed, "the refusal");
   expect(both.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0 });
+});
+
+test("a policy on paths cannot be walked around, and the application gets the path that was judged", async () => {
+  const seen: string[] = [];
+  const app = origin((text, write) => {
+    seen.push(text.split(" ")[1] ?? "");
+    write(hello());
+  });
+  const deny = {
+    action: "deny" as const,
+    policies: [
+      {
+        name: "no-admin",
+        permissions: [{ kind: "path" as const, match: { kind: "prefix" as const, value: "/admin", ignoreCase: false } }],
+        principals: [{ kind: "any" as const }],
+      },
+    ],
+  };
+  const routes = table([
+    {
+      name: "all",
+      domains: ["*"],
+      routes: [
+        route(forward("c", { prefixRewrite: "/" }), {
+          match: { path: { kind: "separated-prefix", value: "/strip" }, headers: [], query: [] },
+        }),
+        route(forward("c")),
+      ],
+    },
+  ]);
+  const proxy = running(hop([cluster("c", [endpoint(app.port)])], routes, { rbac: [deny] }, { direction: "inbound" }));
+  const peer = await RawPeer.connect(proxy.port());
+  let answers = 0;
+  for (const path of [
+    "/admin/x",
+    "/a/../admin",
+    "//admin",
+    "/%61dmin",
+    "/a/%2e%2e/admin?x=1",
+    "/.%2f../admin/../admin",
+    "/x%2f..%2fadmin",
+    "/x%5C../admin",
+  ]) {
+    peer.text = "";
+    answers++;
+    expect([path, (await peer.ask(get(path))).slice(9, 12)]).toEqual([path, "403"]);
+  }
+  expect(answers).toBe(8);
+  expect(await peer.ask(get("/projects/a%2Fb"), 2)).toContain("200 OK");
+  expect(seen.at(-1)).toBe("/projects/a%2Fb");
+  peer.text = "";
+  expect(await peer.ask(get("/admin/../ok?q=//x"))).toContain("200 OK");
+  expect(seen.at(-1)).toBe("/ok?q=//x");
+  await peer.ask(get("/strip/./b//c?d"), 2);
+  expect(seen.at(-1)).toBe("/b/c?d");
+  expect(await peer.ask(get("/../x"), 3)).toContain("400 Bad Request");
+});
+
+test("early bytes of a CONNECT client are not lost", async () => {
+  const echo = origin((text, write) => write(text));
+  const routes = table([
+    {
+      name: "all",
+      domains: ["*"],
+      routes: [route(forward("c", { terminateConnect: true }), { match: { path: { kind: "connect" }, headers: [], query: [] } })],
+    },
+  ]);
+  const proxy = running(hop([cluster("c", [endpoint(echo.port)])], routes, { upgrades: ["CONNECT"] }));
+  const peer = await RawPeer.connect(proxy.port());
+  peer.send("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\nearly");
+  await until(() => peer.text.endsWith("early"), "the echo");
+  peer.send("later");
+  await until(() => peer.text.endsWith("later"), "the echo");
+  peer.socket?.shutdown();
+  await until(() => peer.closed, "both halves to close");
+  expect(proxy.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0 });
+  const closed = running(hop([cluster("c", [endpoint(echo.port)])], routes));
+  const other = await RawPeer.connect(closed.port());
+  expect(await other.ask("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\n")).toStartWith("HTTP/1.1 405 ");
 });

@@ -1,7 +1,7 @@
 // Owns: asking the policies, and handing out permits (rule 12: nobody else makes one).
 // Order is the listener's: the first filter that refuses ends it; `deny` filters refuse on a match, `allow` filters refuse without one.
 
-import { needsNormalizing, normalize, pathEnd } from "./path.ts";
+import { hasEscapedSlash, needsNormalizing, normalize, pathEnd } from "./path.ts";
 import { grant, type Permit } from "./permit.ts";
 import type { CompiledRbac } from "./rules.ts";
 import { Subject } from "./subject.ts";
@@ -15,17 +15,29 @@ export const denial = { details: "", reason: "" };
 /** Set when the path was normalised: what is to be forwarded in place of the original, [0, size) of `bytes` (query included); else size is 0. */
 export const rewrittenPath = { bytes: new Uint8Array(0), size: 0 };
 
-const noPolicies: readonly CompiledRbac[] = [];
-
 /** The permit, or null with `denial` filled. */
 export function judge(filters: readonly CompiledRbac[]): Permit | null {
   for (let i = 0; i < filters.length; i++) if (refuses(filters[i] as CompiledRbac)) return null;
   return grant();
 }
 
-/** For chains without policies. */
-export function judgeNothing(): Permit {
-  return judge(noPolicies) as Permit;
+/** As `judge`, for chains whose policies read the path that `setPath` was given: escaped slashes are judged in both readings. */
+export function judgePath(filters: readonly CompiledRbac[]): Permit | null {
+  const permit = judge(filters);
+  const { pathBytes: bytes, pathFrom: from, pathTo: to } = subject;
+  if (permit === null || !hasEscapedSlash(bytes, from, to)) return permit;
+  const out = new Uint8Array(to - from);
+  const size = normalize(bytes, from, to, out, true);
+  if (size < 0) {
+    denial.details = "rbac_access_denied_escaped_path";
+    denial.reason = "RBAC: access denied, as the path with its escaped slashes climbs above its root";
+    return null;
+  }
+  subject.pathBytes = out;
+  subject.pathFrom = 0;
+  subject.pathTo = size;
+  subject.fullTo = size;
+  return judge(filters);
 }
 
 function refuses(filter: CompiledRbac): boolean {

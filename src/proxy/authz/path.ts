@@ -1,6 +1,7 @@
 // Owns: the form of a path that policies judge, so that two spellings of one resource cannot be judged differently.
 // As Envoy with `normalize_path` and `merge_slashes`: unreserved characters are decoded (RFC 3986 6.2.2.2), `\` is `/`, runs of `/` become one,
-// dot segments are removed (RFC 3986 5.2.4). `%2F` and `%5C` stay as they are (Envoy's default). The application gets the form that was judged.
+// dot segments are removed (RFC 3986 5.2.4). `%2F` and `%5C` stay as they are (Envoy's default), but a path
+// that holds one is judged a second time as if it were `/`, since some applications decode it. The application gets the form that was judged.
 
 import { hexValue } from "../http/bytes.ts";
 
@@ -29,8 +30,21 @@ export function pathEnd(bytes: Uint8Array, from: number, to: number): number {
   return to;
 }
 
-/** Writes the normal form of [from, to) to `out` and returns its length; never longer than the input. `-1`: the path climbs above its root, or holds `%00`. */
-export function normalize(bytes: Uint8Array, from: number, to: number, out: Uint8Array): number {
+/** Is there a `%2F` or `%5C` in [from, to)? */
+export function hasEscapedSlash(bytes: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i + 2 < to; i++) {
+    if (bytes[i] !== PERCENT) continue;
+    const value = (hexValue[bytes[i + 1] as number] as number) * 16 + (hexValue[bytes[i + 2] as number] as number);
+    if (value === SLASH || value === BACKSLASH) return true;
+  }
+  return false;
+}
+
+/**
+ * Writes the normal form of [from, to) to `out` and returns its length; never longer than the input. `-1`: the path climbs above its root, or
+ * holds `%00`. `unescapeSlashes`: `%2F` and `%5C` are `/`.
+ */
+export function normalize(bytes: Uint8Array, from: number, to: number, out: Uint8Array, unescapeSlashes = false): number {
   let size = 0;
   for (let i = from; i < to; i++) {
     let byte = bytes[i] as number;
@@ -43,6 +57,9 @@ export function normalize(bytes: Uint8Array, from: number, to: number, out: Uint
         if (value === 0) return -1;
         if (isUnreserved(value)) {
           byte = value;
+          i += 2;
+        } else if (unescapeSlashes && (value === SLASH || value === BACKSLASH)) {
+          byte = SLASH;
           i += 2;
         }
       }

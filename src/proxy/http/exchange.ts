@@ -3,7 +3,7 @@
 // States: idle -> waiting (for a connection or an answer) -> answering -> idle, or -> tunnel. Late events of a finished attempt do not match `#conn`
 // and are swallowed. Longer than most files: the steps of one request are read top to bottom here, and splitting them would hide the order.
 
-import { denial, judge, rewrittenPath, setPath, subject } from "../authz/judge.ts";
+import { denial, judge, judgePath, rewrittenPath, setPath, subject } from "../authz/judge.ts";
 import { pathEnd } from "../authz/path.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster, Waiter } from "../balance/cluster.ts";
@@ -32,6 +32,7 @@ import { writeDirect, writeRedirect, writeReply } from "./reply.ts";
 const state = { idle: 0, waiting: 1, answering: 2, tunnel: 3 } as const;
 
 const headMethod = latin1("head");
+const slash = latin1("/");
 
 /** For re-parsing a kept request; `parseRequest` of a fresh one has its own in the server connection. */
 const againHead = new Head();
@@ -67,6 +68,7 @@ export class Exchange implements UpstreamOwner, Waiter {
   startMs = 0;
   attempts = 0;
   #retriesLeft = 0;
+  #retrying = false;
   status = 0;
   flag: ResponseFlag | null = null;
   details = "";
@@ -165,12 +167,37 @@ export class Exchange implements UpstreamOwner, Waiter {
       this.#reply(failures.connectNotAllowed, "");
       return;
     }
-    const permit = this.#authorize(http, bytes, head);
+    let path = bytes;
+    let pathFrom = head.pathFrom;
+    let queryTo = head.pathTo;
+    let pathTo: number;
+    if (http.readsPath) {
+      // What the policies judge is what is routed and forwarded.
+      if (!setPath(bytes, pathFrom, queryTo)) {
+        this.#reply(failures.badPath, "");
+        return;
+      }
+      if (rewrittenPath.size > 0) {
+        path = rewrittenPath.bytes.slice(0, rewrittenPath.size);
+        this.#path = path;
+        pathFrom = 0;
+        queryTo = rewrittenPath.size;
+      }
+      pathTo = subject.pathTo;
+    } else pathTo = pathEnd(bytes, pathFrom, queryTo);
+    if (pathTo === pathFrom && !this.#isConnect) {
+      // RFC 9110 4.2.3: an absolute target without a path means `/`.
+      path = slash;
+      pathFrom = 0;
+      pathTo = 1;
+      queryTo = 1;
+    }
+    // The route is found first, as Envoy does, so that a refusal is counted for the service it was meant for; but a refusal comes before "no route".
+    const host = this.down.findHost(http.table, bytes, head.authorityFrom, head.authorityTo);
+    const route = host === null ? null : findRoute(host, bytes, head, path, pathFrom, pathTo, queryTo, this.#isConnect);
+    const permit = this.#authorize(http, route, bytes, head);
     if (permit === null) return;
     this.#permit = permit;
-
-    const host = this.down.findHost(http.table, bytes, head.authorityFrom, head.authorityTo);
-    const route = host === null ? null : findRoute(host, bytes, head, pathEnd(bytes, head.pathFrom, head.pathTo), this.#isConnect);
     if (route === null) {
       const why = host === null ? `no route for the host ${text(bytes, head.authorityFrom, head.authorityTo)}` : "";
       this.#reply(failures.noRoute, why);
@@ -284,7 +311,7 @@ export class Exchange implements UpstreamOwner, Waiter {
 
   // ---- authorization and route -----------------------------------------------------------------------------------------
 
-  #authorize(http: HttpChain, bytes: Uint8Array, head: Head): Permit | null {
+  #authorize(http: HttpChain, route: CompiledRoute | null, bytes: Uint8Array, head: Head): Permit | null {
     const filters = http.rbac;
     if (filters.length === 0) return judge(filters);
     subject.head = head;
@@ -292,16 +319,10 @@ export class Exchange implements UpstreamOwner, Waiter {
     subject.peer = this.down.peer;
     subject.wire = this.down.out.wire;
     subject.port = this.chain.port;
-    if (http.readsPath) {
-      if (!setPath(bytes, head.pathFrom, head.pathTo)) {
-        this.#reply(failures.badPath, "");
-        return null;
-      }
-      if (rewrittenPath.size > 0) this.#path = rewrittenPath.bytes.slice(0, rewrittenPath.size);
-    }
-    const permit = judge(filters);
+    const permit = http.readsPath ? judgePath(filters) : judge(filters);
     if (permit === null) {
       this.details = denial.details;
+      if (route !== null && route.forward !== null) this.refusedBy = chooseTarget(route.forward, this.down.core.random).current;
       this.#reply(failures.denied, denial.reason);
     }
     return permit;
@@ -335,12 +356,21 @@ export class Exchange implements UpstreamOwner, Waiter {
   /** `head` is the parsed request when this is the first attempt, made at once. */
   #attempt(nowMs: number, not: Endpoint | null, head: Head | null): void {
     const cluster = this.cluster as Cluster;
-    const endpoint = pick(cluster, this.#permit as Permit, nowMs, this.down.core.random, not);
+    let endpoint = pick(cluster, this.#permit as Permit, nowMs, this.down.core.random, not);
     if (endpoint === null) {
       this.#reply(failures.noEndpoint, "");
       return;
     }
     let conn = takeIdle(endpoint);
+    if (conn === null && cluster.connections >= cluster.config.limits.maxConnections) {
+      // At the limit any endpoint that has a connection is better than waiting.
+      for (const other of cluster.usable) {
+        conn = takeIdle(other);
+        if (conn === null) continue;
+        endpoint = other;
+        break;
+      }
+    }
     if (conn !== null) conn.take(this);
     else if (cluster.connections >= cluster.config.limits.maxConnections) {
       if (cluster.waiting.length >= cluster.config.limits.maxPending) {
@@ -467,14 +497,25 @@ export class Exchange implements UpstreamOwner, Waiter {
 
   #mayRetry(failure: Failure): boolean {
     const retry = this.#forward?.retry ?? null;
-    if (retry === null || this.#retriesLeft === 0 || !this.#bodyKept || this.#state !== state.waiting) return false;
+    if (retry === null || this.#retriesLeft === 0 || !this.#bodyKept || this.#state !== state.waiting || !this.#retryFits()) return false;
     if (failure.retry === "safe") return (retry.on & (retryOn.connectFailure | retryOn.refusedStream)) !== 0;
     if (failure.retry === "idempotent") return this.#safe && (retry.on & retryOn.reset) !== 0;
     return false;
   }
 
+  /** The cluster's limit of parallel retries. 3 is Envoy's default, and taken for "not set" (Istio lifts it too): three would turn the end of one busy instance into errors. */
+  #retryFits(): boolean {
+    const cluster = this.cluster as Cluster;
+    const most = cluster.config.limits.maxRetries;
+    return most === 3 || this.#retrying || cluster.activeRetries < most;
+  }
+
   #again(last: Endpoint | null): void {
     this.#retriesLeft--;
+    if (!this.#retrying) {
+      this.#retrying = true;
+      (this.cluster as Cluster).activeRetries++;
+    }
     this.down.core.retries.value++;
     this.#sent = false;
     this.#tryAtMs = Number.POSITIVE_INFINITY;
@@ -565,7 +606,7 @@ export class Exchange implements UpstreamOwner, Waiter {
   /** Does this answer ask for another attempt? Then the connection is given back (or up) and the attempt made. */
   #retryAnswer(conn: Upstream, head: Head, fromPeer: boolean, done: boolean): boolean {
     const retry = (this.#forward as CompiledForward).retry;
-    if (retry === null || this.#retriesLeft === 0 || !this.#bodyKept) return false;
+    if (retry === null || this.#retriesLeft === 0 || !this.#bodyKept || !this.#retryFits()) return false;
     const undelivered = head.notDelivered >= 0 && fromPeer && (retry.on & retryOn.connectFailure) !== 0;
     if (!undelivered && !(this.#safe && retriesStatus(retry, head.status))) return false;
     // Another attempt is better than this answer only where another endpoint can give it.
@@ -767,6 +808,10 @@ export class Exchange implements UpstreamOwner, Waiter {
     const cluster = this.cluster;
     if (cluster !== null) {
       cluster.activeRequests--;
+      if (this.#retrying) {
+        this.#retrying = false;
+        cluster.activeRetries--;
+      }
       const at = cluster.waiting.length === 0 ? -1 : cluster.waiting.indexOf(this);
       if (at >= 0) cluster.waiting.splice(at, 1);
     }

@@ -127,8 +127,6 @@ export const failures = {
   ),
   idle: failure("idle", "self", "never", "SI", 504, "stream_idle_timeout", "neither side sent anything for too long", true),
   gone: failure("gone", "downstream", "never", "DC", 0, "downstream_remote_disconnect", "the client went away", true),
-  expect: failure("expect", "downstream", "never", "DPE", 417, "http1.expectation", "only 100-continue may be expected"),
-  draining: failure("draining", "self", "never", "LR", 503, "draining", "this proxy is shutting down", true),
 } as const;
 
 /** `failures.noCluster` with the status that the route asks for (Envoy `cluster_not_found_response_code`). */

@@ -22,7 +22,7 @@ import { explainRefusal, refusal } from "./limits.ts";
 const state = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4, closed: 5 } as const;
 
 /** How long a connection is read on after its last answer, so that the answer is not lost to a reset (RFC 9112 9.6). */
-const lingerMs = 1_000;
+const lingerMs = 2_000;
 
 /** Reused by every connection, as parsing never waits. */
 const requestHead = new Head();
@@ -310,10 +310,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     const later = this.#stash;
     this.#stash = null;
     this.#requests(later === null ? stash : Buffer.concat([stash, later]), 0);
-    if (this.#stashPaused && (this.#after === state.head || this.#after === state.body || this.#after === state.tunnel)) {
-      this.#stashPaused = false;
-      this.resumeReading();
-    }
+    // Part of a head may be left in the stash, and needs more reading; a whole later request keeps reading off.
+    if (this.#stash === null || this.#after !== state.waiting) this.#resumeStash();
   }
 
   /** The virtual host of an authority; the last answer is remembered. */
@@ -348,6 +346,17 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
   becomeTunnel(): void {
     this.#state = state.tunnel;
     this.arm();
+    // What an eager client sent before it was told to.
+    const early = this.#stash;
+    this.#stash = null;
+    if (early !== null) this.#exchange.tunnelBytes(early);
+    this.#resumeStash();
+  }
+
+  #resumeStash(): void {
+    if (!this.#stashPaused) return;
+    this.#stashPaused = false;
+    this.resumeReading();
   }
 
   /** Both sides of a tunnel are done. */

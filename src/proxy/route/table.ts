@@ -182,24 +182,26 @@ export function findHost(table: CompiledTable, bytes: Uint8Array, from: number, 
   return table.any;
 }
 
-const slash = latin1("/");
-
-/** The first route that fits, or null. `pathTo` excludes the query, which is [pathTo, head.pathTo). */
-export function findRoute(host: CompiledHost, bytes: Uint8Array, head: Head, pathTo: number, isConnect: boolean): CompiledRoute | null {
+/** The first route that fits, or null. The path is pathBytes[pathFrom, pathTo), its query ends at `queryTo`; it may be a normalised copy of the head's. */
+export function findRoute(
+  host: CompiledHost,
+  bytes: Uint8Array,
+  head: Head,
+  pathBytes: Uint8Array,
+  pathFrom: number,
+  pathTo: number,
+  queryTo: number,
+  isConnect: boolean,
+): CompiledRoute | null {
   const routes = host.routes;
-  // RFC 9110 4.2.3: an absolute target without a path means `/`.
-  const empty = head.pathFrom === pathTo;
-  const pathBytes = empty ? slash : bytes;
-  const pathFrom = empty ? 0 : head.pathFrom;
-  const pathEnd = empty ? 1 : pathTo;
   next: for (let i = 0; i < routes.length; i++) {
     const route = routes[i] as CompiledRoute;
     const path = route.path;
-    if (path === null ? !isConnect : isConnect || !path(pathBytes, pathFrom, pathEnd)) continue;
+    if (path === null ? !isConnect : isConnect || !path(pathBytes, pathFrom, pathTo)) continue;
     const headers = route.headers;
     for (let h = 0; h < headers.length; h++) if (!(headers[h] as HeadPredicate)(bytes, head)) continue next;
     const query = route.query;
-    for (let q = 0; q < query.length; q++) if (!(query[q] as QueryPredicate)(bytes, pathTo + 1, head.pathTo)) continue next;
+    for (let q = 0; q < query.length; q++) if (!(query[q] as QueryPredicate)(pathBytes, pathTo + 1, queryTo)) continue next;
     return route;
   }
   return null;
