@@ -1,6 +1,7 @@
 // Owns: the command `weft up`: flags in, words out, signals, exit status. The parts and their order are in `plane.ts`.
 
 import { systemClock } from "../base/clock.ts";
+import { errorCode } from "./identity/files.ts";
 import { LockedError } from "./lock.ts";
 import { pinoLogger, textLogger } from "./log.ts";
 import { parseOptions, UsageError, usage } from "./options.ts";
@@ -56,7 +57,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   } catch (cause) {
     await json?.ready();
-    if (isForTheUser(cause)) process.stderr.write(`weft up: ${cause.message}\n`);
+    const words = isForTheUser(cause) ? cause.message : folderTrouble(cause, options.dataDir);
+    if (words !== undefined) process.stderr.write(`weft up: ${words}\n`);
     else {
       log.error({ cause, stack: cause instanceof Error ? cause.stack : undefined }, "The control plane could not start");
       process.stderr.write(`weft up: ${cause instanceof Error ? cause.message : String(cause)}\n`);
@@ -72,6 +74,22 @@ function isForTheUser(cause: unknown): cause is Error {
     cause instanceof PortError ||
     (cause instanceof Error && (cause.name === "IdentityError" || cause.name === "StoreFailure"))
   );
+}
+
+const folderCodes: Readonly<Record<string, string>> = {
+  ENOSPC: "its disk is full; free some space there, or choose another folder with --data",
+  EDQUOT: "its quota is used up; free some space there, or choose another folder with --data",
+  EROFS: "it is on a read-only file system; choose another folder with --data",
+  EACCES: "this user may not write there; choose another folder with --data",
+  EPERM: "this user may not write there; choose another folder with --data",
+  ENOTDIR: "a part of that path is a file; choose another folder with --data",
+  EEXIST: "there is a file of that name; choose another folder with --data",
+};
+
+/** What the file system said of the data folder, in words; undefined for anything else. */
+function folderTrouble(cause: unknown, dataDir: string): string | undefined {
+  const what = folderCodes[errorCode(cause) ?? ""];
+  return what === undefined ? undefined : `the data folder ${dataDir} cannot be used: ${what}`;
 }
 
 if (import.meta.main) process.exit(await main(process.argv.slice(2)));

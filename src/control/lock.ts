@@ -27,8 +27,12 @@ export function lockFolder(dir: string): Lock {
     const who = holder > 0 ? `process ${holder}` : "another process";
     throw new LockedError(`the data folder ${dir} is in use by ${who} (weft up); stop it, or choose another folder with --data`);
   }
-  ftruncateSync(fd, 0);
-  writeSync(fd, `${process.pid}\n`, 0);
+  try {
+    ftruncateSync(fd, 0);
+    writeSync(fd, `${process.pid}\n`, 0);
+  } catch {
+    // A full disk: the kernel's lock holds without the note, and proxies are better served by a control plane that can only read.
+  }
   let held = true;
   return {
     release() {

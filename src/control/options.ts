@@ -76,8 +76,8 @@ export function parseOptions(argv: readonly string[], env: Readonly<Record<strin
       `--trust-domain takes lower-case letters, digits, dots, dashes and underscores (SPIFFE), not ${JSON.stringify(trustDomain)}`,
     );
   }
-  const home = env["HOME"];
-  const dataDir = given.get("data") ?? env["WEFT_DATA"] ?? (home === undefined ? undefined : `${home}/.weft`);
+  const home = env.HOME;
+  const dataDir = given.get("data") ?? env.WEFT_DATA ?? (home === undefined ? undefined : `${home}/.weft`);
   if (dataDir === undefined || dataDir === "") throw new UsageError("no folder for the state: name one with --data DIR or $WEFT_DATA");
   return {
     dataDir,

@@ -378,6 +378,16 @@ describe("weft up", () => {
     expect(await second.exited).toBe(0);
   });
 
+  test("a folder that cannot be used is named, with the reason and the way out", async () => {
+    const dir = folder();
+    writeFileSync(join(dir, "file"), "");
+    for (const path of [join(dir, "file"), join(dir, "file", "below")]) {
+      const child = await spawn(path, ...free);
+      expect(await child.exited).toBe(1);
+      expect(await new Response(child.stderr).text()).toMatch(/^weft up: the data folder .*file.* cannot be used: .*--data\n$/);
+    }
+  });
+
   test("wrong flags are refused with the word that is wrong; help is help", async () => {
     for (const [args, says] of [
       [["--nope"], "no flag --nope"],
