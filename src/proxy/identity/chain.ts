@@ -1,6 +1,7 @@
-// Owns: the check of certificates that the proxy is handed: does a chain lead to a root, whose name is it, is it in time. Never opens connections.
+// Owns: the check of the certificate that the proxy is given: does its chain lead to a root, whose name is it, is it in time. Never opens connections.
 
-import { X509Certificate } from "node:crypto";
+import { writePem } from "./pem.ts";
+import { type Certificate, certificatesOf, signedBy } from "./x509.ts";
 
 export interface CheckedChain {
   /** Leaf and intermediates, as a peer wants to see them. */
@@ -13,26 +14,17 @@ export interface CheckedChain {
   readonly serial: string;
 }
 
-/** Splits PEM text into certificates. Throws what the parser throws. */
-export function certificatesOf(pem: string): X509Certificate[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  return blocks.map((block) => new X509Certificate(block));
-}
-
-/** URI names of a certificate. */
-export function uriNames(certificate: X509Certificate): readonly string[] {
-  return (certificate.subjectAltName ?? "")
-    .split(", ")
-    .filter((name) => name.startsWith("URI:"))
-    .map((name) => name.slice(4));
-}
-
 /**
  * Checks the answer to a certificate request (leaf first, roots last): the key is ours, the only URI name is the one asked for, each certificate is
  * signed by the next, the last is a root, and all are valid now. Answers what is wrong as a string.
  */
-export function checkIssuedChain(certChain: readonly string[], publicKey: Uint8Array, uri: string, nowMs: number): CheckedChain | string {
-  let groups: X509Certificate[][];
+export async function checkIssuedChain(
+  certChain: readonly string[],
+  publicKey: Uint8Array,
+  uri: string,
+  nowMs: number,
+): Promise<CheckedChain | string> {
+  let groups: Certificate[][];
   try {
     groups = certChain.map(certificatesOf);
   } catch {
@@ -42,40 +34,41 @@ export function checkIssuedChain(certChain: readonly string[], publicKey: Uint8A
   const path = groups.slice(0, -1).flat();
   const leaf = path[0];
   if (groups.length < 2 || leaf === undefined || roots.length === 0) return "the answer must hold a certificate and, last, the root";
-  if (!leaf.publicKey.export({ type: "spki", format: "der" }).equals(publicKey))
-    return "the certificate is over another key than the one asked for";
-  const names = uriNames(leaf);
-  if (names.length !== 1 || names[0] !== uri) return `the certificate is for ${names.join(", ") || "no URI"} instead of ${uri}`;
+  if (!Buffer.from(leaf.publicKey).equals(publicKey)) return "the certificate is over another key than the one asked for";
+  if (leaf.uris.length !== 1 || leaf.uris[0] !== uri) return `the certificate is for ${leaf.uris.join(", ") || "no URI"} instead of ${uri}`;
   if (leaf.ca) return "the certificate is an authority's";
   for (const one of [...path, ...roots]) {
     const wrong = outOfTime(one, nowMs);
     if (wrong !== "") return wrong;
   }
   for (let n = 0; n + 1 < path.length; n++) {
-    if (!signedBy(path[n] as X509Certificate, path[n + 1] as X509Certificate))
+    if (!(await signedBy(path[n] as Certificate, path[n + 1] as Certificate))) {
       return "the chain is broken: a certificate is not signed by the next";
+    }
   }
-  const last = path.at(-1) as X509Certificate;
-  if (!roots.some((root) => signedBy(last, root) && signedBy(root, root))) return "the chain does not lead to the root it came with";
+  const last = path.at(-1) as Certificate;
+  const leads = await Promise.all(roots.map(async (root) => (await signedBy(last, root)) && (await signedBy(root, root))));
+  if (!leads.includes(true)) return "the chain does not lead to the root it came with";
   return {
-    chainPem: path.map((one) => one.toString()).join(""),
-    rootsPem: roots.map((one) => one.toString()).join(""),
+    chainPem: path.map(toPem).join(""),
+    rootsPem: roots.map(toPem).join(""),
     uri,
-    notBeforeMs: Date.parse(leaf.validFrom),
-    notAfterMs: Math.min(...path.map((one) => Date.parse(one.validTo))),
-    rootsNotAfterMs: Math.min(...roots.map((one) => Date.parse(one.validTo))),
-    serial: leaf.serialNumber,
+    notBeforeMs: leaf.notBeforeMs,
+    notAfterMs: Math.min(...path.map((one) => one.notAfterMs)),
+    rootsNotAfterMs: Math.min(...roots.map((one) => one.notAfterMs)),
+    serial: leaf.serial,
   };
 }
 
-function outOfTime(certificate: X509Certificate, nowMs: number): string {
-  // A minute of grace: clocks of one mesh are rarely better than that.
-  if (nowMs + 60_000 < Date.parse(certificate.validFrom))
-    return `a certificate is valid only from ${certificate.validFrom}; is the clock of this host right?`;
-  if (nowMs > Date.parse(certificate.validTo)) return `a certificate expired on ${certificate.validTo}; is the clock of this host right?`;
-  return "";
+function toPem(certificate: Certificate): string {
+  return writePem("CERTIFICATE", certificate.der);
 }
 
-function signedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
-  return issuer.ca && certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+function outOfTime(certificate: Certificate, nowMs: number): string {
+  const day = (ms: number): string => new Date(ms).toISOString();
+  // A minute of grace: clocks of one mesh are rarely better than that.
+  if (nowMs + 60_000 < certificate.notBeforeMs)
+    return `a certificate is valid only from ${day(certificate.notBeforeMs)}; is the clock of this host right?`;
+  if (nowMs > certificate.notAfterMs) return `a certificate expired on ${day(certificate.notAfterMs)}; is the clock of this host right?`;
+  return "";
 }

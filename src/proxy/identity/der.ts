@@ -15,6 +15,14 @@ export const octets = (bytes: Uint8Array): Uint8Array => der(0x04, bytes);
 /** A whole number of bits. */
 export const bits = (bytes: Uint8Array): Uint8Array => der(0x03, Uint8Array.of(0), bytes);
 export const smallInteger = (value: number): Uint8Array => der(0x02, Uint8Array.of(value));
+/** An unsigned number of any size, most significant byte first. */
+export function integer(bytes: Uint8Array): Uint8Array {
+  let from = 0;
+  while (from < bytes.length - 1 && bytes[from] === 0) from++;
+  // A leading one bit would make it negative.
+  const lead = (bytes[from] as number) >= 0x80 ? Uint8Array.of(0) : new Uint8Array(0);
+  return der(0x02, lead, bytes.subarray(from));
+}
 export const yes = (): Uint8Array => der(0x01, Uint8Array.of(0xff));
 
 /** `1.2.840.10045.4.3.2` */
@@ -27,13 +35,4 @@ export function objectId(dotted: string): Uint8Array {
     out.push(...septets);
   }
   return der(0x06, Uint8Array.from(out));
-}
-
-/** PEM armour (RFC 7468). */
-export function pem(label: string, bytes: Uint8Array): string {
-  const lines =
-    Buffer.from(bytes)
-      .toString("base64")
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
 }

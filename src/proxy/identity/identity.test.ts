@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { X509Certificate } from "node:crypto";
 import { systemClock } from "../../base/clock.ts";
 import { jsonLogger, silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
@@ -7,9 +8,11 @@ import type { ClusterConfig } from "../config.ts";
 import { ControlChannel } from "../xds/channel.ts";
 import { createTestAuthority, type FakeControlPlane, startFakeControlPlane, type TestAuthority, until } from "../xds/testing.ts";
 import { checkIssuedChain } from "./chain.ts";
-import { createKeyAndRequest } from "./csr.ts";
+import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
 import { Identity } from "./identity.ts";
 import { KeyPair } from "./key-pair.ts";
+import { readPem, writePem } from "./pem.ts";
+import { type Certificate, certificatesOf, parseCertificate } from "./x509.ts";
 
 const uri = "spiffe://cluster.local/ns/shop/sa/cart";
 const serverUri = "spiffe://cluster.local/ns/weft-system/sa/weft";
@@ -34,8 +37,8 @@ afterEach(() => {
 });
 
 describe("the request", () => {
-  test("openssl verifies its signature and reads the name", () => {
-    const { csrPem } = createKeyAndRequest(uri);
+  test("openssl verifies its signature and reads the name", async () => {
+    const { csrPem } = await createKeyAndRequest(uri);
     const text = authority.readRequest(csrPem);
     expect(text).toContain(`URI:${uri}`);
     expect(text).toContain("X509v3 Subject Alternative Name: critical");
@@ -44,15 +47,15 @@ describe("the request", () => {
     expect(text).not.toMatch(/Subject: \S/);
   });
 
-  test("long names still make good DER", () => {
+  test("long names still make good DER", async () => {
     for (const length of [1, 60, 120, 200]) {
       const long = `spiffe://cluster.local/ns/${"n".repeat(length)}/sa/cart`;
-      expect(authority.readRequest(createKeyAndRequest(long).csrPem)).toContain(`URI:${long}`);
+      expect(authority.readRequest((await createKeyAndRequest(long)).csrPem)).toContain(`URI:${long}`);
     }
   });
 
-  test("the key does not show when printed, spread or turned to JSON", () => {
-    const request = createKeyAndRequest(uri);
+  test("the key does not show when printed, spread or turned to JSON", async () => {
+    const request = await createKeyAndRequest(uri);
     const pair = new KeyPair("chain", request.privateKeyPem());
     expect(pair.privateKeyPem).toContain("BEGIN PRIVATE KEY");
     for (const made of [request, pair, { pair }, { ...pair }, redact({ privateKeyPem: pair.privateKeyPem })]) {
@@ -67,35 +70,65 @@ describe("the request", () => {
 });
 
 describe("the answer is checked", () => {
-  const key = createKeyAndRequest(uri);
-  const now = () => Date.now();
-  const good = () => authority.signRequest(key.csrPem);
-  const cases: [string, () => string | object, RegExp | null][] = [
-    ["a good chain", () => checkIssuedChain([good(), authority.caPem], key.publicKey, uri, now()), null],
-    [
-      "another key",
-      () => checkIssuedChain([authority.signRequest(createKeyAndRequest(uri).csrPem), authority.caPem], key.publicKey, uri, now()),
-      /another key/,
-    ],
-    ["another name", () => checkIssuedChain([good(), authority.caPem], key.publicKey, `${uri}2`, now()), /instead of/],
-    ["another root", () => checkIssuedChain([good(), stranger.caPem], key.publicKey, uri, now()), /does not lead to the root/],
-    ["no root", () => checkIssuedChain([good()], key.publicKey, uri, now()), /must hold/],
-    ["nothing", () => checkIssuedChain([], key.publicKey, uri, now()), /must hold/],
-    [
-      "no certificate",
-      () => checkIssuedChain(["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", authority.caPem], key.publicKey, uri, now()),
-      /not a certificate/,
-    ],
-    ["an expired one", () => checkIssuedChain([good(), authority.caPem], key.publicKey, uri, now() + 3 * 86_400_000), /expired/],
-    ["one of tomorrow", () => checkIssuedChain([good(), authority.caPem], key.publicKey, uri, now() - 3_600_000), /valid only from/],
-  ];
-  for (const [name, run, wanted] of cases) {
-    test(name, () => {
-      const found = run();
-      if (wanted === null) expect(found).toMatchObject({ uri });
-      else expect(found).toMatch(wanted);
+  const day = 86_400_000;
+  type Case = { chain: (good: string, other: string) => string[]; uri?: string; later?: number; wanted: RegExp | null };
+  const cases: Record<string, Case> = {
+    "a good chain": { chain: (good) => [good, authority.caPem], wanted: null },
+    "another key": { chain: (_good, other) => [other, authority.caPem], wanted: /another key/ },
+    "another name": { chain: (good) => [good, authority.caPem], uri: `${uri}2`, wanted: /instead of/ },
+    "another root": { chain: (good) => [good, stranger.caPem], wanted: /does not lead to the root/ },
+    "a root that is no root": { chain: (good) => [good, good], wanted: /does not lead to the root/ },
+    "a broken chain": { chain: (good) => [good, stranger.caPem, authority.caPem], wanted: /not signed by the next/ },
+    "no root": { chain: (good) => [good], wanted: /must hold/ },
+    nothing: { chain: () => [], wanted: /must hold/ },
+    "no certificate": {
+      chain: () => ["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", authority.caPem],
+      wanted: /not a certificate/,
+    },
+    "an expired one": { chain: (good) => [good, authority.caPem], later: 3 * day, wanted: /expired/ },
+    "one of tomorrow": { chain: (good) => [good, authority.caPem], later: -3_600_000, wanted: /valid only from/ },
+  };
+  let key: KeyAndRequest;
+  let good: string;
+  let other: string;
+  beforeAll(async () => {
+    key = await createKeyAndRequest(uri);
+    good = authority.signRequest(key.csrPem);
+    other = authority.signRequest((await createKeyAndRequest(uri)).csrPem);
+  });
+  for (const [name, one] of Object.entries(cases)) {
+    test(name, async () => {
+      const found = await checkIssuedChain(one.chain(good, other), key.publicKey, one.uri ?? uri, Date.now() + (one.later ?? 0));
+      if (one.wanted === null) expect(found).toMatchObject({ uri });
+      else expect(found).toMatch(one.wanted);
     });
   }
+
+  test("a chain through an intermediate, and a changed byte in it", async () => {
+    const middle = authority.intermediate("middle");
+    const leaf = middle.signRequest(key.csrPem);
+    expect(await checkIssuedChain([leaf, middle.caPem, authority.caPem], key.publicKey, uri, Date.now())).toMatchObject({ uri });
+    const bytes = readPem(leaf, "CERTIFICATE")[0] as Uint8Array;
+    bytes[bytes.length - 1] = (bytes[bytes.length - 1] as number) ^ 1;
+    expect(await checkIssuedChain([writePem("CERTIFICATE", bytes), middle.caPem, authority.caPem], key.publicKey, uri, Date.now())).toMatch(
+      /broken/,
+    );
+  });
+
+  test("certificates read as openssl reads them, cut anywhere they are refused", () => {
+    const issued = authority.issue("URI:spiffe://a/ns/b/sa/c,DNS:x.example,DNS:y.example");
+    const mine = certificatesOf(issued.cert)[0] as Certificate;
+    const theirs = new X509Certificate(issued.cert);
+    expect(mine.uris).toEqual(["spiffe://a/ns/b/sa/c"]);
+    expect(mine.dnsNames).toEqual(["x.example", "y.example"]);
+    expect(mine.serial).toBe(theirs.serialNumber.replace(/^00(?=..)/, ""));
+    expect(mine.notBeforeMs).toBe(Date.parse(theirs.validFrom));
+    expect(mine.notAfterMs).toBe(Date.parse(theirs.validTo));
+    expect(mine.ca).toBe(theirs.ca);
+    expect(Buffer.from(mine.publicKey).equals(theirs.publicKey.export({ type: "spki", format: "der" }))).toBe(true);
+    expect(certificatesOf(authority.caPem)[0]?.ca).toBe(true);
+    for (let n = 0; n < mine.der.length; n++) expect(() => parseCertificate(mine.der.slice(0, n))).toThrow();
+  });
 });
 
 function cluster(port: number, roots: string, name: string): ClusterConfig {

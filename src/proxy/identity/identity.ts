@@ -121,8 +121,23 @@ export class Identity implements SecretSource {
 
   #ask(): void {
     if (this.#state.at === "stopped") return;
+    let given = false;
+    this.#state = {
+      at: "asking",
+      cancel: () => {
+        given = true;
+      },
+    };
     // A new key each time: a stolen one is worth a day at most.
-    const key = createKeyAndRequest(this.#options.uri);
+    createKeyAndRequest(this.#options.uri).then(
+      (key) => {
+        if (!given) this.#send(key);
+      },
+      (error: unknown) => this.#failed(`no key could be made: ${error instanceof Error ? error.message : String(error)}`),
+    );
+  }
+
+  #send(key: KeyAndRequest): void {
     let answer: Uint8Array | undefined;
     const call = this.#channel?.call(path, {
       message: (bytes) => {
@@ -165,9 +180,14 @@ export class Identity implements SecretSource {
     } catch (error) {
       return this.#failed(error instanceof Error ? error.message : String(error));
     }
-    const checked = checkIssuedChain(chain, key.publicKey, this.#options.uri, this.#options.clock.now());
-    if (typeof checked === "string") return this.#failed(checked);
-    this.#hold(key, checked);
+    checkIssuedChain(chain, key.publicKey, this.#options.uri, this.#options.clock.now()).then(
+      (checked) => {
+        if (this.#state.at === "stopped") return;
+        if (typeof checked === "string") this.#failed(checked);
+        else this.#hold(key, checked);
+      },
+      (error: unknown) => this.#failed(error instanceof Error ? error.message : String(error)),
+    );
   }
 
   #hold(key: KeyAndRequest, chain: CheckedChain): void {
@@ -187,6 +207,7 @@ export class Identity implements SecretSource {
   }
 
   #failed(reason: string): void {
+    if (this.#state.at === "stopped") return;
     const { clock, log } = this.#options;
     if (reason !== this.#lastProblem) log.warn({ reason, uri: this.#options.uri }, "Could not get a certificate; trying again.");
     this.#lastProblem = reason;

@@ -1,13 +1,13 @@
 // Owns: the one connection to the control plane that all streams of a proxy share: connecting, the check of the server, reconnecting. Never knows what
 // the streams carry.
 
-import { X509Certificate } from "node:crypto";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClusterConfig, EndpointConfig, SanMatcher, UpstreamTlsConfig } from "../config.ts";
 import type { Http2Connection } from "../http2/client.ts";
 import type { HeaderField } from "../http2/hpack.ts";
 import { connectHttp2, type Http2TlsOptions } from "../http2/socket.ts";
+import { type Certificate, parseCertificate } from "../identity/x509.ts";
 import { Backoff } from "./backoff.ts";
 import type { GrpcTarget } from "./decode/sources.ts";
 import { GrpcCall, type GrpcEvents } from "./grpc.ts";
@@ -189,18 +189,17 @@ function serverTls(
     verify(peer) {
       if (tls.roots === null) return null;
       if (peer.chainProblem !== null) return peer.chainProblem;
-      return nameProblem(new X509Certificate(peer.certificate), tls.peerNames);
+      return nameProblem(parseCertificate(peer.certificate), tls.peerNames);
     },
   };
 }
 
-function nameProblem(certificate: X509Certificate, wanted: readonly SanMatcher[]): string | null {
+function nameProblem(certificate: Certificate, wanted: readonly SanMatcher[]): string | null {
   if (wanted.length === 0) return null;
-  const names = (certificate.subjectAltName ?? "").split(", ");
   for (const matcher of wanted) {
-    const prefix = matcher.type === "uri" ? "URI:" : "DNS:";
-    for (const name of names) if (name.startsWith(prefix) && matches(matcher, name.slice(4))) return null;
+    for (const name of matcher.type === "uri" ? certificate.uris : certificate.dnsNames) if (matches(matcher, name)) return null;
   }
+  const names = [...certificate.uris, ...certificate.dnsNames];
   return `it is for ${names.join(", ") || "nobody"}, not for ${wanted.map((w) => `${w.type}:${w.match.value}`).join(" or ")}`;
 }
 

@@ -1,10 +1,10 @@
 // Owns: names in STRICT_DNS clusters: looking them up, again and again, and putting all their addresses where the name stood. A failed look-up keeps the
 // last answer. Never knows what the endpoints are for.
 
-import { isIP } from "node:net";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClusterConfig, EndpointConfig } from "../config.ts";
+import { ipFamily } from "./decode/ip.ts";
 
 /** Addresses of a name, in any order. Rejects when there is no answer. */
 export type Lookup = (host: string) => Promise<readonly { readonly address: string }[]>;
@@ -43,7 +43,7 @@ export class DnsResolver {
     const wanted = new Set<string>();
     for (const cluster of clusters.values()) {
       if (cluster.source.kind !== "strict_dns") continue;
-      for (const endpoint of cluster.source.endpoints) if (isIP(endpoint.address.host) === 0) wanted.add(endpoint.address.host);
+      for (const endpoint of cluster.source.endpoints) if (ipFamily(endpoint.address.host) === 0) wanted.add(endpoint.address.host);
     }
     for (const [host, known] of [...this.#known]) {
       if (wanted.has(host)) continue;
@@ -86,7 +86,7 @@ export class DnsResolver {
   #endpoints(endpoints: readonly EndpointConfig[]): readonly EndpointConfig[] {
     return endpoints.flatMap((endpoint) => {
       const { host, port } = endpoint.address;
-      if (isIP(host) !== 0) return [endpoint];
+      if (ipFamily(host) !== 0) return [endpoint];
       return (this.#known.get(host)?.addresses ?? []).map((address) => ({ ...endpoint, address: { host: address, port } }));
     });
   }

@@ -194,12 +194,14 @@ export interface TestAuthority {
   issue(san: string): { readonly cert: string; readonly key: string };
   /** Signs a request (PEM) with the names it asks for. */
   signRequest(csrPem: string, days?: number): string;
+  /** An authority below this one. */
+  intermediate(name: string): TestAuthority;
   /** Text of openssl's view of a request. */
   readRequest(csrPem: string): string;
   close(): void;
 }
 
-export function createTestAuthority(name = "test root"): TestAuthority {
+export function createTestAuthority(name = "test root", above?: { readonly folder: string }): TestAuthority {
   const folder = mkdtempSync(join(tmpdir(), "weft-authority-"));
   const run = (...args: string[]): string => {
     const done = Bun.spawnSync(["openssl", ...args], { cwd: folder, stderr: "pipe" });
@@ -207,7 +209,8 @@ export function createTestAuthority(name = "test root"): TestAuthority {
     return done.stdout.toString();
   };
   const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  run("req", "-x509", ...newKey, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", `/CN=${name}`);
+  const parent = above === undefined ? [] : ["-CA", join(above.folder, "ca.crt"), "-CAkey", join(above.folder, "ca.key")];
+  run("req", "-x509", ...newKey, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", `/CN=${name}`, ...parent);
   let count = 0;
   return {
     caPem: readFileSync(join(folder, "ca.crt"), "utf8"),
@@ -258,6 +261,7 @@ export function createTestAuthority(name = "test root"): TestAuthority {
       );
       return readFileSync(join(folder, `${id}.crt`), "utf8");
     },
+    intermediate: (below) => createTestAuthority(below, { folder }),
     readRequest(csrPem) {
       const id = `r${count++}`;
       writeFileSync(join(folder, `${id}.csr`), csrPem);

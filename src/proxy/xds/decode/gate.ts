@@ -1,7 +1,6 @@
 // Owns: the gate that outside configuration passes: a complete list of violations with paths, and the small readers every decoder shares.
 // Never throws at bad input: a violation is noted and a stand-in value goes on, so that one pass finds everything.
 
-import { isIP } from "node:net";
 import type { Address } from "../../../wire/gen/envoy/config/core/v3/address_pb.ts";
 import type { DataSource } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { Secret } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
@@ -10,6 +9,7 @@ import { decodeBinary, WireError } from "../proto/binary.ts";
 import { joinPath } from "../proto/json.ts";
 import { type AnyValue, enumDesc, type MessageType } from "../proto/message.ts";
 import { isHarmlessNumber } from "./harmless.ts";
+import { ipFamily } from "./ip.ts";
 
 /** One thing wrong with a configuration. `path` uses proto field names and is relative to the resource, or to the bootstrap file. */
 export interface Violation {
@@ -159,7 +159,7 @@ export function hostPort(gate: Gate, path: string, address: Address | undefined,
   const inner = at(path, "socket_address");
   choose(gate, at(inner, "protocol"), "envoy.config.core.v3.SocketAddress.Protocol", socket.protocol, { TCP: 1 }, 1);
   if (socket.address === "") gate.add(at(inner, "address"), "is missing");
-  else if (literal && isIP(socket.address) === 0) gate.add(at(inner, "address"), `"${socket.address}" is not an IP address`);
+  else if (literal && ipFamily(socket.address) === 0) gate.add(at(inner, "address"), `"${socket.address}" is not an IP address`);
   if (socket.portSpecifier.case === undefined) {
     gate.add(at(inner, "port_value"), "is missing");
     return { host: socket.address, port: 0 };

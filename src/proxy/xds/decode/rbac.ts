@@ -1,9 +1,9 @@
 // Owns: envoy.config.rbac.v3.RBAC to RbacConfig. A rule that cannot be enforced is a violation, never dropped.
 
-import { isIP } from "node:net";
 import type { Permission as PbPermission, Principal as PbPrincipal, RBAC } from "../../../wire/gen/envoy/config/rbac/v3/rbac_pb.ts";
 import type { Permission, Principal, RbacConfig } from "../../config.ts";
 import { at, choose, type Gate } from "./gate.ts";
+import { ipFamily } from "./ip.ts";
 import { headerMatch, stringMatch } from "./match.ts";
 
 export function decodeRbac(gate: Gate, rbac: RBAC, path: string): RbacConfig {
@@ -86,7 +86,7 @@ function principal(gate: Gate, one: PbPrincipal, path: string): Principal {
     case "directRemoteIp": {
       const where = at(path, "direct_remote_ip");
       const prefix = id.value.addressPrefix;
-      const family = isIP(prefix);
+      const family = ipFamily(prefix);
       if (family === 0) gate.add(at(where, "address_prefix"), `"${prefix}" is not an IP address`);
       const most = family === 6 ? 128 : 32;
       const length = id.value.prefixLen ?? 0;

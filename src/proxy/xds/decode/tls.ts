@@ -1,7 +1,6 @@
 // Owns: TLS contexts of listeners and clusters, and the table of transport sockets. Certificates from files or inline are read and checked here;
 // SDS names must be the two that the proxy serves from its own identity.
 
-import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { ConfigSource } from "../../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
 import type {
   CertificateValidationContext,
@@ -11,6 +10,7 @@ import type { SdsSecretConfig } from "../../../wire/gen/envoy/extensions/transpo
 import type { CommonTlsContext } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { meshRootsSecret, workloadCertificateSecret } from "../../../wire/names.ts";
 import type { CertificateSource, DownstreamTlsConfig, RootsSource, SanMatcher, TlsVersion, UpstreamTlsConfig } from "../../config.ts";
+import { certificatesOf } from "../../identity/x509.ts";
 import { DownstreamTlsContext, RawBuffer, UpstreamTlsContext } from "../proto/types.ts";
 import { at, choose, dataSource, type Extension, extension, type Gate } from "./gate.ts";
 import { stringMatch } from "./match.ts";
@@ -126,24 +126,29 @@ function pemCertificate(gate: Gate, source: TlsCertificate, path: string): Certi
   const chain = dataSource(gate, chainPath, source.certificateChain);
   const key = dataSource(gate, keyPath, source.privateKey);
   if (chain === undefined || key === undefined) return noCertificate;
-  const leaf = firstCertificate(gate, chainPath, chain);
   const keyText = Buffer.from(key).toString("utf8");
-  try {
-    const privateKey = createPrivateKey(keyText);
-    if (leaf !== undefined && !leaf.checkPrivateKey(privateKey)) gate.add(keyPath, "does not belong to the certificate");
-  } catch {
-    // The reason stays out: it may quote the file.
-    gate.add(keyPath, "is not an unencrypted private key in PEM");
-  }
+  if (checkCertificates(gate, chainPath, chain)) checkPrivateKey(gate, keyPath, chain, keyText);
   return { kind: "pem", certificatePem: Buffer.from(chain).toString("utf8"), privateKeyPem: keyText };
 }
 
-function firstCertificate(gate: Gate, path: string, pem: Uint8Array): X509Certificate | undefined {
+function checkCertificates(gate: Gate, path: string, pem: Uint8Array): boolean {
   try {
-    return new X509Certificate(pem);
+    if (certificatesOf(Buffer.from(pem).toString("latin1")).length > 0) return true;
   } catch {
-    gate.add(path, "is not a certificate in PEM");
-    return undefined;
+    // Said below.
+  }
+  gate.add(path, "is not a certificate in PEM");
+  return false;
+}
+
+function checkPrivateKey(gate: Gate, path: string, chain: Uint8Array, keyText: string): void {
+  // Loaded on first use: a sidecar's own key never comes this way, and the module costs 1.5 MB.
+  const { createPrivateKey, X509Certificate } = require("node:crypto") as typeof import("node:crypto");
+  try {
+    if (!new X509Certificate(chain).checkPrivateKey(createPrivateKey(keyText))) gate.add(path, "does not belong to the certificate");
+  } catch {
+    // The reason stays out: it may quote the file.
+    gate.add(path, "is not an unencrypted private key in PEM");
   }
 }
 
@@ -200,7 +205,7 @@ function validationContext(
     }
     return { roots: null, peerNames };
   }
-  firstCertificate(gate, at(path, "trusted_ca"), pem);
+  checkCertificates(gate, at(path, "trusted_ca"), pem);
   return { roots: { kind: "pem", pem: Buffer.from(pem).toString("utf8") }, peerNames };
 }
 
