@@ -50,6 +50,27 @@ passed on. Under a service manager that tells every process at once (systemd's d
 (\`KillMode=mixed\`), so that COMMAND keeps its sidecar while it finishes. When \`weft run\` itself is killed with SIGKILL, a small guard unregisters the instance and ends COMMAND and sidecar.
 `;
 
+/** Pads the cells of every table, as the formatter of this repository wants it. */
+function padTables(text: string): string {
+  return text.replace(/(?:^\|.*\|$\n?)+/gm, (block) => {
+    const rows = block
+      .trimEnd()
+      .split("\n")
+      .map((line) =>
+        line
+          .slice(1, -1)
+          .split(/(?<!\\)\|/)
+          .map((cell) => cell.trim()),
+      );
+    const widths = (rows[0] ?? []).map((_, i) => Math.max(3, ...rows.map((row, at) => (at === 1 ? 0 : Bun.stringWidth(row[i] ?? "")))));
+    const pad = (cell: string, width: number) => cell + " ".repeat(Math.max(0, width - Bun.stringWidth(cell)));
+    const lines = rows.map(
+      (row, at) => `| ${widths.map((width, i) => (at === 1 ? "-".repeat(width) : pad(row[i] ?? "", width))).join(" | ")} |`,
+    );
+    return lines.join("\n") + (block.endsWith("\n") ? "\n" : "");
+  });
+}
+
 function section(spec: VerbSpec): string {
   const flags = allFlags(spec).filter((f) => f.name !== "help");
   const rows = flags.map((f) => {
@@ -72,7 +93,7 @@ function section(spec: VerbSpec): string {
 export function reference(): string {
   const shown = verbs.filter((v) => v.hidden !== true);
   const index = shown.map((v) => `- [weft ${v.name}](#weft-${v.name}): ${v.summary}`).join("\n");
-  return `${[preamble.trimEnd(), index, ...shown.map(section)].join("\n\n")}\n`;
+  return padTables(`${[preamble.trimEnd(), index, ...shown.map(section)].join("\n\n")}\n`);
 }
 
 if (import.meta.main) await Bun.write(referencePath, reference());
