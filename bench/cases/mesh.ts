@@ -19,7 +19,7 @@ export interface SidecarMemory {
 
 /** Private memory of an idle sidecar that `weft run` started beside an application, `settleMs` after it was ready. */
 export async function meshSidecar(shop: Workshop, cores: Cores, settleMs: number): Promise<SidecarMemory> {
-  const plane = await controlPlane(shop, cores, join(shop.dir, "mesh-idle"));
+  const plane = await controlPlane(shop, cores.others, join(shop.dir, "mesh-idle"));
   const [port] = await freePorts(1);
   const application = [process.execPath, join(ROOT, "bench/load/origin.ts"), String(port)];
   const run = shop.start(
@@ -45,7 +45,7 @@ export async function meshSidecar(shop: Workshop, cores: Cores, settleMs: number
 export async function answeringControlPlane(shop: Workshop, cores: Cores, starts: number): Promise<number[]> {
   const times: number[] = [];
   for (let i = 0; i <= starts; i++) {
-    const plane = await controlPlane(shop, cores, join(shop.dir, "mesh-start"));
+    const plane = await controlPlane(shop, String(cores.subject), join(shop.dir, "mesh-start"));
     if (i > 0) times.push(plane.readyMs); // the first start makes keys and database
     await plane.started.stop(5000);
   }
@@ -57,7 +57,7 @@ export async function answeringControlPlane(shop: Workshop, cores: Cores, starts
  * request goes through the forward proxy, over mutual TLS to the sidecar itself, to the application: ready must mean serving.
  */
 export async function sidecarStarts(shop: Workshop, cores: Cores, starts: number): Promise<number[]> {
-  const plane = await controlPlane(shop, cores, join(shop.dir, "mesh-sidecar"));
+  const plane = await controlPlane(shop, cores.others, join(shop.dir, "mesh-sidecar"));
   const [application, inbound, httpProxy, admin] = (await freePorts(4)) as [number, number, number, number];
   const behind = shop.start("origin", [process.execPath, join(ROOT, "bench/load/origin.ts"), String(application)], cores.others);
   await untilAnswering(behind, { port: application, host: HOST, path: LOAD_PATH }, performance.now());
@@ -152,11 +152,11 @@ export interface ControlPlane {
 }
 
 /** Runs `weft up` until /readyz answers 200. */
-export async function controlPlane(shop: Workshop, cores: Cores, dataDir: string): Promise<ControlPlane> {
+export async function controlPlane(shop: Workshop, core: string, dataDir: string): Promise<ControlPlane> {
   const [apiPort, xdsPort, dashboardPort] = await freePorts(3);
   const ports = ["--api-port", String(apiPort), "--xds-port", String(xdsPort), "--dashboard-port", String(dashboardPort)];
   const since = performance.now();
-  const started = shop.start("weft-up", [WEFT, "up", "--data", dataDir, ...ports], String(cores.subject));
+  const started = shop.start("weft-up", [WEFT, "up", "--data", dataDir, ...ports], core);
   await until("/readyz of weft up", started, async () => {
     // The certificate is under the mesh's own CA; whether it is right is not what is timed here.
     const answer = await fetch(`https://127.0.0.1:${apiPort}/readyz`, { tls: { rejectUnauthorized: false } }).catch(() => null);
