@@ -30,7 +30,7 @@ export class Outbox {
   wire: Wire | null = null;
   /** Bytes waiting. Bounded by one read of the source, since the source is paused while anything waits. */
   waiting = 0;
-  #rest: Uint8Array[] = [];
+  #rest: Uint8Array[] | null = null;
   /** FIN once everything is out. */
   #endAfter = false;
   /** Bytes accepted by the kernel (or the TLS layer). */
@@ -54,6 +54,7 @@ export class Outbox {
       this.sent += taken;
       from += taken;
     }
+    this.#rest ??= [];
     this.#rest.push(shared ? bytes.slice(from, to) : bytes.subarray(from, to));
     this.waiting += to - from;
     return false;
@@ -67,7 +68,8 @@ export class Outbox {
         this.clear();
         return true;
       }
-      const first = this.#rest[0] as Uint8Array;
+      const rest = this.#rest as Uint8Array[];
+      const first = rest[0] as Uint8Array;
       const taken = wire.write(first, 0, first.length);
       if (taken < 0) {
         this.wire = null;
@@ -77,10 +79,10 @@ export class Outbox {
       this.sent += taken;
       this.waiting -= taken;
       if (taken < first.length) {
-        this.#rest[0] = first.subarray(taken);
+        rest[0] = first.subarray(taken);
         return false;
       }
-      this.#rest.shift();
+      rest.shift();
     }
     if (this.#endAfter) {
       this.#endAfter = false;
@@ -96,7 +98,7 @@ export class Outbox {
   }
 
   clear(): void {
-    this.#rest = [];
+    this.#rest = null;
     this.waiting = 0;
     this.#endAfter = false;
   }
