@@ -83,7 +83,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     const { client, namespace, serviceAccount } = joined;
     const token = await joined.token();
     const reserved = new Set([plan.port, ...plan.upstreams.map((u) => u.localPort)]);
-    place = takePlace(plan.address, reserved, env, Math.random);
+    place = takePlace(plan.address, reserved, env, Math.random, clock.now());
     const { dir, ports } = place;
     for (const upstream of plan.upstreams) {
       if (await answers("127.0.0.1", upstream.localPort)) {

@@ -1,6 +1,18 @@
 // Owns: the private places of one run: a folder for bootstrap and token, and three ports that no other run takes. Both are given back at the end.
 
-import { closeSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CliFailure } from "../failure.ts";
@@ -21,12 +33,13 @@ export function takePlace(
   avoid: ReadonlySet<number>,
   env: Readonly<Record<string, string | undefined>>,
   random: () => number,
+  nowMs: number,
 ): Place {
   const root = privateRoot(env);
-  const dir = mkdtempSync(join(root, "run-"));
+  sweep(root, nowMs);
+  const dir = mkdtempSync(join(root, `run-${process.pid}-`));
   const locks: string[] = [];
   const lockDir = join(root, "ports");
-  mkdirSync(lockDir, { recursive: true, mode: 0o700 });
   const take = (host: string) => takePort(host, avoid, lockDir, locks, random);
   const leave = () => {
     for (const lock of locks.splice(0)) rmSync(lock, { force: true });
@@ -39,6 +52,26 @@ export function takePlace(
     leave();
     throw error;
   }
+}
+
+/** A guard that cleans up after a killed supervisor is done long before. */
+const sweepAfterMs = 60_000;
+
+/** Removes what runs left behind that were killed together with their guard (a machine that lost power, a killed process tree). */
+function sweep(root: string, nowMs: number): void {
+  for (const name of readdirSync(root)) {
+    const pid = /^run-([0-9]+)-/.exec(name)?.[1];
+    const path = join(root, name);
+    try {
+      if (pid !== undefined && gone(Number(pid)) && nowMs - statSync(path).mtimeMs > sweepAfterMs)
+        rmSync(path, { recursive: true, force: true });
+    } catch {
+      // Another run sweeps too.
+    }
+  }
+  const locks = join(root, "ports");
+  mkdirSync(locks, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(locks)) if (abandoned(join(locks, name))) rmSync(join(locks, name), { force: true });
 }
 
 /** A file that only this user can read. */
@@ -114,7 +147,14 @@ function locked(lock: string): boolean {
 function abandoned(lock: string): boolean {
   try {
     const pid = Number(readFileSync(lock, "utf8"));
-    if (pid === 0) return false; // being written
+    return pid !== 0 && gone(pid); // 0: being written
+  } catch {
+    return false;
+  }
+}
+
+function gone(pid: number): boolean {
+  try {
     process.kill(pid, 0);
     return false;
   } catch (error) {

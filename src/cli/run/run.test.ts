@@ -1,7 +1,7 @@
 // The parts of `weft run` that need no process; the whole is proven in test/e2e/run.test.ts.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
@@ -259,7 +259,7 @@ describe("the application", () => {
 describe("private places", () => {
   test("folder and files are the user's alone, ports differ and stay taken until the end", () => {
     const env = { XDG_RUNTIME_DIR: dir };
-    const places = Array.from({ length: 20 }, () => takePlace("127.0.0.1", new Set(), env, Math.random));
+    const places = Array.from({ length: 20 }, () => takePlace("127.0.0.1", new Set(), env, Math.random, Date.now()));
     const ports = places.flatMap((p) => Object.values(p.ports));
     expect(new Set(ports).size).toBe(60);
     const [first] = places;
@@ -278,17 +278,31 @@ describe("private places", () => {
       let calls = 0;
       return () => (calls++ === 0 ? 0.5 : Math.random());
     };
-    const taken = takePlace("127.0.0.1", new Set(), env, middleFirst());
+    const taken = takePlace("127.0.0.1", new Set(), env, middleFirst(), Date.now());
     taken.leave();
     const port = taken.ports.inbound;
     writeFileSync(join(dir, "weft", "ports", String(port)), String(Bun.spawnSync(["true"]).pid));
-    const again = takePlace("127.0.0.1", new Set(), env, middleFirst());
+    const again = takePlace("127.0.0.1", new Set(), env, middleFirst(), Date.now());
     expect(again.ports.inbound).toBe(port);
     again.leave();
   });
 
+  test("what a run left behind that died with its guard is swept up, of the living and of the lately dead nothing", () => {
+    const env = { XDG_RUNTIME_DIR: dir };
+    const dead = Bun.spawnSync(["true"]).pid;
+    const old = join(dir, "weft", `run-${dead}-aaaaaa`);
+    const living = join(dir, "weft", `run-${process.ppid}-bbbbbb`);
+    mkdirSync(old, { recursive: true });
+    mkdirSync(living, { recursive: true });
+    takePlace("127.0.0.1", new Set(), env, Math.random, Date.now()).leave();
+    expect([existsSync(old), existsSync(living)]).toEqual([true, true]);
+    takePlace("127.0.0.1", new Set(), env, Math.random, Date.now() + 120_000).leave();
+    expect([existsSync(old), existsSync(living)]).toEqual([false, true]);
+    rmSync(living, { recursive: true });
+  });
+
   test("an address of another machine is said to be one", () => {
-    expect(() => takePlace("192.0.2.1", new Set(), { XDG_RUNTIME_DIR: dir }, Math.random)).toThrow(
+    expect(() => takePlace("192.0.2.1", new Set(), { XDG_RUNTIME_DIR: dir }, Math.random, Date.now())).toThrow(
       "--address 192.0.2.1 cannot be listened on",
     );
     expect(readdirSync(join(dir, "weft", "ports"))).toEqual([]);
