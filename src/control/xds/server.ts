@@ -1,8 +1,6 @@
 // Owns: the gRPC server: TLS with optional client certificates, who is calling, and the four services on it: aggregated discovery (both
 // variants), certificates, metrics and access logs. Never decides what a proxy gets: sessions do.
 
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import {
   type handleClientStreamingCall,
   Metadata,
@@ -11,7 +9,6 @@ import {
   type ServerDuplexStream,
   type ServerReadableStream,
   type ServerUnaryCall,
-  type ServiceDefinition,
   type sendUnaryData,
   setLogger,
   status,
@@ -20,15 +17,9 @@ import {
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
-import { type StreamAccessLogsMessage, StreamAccessLogsMessageSchema } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
-import { DeltaDiscoveryRequestSchema, DiscoveryRequestSchema } from "../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
-import { type StreamMetricsMessage, StreamMetricsMessageSchema } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
-import {
-  type IstioCertificateRequest,
-  IstioCertificateRequestSchema,
-  type IstioCertificateResponse,
-  IstioCertificateResponseSchema,
-} from "../../wire/gen/security/v1/istioca_pb.ts";
+import type { StreamAccessLogsMessage } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
+import type { StreamMetricsMessage } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import type { IstioCertificateRequest, IstioCertificateResponse } from "../../wire/gen/security/v1/istioca_pb.ts";
 import { type Identity, parseIdentity } from "../../wire/spiffe.ts";
 import type { Authority } from "../identity/authority.ts";
 import { CsrRefused } from "../identity/failure.ts";
@@ -36,6 +27,7 @@ import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
+import { accessLogService, certificateService, discoveryService, metricsService } from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
 import type { Mode, Offer } from "./type-ledger.ts";
 
@@ -278,6 +270,8 @@ async function createCertificate(
   }
 }
 
+type Empty = Record<string, never>;
+
 // ---- telemetry -----------------------------------------------------------------------------------------------------------
 
 interface WithIdentifier {
@@ -343,120 +337,3 @@ function telemetry<M extends WithIdentifier>(
 function formatNode(message: WithIdentifier): string {
   return message.identifier?.node?.id ?? "";
 }
-
-// ---- wire ----------------------------------------------------------------------------------------------------------------
-
-type Empty = Record<string, never>;
-
-const asIs = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-const unused = (): never => {
-  throw new Error("a server neither writes requests nor reads responses");
-};
-
-function agentOf(node: Node | undefined): string {
-  const said = node?.userAgentVersionType.case === "userAgentVersion" ? node.userAgentVersionType.value : buildVersion(node);
-  const version = said === "" ? "" : `/${said}`;
-  return `${node?.userAgentName === undefined || node.userAgentName === "" ? "unknown" : node.userAgentName}${version}`;
-}
-
-/** Envoy says its version as Node.user_agent_build_version (8), whose field 1 is a SemanticVersion; our subset does not declare it. */
-function buildVersion(node: Node | undefined): string {
-  const field = node?.$unknown?.find((f) => f.no === 8 && f.wireType === WireType.LengthDelimited);
-  if (field === undefined) return "";
-  try {
-    const outer = new BinaryReader(field.data);
-    const build = new BinaryReader(outer.bytes());
-    const [number] = build.tag();
-    if (number !== 1) return "";
-    const numbers = [0, 0, 0];
-    const version = new BinaryReader(build.bytes());
-    while (version.pos < version.len) {
-      const [at, wireType] = version.tag();
-      if (at >= 1 && at <= 3 && wireType === WireType.Varint) numbers[at - 1] = version.uint32();
-      else version.skip(wireType, at);
-    }
-    return numbers.join(".");
-  } catch {
-    return "";
-  }
-}
-
-function readState(bytes: Buffer): StreamRequest {
-  const m = fromBinary(DiscoveryRequestSchema, bytes);
-  return {
-    nodeId: m.node?.id ?? "",
-    agent: agentOf(m.node),
-    typeUrl: m.typeUrl,
-    nonce: m.responseNonce,
-    error: m.errorDetail === undefined ? undefined : m.errorDetail.message || `code ${m.errorDetail.code}`,
-    names: m.resourceNames,
-    versionInfo: m.versionInfo,
-    subscribe: [],
-    unsubscribe: [],
-    initialVersions: {},
-  };
-}
-
-function readDelta(bytes: Buffer): StreamRequest {
-  const m = fromBinary(DeltaDiscoveryRequestSchema, bytes);
-  return {
-    nodeId: m.node?.id ?? "",
-    agent: agentOf(m.node),
-    typeUrl: m.typeUrl,
-    nonce: m.responseNonce,
-    error: m.errorDetail === undefined ? undefined : m.errorDetail.message || `code ${m.errorDetail.code}`,
-    names: [],
-    versionInfo: "",
-    subscribe: m.resourceNamesSubscribe,
-    unsubscribe: m.resourceNamesUnsubscribe,
-    initialVersions: m.initialResourceVersions,
-  };
-}
-
-const stream = (path: string, read: (bytes: Buffer) => StreamRequest) => ({
-  path,
-  requestStream: true,
-  responseStream: true,
-  requestSerialize: unused,
-  requestDeserialize: read,
-  responseSerialize: asIs,
-  responseDeserialize: unused,
-});
-
-const upload = <M>(path: string, read: (bytes: Buffer) => M) => ({
-  path,
-  requestStream: true,
-  responseStream: false,
-  requestSerialize: unused,
-  requestDeserialize: read,
-  // Both answers are empty messages.
-  responseSerialize: () => Buffer.alloc(0),
-  responseDeserialize: unused,
-});
-
-const discoveryService: ServiceDefinition = {
-  streamAggregatedResources: stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", readState),
-  deltaAggregatedResources: stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", readDelta),
-};
-
-const certificateService: ServiceDefinition = {
-  createCertificate: {
-    path: "/istio.v1.auth.IstioCertificateService/CreateCertificate",
-    requestStream: false,
-    responseStream: false,
-    requestSerialize: unused,
-    requestDeserialize: (bytes: Buffer) => fromBinary(IstioCertificateRequestSchema, bytes),
-    responseSerialize: (m: IstioCertificateResponse) => asIs(toBinary(IstioCertificateResponseSchema, m)),
-    responseDeserialize: unused,
-  },
-};
-
-const metricsService: ServiceDefinition = {
-  streamMetrics: upload("/envoy.service.metrics.v3.MetricsService/StreamMetrics", (bytes) => fromBinary(StreamMetricsMessageSchema, bytes)),
-};
-
-const accessLogService: ServiceDefinition = {
-  streamAccessLogs: upload("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", (bytes) =>
-    fromBinary(StreamAccessLogsMessageSchema, bytes),
-  ),
-};

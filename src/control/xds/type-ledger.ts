@@ -1,6 +1,7 @@
 // Owns: the account of one stream and one resource type: what the client asked for, what it was sent, what it accepted, what it rejected
 // and why. Pure bookkeeping: no socket, no clock. Never offers a rejected version again until the content changes, and never has more than
 // one response under way, so a client that does not answer costs one response of memory and skips what it would have missed.
+// One file of more than 400 lines: every method reads and writes the same dozen fields, and the rules between them are the file's subject.
 // Protocol: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol (sections are named where a branch follows them).
 
 import type { XdsResource, XdsType } from "../../wire/xds-types.ts";
