@@ -18,6 +18,9 @@ import type { DnsResolver } from "./xds/dns.ts";
 
 const version = "0.1.0";
 
+/** Late enough that what comes right after the start (the first streams, the first requests) is over. */
+const tidyAfterMs = 1_000;
+
 /** Runs `weft proxy` until it is told to stop. Resolves to the exit status: 0 stopped, 1 could not start, 2 bad arguments or bootstrap. */
 export async function main(argv: readonly string[]): Promise<number> {
   const flags = parseProxyFlags(argv);
@@ -160,6 +163,8 @@ class ProxyProcess {
     if (this.#ready || this.#waitingFor().length > 0) return;
     this.#ready = true;
     this.#sayReady();
+    // Starting leaves garbage that nothing would collect in an idle sidecar for a long time: one collection gives back a sixth of its memory.
+    systemClock.after(tidyAfterMs, () => Bun.gc(true));
   }
 
   readonly #onSignal = (signal: string): void => {
