@@ -408,3 +408,54 @@ test("CONNECT makes an opaque tunnel to the cluster", async () => {
   });
   expect(`${await new Response(plain.stdout).text()}${await new Response(plain.stderr).text()}`).toBe("hello");
 });
+
+test("large bodies pass whole through the pair, with a reader that starts late", async () => {
+  const size = 5_000_000;
+  const pattern = new Uint8Array(size).map((_, i) => i % 251);
+  const origin = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch(request) {
+      if (request.method === "GET") return new Response(pattern);
+      const got = new Uint8Array(await request.arrayBuffer());
+      return new Response(String(Bun.hash(got) === Bun.hash(pattern)));
+    },
+  });
+  stops.push(() => void origin.stop(true));
+  const server = inbound(origin.port ?? 0, secrets(cart));
+  const client = outbound(server.port(), secrets(front));
+  const base = `http://127.0.0.1:${client.port()}/`;
+  expect(await (await fetch(base, { method: "POST", body: pattern })).text()).toBe("true");
+  const peer = await RawPeer.connect(client.port());
+  peer.socket?.pause();
+  peer.send(get);
+  await until(
+    () => client.count("weft_read_pauses_total") > 0 && server.count("weft_read_pauses_total") > 0,
+    "both sidecars to pause reading",
+  );
+  peer.socket?.resume();
+  await until(() => peer.text.length > size, "all of it", 10_000);
+  const body = Buffer.from(peer.text.slice(peer.text.indexOf("\r\n\r\n") + 4), "latin1");
+  expect(Bun.hash(body)).toBe(Bun.hash(pattern));
+  await until(() => server.engine.stats().activeRequests === 0 && client.engine.stats().activeRequests === 0, "both to be idle");
+});
+
+test("a policy that changes is in force at the next request of an open connection", async () => {
+  const origin = app();
+  const source = secrets(cart);
+  const server = inbound(origin.port, source);
+  const port = server.port();
+  const client = outbound(port, secrets(front));
+  const peer = await RawPeer.connect(client.port());
+  expect(await peer.ask(get)).toContain("200 OK");
+  const deny: RbacConfig = { action: "deny", policies: [{ name: "all", permissions: [{ kind: "any" }], principals: [{ kind: "any" }] }] };
+  const next = config(
+    [listener("in", [chain(http({ inline: catchAll("inbound|1||") }, { rbac: [deny] }), { tls: inboundTls })], { direction: "inbound" })],
+    [cluster("inbound|1||", [endpoint(origin.port)])],
+  );
+  expect(server.engine.apply(next)).toEqual([]);
+  expect(server.port()).toBe(port);
+  expect(await peer.ask(get, 2)).toContain("403 Forbidden");
+  // The same connection was used: no second handshake.
+  expect(server.engine.stats().connections).toBe(1);
+});
