@@ -21,7 +21,10 @@ async function command(argv: readonly string[]): Promise<string | undefined> {
 
 function digest(folder: string): string {
   const hash = createHash("sha256");
-  for (const file of readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort()) {
+  for (const file of readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort()) {
     hash.update(file).update("\0").update(readFileSync(file));
   }
   return hash.digest("hex");
@@ -37,7 +40,9 @@ const checks: readonly Check[] = [
       const before = digest("src/wire/gen");
       const problem = await command([bin("buf"), "generate"]);
       if (problem !== undefined) return problem;
-      return digest("src/wire/gen") === before ? undefined : "src/wire/gen differs from what proto/ generates: run npm run generate and commit the result";
+      return digest("src/wire/gen") === before
+        ? undefined
+        : "src/wire/gen differs from what proto/ generates: run npm run generate and commit the result";
     },
   },
   { name: "nothing stands twice", run: () => command([bin("jscpd"), "--config", ".jscpd.json"]) },
@@ -47,7 +52,9 @@ let failed = 0;
 for (const check of checks) {
   const problem = await check.run();
   if (problem !== undefined) failed++;
-  process.stdout.write(problem === undefined ? `ok      ${check.name}\n` : `FAILED  ${check.name}\n${problem.replace(/^/gm, "        ")}\n`);
+  process.stdout.write(
+    problem === undefined ? `ok      ${check.name}\n` : `FAILED  ${check.name}\n${problem.replace(/^/gm, "        ")}\n`,
+  );
 }
 process.stdout.write(`checks: ${checks.length - failed} passed, ${failed} failed\n`);
 process.exit(failed === 0 ? 0 : 1);

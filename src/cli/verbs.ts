@@ -66,7 +66,7 @@ export const verbs: readonly VerbSpec[] = [
     takesCommand: true,
     flags: [
       { name: "service", value: "NAME", operand: "service", help: "service that this is an instance of (required)" },
-      { name: "port", value: "PORT", help: "port that COMMAND listens on (required)" },
+      { name: "port", value: "PORT", help: "port that COMMAND listens on; without it COMMAND only calls others" },
       { name: "version", value: "VERSION", help: "version of this instance, a label that routes can tell apart" },
       {
         name: "upstream",
@@ -105,6 +105,7 @@ export const verbs: readonly VerbSpec[] = [
         command: "weft run --service orders --port 8090 --upstream db:5432=15432 -- ./orders --db 127.0.0.1:15432",
       },
       { says: "a TCP service", command: "weft run --service db --protocol tcp --port 5432 -- ./database" },
+      { says: "a job or a shell that only calls others", command: "weft run --service report -- curl http://cart/carts/1" },
     ],
   },
   {

@@ -192,6 +192,24 @@ describe("a whole life", () => {
     expect(await entriesOf("killed")).toEqual([]);
   });
 
+  test("a program without a port calls others, with its own identity, and is nobody's endpoint", async () => {
+    const callee = await run("called", [], {}, undefined);
+    await registered("called", callee);
+    const call = `const answer = await fetch("http://called/"); console.log(answer.status); await Bun.sleep(700);`;
+    const { child, out, err, closed } = spawn(["run", "--service", "job", "-n", "run", "--", bunCommand, "-e", call]);
+    await until(() => out.includes("200"), "the job's call is answered", { out, err });
+    const [entry] = await entriesOf("job");
+    expect(entry?.health).toMatchObject({ status: "True", reason: "Running" });
+    expect((entry?.spec as { ports?: unknown }).ports).toBeUndefined();
+    expect((await weft("get", "service", "job", "-n", "run")).code).toBe(1);
+    expect(await child.exited).toBe(0);
+    await closed;
+    expect(err.join("\n")).toContain("it only calls others");
+    expect(await entriesOf("job")).toEqual([]);
+    callee.child.kill("SIGTERM");
+    await callee.child.exited;
+  });
+
   test("standard input and output are the application's", async () => {
     const port = await freePort();
     const child = Bun.spawn([weftBin, "run", "--service", "pipe", "-n", "run", "--port", String(port), "-q", "--", "cat"], {

@@ -48,10 +48,11 @@ export function isHealthy(entry: WorkloadEntryObject): boolean {
   return healthy === undefined || healthy === "True";
 }
 
-/** Whether calls may go there. An entry whose health is reported is none before the first report. */
+/** Whether calls may go there. An entry whose health is reported is none before the first report, and none without ports: it only calls. */
 export function isEndpoint(entry: WorkloadEntryObject): boolean {
   const healthy = healthOf(entry);
-  return healthy === undefined ? entry.metadata.annotations?.[annotations.health] !== "reported" : healthy === "True";
+  if (entry.metadata.annotations?.[annotations.health] !== "reported") return healthy === undefined || healthy === "True";
+  return healthy === "True" && Object.keys(entry.spec.ports ?? {}).length > 0;
 }
 
 function healthOf(entry: WorkloadEntryObject): string | undefined {

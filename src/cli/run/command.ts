@@ -53,7 +53,7 @@ export function environmentFor(plan: Plan, httpProxyPort: number, env: Environme
   // Outer settings of an outer `weft run` are dropped: the last one would win anyway, and the list would grow with each nesting.
   const before = (env.JAVA_TOOL_OPTIONS ?? "").replace(/-Dhttp\.(proxyHost|proxyPort|nonProxyHosts)=\S*/g, "").trim();
   result.JAVA_TOOL_OPTIONS = before === "" ? java : `${before.replace(/\s+/g, " ")} ${java}`;
-  if (plan.portVariable !== undefined) result[plan.portVariable] = String(plan.port);
+  if (plan.portVariable !== undefined && plan.port !== undefined) result[plan.portVariable] = String(plan.port);
   return result;
 }
 

@@ -61,7 +61,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   const began = clock.mono();
   const env = process.env;
   const program = findCommand(plan.command[0], env, process.cwd());
-  if (await answers("127.0.0.1", plan.port)) {
+  if (plan.port !== undefined && (await answers("127.0.0.1", plan.port))) {
     throw new CliFailure(
       `port ${plan.port} is taken: ${ownerOf(plan.port)} answers on 127.0.0.1:${plan.port} already. End it, or give COMMAND another port; nothing was started.`,
     );
@@ -75,6 +75,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   let sidecar: Sidecar | undefined;
   let registration: Registration | undefined;
   let child: Bun.Subprocess | undefined;
+  const whenUp = plan.port === undefined ? "running" : "healthy";
   try {
     const joining = join(plan, kubeconfig, say, () => clock.mono(), signals.stop);
     joining.catch(() => undefined); // a signal may win the race and nobody look at it again
@@ -82,7 +83,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     if (joined === "SIGINT" || joined === "SIGTERM") return 128 + constants.signals[joined];
     const { client, namespace, serviceAccount } = joined;
     const token = await joined.token();
-    const reserved = new Set([plan.port, ...plan.upstreams.map((u) => u.localPort)]);
+    const reserved = new Set([...(plan.port === undefined ? [] : [plan.port]), ...plan.upstreams.map((u) => u.localPort)]);
     place = takePlace(plan.address, reserved, env, Math.random, clock.now());
     const { dir, ports } = place;
     for (const upstream of plan.upstreams) {
@@ -93,9 +94,9 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       }
     }
 
-    const chosen = await ensureService(client, plan, namespace, say);
+    const chosen = plan.port === undefined ? undefined : await ensureService(client, { ...plan, port: plan.port }, namespace, say);
     const name = entryName(plan.service, plan.version, Math.random);
-    const portName = chosen.name;
+    const portName = chosen?.name;
     const facts = {
       name,
       namespace,
@@ -141,7 +142,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         },
         wanted: () => !signals.stop.aborted,
         onHealth: (up) => {
-          if (answering && !signals.stop.aborted) registration?.want(up ? "healthy" : "sidecar-down");
+          if (answering && !signals.stop.aborted) registration?.want(up ? whenUp : "sidecar-down");
         },
       },
       clock,
@@ -154,7 +155,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
     if (sidecar.pid !== undefined) guard.tell("sidecar", sidecar.pid);
     say.info(
-      `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: peers dial ${plan.address}:${ports.inbound}, COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
+      `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
     );
 
     child = startCommand(plan, program, ports.httpProxy);
@@ -166,14 +167,14 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     const waiting = untilReady(plan, clock, say, stopWaiting.signal).then((ready) => {
       if (!ready) return;
       answering = true;
-      registration?.want("healthy");
+      registration?.want(whenUp);
       registration?.watch();
       void registration?.settled(60_000).then((done) => {
         // Nothing more is to be done for a long time: give back what the start needed.
         clock.after(3000, () => Bun.gc(true));
         if (done && running.exitCode === null)
           say.info(
-            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to 127.0.0.1:${plan.port}`,
+            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to 127.0.0.1:${plan.port}`}`,
           );
       });
     });
@@ -222,7 +223,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
 }
 
 /** Gets the Service or makes it, and says which of its ports this instance answers. */
-async function ensureService(client: Client, plan: Plan, namespace: string, say: Say): Promise<ChosenPort> {
+async function ensureService(client: Client, plan: Plan & { readonly port: number }, namespace: string, say: Say): Promise<ChosenPort> {
   const collection = `/api/v1/namespaces/${namespace}/services`;
   const get = () => client.json<KubeObject>(`${collection}/${plan.service}`);
   let service: KubeObject | undefined;
@@ -276,22 +277,22 @@ function startCommand(plan: Plan, program: string, httpProxyPort: number): Bun.S
   }
 }
 
-/** True when the port answers, false when `stop` fired first; throws at --ready-timeout. */
+/** True when the port answers (at once when there is none), false when `stop` fired first; throws at --ready-timeout. */
 async function untilReady(plan: Plan, clock: Clock, say: Say, stop: AbortSignal): Promise<boolean> {
+  const { port } = plan;
+  if (port === undefined) return true;
   const late = new AbortController();
   const timer = plan.readyTimeoutMs === undefined ? undefined : setTimeout(() => late.abort(), plan.readyTimeoutMs);
   const elsewhere = async () =>
-    (await answers("::1", plan.port))
-      ? ` It does answer on [::1]:${plan.port}: make COMMAND listen on 127.0.0.1 (or on all addresses).`
-      : "";
+    (await answers("::1", port)) ? ` It does answer on [::1]:${port}: make COMMAND listen on 127.0.0.1 (or on all addresses).` : "";
   const ready = await untilAnswers(
-    plan.port,
+    port,
     AbortSignal.any([stop, late.signal]),
     () => clock.mono(),
     (waitedMs) => {
       void elsewhere().then((hint) =>
         say.warn(
-          `127.0.0.1:${plan.port} does not answer after ${Math.round(waitedMs / 1000)} s, so this instance is not registered yet.${hint}`,
+          `127.0.0.1:${port} does not answer after ${Math.round(waitedMs / 1000)} s, so this instance is not registered yet.${hint}`,
         ),
       );
     },
@@ -299,7 +300,7 @@ async function untilReady(plan: Plan, clock: Clock, say: Say, stop: AbortSignal)
   clearTimeout(timer);
   if (!ready && !stop.aborted) {
     throw new CliFailure(
-      `127.0.0.1:${plan.port} did not answer within ${(plan.readyTimeoutMs ?? 0) / 1000} s (--ready-timeout); COMMAND was told to end.${await elsewhere()}`,
+      `127.0.0.1:${port} did not answer within ${(plan.readyTimeoutMs ?? 0) / 1000} s (--ready-timeout); COMMAND was told to end.${await elsewhere()}`,
     );
   }
   return ready;

@@ -14,7 +14,7 @@ export interface ServicePort {
 }
 
 /** The Service for a name that has none yet. */
-export function newService(plan: Plan, namespace: string): KubeObject {
+export function newService(plan: Plan & { readonly port: number }, namespace: string): KubeObject {
   const protocol = plan.protocol ?? "http";
   const port = plan.servicePort ?? (protocol === "http" ? 80 : plan.port);
   return {
@@ -83,7 +83,8 @@ export interface EntryFacts {
   readonly name: string;
   readonly namespace: string;
   readonly serviceAccount: string;
-  readonly portName: string;
+  /** undefined: nobody dials this instance, it only calls. */
+  readonly portName: string | undefined;
   readonly inboundPort: number;
   readonly httpProxyPort: number;
   readonly adminPort: number;
@@ -102,7 +103,7 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       namespace: facts.namespace,
       labels: { ...labelsFor(plan) },
       annotations: {
-        [annotations.inbound]: `${facts.portName}=${plan.port}`,
+        ...(facts.portName === undefined ? {} : { [annotations.inbound]: `${facts.portName}=${plan.port}` }),
         [annotations.httpProxyPort]: String(facts.httpProxyPort),
         [annotations.health]: "reported",
         // The customary words by which a Prometheus finds what to scrape.
@@ -112,15 +113,20 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
         ...(plan.upstreamsText === "" ? {} : { [annotations.upstreams]: plan.upstreamsText }),
       },
     },
-    spec: { address: plan.address, ports: { [facts.portName]: facts.inboundPort }, serviceAccount: facts.serviceAccount },
+    spec: {
+      address: plan.address,
+      ...(facts.portName === undefined ? {} : { ports: { [facts.portName]: facts.inboundPort } }),
+      serviceAccount: facts.serviceAccount,
+    },
   };
 }
 
-export type Health = "starting" | "healthy" | "sidecar-down" | "draining";
+export type Health = "starting" | "healthy" | "running" | "sidecar-down" | "draining";
 
 const healthWords: Readonly<Record<Health, readonly [status: "True" | "False", reason: string, message: string]>> = {
   starting: ["False", "Starting", "the application does not answer yet"],
   healthy: ["True", "Answering", "the application answers on its port"],
+  running: ["True", "Running", "the application runs; it only calls others"],
   "sidecar-down": ["False", "SidecarDown", "the sidecar has ended and is being started again"],
   draining: ["False", "Draining", "the application is about to end"],
 };

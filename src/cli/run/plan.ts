@@ -9,7 +9,8 @@ export type Protocol = "http" | "tcp";
 
 export interface Plan {
   readonly service: string;
-  readonly port: number;
+  /** Where COMMAND listens; undefined: it only calls others. */
+  readonly port: number | undefined;
   readonly version: string | undefined;
   /** undefined: what the credential or the kubeconfig says. */
   readonly namespace: string | undefined;
@@ -40,7 +41,12 @@ export function planFrom(args: Parsed): Plan {
   if (service === undefined) throw new UsageFailure("weft run needs --service NAME: the service that COMMAND is an instance of");
   shaped("service", service, serviceName, "lower-case letters, digits and -, begins with a letter, 63 at most");
   const port = args.integer("port", 1, 65535);
-  if (port === undefined) throw new UsageFailure("weft run needs --port PORT: the port that COMMAND listens on");
+  if (port === undefined) {
+    for (const flag of ["protocol", "service-port", "port-variable", "ready-timeout"]) {
+      if (args.text(flag) !== undefined)
+        throw new UsageFailure(`--${flag} needs --port PORT, the port that COMMAND listens on; without it COMMAND only calls others`);
+    }
+  }
   const version = args.text("version");
   if (version !== undefined) shaped("version", version, labelValue, "letters, digits, -, _ and ., 63 at most");
   const namespace = args.text("namespace");

@@ -52,7 +52,8 @@ describe("flags", () => {
 
   test.each([
     [["--port", "1"], "weft run needs --service NAME"],
-    [["--service", "a"], "weft run needs --port PORT"],
+    [["--service", "a", "--protocol", "tcp"], "--protocol needs --port PORT"],
+    [["--service", "a", "--ready-timeout", "3"], "--ready-timeout needs --port PORT"],
     [["--service", "Cart_1", "--port", "1"], '--service "Cart_1": lower-case letters'],
     [["--service", "a", "--port", "0"], '--port takes a whole number from 1 to 65535, not "0"'],
     [["--service", "a", "--port", "1", "--version", "v 1"], '--version "v 1"'],
@@ -86,13 +87,21 @@ describe("objects", () => {
     adminPort: 15003,
   };
 
+  const listening = (...flags: string[]): Plan & { port: number } => ({ ...cart(...flags), port: 9101 });
+
+  test("an entry of a program that only calls others has no port to dial", () => {
+    const caller = newEntry({ ...cart(), port: undefined }, { ...facts, portName: undefined });
+    expect(caller.spec).toEqual({ address: "127.0.0.1", serviceAccount: "cart" });
+    expect(caller.metadata.annotations?.["weft.dev/inbound"]).toBeUndefined();
+  });
+
   test("a new Service, http and tcp", () => {
-    expect(newService(cart(), "shop").spec).toEqual({
+    expect(newService(listening(), "shop").spec).toEqual({
       selector: { app: "cart" },
       ports: [{ name: "http", port: 80, protocol: "TCP", appProtocol: "http" }],
     });
-    expect(newService(cart("--protocol", "tcp"), "shop").spec).toMatchObject({ ports: [{ name: "tcp", port: 9101 }] });
-    expect(newService(cart("--protocol", "tcp", "--service-port", "5432"), "shop").spec).toMatchObject({ ports: [{ port: 5432 }] });
+    expect(newService(listening("--protocol", "tcp"), "shop").spec).toMatchObject({ ports: [{ name: "tcp", port: 9101 }] });
+    expect(newService(listening("--protocol", "tcp", "--service-port", "5432"), "shop").spec).toMatchObject({ ports: [{ port: 5432 }] });
   });
 
   test("an entry says how its sidecar is laid out", () => {
