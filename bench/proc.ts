@@ -19,6 +19,8 @@ export interface Started {
   alive(): boolean;
   /** The end of what it wrote to standard error and output. */
   output(): string;
+  /** Resolves once its output holds `text`: waiting costs it nothing, unlike asking it. False: it ended, or 15 s are over. */
+  untilSays(text: string): Promise<boolean>;
   /** SIGTERM to the group, SIGKILL after `graceMs` (default 2000). */
   stop(graceMs?: number): Promise<void>;
 }
@@ -45,6 +47,13 @@ export class Workshop {
       pid: child.pid,
       alive: () => child.exitCode === null && child.signalCode === null,
       output: () => readFileSync(log, "utf8").slice(-4000),
+      untilSays: async (text) => {
+        for (const giveUpAt = performance.now() + 15_000; performance.now() < giveUpAt; await Bun.sleep(1)) {
+          if (readFileSync(log, "utf8").includes(text)) return true;
+          if (!started.alive()) return false;
+        }
+        return false;
+      },
       stop: async (graceMs = 2000) => {
         signalGroup(child.pid, "SIGTERM");
         const ended = await Promise.race([child.exited.then(() => true), Bun.sleep(graceMs).then(() => false)]);
@@ -102,6 +111,35 @@ export function groupCpu(groups: readonly number[]): CpuTime {
     }
   }
   return { userMs: user * TICK_MS, kernelMs: kernel * TICK_MS };
+}
+
+/**
+ * What a group needed so far, exactly (schedstat, in ms): time on a core, and time it was ready to run while others had the core. The second is the
+ * part of a wall-clock figure that belongs to the machine's other load.
+ */
+export function groupRunTime(group: number): { readonly ranMs: number; readonly waitedMs: number } {
+  let ran = 0;
+  let waited = 0;
+  for (const pid of groupMembers(group)) {
+    for (const task of tasksOf(pid)) {
+      try {
+        const [on, off] = readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ").map(Number);
+        ran += on!;
+        waited += off!;
+      } catch {
+        // The thread ended between the listing and the reading.
+      }
+    }
+  }
+  return { ranMs: ran / 1e6, waitedMs: waited / 1e6 };
+}
+
+function tasksOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
 }
 
 /** Private memory (RssAnon) of the groups in MB of 1024 x 1024 bytes. */

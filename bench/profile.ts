@@ -13,6 +13,7 @@ import { groupCpu, type Started, Workshop } from "./proc.ts";
 import { hopBootstrap, pairClientBootstrap, pairServerBootstrap } from "./subjects/bootstrap.ts";
 import { weftProxy } from "./subjects/build.ts";
 import { HOST, LOAD_PATH } from "./subjects/subject.ts";
+import { takeTurn } from "./turn.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
@@ -130,9 +131,11 @@ function say(line: string): void {
 
 const cores = pickCores();
 pin(process.pid, cores.others);
+const leave = await takeTurn(say);
 const shop = new Workshop();
 try {
   await main(shop, cores);
 } finally {
   await shop.close();
+  leave();
 }

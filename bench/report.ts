@@ -64,13 +64,16 @@ export function loadTable(figures: readonly Figures[], pair: boolean): string {
   return table([head, ...rows]);
 }
 
+/** Cases without load. "waited" is the part of a start during which others had the core. */
 export function quietTable(figures: readonly QuietFigures[]): string {
-  const rows = figures.map((row) => {
-    const value = row.rssAnonMb ?? row.readyMs;
-    const unit = row.rssAnonMb === undefined ? "ms from exec" : "MB private";
-    return [row.subject, value === undefined ? "-" : value.rounds.length > 1 ? range(value) : one(value), unit];
-  });
-  return table([["subject", "median", ""], ...rows]);
+  const starts = figures.some((row) => row.readyMs !== undefined);
+  const head = starts ? ["subject", "ready ms from exec", "ran ms", "waited ms"] : ["subject", "private MB"];
+  const rows = figures.map((row) =>
+    starts
+      ? [row.subject, ...[row.readyMs, row.ranMs, row.waitedMs].map((value) => (value === undefined ? "-" : range(value)))]
+      : [row.subject, row.rssAnonMb === undefined ? "-" : one(row.rssAnonMb)],
+  );
+  return table([head, ...rows]);
 }
 
 export function budgetTable(verdicts: readonly Verdict[]): string {

@@ -10,6 +10,7 @@ import type { CaseResult, Plan } from "./measure.ts";
 import { type Found, findTool, type Tool } from "./peers.ts";
 import { Workshop } from "./proc.ts";
 import { budgetTable, loadTable, quietTable } from "./report.ts";
+import { takeTurn } from "./turn.ts";
 import { judge, type Measured, type Verdict } from "./verdict.ts";
 
 const USAGE = `usage: npm run bench -- [--only CASE]... [--subject NAME]... [--rounds N] [--seconds N] [--warm N] [--connections N] [--json FILE] [--quiet]
@@ -115,9 +116,13 @@ async function bench(options: Options): Promise<number> {
     `${machine.cpu}, ${machine.cores} cores, Linux ${machine.kernel}, Bun ${machine.bun}; subject on core ${cores.subject}, load and origin on ${cores.others}`,
   );
 
+  const leave = await takeTurn(say);
   const shop = new Workshop();
   const end = (): void => {
-    void shop.close().finally(() => process.exit(130));
+    void shop.close().finally(() => {
+      leave();
+      process.exit(130);
+    });
   };
   process.on("SIGINT", end);
   process.on("SIGTERM", end);
@@ -154,6 +159,7 @@ async function bench(options: Options): Promise<number> {
     }
   } finally {
     await shop.close();
+    leave();
   }
   if (options.json !== null) {
     const versions = Object.fromEntries(Object.entries(tools).map(([name, found]) => [name, found.path === null ? null : found.version]));

@@ -4,11 +4,11 @@ import { freePorts } from "../machine.ts";
 import type { Failed, Plan } from "../measure.ts";
 import type { Found, Tool } from "../peers.ts";
 import { untilAnswering } from "../probe.ts";
-import { groupRssAnonMb, type Workshop } from "../proc.ts";
+import { groupRssAnonMb, groupRunTime, type Workshop } from "../proc.ts";
 import { type Spread, spread } from "../stats.ts";
 import { hopSubjects } from "../subjects/build.ts";
 import { HOST, LOAD_PATH, type Subject } from "../subjects/subject.ts";
-import { answeringControlPlane, meshSidecar, sidecarStarts } from "./mesh.ts";
+import { answeringControlPlane, meshSidecar, type StartTime, sidecarStarts } from "./mesh.ts";
 
 export interface QuietCase {
   readonly shop: Workshop;
@@ -24,6 +24,9 @@ export interface QuietFigures {
   readonly rssAnonMb?: Spread;
   /** exec to ready in ms. */
   readonly readyMs?: Spread;
+  /** Of it, over all threads: on a core, and ready to run while others had the core. */
+  readonly ranMs?: Spread;
+  readonly waitedMs?: Spread;
   readonly note?: string;
 }
 
@@ -68,27 +71,27 @@ export async function start(input: QuietCase): Promise<QuietResult> {
   const context = { dir: input.shop.dir, originPort: await originPort(input), tools: input.tools };
   const subjects = await hopSubjects(context);
   const collector = new Collector(input);
-  const times = new Map<string, number[]>();
+  const times = new Map<string, StartTime[]>();
   const starts = Math.max(3, input.plan.rounds * 2);
   for (let i = 0; i < starts; i++) {
     for (const subject of subjects) {
       if (collector.lost(subject.name)) continue;
       await collector.guard(subject.name, async () => {
-        const { processes, readyMs } = await up(input, subject);
+        const { processes, time } = await up(input, subject);
         for (const process of processes) await process.stop();
-        times.set(subject.name, [...(times.get(subject.name) ?? []), readyMs]);
+        times.set(subject.name, [...(times.get(subject.name) ?? []), time]);
       });
     }
   }
   await collector.take("weft-up", "this tree", async () => ({
-    readyMs: spread(await answeringControlPlane(input.shop, input.plan.cores, starts)),
+    ...summary(await answeringControlPlane(input.shop, input.plan.cores, starts)),
   }));
   await collector.take("weft-sidecar", "this tree", async () => ({
-    readyMs: spread(await sidecarStarts(input.shop, input.plan.cores, starts)),
+    ...summary(await sidecarStarts(input.shop, input.plan.cores, starts)),
   }));
   for (const subject of subjects) {
     if (collector.lost(subject.name)) continue;
-    await collector.take(subject.name, subject.version, async () => ({ readyMs: spread(times.get(subject.name) ?? []) }));
+    await collector.take(subject.name, subject.version, async () => summary(times.get(subject.name) ?? []));
   }
   return collector.result();
 }
@@ -99,7 +102,12 @@ async function up(input: QuietCase, subject: Subject) {
     input.shop.start(`${subject.name}-${proxy.side}`, proxy.command, String(input.plan.cores.subject), proxy.env),
   );
   const readyMs = await untilAnswering(processes.at(-1)!, { port: subject.port, host: HOST, path: LOAD_PATH }, since);
-  return { processes, readyMs };
+  return { processes, time: { readyMs, ...groupRunTime(processes[0]!.pid) } };
+}
+
+function summary(times: readonly StartTime[]) {
+  const of = (read: (time: StartTime) => number): Spread => spread(times.map(read));
+  return { readyMs: of((time) => time.readyMs), ranMs: of((time) => time.ranMs), waitedMs: of((time) => time.waitedMs) };
 }
 
 class Collector {

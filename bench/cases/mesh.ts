@@ -5,7 +5,7 @@ import { bootstrapFor } from "../../src/cli/run/bootstrap.ts";
 import { annotations, tlsModeLabel, tlsModeMutual } from "../../src/wire/names.ts";
 import { type Cores, freePorts } from "../machine.ts";
 import { untilAnswering } from "../probe.ts";
-import { rssAnonMb, type Started, type Workshop } from "../proc.ts";
+import { groupRunTime, rssAnonMb, type Started, type Workshop } from "../proc.ts";
 import { HOST, LOAD_PATH } from "../subjects/subject.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -15,6 +15,13 @@ export interface SidecarMemory {
   readonly sidecarMb: number;
   /** `weft run`, which stays beside the application. */
   readonly supervisorMb: number;
+}
+
+/** One start: wall time, and of it (over all threads) the time on a core and the time spent waiting for one. */
+export interface StartTime {
+  readonly readyMs: number;
+  readonly ranMs: number;
+  readonly waitedMs: number;
 }
 
 /** Private memory of an idle sidecar that `weft run` started beside an application, `settleMs` after it was ready. */
@@ -42,33 +49,34 @@ export async function meshSidecar(shop: Workshop, cores: Cores, settleMs: number
 }
 
 /** exec of `weft up` on a folder it has run on before -> the API server answers /readyz. */
-export async function answeringControlPlane(shop: Workshop, cores: Cores, starts: number): Promise<number[]> {
-  const times: number[] = [];
+export async function answeringControlPlane(shop: Workshop, cores: Cores, starts: number): Promise<StartTime[]> {
+  const times: StartTime[] = [];
   for (let i = 0; i <= starts; i++) {
     const plane = await controlPlane(shop, String(cores.subject), join(shop.dir, "mesh-start"));
-    if (i > 0) times.push(plane.readyMs); // the first start makes keys and database
+    if (i > 0) times.push({ readyMs: plane.readyMs, ...groupRunTime(plane.started.pid) }); // the first start makes keys and database
     await plane.started.stop(5000);
   }
   return times;
 }
 
 /**
- * exec of `weft proxy` with a running control plane -> its admin address says ready (every listener has come and is bound). After each start a
- * request goes through the forward proxy, over mutual TLS to the sidecar itself, to the application: ready must mean serving.
+ * exec of `weft proxy` with a running control plane -> its line that says ready (every listener has come and is bound). After each start a request
+ * goes through the forward proxy, over mutual TLS to the sidecar itself, to the application: ready must mean serving.
  */
-export async function sidecarStarts(shop: Workshop, cores: Cores, starts: number): Promise<number[]> {
+export async function sidecarStarts(shop: Workshop, cores: Cores, starts: number): Promise<StartTime[]> {
   const plane = await controlPlane(shop, cores.others, join(shop.dir, "mesh-sidecar"));
   const [application, inbound, httpProxy, admin] = (await freePorts(4)) as [number, number, number, number];
   const behind = shop.start("origin", [process.execPath, join(ROOT, "bench/load/origin.ts"), String(application)], cores.others);
   await untilAnswering(behind, { port: application, host: HOST, path: LOAD_PATH }, performance.now());
   const files = await registerWorkload(shop, plane, { application, inbound, httpProxy, admin });
-  const times: number[] = [];
+  const times: StartTime[] = [];
   try {
     for (let i = 0; i < starts; i++) {
       const since = performance.now();
       const command = [WEFT, "proxy", "--bootstrap", files.bootstrap, "--token-file", files.token];
-      const sidecar = shop.start("weft-sidecar", command, String(cores.subject));
-      times.push(await untilAnswering(sidecar, { port: admin, host: "localhost", path: "/ready" }, since));
+      const sidecar = shop.start("weft-sidecar", command, `${cores.subject},${cores.others}`);
+      if (!(await sidecar.untilSays('"msg":"ready"'))) throw new Error(`the sidecar did not say that it is ready:\n${sidecar.output()}`);
+      times.push({ readyMs: performance.now() - since, ...groupRunTime(sidecar.pid) });
       await untilAnswering(sidecar, { port: httpProxy, host: "start.bench", path: LOAD_PATH }, performance.now(), 2000);
       await sidecar.stop(5000);
     }
@@ -172,7 +180,7 @@ async function until<T>(what: string, started: Started, look: () => Promise<T | 
     if (found !== null) return found;
     if (!started.alive()) throw new Error(`${started.name} ended before there was ${what}:\n${started.output()}`);
     if (performance.now() > giveUpAt) throw new Error(`${what} did not come within 20 s:\n${started.output()}`);
-    await Bun.sleep(1);
+    await Bun.sleep(2);
   }
 }
 
