@@ -34,6 +34,7 @@ export function compileEdits(edits: HeaderEdits): CompiledEdits | null {
 
 function checkName(name: string): void {
   const lowered = name.toLowerCase();
+  // rule 4: runs when a configuration is compiled, not per request.
   if (name === "" || [...latin1(name)].some((byte) => tchar[byte] !== 1)) throw new Error(`${JSON.stringify(name)} is no header name`);
   if (lowered === "host" || lowered === "content-length" || lowered === "transfer-encoding" || lowered === "connection") {
     throw new Error(`header ${name} cannot be edited: it frames or addresses the message`);

@@ -183,7 +183,7 @@ class JsonReader {
       }
       case "U":
       case "I":
-        if ((typeof json === "number" && Number.isSafeInteger(json)) || (typeof json === "string" && /^-?\d{1,19}$/.test(json)))
+        if ((typeof json === "number" && Number.isSafeInteger(json)) || (typeof json === "string" && /^-?\d{1,20}$/.test(json)))
           return BigInt(json);
         this.#complain(path, `must be a whole number, not ${describe(json)}`);
         return 0n;
