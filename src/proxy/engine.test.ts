@@ -211,6 +211,7 @@ test.each([
   expect(peer.text).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
   expect(peer.text).toContain("connection: close\r\n");
   expect(proxy.count("weft_downstream_malformed_total")).toBe(1);
+  expect(proxy.count("istio_requests_total", String(status), "DPE")).toBe(1);
   // In pieces too.
   const again = await RawPeer.connect(proxy.port());
   for (let at = 0; at < request.length && !again.ended; at += 1_000) {
@@ -740,4 +741,15 @@ test("early bytes of a CONNECT client are not lost", async () => {
   const closed = running(hop([cluster("c", [endpoint(echo.port)])], routes));
   const other = await RawPeer.connect(closed.port());
   expect(await other.ask("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\n")).toStartWith("HTTP/1.1 405 ");
+});
+
+test("a body that goes wrong after the answer began breaks the connection, and never adds a second answer", async () => {
+  const app = origin((_text, write) => write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"));
+  const proxy = running(one(app.port));
+  const peer = await RawPeer.connect(proxy.port());
+  peer.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+  await until(() => peer.text.endsWith("part"), "the first part");
+  peer.send("zz\r\n");
+  await until(() => peer.closed, "the break");
+  expect(peer.text.match(/HTTP\/1\.1/g)?.length).toBe(1);
 });

@@ -106,6 +106,11 @@ export class Exchange implements UpstreamOwner, Waiter {
     return this.#state === state.idle;
   }
 
+  /** The answer's head is out: nothing else can be said any more. */
+  get answering(): boolean {
+    return this.#state === state.answering || this.#state === state.tunnel;
+  }
+
   /** When the connection should look at this exchange again. */
   get deadlineMs(): number {
     return Math.min(this.#timeoutAtMs, this.#tryAtMs, this.#idleAtMs);
@@ -244,6 +249,27 @@ export class Exchange implements UpstreamOwner, Waiter {
       this.#bodySize = bodyTo - bodyFrom;
     }
     this.#attempt(nowMs, null, head);
+  }
+
+  /** A request whose head cannot be read: counted and logged like any other. The connection answers it. */
+  refuse(chain: CompiledChain, failure: Failure, status: number, reason: string): void {
+    this.chain = chain;
+    this.down.core.activeRequests++;
+    this.bytes = scratch;
+    this.headFrom = 0;
+    this.headTo = 0;
+    this.startMs = this.down.core.ticker.nowMs;
+    this.route = null;
+    this.cluster = null;
+    this.refusedBy = null;
+    this.endpoint = null;
+    this.status = status;
+    this.flag = failure.flag;
+    this.details = failure.details;
+    this.reason = reason;
+    this.attempts = 0;
+    this.responseBytes = 0;
+    this.#end();
   }
 
   /** More of the request's body: framing included, to be passed on as it is. */

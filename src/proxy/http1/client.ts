@@ -10,7 +10,7 @@ import type { Core } from "../runtime/core.ts";
 import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
 import { BodyReader, framing } from "./body.ts";
 import { Head, parseAnswer } from "./head.ts";
-import { explainRefusal, limits } from "./limits.ts";
+import { explainRefusal, limits, refusal } from "./limits.ts";
 
 /** Who uses an upstream connection at the moment. */
 export interface UpstreamOwner {
@@ -203,7 +203,8 @@ export class Upstream implements Pooled, Timed {
     if (typeof peer === "string") {
       this.core.tlsRefusedUpstream.value++;
       const { host, port, cluster } = this.endpoint;
-      this.core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: peer }, "The upstream peer was refused.");
+      if (this.core.mayLog())
+        this.core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: peer }, "The upstream peer was refused.");
       this.#fail(failures.tls, peer);
       return;
     }
@@ -366,8 +367,13 @@ export class Upstream implements Pooled, Timed {
         return;
       }
       if (used === 0) {
-        if (bytes.length - at > limits.answerHead) this.#malformed(0);
+        if (bytes.length - at > limits.answerHead) this.#malformed(-refusal.headTooLarge);
         else this.#stash = at === 0 ? bytes : bytes.subarray(at);
+        return;
+      }
+      // The head must fit the buffer it is rewritten in.
+      if (used > limits.answerHead) {
+        this.#malformed(-refusal.headTooLarge);
         return;
       }
       const head = answerHead;
@@ -444,10 +450,11 @@ export class Upstream implements Pooled, Timed {
   #malformed(code: number): void {
     this.core.malformedAnswers.value++;
     const why = explainRefusal(code).sentence;
-    this.core.log.warn(
-      { cluster: this.endpoint.cluster.config.name, endpoint: `${this.endpoint.host}:${this.endpoint.port}`, reason: why },
-      "An upstream answer is malformed.",
-    );
+    if (this.core.mayLog())
+      this.core.log.warn(
+        { cluster: this.endpoint.cluster.config.name, endpoint: `${this.endpoint.host}:${this.endpoint.port}`, reason: why },
+        "An upstream answer is malformed.",
+      );
     const owner = this.owner;
     this.owner = null;
     this.dispose();

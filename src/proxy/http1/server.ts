@@ -139,7 +139,10 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
       case state.head: {
         // An idle connection goes quietly; a head that was begun is told why.
         if (this.#stash === null) this.#linger();
-        else this.#refuse(failures.headTimeout.status, failures.headTimeout.sentence);
+        else {
+          this.#exchange.refuse(this.slot_.current, failures.headTimeout, failures.headTimeout.status, failures.headTimeout.sentence);
+          this.#refuse(failures.headTimeout.status, failures.headTimeout.sentence);
+        }
         break;
       }
       case state.linger:
@@ -386,8 +389,17 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
   #malformed(code: number): void {
     this.core.malformed.value++;
     const { status, sentence } = explainRefusal(code);
+    // A body that goes wrong ends the request it belongs to; a head that does is counted as a request of its own.
+    const within = !this.#exchange.isIdle;
+    if (within && this.#exchange.answering) {
+      this.destroy();
+      return;
+    }
+    if (within) this.#exchange.status = status;
     this.#exchange.abandon(failures.malformed);
-    this.core.log.info({ listener: this.slot_.current.name, status, reason: sentence }, "A malformed request was refused.");
+    if (!within) this.#exchange.refuse(this.slot_.current, failures.malformed, status, sentence);
+    if (this.core.mayLog())
+      this.core.log.info({ listener: this.slot_.current.name, status, reason: sentence }, "A malformed request was refused.");
     this.#refuse(status, sentence);
   }
 

@@ -178,7 +178,8 @@ class Accepted implements Timed, Downstream {
       subject.wire = socket;
       subject.port = compiled.port;
       if (judge(compiled.networkRbac) === null) {
-        core.log.info({ listener: compiled.name, reason: denial.reason, peer: peer?.principal ?? null }, "A connection was refused.");
+        if (core.mayLog())
+          core.log.info({ listener: compiled.name, reason: denial.reason, peer: peer?.principal ?? null }, "A connection was refused.");
         connection.destroy();
       }
     }
@@ -187,7 +188,11 @@ class Accepted implements Timed, Downstream {
   #refused(reason: string): void {
     const core = this.listener.core;
     core.tlsRefusedDownstream.value++;
-    core.log.warn({ listener: this.listener.name, reason, remote: this.#wire?.remoteAddress ?? "" }, "A downstream handshake was refused.");
+    if (core.mayLog())
+      core.log.warn(
+        { listener: this.listener.name, reason, remote: this.#wire?.remoteAddress ?? "" },
+        "A downstream handshake was refused.",
+      );
     this.destroy();
   }
 

@@ -104,6 +104,9 @@ function within<T>(where: string, make: () => T): T {
   }
 }
 
+/** A direct answer is written in one go from the shared buffer (Envoy's own limit is 4 KiB by default). */
+const largestBody = 16_384;
+
 function compileRoute(config: RouteConfig, slotOf: (cluster: string) => ClusterSlot): CompiledRoute {
   const path = config.match.path;
   const action = config.action;
@@ -132,6 +135,8 @@ function compileRoute(config: RouteConfig, slotOf: (cluster: string) => ClusterS
       missingCluster: noClusterFailure(action.missingClusterStatus ?? 503),
     };
   }
+  if (action.kind === "direct" && action.body.length > largestBody)
+    throw new Error(`the direct answer's body has ${action.body.length} characters, more than ${largestBody}`);
   return {
     name: config.name,
     path: compilePath(path),

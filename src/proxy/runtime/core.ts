@@ -8,6 +8,8 @@ import { Ticker } from "../resilience/ticker.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
 
+const linesPerSecond = 20;
+
 /** An open downstream connection, as drain and close see it. */
 export interface Downstream {
   /** Finish what is under way, then close; at once when idle. */
@@ -68,6 +70,19 @@ export class Core {
       active.value = this.activeRequests;
     });
   }
+
+  /** May a line be written about one more refused peer? At most `linesPerSecond`, as anybody may make us refuse; the counters count them all. */
+  mayLog(): boolean {
+    const second = Math.floor(this.ticker.nowMs / 1_000);
+    if (second !== this.#logSecond) {
+      this.#logSecond = second;
+      this.#logLines = 0;
+    }
+    return ++this.#logLines <= linesPerSecond;
+  }
+
+  #logSecond = 0;
+  #logLines = 0;
 
   closed(connection: Downstream): void {
     this.open.delete(connection);

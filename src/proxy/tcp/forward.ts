@@ -63,15 +63,12 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
 
   /** Asks the policies and connects. */
   start(): void {
-    if (!this.#judge()) return;
-    const tcp = this.#tcp();
-    const cluster = chooseCluster(tcp, this.core.random).current;
-    if (cluster === null) {
-      this.#refuse(failures.noCluster, "");
-      return;
-    }
+    // The cluster first, so that a refusal is counted for the service it was meant for.
+    const cluster = chooseCluster(this.#tcp(), this.core.random).current;
     this.#cluster = cluster;
-    this.#connect(null);
+    if (!this.#judge()) return;
+    if (cluster === null) this.#refuse(failures.noCluster, "");
+    else this.#connect(null);
   }
 
   #tcp(): TcpChain {
@@ -244,12 +241,11 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   }
 
   #opened(): void {
-    const endpoint = this.#endpoint as Endpoint;
-    const chain = this.#chain.current;
-    const cluster = this.#cluster as Cluster;
-    this.#parties = chain.inbound
-      ? inboundParties(this.core.local, this.#peer, cluster.config.service)
-      : outboundParties(this.core.local, cluster, endpoint.config, endpoint.transport.tls !== null);
+    const endpoint = this.#endpoint;
+    const cluster = this.#cluster;
+    this.#parties = this.#chain.current.inbound
+      ? inboundParties(this.core.local, this.#peer, cluster?.config.service ?? null)
+      : outboundParties(this.core.local, cluster, endpoint?.config ?? null, endpoint !== null && endpoint.transport.tls !== null);
     this.#counters = this.core.tcp.resolve(this.#parties, "-");
     this.#counters.opened.value++;
     this.#counters.received.value += this.#received;
@@ -311,7 +307,9 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.core.ticker.remove(this);
     this.#chain.members.delete(this);
     const flag = this.#flag;
-    if (this.#counters !== null && this.#parties !== null) this.core.tcp.resolve(this.#parties, flag ?? "-").closed.value++;
+    // One that never reached its endpoint was opened and closed too: that is how a failing edge shows.
+    if (this.#counters === null) this.#opened();
+    if (this.#parties !== null) this.core.tcp.resolve(this.#parties, flag ?? "-").closed.value++;
     const logs = this.#tcp().logs;
     if (logs.length > 0 && anyWants(logs, 0, flag ?? "")) {
       const record = this.#record();
