@@ -33,7 +33,10 @@ function digest(folder: string): string {
 const checks: readonly Check[] = [
   { name: "types", run: () => command([bin("tsc"), "--noEmit", "-p", "."]) },
   { name: "types of the dashboard", run: () => command([bin("tsc"), "--noEmit", "-p", "ui"]) },
-  { name: "lint and formatting", run: () => command([bin("biome"), "ci", "--error-on-warnings", "--max-diagnostics=50", "."]) },
+  {
+    name: "lint and formatting",
+    run: () => command([bin("biome"), "ci", "--colors=off", "--error-on-warnings", "--max-diagnostics=50", "."]),
+  },
   {
     name: "generated protobuf code is what proto/ gives",
     run: async () => {

@@ -48,7 +48,7 @@ export function httpLine(entry: HTTPAccessLogEntry, node: ReportingNode, nowMs: 
   const status = response?.responseCode ?? 0;
   const flags = flagText(common?.responseFlags);
   const method = methods[request?.requestMethod ?? 0] ?? "";
-  const reason = common?.customTags["reason"] ?? response?.responseCodeDetails ?? "";
+  const reason = common?.customTags.reason ?? response?.responseCodeDetails ?? "";
   const what = `${method} ${request?.authority ?? ""}${request?.path ?? ""}`.trim();
   return line(common, node, nowMs, {
     level: status >= 500 || status === 0 ? "error" : flags !== "" ? "warn" : "info",
@@ -69,7 +69,7 @@ export function httpLine(entry: HTTPAccessLogEntry, node: ReportingNode, nowMs: 
 export function tcpLine(entry: TCPAccessLogEntry, node: ReportingNode, nowMs: number): LogLine {
   const common = entry.commonProperties;
   const flags = flagText(common?.responseFlags);
-  const reason = common?.customTags["reason"] ?? common?.connectionTerminationDetails ?? "";
+  const reason = common?.customTags.reason ?? common?.connectionTerminationDetails ?? "";
   const cluster = common?.upstreamCluster ?? "";
   const { receivedBytes = 0n, sentBytes = 0n } = entry.connectionProperties ?? {};
   return line(common, node, nowMs, {
@@ -101,7 +101,7 @@ function line(
   },
 ): LogLine {
   const tags = common?.customTags ?? {};
-  const reporter = tags["reporter"] === "destination" ? "destination" : "source";
+  const reporter = tags.reporter === "destination" ? "destination" : "source";
   const duration = common?.duration;
   const start = common?.startTime;
   const durationMs = duration === undefined ? 0 : Number(duration.seconds) * 1000 + duration.nanos / 1e6;
@@ -115,8 +115,8 @@ function line(
     access: {
       ...parts.access,
       reporter,
-      source: tags["source"] ?? (reporter === "source" ? node.workload : "unknown"),
-      destination: tags["destination"] ?? (reporter === "destination" ? node.workload : "unknown"),
+      source: tags.source ?? (reporter === "source" ? node.workload : "unknown"),
+      destination: tags.destination ?? (reporter === "destination" ? node.workload : "unknown"),
       durationMs: Math.round(durationMs * 1000) / 1000,
     },
   };

@@ -85,7 +85,7 @@ function stats(edges: readonly Edge[], nowSecond: number, windowSeconds: number)
   const first = edges[0] as Edge;
   const from = nowSecond - windowSeconds;
   const sums = sumOf(edges, from, nowSecond);
-  const span = Math.max(...edges.map((edge) => edge.window.span(from, nowSecond)));
+  const span = first.table.span(from, nowSecond);
   const { source, destination, protocol } = first.key;
   const mutualTls =
     sums.requests > 0 || sums.plain > 0

@@ -90,6 +90,7 @@ export class NodeIngest {
     const { labels } = last;
     const edge = this.#edges.edge(edgeKey(family.name, labels), second);
     if (edge === undefined) return;
+    if (!base) this.#edges.began(second);
     noteWorkloads(edge, labels.get("source_workload") ?? "unknown", labels.get("destination_workload") ?? "unknown");
     const add = (amounts: Amounts) => {
       for (let back = 0; back < spread; back++) edge.window.add(second - back, amounts);

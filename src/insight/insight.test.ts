@@ -311,6 +311,9 @@ describe("graph", () => {
       ["v2", 0],
     ]);
     expect(answer.nodes[1]?.requestsPerSecond).toBe(edge?.stats.requestsPerSecond as number);
+    // v2 is younger than v1 within the window, and yet the rates of the versions add up.
+    const sum = (edge?.byVersion ?? []).reduce((all, each) => all + each.requestsPerSecond, 0);
+    expect(sum).toBeCloseTo(edge?.stats.requestsPerSecond as number, 1);
   });
 
   test("a question that makes no sense is answered with the word that is wrong", async () => {

@@ -107,7 +107,7 @@ export function createInsight(deps: InsightDeps): Insight {
       };
     },
     accessLogs(reporter) {
-      const app = reporter.labels["app"] ?? reporter.workload;
+      const app = reporter.labels.app ?? reporter.workload;
       return {
         message({ logEntries }) {
           const now = clock.now();
@@ -122,7 +122,7 @@ export function createInsight(deps: InsightDeps): Insight {
       const entry = deps.workloads().find((object) => object.metadata.name === workload && object.metadata.namespace === namespace);
       logs.append(
         { at: new Date(clock.now()).toISOString(), kind: "event", level, namespace, workload, message },
-        entry?.metadata.labels?.["app"] ?? "",
+        entry?.metadata.labels?.app ?? "",
       );
     },
     edges: () => edgeObjects(edges, clock.now(), edgeWindowSeconds),
@@ -184,8 +184,8 @@ function instanceOf(entry: KubeObject): Instance {
   const healthy = conditions?.find((c) => c.type === "Healthy");
   return {
     namespace: entry.metadata.namespace ?? "default",
-    app: labels["app"] ?? spec?.serviceAccount ?? entry.metadata.name,
-    version: labels["version"] ?? "",
+    app: labels.app ?? spec?.serviceAccount ?? entry.metadata.name,
+    version: labels.version ?? "",
     ready: spec?.address !== undefined && (healthy === undefined || healthy.status === "True"),
   };
 }

@@ -35,7 +35,6 @@ export class Window {
   #cells = new Float32Array(0);
   /** The second each cell is about; a cell of another second is empty. */
   #seconds = new Float64Array(0);
-  #firstSecond = Number.POSITIVE_INFINITY;
   #lastSecond = Number.NEGATIVE_INFINITY;
 
   /** The newest second that anything happened in. */
@@ -84,11 +83,6 @@ export class Window {
     return into;
   }
 
-  /** Seconds of `from` to `to` that this edge has existed in, at least 1: a rate right after the first request must not look small. */
-  span(from: number, to: number): number {
-    return Math.max(1, to - Math.max(from, Math.min(this.#firstSecond, to - 1)));
-  }
-
   get bounds(): readonly number[] {
     return this.#bounds;
   }
@@ -98,7 +92,6 @@ export class Window {
       this.#cells = new Float32Array(ringSeconds * this.#stride);
       this.#seconds = new Float64Array(ringSeconds).fill(Number.NEGATIVE_INFINITY);
     }
-    this.#firstSecond = Math.min(this.#firstSecond, second);
     this.#lastSecond = Math.max(this.#lastSecond, second);
     const slot = ((second % ringSeconds) + ringSeconds) % ringSeconds;
     const at = slot * this.#stride;

@@ -97,7 +97,9 @@ describe.skipIf(!run)("foreign programs", () => {
       expect(text).toContain("process_resident_memory_bytes");
       const verdict = await execute([promtool, "check", "metrics"], { stdin: text });
       // The one thing promtool has against it is Istio's own name.
-      expect(verdict.text.trim().split("\n")).toEqual(['istio_request_duration_milliseconds use base unit "seconds" instead of "milliseconds"']);
+      expect(verdict.text.trim().split("\n")).toEqual([
+        'istio_request_duration_milliseconds use base unit "seconds" instead of "milliseconds"',
+      ]);
     }
     const kubeconfig = await mesh.processes.weft(["kubeconfig"]);
     const metrics = await execute([findPeer("kubectl") ?? "kubectl", "get", "--raw", "/metrics"], {
