@@ -543,7 +543,7 @@ test("a client that goes away mid-request cancels it", async () => {
   peer.close();
   await until(() => closed, "the upstream connection to close");
   expect(proxy.count("istio_requests_total", "DC")).toBe(1);
-  expect(proxy.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0 });
+  expect(proxy.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0, clusters: [{ endpoints: [{ active: 0 }] }] });
 });
 
 test("drain: the answer under way arrives with Connection: close, then nothing is accepted", async () => {
@@ -752,4 +752,35 @@ test("a body that goes wrong after the answer began breaks the connection, and n
   peer.send("zz\r\n");
   await until(() => peer.closed, "the break");
   expect(peer.text.match(/HTTP\/1\.1/g)?.length).toBe(1);
+});
+
+test("a tunnel whose upstream side breaks or idles is broken, and counted once", async () => {
+  let keep: { terminate(): void } | null = null;
+  const app = origin((_text, write, socket) => {
+    keep = socket;
+    write("x");
+  });
+  const routes = table([
+    {
+      name: "all",
+      domains: ["*"],
+      routes: [route(forward("c", { terminateConnect: true }), { match: { path: { kind: "connect" }, headers: [], query: [] } })],
+    },
+  ]);
+  const proxy = running(hop([cluster("c", [endpoint(app.port)])], routes, { upgrades: ["CONNECT"], streamIdleTimeoutMs: 150 }));
+  const connect = async () => {
+    const peer = await RawPeer.connect(proxy.port());
+    peer.send("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\nhello");
+    await until(() => peer.text.endsWith("\r\n\r\nx"), "the tunnel");
+    return peer;
+  };
+  const broken = await connect();
+  (keep as { terminate(): void } | null)?.terminate();
+  await until(() => broken.closed, "the break");
+  expect(proxy.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0, clusters: [{ endpoints: [{ active: 0 }] }] });
+  const idle = await connect();
+  await until(() => idle.closed, "the idle one to be broken");
+  expect(idle.text.match(/HTTP/g)?.length).toBe(1);
+  expect(proxy.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0, clusters: [{ endpoints: [{ active: 0 }] }] });
+  expect(proxy.count("istio_requests_total")).toBe(2);
 });

@@ -3,7 +3,7 @@
 // States: idle -> waiting (for a connection or an answer) -> answering -> idle, or -> tunnel. Late events of a finished attempt do not match `#conn`
 // and are swallowed. Longer than most files: the steps of one request are read top to bottom here, and splitting them would hide the order.
 
-import { denial, judge, judgePath, rewrittenPath, setPath, subject } from "../authz/judge.ts";
+import { denial, judge, judgePath, subject } from "../authz/judge.ts";
 import { pathEnd } from "../authz/path.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster, Waiter } from "../balance/cluster.ts";
@@ -20,19 +20,20 @@ import { persistence, RequestPlan, writeAnswer, writeRequest } from "../http1/wr
 import { scratch } from "../net/outbox.ts";
 import { isIdempotent, retriesStatus, retryOn } from "../resilience/retry.ts";
 import { markEdited } from "../route/edit.ts";
+import { rewritePrefix } from "../route/rewrite.ts";
 import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
-import { anyWants } from "../telemetry/access.ts";
-import type { AccessRecord, ResponseFlag } from "../telemetry/record.ts";
+import { anyWants, logTo } from "../telemetry/access.ts";
+import type { ResponseFlag } from "../telemetry/record.ts";
 import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
 import { requestCountersFor } from "./counters.ts";
 import { type Failure, failures } from "./failure.ts";
 import { httpRecord } from "./record.ts";
 import { writeDirect, writeRedirect, writeReply } from "./reply.ts";
+import { readTarget, target } from "./target.ts";
 
 const state = { idle: 0, waiting: 1, answering: 2, tunnel: 3 } as const;
 
 const headMethod = latin1("head");
-const slash = latin1("/");
 
 /** For re-parsing a kept request; `parseRequest` of a fresh one has its own in the server connection. */
 const againHead = new Head();
@@ -56,6 +57,8 @@ export class Exchange implements UpstreamOwner, Waiter {
   #isConnect = false;
   minor = 1;
   #upgrade = false;
+  /** `requestBytes` is counted here and not by the connection's body reader. */
+  #opaque = false;
   #safe = false;
   #downClose = false;
   /** The path in its judged form, when that differs; with query. */
@@ -144,8 +147,11 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.endpoint = null;
     this.status = 0;
     this.flag = null;
+    this.details = "";
     this.attempts = 0;
+    this.requestBytes = 0;
     this.responseBytes = 0;
+    this.#opaque = false;
     this.#requestDone = done;
     this.#answerDone = false;
     this.#sent = false;
@@ -172,34 +178,16 @@ export class Exchange implements UpstreamOwner, Waiter {
       this.#reply(failures.connectNotAllowed, "");
       return;
     }
-    let path = bytes;
-    let pathFrom = head.pathFrom;
-    let queryTo = head.pathTo;
-    let pathTo: number;
-    if (http.readsPath) {
-      // What the policies judge is what is routed and forwarded.
-      if (!setPath(bytes, pathFrom, queryTo)) {
-        this.#reply(failures.badPath, "");
-        return;
-      }
-      if (rewrittenPath.size > 0) {
-        path = rewrittenPath.bytes.slice(0, rewrittenPath.size);
-        this.#path = path;
-        pathFrom = 0;
-        queryTo = rewrittenPath.size;
-      }
-      pathTo = subject.pathTo;
-    } else pathTo = pathEnd(bytes, pathFrom, queryTo);
-    if (pathTo === pathFrom && !this.#isConnect) {
-      // RFC 9110 4.2.3: an absolute target without a path means `/`.
-      path = slash;
-      pathFrom = 0;
-      pathTo = 1;
-      queryTo = 1;
+    // What the policies judge is what is routed and forwarded.
+    if (!readTarget(http, bytes, head, this.#isConnect)) {
+      this.#reply(failures.badPath, "");
+      return;
     }
+    if (target.changed) this.#path = target.bytes;
     // The route is found first, as Envoy does, so that a refusal is counted for the service it was meant for; but a refusal comes before "no route".
     const host = this.down.findHost(http.table, bytes, head.authorityFrom, head.authorityTo);
-    const route = host === null ? null : findRoute(host, bytes, head, path, pathFrom, pathTo, queryTo, this.#isConnect);
+    const route =
+      host === null ? null : findRoute(host, bytes, head, target.bytes, target.from, target.to, target.queryTo, this.#isConnect);
     const permit = this.#authorize(http, route, bytes, head);
     if (permit === null) return;
     this.#permit = permit;
@@ -268,7 +256,9 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.details = failure.details;
     this.reason = reason;
     this.attempts = 0;
+    this.requestBytes = 0;
     this.responseBytes = 0;
+    this.#opaque = true;
     this.#end();
   }
 
@@ -284,7 +274,6 @@ export class Exchange implements UpstreamOwner, Waiter {
       if (ready && !conn.out.write(bytes, from, to, false)) this.#pauseDown();
       if (!ready && this.#bodySize >= limits.replay) this.#pauseDown();
     }
-    if (done && this.#answerDone) this.#finish();
   }
 
   /** Keeps body bytes for an attempt to come. Over the bound they are given up, and with them the retry. */
@@ -305,13 +294,8 @@ export class Exchange implements UpstreamOwner, Waiter {
     if (this.#state === state.idle) return;
     this.flag ??= failure.flag;
     if (this.details === "" || this.#state === state.waiting) this.details = failure.details;
-    const conn = this.#conn;
-    this.#conn = null;
-    if (conn !== null) {
-      conn.owner = null;
-      // One that is still being made may serve somebody else.
-      if (this.#sent) conn.dispose();
-    }
+    // A connection that is still being made may serve somebody else.
+    this.#dropAttempt();
     this.#end();
   }
 
@@ -331,7 +315,7 @@ export class Exchange implements UpstreamOwner, Waiter {
 
   #giveUp(failure: Failure): void {
     this.#dropAttempt();
-    if (this.#state === state.answering) this.#cut(failure);
+    if (this.answering) this.#cut(failure);
     else this.#reply(failure, "");
   }
 
@@ -443,7 +427,10 @@ export class Exchange implements UpstreamOwner, Waiter {
     plan.path = this.#path;
     plan.pathSize = this.#path === null ? 0 : this.#path.length;
     if (forward.prefixRewrite !== null) {
-      plan.path = rewritePrefix(forward.prefixRewrite, route.matchedSize, bytes, head, this.#path);
+      const source = this.#path ?? bytes;
+      const from = this.#path === null ? head.pathFrom : 0;
+      const to = this.#path === null ? head.pathTo : this.#path.length;
+      plan.path = rewritePrefix(forward.prefixRewrite, route.matchedSize, source, from, pathEnd(source, from, to), to);
       plan.pathSize = plan.path.length;
     }
     plan.host = forward.hostRewrite;
@@ -485,9 +472,7 @@ export class Exchange implements UpstreamOwner, Waiter {
   }
 
   onUpstreamReady(conn: Upstream): void {
-    if (conn !== this.#conn) return;
-    if (conn.state !== 3) return;
-    this.#send(conn, null);
+    if (conn === this.#conn) this.#send(conn, null);
   }
 
   onUpstreamFailed(conn: Upstream, failure: Failure, why: string): void {
@@ -499,12 +484,7 @@ export class Exchange implements UpstreamOwner, Waiter {
   onUpstreamLost(conn: Upstream, failure: Failure, why: string): void {
     if (conn !== this.#conn) return;
     this.#leaveEndpoint();
-    if (this.#state === state.tunnel) {
-      this.down.tunnelLost();
-      this.#end();
-      return;
-    }
-    if (this.#state === state.answering) {
+    if (this.answering) {
       this.#cut(failure === failures.reset ? failures.truncated : failure);
       return;
     }
@@ -663,16 +643,13 @@ export class Exchange implements UpstreamOwner, Waiter {
   /** Everything of the answer is written (or waits in the outbox). */
   #answered(): void {
     this.#answerDone = true;
-    if (this.#requestDone) this.#finish();
-    else {
-      // RFC 9112 9.3: an answer before the end of the request; read on for a while, but do not use the connection again.
-      this.#downClose = true;
-      this.#finish();
-    }
+    // RFC 9112 9.3: after an answer before the end of its request the connection is read on for a while, but not used again.
+    if (!this.#requestDone) this.#downClose = true;
+    this.#finish();
   }
 
   #finish(): void {
-    const close = this.#closesAfter(false) || !this.#requestDone;
+    const close = this.#closesAfter(false);
     this.#end();
     this.down.exchangeDone(close);
   }
@@ -732,7 +709,7 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.#state = state.tunnel;
     this.#timeoutAtMs = Number.POSITIVE_INFINITY;
     this.#tryAtMs = Number.POSITIVE_INFINITY;
-    this.requestBytes = 0;
+    this.#opaque = true;
     this.#touch();
     this.down.becomeTunnel();
   }
@@ -765,12 +742,7 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.down.out.finish();
     this.#answerDone = true;
     // A client that has sent its FIN too is done; one that has not may go on sending (half close).
-    if (this.#requestDone && this.#tunnelEnded) this.#closeTunnel();
-  }
-
-  /** The client's FIN arrived within a tunnel. */
-  get #tunnelEnded(): boolean {
-    return this.down.inputEnded;
+    if (this.down.inputEnded) this.#closeTunnel();
   }
 
   #closeTunnel(): void {
@@ -842,12 +814,12 @@ export class Exchange implements UpstreamOwner, Waiter {
       if (at >= 0) cluster.waiting.splice(at, 1);
     }
     this.#resumeDown();
-    if (!this.#isConnect && this.#upgrade === false) this.requestBytes = this.down.requestBytes;
+    if (!this.#opaque) this.requestBytes = this.down.requestBytes;
     const durationMs = core.ticker.now() - this.startMs;
     const flag = this.flag;
     requestCountersFor(this).count(this.status, flag ?? "-", durationMs, this.requestBytes, this.responseBytes);
-    const http = this.chain.terminal as HttpChain;
-    if (http.logs.length > 0 && anyWants(http.logs, this.status, flag ?? "")) this.#log(http, durationMs);
+    const logs = (this.chain.terminal as HttpChain).logs;
+    if (logs.length > 0 && anyWants(logs, this.status, flag ?? "")) logTo(logs, this.status, flag ?? "", httpRecord(this, durationMs));
     this.bytes = scratch;
     if (this.#body.length > 0) this.#body.length = 0;
     this.#timeoutAtMs = Number.POSITIVE_INFINITY;
@@ -856,36 +828,6 @@ export class Exchange implements UpstreamOwner, Waiter {
     this.reason = "";
     if (core.draining) core.onQuiet?.();
   }
-
-  #log(http: HttpChain, durationMs: number): void {
-    const record: AccessRecord = httpRecord(this, durationMs);
-    for (const log of http.logs) if (log.wants === null || log.wants(this.status, this.flag ?? "")) log.sink.write(record);
-  }
 }
 
 const connected = Buffer.from("HTTP/1.1 200 Connection Established\r\n\r\n", "latin1");
-
-/** The path with its matched prefix (or all of it) replaced, query kept. */
-function rewritePrefix(replacement: Uint8Array, matchedSize: number, bytes: Uint8Array, head: Head, judged: Uint8Array | null): Uint8Array {
-  const source = judged ?? bytes;
-  const from = judged === null ? head.pathFrom : 0;
-  const to = judged === null ? head.pathTo : judged.length;
-  const end = pathEnd(source, from, to);
-  let rest = matchedSize < 0 ? end : from + matchedSize < end ? from + matchedSize : end;
-  let size = replacement.length;
-  // Gateway API: `/` in place of `/foo` makes `/bar` of `/foo/bar`, never `//bar`.
-  if (size > 0 && replacement[size - 1] === 47 && source[rest] === 47) size--;
-  else if (matchedSize >= 0 && size > 0 && rest < end && replacement[size - 1] !== 47 && source[rest] !== 47 && bytes[rest - 1] === 47)
-    rest--;
-  const out = new Uint8Array(size + to - rest + 1);
-  out.set(replacement.subarray(0, size), 0);
-  out.set(source.subarray(rest, to), size);
-  const length = size + to - rest;
-  if (length === 0 || out[0] !== 47) {
-    const rooted = new Uint8Array(length + 1);
-    rooted[0] = 47;
-    rooted.set(out.subarray(0, length), 1);
-    return rooted;
-  }
-  return out.subarray(0, length);
-}

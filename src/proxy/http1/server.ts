@@ -367,11 +367,6 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     this.#linger();
   }
 
-  /** The upstream side of a tunnel broke. */
-  tunnelLost(): void {
-    this.destroy();
-  }
-
   remote(): HostPort {
     const wire = this.out.wire;
     return wire === null ? this.#remote : { host: wire.remoteAddress ?? "", port: wire.remotePort ?? 0 };

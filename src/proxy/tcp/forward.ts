@@ -12,7 +12,7 @@ import { Upstream, type UpstreamOwner } from "../http1/client.ts";
 import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
-import { anyWants } from "../telemetry/access.ts";
+import { anyWants, logTo } from "../telemetry/access.ts";
 import { inboundParties, outboundParties, type Parties } from "../telemetry/labels.ts";
 import type { AccessRecord, ResponseFlag } from "../telemetry/record.ts";
 import type { TcpCounters } from "../telemetry/tcp.ts";
@@ -312,8 +312,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     if (this.#parties !== null) this.core.tcp.resolve(this.#parties, flag ?? "-").closed.value++;
     const logs = this.#tcp().logs;
     if (logs.length > 0 && anyWants(logs, 0, flag ?? "")) {
-      const record = this.#record();
-      for (const log of logs) if (log.wants === null || log.wants(0, flag ?? "")) log.sink.write(record);
+      logTo(logs, 0, flag ?? "", this.#record());
     }
     this.out.clear();
     this.core.closed(this);

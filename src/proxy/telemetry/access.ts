@@ -1,7 +1,7 @@
 // Owns: deciding, before anything is built, whether a sink wants a record.
 
 import type { AccessLogConfig, AccessLogFilter } from "../config.ts";
-import type { AccessLogFactory, AccessSink } from "./record.ts";
+import type { AccessLogFactory, AccessRecord, AccessSink } from "./record.ts";
 
 /** `flag` is "" when nothing went wrong. */
 type Wants = (status: number, flag: string) => boolean;
@@ -49,4 +49,9 @@ export function anyWants(logs: readonly CompiledAccessLog[], status: number, fla
     if (wants === null || wants(status, flag)) return true;
   }
   return false;
+}
+
+/** Hands a record to every sink that wants it. */
+export function logTo(logs: readonly CompiledAccessLog[], status: number, flag: string, record: AccessRecord): void {
+  for (const log of logs) if (log.wants === null || log.wants(status, flag)) log.sink.write(record);
 }
