@@ -37,6 +37,9 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
   }),
 ];
 
+/** What the engine's head buffer holds; Envoy's default is 60. */
+const maxHeadKiB = 72;
+
 type HttpFilter = { readonly kind: "rbac"; readonly rbac: RbacConfig | null } | { readonly kind: "router" };
 
 const httpFilters: readonly Extension<HttpFilter>[] = [
@@ -88,7 +91,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     );
   }
   const headKiB = manager.maxRequestHeadersKb ?? 60;
-  if (headKiB < 1 || headKiB > 8192) gate.add(at(path, "max_request_headers_kb"), `${headKiB} is not from 1 to 8192`);
+  if (headKiB < 1 || headKiB > maxHeadKiB) gate.add(at(path, "max_request_headers_kb"), `${headKiB} is not from 1 to ${maxHeadKiB}`);
   return {
     kind: "http",
     statPrefix: present(gate, at(path, "stat_prefix"), manager.statPrefix),

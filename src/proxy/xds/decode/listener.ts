@@ -48,10 +48,8 @@ export function decodeListener(gate: Gate, listener: Listener, path: string): Li
   if (chains.length === 0) gate.add(at(path, "filter_chains"), "needs at least one");
   // Not in our form, and no policy: metadata and stat_prefix (nobody reads them), enable_reuse_port (one worker), and
   // per_connection_buffer_limit_bytes (our watermarks are fixed and below Envoy's default).
-  if (chains.some((chain) => chain.match.transport !== null || chain.match.alpn.length > 0 || chain.match.serverNames.length > 0)) {
-    // Envoy puts the inspector in by itself where a chain needs it.
-    inspectTls = true;
-  }
+  // Envoy puts the inspector in by itself where a chain needs it.
+  if (!chains.every(matchesAll)) inspectTls = true;
   return { name: listener.name === "" ? `${address.host}:${address.port}` : listener.name, address, direction, chains, inspectTls };
 }
 
@@ -113,56 +111,32 @@ function chainMatch(gate: Gate, match: FilterChainMatch | undefined, path: strin
   if (transport !== "" && transport !== "tls" && transport !== "raw_buffer") {
     gate.add(at(path, "transport_protocol"), `"${transport}" is not supported; supported: tls, raw_buffer`);
   }
-  match.serverNames.forEach((name, n) => {
-    // As Envoy: exact names and leading-label wildcards.
-    if (name === "" || name.slice(name.startsWith("*.") ? 2 : 0).includes("*")) {
-      gate.add(`${path}.server_names[${n}]`, `"${name}" is not supported; use a full name or *.suffix`);
-    }
-  });
+  // The engine tells chains apart by their first byte only.
+  if (match.serverNames.length > 0) gate.add(at(path, "server_names"), "is not supported in this version; match on transport_protocol");
+  if (match.applicationProtocols.length > 0) {
+    gate.add(at(path, "application_protocols"), "is not supported in this version; match on transport_protocol");
+  }
   return {
     transport: transport === "tls" || transport === "raw_buffer" ? transport : null,
     alpn: match.applicationProtocols,
-    serverNames: match.serverNames.map((name) => name.toLowerCase()),
+    serverNames: match.serverNames,
   };
 }
 
 function matchesAll(chain: FilterChainConfig): boolean {
-  return chain.match.transport === null && chain.match.alpn.length === 0 && chain.match.serverNames.length === 0;
+  return chain.match.transport === null;
 }
 
 function checkMatches(gate: Gate, chains: readonly FilterChainConfig[], path: string): void {
-  const seen = new Map<string, number>();
+  const seen = new Map<string | null, number>();
   chains.forEach((chain, n) => {
-    const names = chain.match.serverNames.length === 0 ? [""] : chain.match.serverNames;
-    const protocols = chain.match.alpn.length === 0 ? [""] : chain.match.alpn;
-    for (const name of names) {
-      for (const protocol of protocols) {
-        const key = [name, chain.match.transport ?? "", protocol].join("|");
-        const before = seen.get(key);
-        if (before === undefined) seen.set(key, n);
-        else if (before !== n) {
-          gate.add(`${path}[${n}].filter_chain_match`, `matches the same connections as filter_chains[${before}]`);
-          return;
-        }
-      }
-    }
+    const before = seen.get(chain.match.transport);
+    if (before === undefined) seen.set(chain.match.transport, n);
+    else gate.add(`${path}[${n}].filter_chain_match`, `matches the same connections as filter_chains[${before}]`);
   });
 }
 
-/**
- * Envoy picks the most specific chain (server name, then transport, then protocol); the engine takes the first that fits, so the order says it.
- * One difference stays: Envoy does not step back from a matching server name to a chain without one when the rest does not fit; we do.
- */
+/** Envoy picks the most specific chain; the engine takes the first that fits, so the order says it. */
 function moreSpecificFirst(a: FilterChainConfig, b: FilterChainConfig): number {
-  return rank(b) - rank(a) || longestName(b) - longestName(a);
-}
-
-function rank(chain: FilterChainConfig): number {
-  const names = chain.match.serverNames;
-  const name = names.length === 0 ? 0 : names.every((n) => n.startsWith("*.")) ? 1 : 2;
-  return name * 4 + (chain.match.transport === null ? 0 : 2) + (chain.match.alpn.length === 0 ? 0 : 1);
-}
-
-function longestName(chain: FilterChainConfig): number {
-  return Math.max(0, ...chain.match.serverNames.map((n) => n.length));
+  return Number(b.match.transport !== null) - Number(a.match.transport !== null);
 }

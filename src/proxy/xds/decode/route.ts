@@ -160,6 +160,10 @@ function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null,
       gate.add(at(where, "connect_config"), "is missing: a CONNECT can be terminated here, not passed on");
     } else terminateConnect = true;
   });
+  // Our form has no "off" of its own here: 0 stands for "as the connection manager says".
+  if (action.idleTimeout !== undefined && millis(gate, at(path, "idle_timeout"), action.idleTimeout, 0) === 0) {
+    gate.add(at(path, "idle_timeout"), "0s is not supported on a route; set stream_idle_timeout: 0s on the connection manager");
+  }
   return {
     kind: "forward",
     clusters: routeClusters(gate, action, path),
