@@ -69,7 +69,7 @@ export async function idleMemory(input: QuietCase): Promise<QuietResult> {
 /** Ten starts of each subject in turn; `weft-up` is the control plane on a warm folder, `weft-sidecar` a proxy that gets everything from it. */
 export async function start(input: QuietCase): Promise<QuietResult> {
   const context = { dir: input.shop.dir, originPort: await originPort(input), tools: input.tools };
-  const subjects = await hopSubjects(context);
+  const subjects = [...(await hopSubjects(context)), await bareRuntime()];
   const collector = new Collector(input);
   const times = new Map<string, StartTime[]>();
   const starts = Math.max(3, input.plan.rounds * 2);
@@ -94,6 +94,14 @@ export async function start(input: QuietCase): Promise<QuietResult> {
     await collector.take(subject.name, subject.version, async () => summary(times.get(subject.name) ?? []));
   }
   return collector.result();
+}
+
+/** The runtime with a server of forty lines: what a start costs before Weft adds anything, and how fast the machine is in this minute. */
+async function bareRuntime(): Promise<Subject> {
+  const [port] = await freePorts(1);
+  const script = new URL("../load/origin.ts", import.meta.url).pathname;
+  const proxies = [{ side: "proxy", command: [process.execPath, script, String(port)] }];
+  return { name: "bare-bun", version: Bun.version, port: port!, proxies };
 }
 
 async function up(input: QuietCase, subject: Subject) {
