@@ -80,7 +80,7 @@ export function json(status: number, value: unknown): AdminAnswer {
 function send(socket: Bun.Socket<Conversation>): void {
   const talk = socket.data;
   if (talk.out === null) return;
-  talk.sent += socket.write(talk.out, talk.sent);
+  talk.sent += Math.max(0, socket.write(talk.out.subarray(talk.sent)));
   if (talk.sent < talk.out.length) return;
   talk.out = null;
   socket.end();
