@@ -2,11 +2,11 @@
 // without a terminal and exits 1 with the step that failed. Flags: --seconds N (length of the story and of what follows), --check.
 
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bunCommand, type Instance, Processes, type Workload } from "./processes.ts";
+import { cast, freePort, manifest, shop } from "./cast.ts";
+import { type Instance, Processes, type Workload } from "./processes.ts";
 import { Shopper } from "./shopper-client.ts";
 import { type Stage, story } from "./story.ts";
 import { drawEdges, readEdges } from "./table.ts";
@@ -19,7 +19,6 @@ if (seconds !== undefined && !(seconds >= 10 && seconds <= 3600)) {
 }
 const onTerminal = process.stdout.isTTY === true && !flags.check;
 const started = performance.now();
-const here = import.meta.dir;
 const dataDir = mkdtempSync(join(tmpdir(), "weft-demo-"));
 const processes = new Processes(dataDir);
 let tableLines = 0;
@@ -49,58 +48,15 @@ async function showTable(): Promise<void> {
   drawTable();
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no free port"))));
-    });
-  });
-}
-
-const shop = (file: string): readonly string[] => [bunCommand, join(here, "shop", file)];
-
-async function cast(): Promise<readonly Instance[]> {
-  const stockPort = await freePort();
-  const catalogPort = await freePort();
-  const sirv = join(here, "..", "node_modules", ".bin", "sirv");
-  const one = async (service: string, name: string, more: Partial<Instance> = {}): Promise<Instance> => ({
-    service,
-    name,
-    port: await freePort(),
-    command: shop(`${service}.ts`),
-    ...more,
-  });
-  return [
-    await one("ratings", "ratings-a"),
-    await one("ratings", "ratings-b"),
-    await one("reviews", "reviews-v1", { version: "v1", env: { VERSION: "v1" } }),
-    await one("reviews", "reviews-v2", { version: "v2", env: { VERSION: "v2" } }),
-    // An unmodified program from the npm registry serves the catalog.
-    await one("catalog", "catalog", {
-      port: catalogPort,
-      command: [sirv, join(here, "shop", "catalog"), "--host", "127.0.0.1", "--port", String(catalogPort), "--quiet"],
-    }),
-    await one("stock", "stock", { protocol: "tcp" }),
-    await one("cart", "cart", {
-      upstreams: [`stock=${stockPort}`],
-      env: { STOCK_PORT: String(stockPort), CART_DB: join(dataDir, "cart.db") },
-    }),
-    await one("web", "web"),
-  ];
-}
-
 async function play(): Promise<void> {
   await processes.startControlPlane(["--api-port", "0", "--xds-port", "0", "--dashboard-port", "0"]);
   say(`dashboard: ${processes.dashboardUrl}`);
   say(`to look around in another terminal: export WEFT_DATA=${dataDir}; weft status; weft top; weft get httproutes -n shop`);
-  const applied = await processes.weft(["apply", "-f", join(here, "mesh.yaml")]);
+  const applied = await processes.weft(["apply", "-f", manifest]);
   if (applied.code !== 0) throw new Error(`weft apply -f demo/mesh.yaml: ${applied.err || applied.out}`);
 
   const workloads = new Map<string, Workload>();
-  for (const instance of await cast()) workloads.set(instance.name, processes.startInstance(instance));
+  for (const instance of await cast(dataDir)) workloads.set(instance.name, processes.startInstance(instance));
   interface Conditions {
     items: { status?: { conditions?: { type: string; status: string }[] } }[];
   }

@@ -2,7 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
-import { app, eventually, freePort, type Running, TestMesh } from "../support/mesh.ts";
+import { freePort } from "../../demo/cast.ts";
+import { app, eventually, type Running, TestMesh } from "../support/mesh.ts";
 
 let mesh: TestMesh;
 let client: Running;

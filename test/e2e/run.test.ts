@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../../demo/cast.ts";
 import { bunCommand, weftBin } from "../../demo/processes.ts";
 import type { Condition, KubeObject } from "../../src/api/meta.ts";
-import { eventually, freePort } from "../support/mesh.ts";
+import { eventually } from "../support/mesh.ts";
 
 const probe = join(import.meta.dir, "..", "support", "apps", "run-probe.ts");
 

@@ -1,25 +1,14 @@
 // Owns: a real mesh for tests: `weft up` and `weft run` as processes, in a folder of its own, on free ports. Ends what it started.
 
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../../demo/cast.ts";
 import { bunCommand, type Instance, Processes, type Workload } from "../../demo/processes.ts";
 import type { KubeObject } from "../../src/api/meta.ts";
 import { annotations } from "../../src/wire/names.ts";
 
 const freePorts = ["--api-port", "0", "--xds-port", "0", "--dashboard-port", "0"];
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no free port"))));
-    });
-  });
-}
 
 /** An application from `test/support/apps`. */
 export const app = (file: string): readonly string[] => [bunCommand, join(import.meta.dir, "apps", file)];

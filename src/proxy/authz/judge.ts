@@ -30,7 +30,7 @@ export function judgePath(filters: readonly CompiledRbac[]): Permit | null {
   const size = normalize(bytes, from, to, out, true);
   if (size < 0) {
     denial.details = "rbac_access_denied_escaped_path";
-    denial.reason = "RBAC: access denied, as the path with its escaped slashes climbs above its root";
+    denial.reason = "access denied, as the path with its escaped slashes climbs above its root";
     return null;
   }
   subject.pathBytes = out;
@@ -48,12 +48,12 @@ function refuses(filter: CompiledRbac): boolean {
     if (!policy.applies(subject)) continue;
     if (filter.action === "allow") return false;
     denial.details = `rbac_access_denied_matched_policy[${policy.name}]`;
-    denial.reason = `RBAC: access denied by policy ${policy.name} (action DENY)`;
+    denial.reason = `access denied by policy ${policy.name} (action DENY)`;
     return true;
   }
   if (filter.action === "deny") return false;
   denial.details = "rbac_access_denied_matched_policy[none]";
-  denial.reason = "RBAC: access denied, as no ALLOW policy matches";
+  denial.reason = "access denied, as no ALLOW policy matches";
   return true;
 }
 

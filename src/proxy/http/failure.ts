@@ -49,7 +49,7 @@ export const failures = {
   noRoute: failure("no-route", "self", "never", "NR", 404, "route_not_found", "no route matches this host and path"),
   noCluster: failure("no-cluster", "self", "never", "NC", 503, "cluster_not_found", "the route leads to a cluster that is not configured"),
   connectNotAllowed: failure("connect-not-allowed", "self", "never", "NR", 405, "connect_not_allowed", "CONNECT is not allowed here"),
-  denied: failure("denied", "self", "never", "RBAC", 403, "rbac_access_denied", "RBAC: access denied"),
+  denied: failure("denied", "self", "never", "RBAC", 403, "rbac_access_denied", "access denied"),
   noEndpoint: failure(
     "no-endpoint",
     "self",
