@@ -116,6 +116,7 @@ class ProxyProcess {
         random: Math.random,
         metrics: this.#metrics,
         bootstrap: this.#bootstrap,
+        version,
         tokenFile: this.#flags.tokenFile,
         sinks: this.#sinks,
         apply: (config) => this.#apply(config),

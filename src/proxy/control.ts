@@ -24,6 +24,8 @@ export interface ControlDeps {
   readonly random: () => number;
   readonly metrics: MetricRegistry;
   readonly bootstrap: BootstrapConfig;
+  /** Of this program, for the control plane to show. */
+  readonly version: string;
   readonly tokenFile: string | null;
   readonly sinks: LogSinks;
   readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
@@ -45,6 +47,7 @@ export interface Control {
 /** Throws a message for the user when the bootstrap lacks what the flags ask for. */
 export async function createControl(deps: ControlDeps): Promise<Control> {
   const { clock, log, random, metrics, bootstrap, sinks } = deps;
+  const node = describeSelf(bootstrap.node, deps.version);
   const channels = new Map<string, ControlChannel>();
   const stops: (() => void)[] = [];
   const token = (): string | undefined => (deps.tokenFile === null ? undefined : readToken(deps.tokenFile, log));
@@ -73,7 +76,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       random,
       metrics,
       channel: channelFor(bootstrap.ads.target),
-      node: bootstrap.node,
+      node,
       delta: bootstrap.ads.delta,
       listeners: bootstrap.ads.listeners,
       clusters: bootstrap.ads.clusters,
@@ -97,7 +100,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       random,
       metrics,
       channel: channelFor(bootstrap.metricsService),
-      node: bootstrap.node,
+      node,
       periodMs: bootstrap.flushIntervalMs,
     });
     stops.push(() => stream.stop());
@@ -117,7 +120,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         authority: "",
         metadata: bootstrap.ads?.target.cluster === cluster ? bootstrap.ads.target.metadata : [],
       });
-      sink = new als.AlsSink({ clock, random, channel, node: bootstrap.node, logName, dropped });
+      sink = new als.AlsSink({ clock, random, channel, node, logName, dropped });
       alsSinks.set(key, sink);
       channel.start();
     }
@@ -147,6 +150,12 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       for (const channel of channels.values()) channel.close();
     },
   };
+}
+
+/** The bootstrap's node with our name on it, as every xDS client signs. */
+function describeSelf(node: BootstrapConfig["node"], version: string): BootstrapConfig["node"] {
+  if (node === undefined) return undefined;
+  return { ...node, userAgentName: "weft", userAgentVersionType: { case: "userAgentVersion", value: version } };
 }
 
 async function createIdentity(deps: ControlDeps): Promise<Identity> {
