@@ -16,7 +16,11 @@ export interface EdgeKey {
 
 export interface Edge {
   readonly id: string;
-  readonly table: EdgeTable;
+  /**
+   * The first second that any proxy reporting this edge has reported about. Rates are over the time since then, not since the edge's own first
+   * request: so the rates of versions add up to the rate of their service.
+   */
+  firstSecond: number;
   readonly key: EdgeKey;
   readonly window: Window;
   /** Names of the workloads seen at each end; a few, then no more are added. */
@@ -35,15 +39,6 @@ const idleSeconds = 330;
 export class EdgeTable {
   readonly #edges = new Map<string, Edge>();
   #refused = 0;
-  #firstSecond = Number.POSITIVE_INFINITY;
-
-  /**
-   * Seconds of `from` to `to` that anything at all was reported in, at least 1: rates right after a start must not look small. The same for all edges,
-   * so that the rates of versions add up to the rate of their service.
-   */
-  span(from: number, to: number): number {
-    return Math.max(1, to - Math.max(from, Math.min(this.#firstSecond, to - 1)));
-  }
 
   /** Edges that were not taken in because the table was full. */
   get refused(): number {
@@ -58,11 +53,6 @@ export class EdgeTable {
     return this.#edges.values();
   }
 
-  /** Something was done in this second; see `span`. */
-  began(second: number): void {
-    this.#firstSecond = Math.min(this.#firstSecond, second);
-  }
-
   /** The edge, made on first use; undefined when the table is full. */
   edge(key: EdgeKey, nowSecond: number): Edge | undefined {
     const id = idOf(key);
@@ -75,7 +65,7 @@ export class EdgeTable {
       }
       edge = {
         id,
-        table: this,
+        firstSecond: Number.POSITIVE_INFINITY,
         key,
         window: new Window(),
         sources: new Set(),

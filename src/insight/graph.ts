@@ -80,12 +80,17 @@ function openOf(edge: Edge): number {
   return Math.max(0, open);
 }
 
-/** Statistics over several edges as one. The ends are those of the first. */
-function stats(edges: readonly Edge[], nowSecond: number, windowSeconds: number): EdgeStats {
+function firstSecondOf(edges: readonly Edge[]): number {
+  return Math.min(...edges.map((edge) => edge.firstSecond));
+}
+
+/** Statistics over several edges as one. The ends are those of the first. Rates are over the time from `firstSecond`, at most the window. */
+function stats(edges: readonly Edge[], nowSecond: number, windowSeconds: number, firstSecond = firstSecondOf(edges)): EdgeStats {
   const first = edges[0] as Edge;
   const from = nowSecond - windowSeconds;
   const sums = sumOf(edges, from, nowSecond);
-  const span = first.table.span(from, nowSecond);
+  // At least a second: a rate right after a start must not look small.
+  const span = Math.max(1, nowSecond - Math.max(from, Math.min(firstSecond, nowSecond - 1)));
   const { source, destination, protocol } = first.key;
   const mutualTls =
     sums.requests > 0 || sums.plain > 0
@@ -206,7 +211,7 @@ export function graph(table: EdgeTable, instances: Iterable<Instance>, nowMs: nu
           byVersion: [...versions]
             .sort(([a], [b]) => (a < b ? -1 : 1))
             .map(([version, group]) => {
-              const { requestsPerSecond, successRatio } = stats(group, second, windowSeconds);
+              const { requestsPerSecond, successRatio } = stats(group, second, windowSeconds, firstSecondOf(members));
               return { version, requestsPerSecond, successRatio };
             }),
         };

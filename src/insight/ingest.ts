@@ -36,6 +36,8 @@ export class NodeIngest {
   readonly #edges: EdgeTable;
   readonly #series = new Map<string, Last>();
   #lastMs: number | undefined;
+  /** The first second that this proxy's reports are about. */
+  #firstSecond = Number.POSITIVE_INFINITY;
   #dropped = 0;
 
   constructor(node: string, edges: EdgeTable) {
@@ -58,6 +60,7 @@ export class NodeIngest {
     const sinceMs = this.#lastMs === undefined ? 0 : nowMs - this.#lastMs;
     const spread = Math.min(mostSpreadSeconds, Math.max(1, Math.round(sinceMs / 1000)));
     this.#lastMs = nowMs;
+    if (!base) this.#firstSecond = Math.min(this.#firstSecond, second - spread + 1);
     for (const family of message.envoyMetrics) {
       for (const metric of family.metric) this.#metric(family, metric, base, second, spread);
     }
@@ -90,7 +93,7 @@ export class NodeIngest {
     const { labels } = last;
     const edge = this.#edges.edge(edgeKey(family.name, labels), second);
     if (edge === undefined) return;
-    if (!base) this.#edges.began(second);
+    edge.firstSecond = Math.min(edge.firstSecond, this.#firstSecond);
     noteWorkloads(edge, labels.get("source_workload") ?? "unknown", labels.get("destination_workload") ?? "unknown");
     const add = (amounts: Amounts) => {
       for (let back = 0; back < spread; back++) edge.window.add(second - back, amounts);
