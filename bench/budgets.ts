@@ -6,7 +6,7 @@ export type BudgetRule =
   /** CPU time per request of `subject` over that of the cheapest present of `peers`, paired by round, then the median. */
   | { readonly kind: "cpu-ratio"; readonly subject: string; readonly peers: readonly string[] }
   /** One figure of one subject. */
-  | { readonly kind: "figure"; readonly subject: string; readonly figure: "rssAnonMb" | "readyMs" };
+  | { readonly kind: "figure"; readonly subject: string; readonly figure: "rssAnonMb" | "readyMs" | "tookMs" };
 
 export interface Budget {
   readonly name: string;
@@ -68,5 +68,21 @@ export const budgets: readonly Budget[] = [
     limit: 100,
     unit: "ms",
     source: "first slice, Numbers: a sidecar is ready within 100 ms of exec once the control plane answers",
+  },
+  {
+    name: "route-change",
+    case: "change",
+    rule: { kind: "figure", subject: "route-change", figure: "tookMs" },
+    limit: 200,
+    unit: "ms",
+    source: "first slice, Numbers: a route change is in force at every sidecar of the demo within 200 ms of `weft apply` returning",
+  },
+  {
+    name: "first-traffic",
+    case: "first-traffic",
+    rule: { kind: "figure", subject: "first-traffic", figure: "tookMs" },
+    limit: 60_000,
+    unit: "ms",
+    source: "first slice, Numbers: `npm ci` and first traffic in the demo within 60 s on two cores with a warm package cache",
   },
 ];

@@ -66,6 +66,8 @@ export function loadTable(figures: readonly Figures[], pair: boolean): string {
 
 /** Cases without load. "waited" is the part of a start during which others had the core. */
 export function quietTable(figures: readonly QuietFigures[]): string {
+  if (figures.some((row) => row.tookMs !== undefined))
+    return table([["subject", "took ms"], ...figures.map((row) => [row.subject, row.tookMs === undefined ? "-" : range(row.tookMs)])]);
   const starts = figures.some((row) => row.readyMs !== undefined);
   const head = starts ? ["subject", "ready ms from exec", "ran ms", "waited ms"] : ["subject", "private MB"];
   const rows = figures.map((row) =>

@@ -3,6 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { budgets } from "./budgets.ts";
+import { change, firstTraffic } from "./cases/demo.ts";
 import { idleMemory, type QuietResult, start } from "./cases/idle.ts";
 import { httpHop, mtlsPair } from "./cases/load.ts";
 import { describeMachine, pickCores, pin } from "./machine.ts";
@@ -15,13 +16,16 @@ import { judge, type Measured, type Verdict } from "./verdict.ts";
 
 const USAGE = `usage: npm run bench -- [--only CASE]... [--subject NAME]... [--rounds N] [--seconds N] [--warm N] [--connections N] [--json FILE] [--quiet]
 
-cases: http1-hop, mtls-pair, idle-memory, start
+cases: http1-hop, mtls-pair, idle-memory, start, change, first-traffic
 example: npm run bench -- --only http1-hop --rounds 3 --json hop.json
 
 Exit status: 0 every measured budget is met, 1 a budget is missed or a subject failed, 2 wrong usage or a tool the bench cannot do without.`;
 
-const CASES = ["http1-hop", "mtls-pair", "idle-memory", "start"] as const;
+const CASES = ["http1-hop", "mtls-pair", "idle-memory", "start", "change", "first-traffic"] as const;
 type CaseName = (typeof CASES)[number];
+
+/** The cases without load. */
+const quietCases = { "idle-memory": idleMemory, start, change, "first-traffic": firstTraffic } as const;
 
 class UsageError extends Error {}
 
@@ -141,7 +145,7 @@ async function bench(options: Options): Promise<number> {
         say(loadTable(loaded.figures, name === "mtls-pair"));
         result = loaded;
       } else {
-        result = await (name === "start" ? start(input) : idleMemory(input));
+        result = await quietCases[name](input);
         say(quietTable(result.figures));
       }
       for (const row of result.figures) if (row.note !== undefined) say(`note: ${row.subject}: ${row.note}`);

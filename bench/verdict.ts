@@ -22,6 +22,7 @@ export interface Measured {
   readonly cpuUs?: Spread;
   readonly rssAnonMb?: Spread;
   readonly readyMs?: Spread;
+  readonly tookMs?: Spread;
 }
 
 /** Judges one budget by the medians of the figures of its case. */

@@ -24,6 +24,8 @@ export interface QuietFigures {
   readonly rssAnonMb?: Spread;
   /** exec to ready in ms. */
   readonly readyMs?: Spread;
+  /** Of the cases on the demo: what their budget is about, in ms. */
+  readonly tookMs?: Spread;
   /** Of it, over all threads: on a core, and ready to run while others had the core. */
   readonly ranMs?: Spread;
   readonly waitedMs?: Spread;
