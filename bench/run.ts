@@ -158,7 +158,7 @@ async function bench(options: Options): Promise<number> {
         ...result.figures.map((row) => ({ kind: "figures", case: name, ...row })),
         ...result.failed.map((row) => ({ kind: "failed", case: name, ...row })),
       );
-      records.push(...judged.map((row) => ({ kind: "budget", ...row })));
+      records.push(...judged.map(({ value, ...row }) => ({ kind: "budget", ...row, value: value?.median ?? null, spread: value })));
       await shop.stopAll();
     }
   } finally {
