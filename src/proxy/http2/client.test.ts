@@ -367,6 +367,18 @@ describe("the end of things", () => {
     expect(h.closed()?.code).toBe(noError);
   });
 
+  test("GOAWAY: a stream that never ends is let go after a while", () => {
+    const h = harness();
+    h.settle();
+    h.open();
+    h.connection.receive(goaway(1, noError));
+    h.clock.advance(4_999);
+    expect(h.closed()).toBeUndefined();
+    h.clock.advance(1);
+    expect(h.closed()?.code).toBe(noError);
+    expect(h.heard.at(-1)).toBe("s failed NO_ERROR");
+  });
+
   test("GOAWAY with an error ends everything at once", () => {
     const h = harness();
     h.settle();

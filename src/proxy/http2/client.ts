@@ -79,6 +79,8 @@ const maxContinuations = 16;
 const backlogMark = 256 * 1024;
 /** Control frames that a peer provokes and does not read end here. */
 const maxBacklog = 4 * 1024 * 1024;
+/** From a graceful GOAWAY to our own close: long enough for calls in flight, short enough that a discovery stream moves to the next server soon. */
+const drainMs = 5_000;
 /** RFC 9113 section 5.1.1: client streams are odd and below 2^31. */
 const lastStreamId = 0x7fff_fffd;
 
@@ -434,8 +436,13 @@ export class Http2Connection {
       if (stream.id > last) this.#failStream(stream, refusedStream, reason, false);
     }
     // Anything but a graceful end leaves streams that would never finish.
-    if (code !== noError) this.#die(code, reason);
-    else this.#endIfIdle(reason);
+    if (code !== noError) {
+      this.#die(code, reason);
+      return;
+    }
+    // Streams that last for ever get this long to be told something else by their server.
+    this.#options.clock.after(drainMs, () => this.close(reason));
+    this.#endIfIdle(reason);
   }
 
   #windowUpdate(buf: Uint8Array, at: number): void {

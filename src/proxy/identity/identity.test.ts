@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { systemClock } from "../../base/clock.ts";
+import { type Clock, PausedClock, systemClock } from "../../base/clock.ts";
 import { jsonLogger, silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
 import { redact } from "../admin/redact.ts";
@@ -157,11 +157,11 @@ function cluster(port: number, roots: string, name: string): ClusterConfig {
   };
 }
 
-function start(to: ClusterConfig, token: () => string | undefined) {
+function start(to: ClusterConfig, token: () => string | undefined, clock: Clock = systemClock) {
   const metrics = new MetricRegistry();
   let changes = 0;
   const identity = new Identity({
-    clock: systemClock,
+    clock,
     log: silentLogger,
     random: () => 0.01,
     metrics,
@@ -205,6 +205,35 @@ describe("over the control-plane connection", () => {
     const expiry = run.metrics.families().find((f) => f.name === "weft_certificate_expiry_seconds");
     expect(expiry?.series.map((s) => s.labels[0])).toEqual(["default", "ROOTCA"]);
     expect((expiry?.series[0] as { value: number } | undefined)?.value).toBeGreaterThan(86_000);
+  });
+
+  test("at half of its life a certificate is renewed, over a new key; until then and through failures the old one stays", async () => {
+    const clock = new PausedClock(Date.now());
+    let refuse = false;
+    server.sign = (request) => {
+      if (refuse) throw Object.assign(new Error("not today"), { code: 14 });
+      return [authority.signRequest(request.csr), authority.caPem];
+    };
+    const run = start(cluster(server.port, authority.caPem, serverUri), () => "join-me", clock);
+    await until(() => run.changes() === 1, "the first certificate");
+    const first = run.identity.certificate("default");
+    const asked = server.certificateRequests.length;
+    clock.advance(11 * 3_600_000);
+    await Bun.sleep(20);
+    expect(server.certificateRequests.length).toBe(asked);
+    refuse = true;
+    clock.advance(2 * 3_600_000);
+    await until(() => server.certificateRequests.length > asked, "a renewal");
+    await Bun.sleep(20);
+    expect(run.identity.certificate("default")).toBe(first as KeyPair);
+    expect(run.identity.waitingFor()).toEqual([]);
+    refuse = false;
+    await until(() => {
+      clock.advance(500);
+      return run.changes() === 2;
+    }, "the second certificate");
+    expect(run.identity.generation).toBe(2);
+    expect(run.identity.certificate("default")?.privateKeyPem).not.toBe(first?.privateKeyPem as string);
   });
 
   test("a refusal is retried, with the token read anew, and a bad answer is not used", async () => {

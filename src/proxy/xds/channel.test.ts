@@ -1,0 +1,128 @@
+import { afterEach, expect, test } from "bun:test";
+import { systemClock } from "../../base/clock.ts";
+import { jsonLogger } from "../../base/log.ts";
+import type { ClusterConfig } from "../config.ts";
+import { Backoff } from "./backoff.ts";
+import { ControlChannel } from "./channel.ts";
+import { LastingStream } from "./lasting-stream.ts";
+import { startFakeControlPlane, until } from "./testing.ts";
+
+const stops: (() => void)[] = [];
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop();
+});
+
+function cluster(ports: readonly number[], connectTimeoutMs = 1000): ClusterConfig {
+  return {
+    name: "xds-grpc",
+    connectTimeoutMs,
+    balance: { kind: "round_robin" },
+    source: {
+      kind: "static",
+      endpoints: ports.map((port) => ({
+        address: { host: "127.0.0.1", port },
+        weight: 1,
+        priority: 0,
+        healthy: true,
+        transportMatch: {},
+        workload: null,
+        identity: null,
+      })),
+    },
+    transports: [],
+    tls: null,
+    limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
+    http2: true,
+    service: null,
+  };
+}
+
+function channel(to: ClusterConfig, tokens: () => string | undefined = () => undefined): { channel: ControlChannel; log: string[] } {
+  const log: string[] = [];
+  const made = new ControlChannel({
+    clock: systemClock,
+    log: jsonLogger("debug", Date.now, (line) => log.push(line)),
+    random: () => 0.02,
+    cluster: to,
+    target: { cluster: "xds-grpc", authority: "", metadata: [{ name: "x-tenant", value: "t" }] },
+    credentials: { certificate: () => undefined, token: tokens },
+  });
+  stops.push(() => made.close());
+  return { channel: made, log };
+}
+
+test("delays are anything up to base, twice base, and so on to the maximum", () => {
+  const high = new Backoff(() => 1, 100, 1_000);
+  expect([1, 2, 3, 4, 5, 6].map(() => high.nextMs())).toEqual([100, 200, 400, 800, 1000, 1000]);
+  high.reset();
+  expect(high.nextMs()).toBe(100);
+  expect(new Backoff(() => 0, 100, 1_000).nextMs()).toBe(0);
+});
+
+test("endpoints are tried in turn, and one kind of failure is logged once", async () => {
+  const server = await startFakeControlPlane();
+  stops.push(() => server.stop());
+  const run = channel(cluster([1, 1, 1, server.port]));
+  run.channel.start();
+  await until(() => run.channel.connected, "a connection");
+  expect(run.channel.problem).toBe("");
+  expect(run.log.filter((line) => line.includes("Cannot reach")).length).toBe(1);
+});
+
+test("a server that accepts and says nothing is not waited for; one that is no HTTP/2 is left", async () => {
+  const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const rude = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket) {
+        socket.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+      },
+    },
+  });
+  stops.push(
+    () => silent.stop(true),
+    () => rude.stop(true),
+  );
+  const run = channel(cluster([rude.port]));
+  run.channel.start();
+  await until(() => run.channel.problem.includes("bad frame"), "the refusal");
+  // TLS to a port that never answers the handshake: the connect timeout covers it.
+  const tls = { certificate: null, roots: null, peerNames: [], alpn: ["h2"], sni: "", minVersion: "TLSv1.3" } as const;
+  const slow = channel({ ...cluster([silent.port], 50), tls });
+  slow.channel.start();
+  await until(() => slow.channel.problem.includes("no connection within 50 ms"), "the timeout");
+});
+
+test("the token is read for each call, and users hear of every connection", async () => {
+  const server = await startFakeControlPlane();
+  stops.push(() => server.stop());
+  const tokens = ["one", "two"];
+  const run = channel(cluster([server.port]), () => tokens.shift());
+  const heard: string[] = [];
+  run.channel.add({ opened: () => heard.push("opened"), closed: () => heard.push("closed") });
+  const ends: string[] = [];
+  const stream = new LastingStream({
+    clock: systemClock,
+    random: () => 0.02,
+    channel: run.channel,
+    path: "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+    opened: (call) => call.send(new Uint8Array(0)),
+    message: () => {},
+    ended: (status) => ends.push(status.message),
+  });
+  run.channel.start();
+  await until(() => server.delta.length === 1, "a stream");
+  expect(server.delta[0]?.metadata.get("authorization")).toEqual(["Bearer one"]);
+  expect(server.delta[0]?.metadata.get("x-tenant")).toEqual(["t"]);
+  server.delta[0]?.end({ code: 16, details: "the token has expired", metadata: server.delta[0].metadata });
+  await until(() => server.delta.length === 2, "the next stream");
+  expect(ends).toEqual(["the token has expired"]);
+  expect(server.delta[1]?.metadata.get("authorization")).toEqual(["Bearer two"]);
+  stream.stop();
+  await until(() => server.delta[1]?.ended, "the end of the stream");
+  server.stop();
+  await until(() => heard.length === 2);
+  expect(heard).toEqual(["opened", "closed"]);
+  expect(ends.length).toBe(1);
+});
