@@ -62,7 +62,7 @@ function secrets(own: Leaf | undefined, trusted = root.pem): Secrets {
 function gather(): { log: Logger; lines: { message: string; reason: string }[] } {
   const lines: { message: string; reason: string }[] = [];
   const add = (fields: Readonly<Record<string, unknown>>, message: string) =>
-    void lines.push({ message, reason: String(fields["reason"] ?? fields["error"] ?? "") });
+    void lines.push({ message, reason: String(fields.reason ?? fields.error ?? "") });
   return { lines, log: { debug: add, info: add, warn: add, error: add } };
 }
 
