@@ -1,5 +1,4 @@
 // The dashboard in a real browser over the development server's data: what a person sees and does, with mouse, keyboard and by roles.
-// biome-ignore-all lint/performance/useDomNodeTextContent: the text as a person sees it, with its breaks, not as the markup has it.
 // Needs Chromium (Debian: apt-get install chromium); without it this file says so once and is skipped.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
