@@ -43,14 +43,21 @@ export function connectHttp2(options: ConnectOptions): (reason: string) => void 
   let connection: Http2Connection | undefined;
   let socket: Bun.Socket<undefined> | undefined;
   let over = false;
+  let reported = false;
 
+  // The owner hears of the end once, whoever notices it first: closing the socket may call back before the connection has said so itself.
+  const report = (reason: string): void => {
+    if (reported) return;
+    reported = true;
+    over = true;
+    timer.cancel();
+    options.closed(reason);
+  };
   const finish = (reason: string): void => {
     if (over) return;
     over = true;
-    timer.cancel();
-    if (connection === undefined || connection.closed) options.closed(reason);
-    // Streams first, then the owner: `closed` of the connection comes back here.
-    else connection.transportClosed(reason);
+    if (connection === undefined) report(reason);
+    else if (!connection.closed) connection.transportClosed(reason);
     socket?.terminate();
   };
   const timer = options.clock.after(options.timeoutMs, () => finish(`no connection within ${options.timeoutMs} ms`));
@@ -61,10 +68,7 @@ export function connectHttp2(options: ConnectOptions): (reason: string) => void 
     connection = new Http2Connection({
       clock: options.clock,
       transport,
-      closed: (_code, reason) => {
-        over = true;
-        options.closed(reason);
-      },
+      closed: (_code, reason) => report(reason),
       ...(options.keepaliveMs === undefined ? {} : { keepaliveMs: options.keepaliveMs }),
       ...(options.keepaliveTimeoutMs === undefined ? {} : { keepaliveTimeoutMs: options.keepaliveTimeoutMs }),
     });

@@ -126,3 +126,40 @@ test("the token is read for each call, and users hear of every connection", asyn
   expect(heard).toEqual(["opened", "closed"]);
   expect(ends.length).toBe(1);
 });
+
+test("a server that says goodbye and hangs up ends a connection once", async () => {
+  // The socket's close came back before the connection had told of its own end: the channel connected twice, and one of the two outlived the proxy.
+  const settings = Buffer.from("000000040000000000", "hex");
+  const goaway = Buffer.from("0000080700000000000000000000000008", "hex");
+  let open = 0;
+  let most = 0;
+  let served = 0;
+  const server = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      open() {
+        most = Math.max(most, ++open);
+        served++;
+      },
+      data(socket) {
+        socket.write(Buffer.concat([settings, goaway]));
+        socket.end();
+      },
+      close() {
+        open--;
+      },
+    },
+  });
+  stops.push(() => server.stop(true));
+  const run = channel(cluster([server.port]));
+  const heard: string[] = [];
+  run.channel.add({ opened: () => heard.push("opened"), closed: () => heard.push("closed") });
+  run.channel.start();
+  await until(() => served >= 5, "a few rounds");
+  run.channel.close();
+  await until(() => open === 0, "the last close");
+  expect(most).toBe(1);
+  expect(heard.filter((_word, n) => n % 2 === 0).every((word) => word === "opened")).toBe(true);
+  expect(heard.filter((_word, n) => n % 2 === 1).every((word) => word === "closed")).toBe(true);
+});
