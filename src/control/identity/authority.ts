@@ -34,6 +34,8 @@ export interface Authority {
     caller: Identity,
     lifeSeconds: number,
   ): Promise<IssuedCertificate & { readonly chainPem: readonly string[] }>;
+  /** Loads what the first certificate needs (about 100 ms once), so that the first sidecar does not wait for it. */
+  prepare(): Promise<void>;
   /** A certificate of this mesh, in its time: the identity is then to be believed. DER in. */
   isTrusted(certificateDer: Uint8Array): boolean;
 }
@@ -115,6 +117,10 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
       const lifeMs = lifeSeconds > 0 ? Math.min(lifeSeconds * 1000, workloadLifeMs) : workloadLifeMs;
       const issued = await issueWorkload(issuer, csrPem, caller, clock.now(), lifeMs, random);
       return { ...issued, chainPem: [`${issued.certificatePem.trim()}\n`, chainEnd] };
+    },
+    async prepare() {
+      const { openIssuer } = await import("./pki.ts");
+      await openIssuer(issuer);
     },
     isTrusted(certificateDer) {
       return isTrusted(new X509Certificate(certificateDer), certificate, clock.now());
