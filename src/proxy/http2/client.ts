@@ -1,5 +1,6 @@
 // Owns: one HTTP/2 client connection (RFC 9113): frames in, frames out, streams and both flow-control windows. Knows no sockets: bytes come by
 // `receive` and leave through a Transport, so that tests can split them anywhere. Never retries and never reconnects.
+// Longer than most files: the frame handlers share one state (windows, streams, the header block in hand), and RFC 9113 reads as one list too.
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import {

@@ -7,7 +7,7 @@ import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { HostPort } from "../config.ts";
 import type { ControlChannel } from "../xds/channel.ts";
 import { LastingStream } from "../xds/lasting-stream.ts";
-import { encodeBinary } from "../xds/proto/binary.ts";
+import { encodeBinary } from "../xds/proto/encode.ts";
 import { enumDesc } from "../xds/proto/message.ts";
 import { StreamAccessLogsMessage } from "../xds/proto/types.ts";
 import type { AccessRecord, AccessSink, ResponseFlag } from "./record.ts";

@@ -7,7 +7,7 @@ import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { ControlChannel } from "../xds/channel.ts";
 import type { GrpcCall } from "../xds/grpc.ts";
 import { LastingStream } from "../xds/lasting-stream.ts";
-import { encodeBinary } from "../xds/proto/binary.ts";
+import { encodeBinary } from "../xds/proto/encode.ts";
 import { StreamMetricsMessage } from "../xds/proto/types.ts";
 import { isHistogram } from "./prometheus.ts";
 

@@ -2,10 +2,13 @@ import { afterEach, expect, test } from "bun:test";
 import { systemClock } from "../../base/clock.ts";
 import { jsonLogger } from "../../base/log.ts";
 import type { ClusterConfig } from "../config.ts";
+import type { Http2Connection } from "../http2/client.ts";
+import { connectHttp2 } from "../http2/socket.ts";
 import { Backoff } from "./backoff.ts";
 import { ControlChannel } from "./channel.ts";
+import { GrpcCall } from "./grpc.ts";
 import { LastingStream } from "./lasting-stream.ts";
-import { startFakeControlPlane, until } from "./testing.ts";
+import { createTestAuthority, startFakeControlPlane, until } from "./testing.ts";
 
 const stops: (() => void)[] = [];
 afterEach(() => {
@@ -127,39 +130,34 @@ test("the token is read for each call, and users hear of every connection", asyn
   expect(ends.length).toBe(1);
 });
 
-test("a server that says goodbye and hangs up ends a connection once", async () => {
+test("a server that shuts down by force ends a connection once", async () => {
   // The socket's close came back before the connection had told of its own end: the channel connected twice, and one of the two outlived the proxy.
-  const settings = Buffer.from("000000040000000000", "hex");
-  const goaway = Buffer.from("0000080700000000000000000000000008", "hex");
-  let open = 0;
-  let most = 0;
-  let served = 0;
-  const server = Bun.listen({
-    hostname: "127.0.0.1",
-    port: 0,
-    socket: {
-      open() {
-        most = Math.max(most, ++open);
-        served++;
+  const authority = createTestAuthority();
+  stops.push(() => authority.close());
+  const tls = { ca: authority.caPem, ...authority.issue("DNS:weft") };
+  for (let round = 0; round < 5; round++) {
+    const server = await startFakeControlPlane({ tls });
+    stops.push(() => server.stop());
+    const ends: string[] = [];
+    let connection: Http2Connection | undefined;
+    connectHttp2({
+      clock: systemClock,
+      address: { host: "127.0.0.1", port: server.port },
+      tls: { roots: authority.caPem, certificate: null, serverName: "weft", verify: (peer) => peer.chainProblem },
+      timeoutMs: 1000,
+      opened: (opened) => {
+        connection = opened;
       },
-      data(socket) {
-        socket.write(Buffer.concat([settings, goaway]));
-        socket.end();
-      },
-      close() {
-        open--;
-      },
-    },
-  });
-  stops.push(() => server.stop(true));
-  const run = channel(cluster([server.port]));
-  const heard: string[] = [];
-  run.channel.add({ opened: () => heard.push("opened"), closed: () => heard.push("closed") });
-  run.channel.start();
-  await until(() => served >= 5, "a few rounds");
-  run.channel.close();
-  await until(() => open === 0, "the last close");
-  expect(most).toBe(1);
-  expect(heard.filter((_word, n) => n % 2 === 0).every((word) => word === "opened")).toBe(true);
-  expect(heard.filter((_word, n) => n % 2 === 1).every((word) => word === "closed")).toBe(true);
+      closed: (reason) => ends.push(reason),
+    });
+    const open = await until(() => connection, "a connection");
+    const quiet = { message: () => {}, ended: () => {}, writable: () => {} };
+    const path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+    new GrpcCall(open, { path, authority: "x", scheme: "https", metadata: [] }, quiet).send(new Uint8Array(0));
+    await until(() => server.delta.length === 1, "a stream");
+    server.stop();
+    await until(() => ends.length > 0, "the end");
+    await Bun.sleep(5);
+    expect(ends.length).toBe(1);
+  }
 });

@@ -2,7 +2,8 @@
 // store's; here is only what this stream has asked for.
 
 import { pushOrder, typeUrl, type XdsType } from "../../wire/xds-types.ts";
-import { decodeBinary, encodeBinary } from "./proto/binary.ts";
+import { decodeBinary } from "./proto/binary.ts";
+import { encodeBinary } from "./proto/encode.ts";
 import { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from "./proto/types.ts";
 import { type AdsHost, type AdsSession, rejection, subscribedType } from "./session.ts";
 

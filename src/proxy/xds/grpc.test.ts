@@ -5,7 +5,8 @@ import { DeltaDiscoveryResponseSchema } from "../../wire/gen/envoy/service/disco
 import type { Http2Connection } from "../http2/client.ts";
 import { connectHttp2, type Http2TlsOptions } from "../http2/socket.ts";
 import { GrpcCall, type GrpcStatus } from "./grpc.ts";
-import { decodeBinary, encodeBinary } from "./proto/binary.ts";
+import { decodeBinary } from "./proto/binary.ts";
+import { encodeBinary } from "./proto/encode.ts";
 import { DeltaDiscoveryRequest, DeltaDiscoveryResponse, IstioCertificateRequest, IstioCertificateResponse } from "./proto/types.ts";
 import { createTestAuthority, type FakeControlPlane, startFakeControlPlane, type TestAuthority, until } from "./testing.ts";
 

@@ -1,7 +1,8 @@
 // Owns: the state-of-the-world variant of the discovery protocol (Envoy docs, "xDS protocol: Basic protocol overview") on one stream.
 
 import { pushOrder, typeUrl, type XdsType } from "../../wire/xds-types.ts";
-import { decodeBinary, encodeBinary } from "./proto/binary.ts";
+import { decodeBinary } from "./proto/binary.ts";
+import { encodeBinary } from "./proto/encode.ts";
 import { messageType } from "./proto/message.ts";
 import { DiscoveryRequest, DiscoveryResponse } from "./proto/types.ts";
 import { type AdsHost, type AdsSession, rejection, subscribedType } from "./session.ts";

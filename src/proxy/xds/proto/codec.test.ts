@@ -12,7 +12,8 @@ import {
 } from "@bufbuild/protobuf";
 import { Glob } from "bun";
 import fc from "fast-check";
-import { decodeBinary, encodeBinary, WireError } from "./binary.ts";
+import { decodeBinary, WireError } from "./binary.ts";
+import { encodeBinary } from "./encode.ts";
 import { generateSchema } from "./generate.ts";
 import { decodeJson } from "./json.ts";
 import { absent, findMessage, messageDesc } from "./message.ts";
