@@ -176,9 +176,9 @@ export async function startFakeControlPlane(options: FakeOptions = {}): Promise<
   return Object.assign(fake, { port });
 }
 
-/** Polls until `check` answers something true; fails after two seconds. */
+/** Polls until `check` answers something true; fails after four seconds. */
 export async function until<T>(check: () => T | undefined | false | null, what = "the condition"): Promise<T> {
-  const deadline = performance.now() + 2_000;
+  const deadline = performance.now() + 4_000;
   for (;;) {
     const found = check();
     if (found) return found;
