@@ -10,7 +10,7 @@ import { type BootstrapConfig, loadBootstrap } from "./bootstrap/bootstrap.ts";
 import { BootstrapError, reason } from "./bootstrap/read.ts";
 import type { ProxyConfig, SecretSource } from "./config.ts";
 import type { Control } from "./control.ts";
-import { type ApplyFailure, createEngine, type Engine } from "./engine.ts";
+import type { ApplyFailure, Engine } from "./engine.ts";
 import { type ProxyFlags, parseProxyFlags } from "./flags.ts";
 import { registerProcessMetrics } from "./telemetry/process-metrics.ts";
 import { createLogSinks, type LogSinks } from "./telemetry/sinks.ts";
@@ -47,7 +47,8 @@ class ProxyProcess {
   readonly #startedAtMs = systemClock.now() - systemClock.mono();
   readonly #metrics = new MetricRegistry();
   readonly #sinks: LogSinks;
-  readonly #engine: Engine;
+  /** There from `#start` on, before anything can be applied. */
+  #engine: Engine | undefined;
   #control: Control | undefined;
   #dns: DnsResolver | undefined;
   #config: ProxyConfig;
@@ -67,6 +68,11 @@ class ProxyProcess {
     this.#config = { listeners: bootstrap.listeners, routes: new Map(), clusters: bootstrap.clusters, endpoints: new Map() };
     registerProcessMetrics(this.#metrics, this.#startedAtMs);
     this.#sinks = createLogSinks({ clock: systemClock, metrics: this.#metrics });
+  }
+
+  #makeEngine(): Engine {
+    const { createEngine } = require("./engine.ts") as typeof import("./engine.ts");
+    const control = (): SecretSource | null | undefined => this.#control?.secrets;
     const secrets: SecretSource = {
       get generation() {
         return control()?.generation ?? 0;
@@ -74,15 +80,14 @@ class ProxyProcess {
       certificate: (name) => control()?.certificate(name),
       roots: (name) => control()?.roots(name),
     };
-    const control = (): SecretSource | null | undefined => this.#control?.secrets;
-    this.#engine = createEngine({
+    return createEngine({
       clock: systemClock,
-      log,
+      log: this.#log,
       metrics: this.#metrics,
       // rule 9: the entry point is where randomness comes in.
       random: Math.random,
       secrets,
-      local: bootstrap.local,
+      local: this.#bootstrap.local,
       accessLog: this.#sinks.factory,
     });
   }
@@ -99,7 +104,7 @@ class ProxyProcess {
       process.off("SIGTERM", this.#onSignal).off("SIGINT", this.#onSignal);
       this.#dns?.stop();
       this.#admin?.close();
-      this.#engine.close();
+      this.#engine?.close();
       this.#control?.stop();
       await this.#sinks.flush();
     }
@@ -107,7 +112,6 @@ class ProxyProcess {
 
   async #start(): Promise<void> {
     const { ads, metricsService } = this.#bootstrap;
-    await this.#openAdmin();
     if (ads !== null || metricsService !== null || this.#flags.tokenFile !== null) {
       const { createControl } = await import("./control.ts");
       this.#control = await createControl({
@@ -124,6 +128,9 @@ class ProxyProcess {
       });
       this.#control.start();
     }
+    // While the control plane answers. Loaded in one go, without letting go of the thread: no answer can come before the engine is there.
+    this.#engine = this.#makeEngine();
+    this.#openAdmin();
     // With a control plane the first configuration is the whole one; without, it is here.
     if (ads !== null) return;
     const failures = this.#apply(this.#config);
@@ -138,7 +145,12 @@ class ProxyProcess {
     const clusters = this.#dns?.resolve(usable) ?? usable;
     this.#config = config;
     this.#applied = true;
-    return this.#engine.apply({ ...config, clusters });
+    return this.#made().apply({ ...config, clusters });
+  }
+
+  #made(): Engine {
+    if (this.#engine === undefined) throw new Error("the engine is not there yet");
+    return this.#engine;
   }
 
   #openDns(): DnsResolver {
@@ -164,8 +176,11 @@ class ProxyProcess {
     if (this.#ready || this.#waitingFor().length > 0) return;
     this.#ready = true;
     this.#sayReady();
-    // Starting leaves garbage that nothing would collect in an idle sidecar for a long time: one collection gives back a sixth of its memory.
-    systemClock.after(tidyAfterMs, () => Bun.gc(true));
+    // Starting leaves garbage, and code that runs once, which nothing would collect in an idle sidecar for a long time: a third of its memory.
+    systemClock.after(tidyAfterMs, () => {
+      Bun.gc(true);
+      Bun.shrink();
+    });
   }
 
   readonly #onSignal = (signal: string): void => {
@@ -179,7 +194,7 @@ class ProxyProcess {
   };
 
   #drain(): Promise<void> {
-    this.#draining ??= this.#engine.drain(this.#flags.drainMs);
+    this.#draining ??= this.#engine === undefined ? Promise.resolve() : this.#engine.drain(this.#flags.drainMs);
     return this.#draining;
   }
 
@@ -193,10 +208,10 @@ class ProxyProcess {
     );
   }
 
-  async #openAdmin(): Promise<void> {
+  #openAdmin(): void {
     const address = this.#bootstrap.admin;
     if (address === null) return;
-    const { openAdmin } = await import("./admin/admin.ts");
+    const { openAdmin } = require("./admin/admin.ts") as typeof import("./admin/admin.ts");
     try {
       this.#admin = openAdmin(address, {
         version,
@@ -207,7 +222,7 @@ class ProxyProcess {
         waitingFor: () => this.#waitingFor(),
         draining: () => this.#draining !== undefined,
         config: () => this.#config,
-        stats: () => this.#engine.stats(),
+        stats: () => this.#made().stats(),
         xds: () => this.#control?.xds() ?? null,
         certificates: () => this.#control?.certificates() ?? [],
         drain: () => void this.#drain(),
@@ -221,7 +236,7 @@ class ProxyProcess {
   /** One line whatever the log level: whoever started the proxy waits for it. */
   #sayReady(): void {
     const now = systemClock.now();
-    const listeners = this.#engine.stats().listeners.map((one) => ({ name: one.name, address: `${one.address.host}:${one.address.port}` }));
+    const listeners = this.#made().stats().listeners.map((one) => ({ name: one.name, address: `${one.address.host}:${one.address.port}` }));
     const admin = this.#admin === undefined ? null : `${this.#admin.address.host}:${this.#admin.address.port}`;
     const line = {
       time: new Date(now).toISOString(),

@@ -25,11 +25,12 @@ function buildTree(): Int16Array {
   for (let length = 5; length <= 30; length++) {
     for (let symbol = 0; symbol < 256; symbol++) {
       if (lengths[symbol] !== length) continue;
-      if (before !== 0) code = (code + 1) * 2 ** (length - before);
+      // At most 30 bits: shifts of whole numbers do.
+      if (before !== 0) code = (code + 1) << (length - before);
       before = length;
       let node = 0;
       for (let bit = length - 1; bit > 0; bit--) {
-        const slot = 2 * node + (Math.floor(code / 2 ** bit) & 1);
+        const slot = 2 * node + ((code >>> bit) & 1);
         if (made[slot] === 0) made[slot] = nodes++;
         node = made[slot] as number;
       }

@@ -49,6 +49,7 @@ const answerWithinMs = 10_000;
 export class Identity implements SecretSource {
   readonly #options: IdentityOptions;
   readonly #backoff: Backoff;
+  #ahead: Promise<KeyAndRequest> | undefined;
   #channel: ControlChannel | undefined;
   #held: Held | undefined;
   #state: IdentityState = { at: "waiting for the channel" };
@@ -72,6 +73,9 @@ export class Identity implements SecretSource {
   /** Starts asking over this channel. */
   askOver(channel: ControlChannel): void {
     this.#channel = channel;
+    // The first key is made while the channel connects.
+    this.#ahead = createKeyAndRequest(this.#options.uri);
+    this.#ahead.catch(() => {});
     channel.add({
       opened: () => {
         if (this.#state.at === "waiting for the channel") this.#ask();
@@ -130,7 +134,9 @@ export class Identity implements SecretSource {
       },
     };
     // A new key each time: a stolen one is worth a day at most.
-    createKeyAndRequest(this.#options.uri).then(
+    const making = this.#ahead ?? createKeyAndRequest(this.#options.uri);
+    this.#ahead = undefined;
+    making.then(
       (key) => {
         if (!given) this.#send(key);
       },
