@@ -8,6 +8,7 @@ import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import { formatIdentity, type Identity } from "../../wire/spiffe.ts";
 import { CsrRefused } from "./failure.ts";
+import { type IssuerFacts, plainRequestKey, signWorkloadCertificate } from "./workload-certificate.ts";
 
 export interface IssuedCertificate {
   readonly certificatePem: string;
@@ -107,6 +108,15 @@ export async function issueWorkload(
   lifeMs: number,
   random: RandomBytes,
 ): Promise<IssuedCertificate> {
+  const plainKey = plainRequestKey(csrPem, formatIdentity(caller));
+  if (plainKey !== undefined) {
+    const root = await openIssuer(issuer);
+    const serial = serialNumber(random);
+    const notAfterMs = Math.min(nowMs + lifeMs, root.notAfterMs);
+    const validity = { notBeforeMs: Math.max(nowMs - backdateMs, root.notBeforeMs), notAfterMs };
+    const der = signWorkloadCertificate(root.facts, plainKey, formatIdentity(caller), Buffer.from(serial, "hex"), validity);
+    return { certificatePem: x509.PemConverter.encode(der, "CERTIFICATE"), serialNumber: serial, notAfterMs };
+  }
   const request = await checkRequest(csrPem, caller);
   const usages = [x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth];
   const alternatives: x509.JsonGeneralName[] = [{ type: "url", value: formatIdentity(caller) }];
@@ -120,6 +130,7 @@ interface OpenIssuer {
   readonly notAfterMs: number;
   readonly privateKey: CryptoKey;
   readonly keyIdentifier: x509.AuthorityKeyIdentifierExtension;
+  readonly facts: IssuerFacts;
 }
 
 const openIssuers = new WeakMap<Issuer, Promise<OpenIssuer>>();
@@ -136,12 +147,18 @@ export function openIssuer(issuer: Issuer): Promise<OpenIssuer> {
 
 async function readIssuer(issuer: Issuer): Promise<OpenIssuer> {
   const root = new x509.X509Certificate(issuer.certificatePem);
+  const keyIdentifier = await x509.AuthorityKeyIdentifierExtension.create(root.publicKey);
   return {
     name: root.subjectName,
     notBeforeMs: root.notBefore.getTime(),
     notAfterMs: root.notAfter.getTime(),
     privateKey: (await importKeyPair(issuer.keyPem)).privateKey,
-    keyIdentifier: await x509.AuthorityKeyIdentifierExtension.create(root.publicKey),
+    keyIdentifier,
+    facts: {
+      name: new Uint8Array(root.subjectName.toArrayBuffer()),
+      keyIdentifier: new Uint8Array(keyIdentifier.rawData),
+      privateKey: createPrivateKey(issuer.keyPem),
+    },
   };
 }
 

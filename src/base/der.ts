@@ -1,4 +1,4 @@
-// Owns: writing the little DER (ITU-T X.690) that a certificate request needs. Never reads DER.
+// Owns: writing DER (ITU-T X.690), as far as certificate requests and certificates need it. Never reads DER.
 
 /** One element: tag, length, content. */
 export function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
