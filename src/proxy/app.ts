@@ -236,7 +236,9 @@ class ProxyProcess {
   /** One line whatever the log level: whoever started the proxy waits for it. */
   #sayReady(): void {
     const now = systemClock.now();
-    const listeners = this.#made().stats().listeners.map((one) => ({ name: one.name, address: `${one.address.host}:${one.address.port}` }));
+    const listeners = this.#made()
+      .stats()
+      .listeners.map((one) => ({ name: one.name, address: `${one.address.host}:${one.address.port}` }));
     const admin = this.#admin === undefined ? null : `${this.#admin.address.host}:${this.#admin.address.port}`;
     const line = {
       time: new Date(now).toISOString(),
