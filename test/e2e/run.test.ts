@@ -212,6 +212,18 @@ describe("a whole life", () => {
     await callee.child.exited;
   });
 
+  test("a launcher that ends at a signal does not leave its program behind", async () => {
+    const launcher = ["sh", "-c", `${bunCommand} ${probe} "$PORT" & echo "{\\"program\\":$!}"; wait`];
+    const started = await run("launched", ["--port-variable", "PORT"], {}, launcher);
+    await registered("launched", started);
+    const program = lines(started).find((line) => typeof line.program === "number")?.program as number;
+    expect(alive(program)).toBe(true);
+    started.child.kill("SIGTERM");
+    await started.child.exited;
+    expect(alive(program)).toBe(false);
+    expect(started.err.join("\n")).toContain("left 1 of its own processes behind");
+  });
+
   test("standard input and output are the application's", async () => {
     const port = await freePort();
     const child = Bun.spawn([weftBin, "run", "--service", "pipe", "-n", "run", "--port", String(port), "-q", "--", "cat"], {

@@ -13,6 +13,7 @@ import { parse } from "../parse.ts";
 import { verbNamed } from "../verbs.ts";
 import { bootstrapFor } from "./bootstrap.ts";
 import { answers, environmentFor, findCommand, ownerOf, untilAnswers } from "./command.ts";
+import { descendants, endLeftovers } from "./family.ts";
 import { type Guard, startGuard } from "./guard.ts";
 import { type Joined, join } from "./join.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
@@ -195,8 +196,11 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       const told = await Promise.race([registration.settled(unregisterLimitMs / 2), running.exited.then(() => false)]);
       if (told) await Promise.race([running.exited, Bun.sleep(learnMs)]);
       if (running.exitCode === null) say.info(`${told ? `peers have been told that ${name} ends; ` : ""}telling COMMAND to end (${first})`);
+      const family = descendants(running.pid);
       signals.release(first);
       await running.exited;
+      const left = await endLeftovers(family);
+      if (left > 0) say.info(`COMMAND ended and left ${left} of its own processes behind; told them to end too`);
     }
     const status = exitStatus(running);
     if (first === "exited")
