@@ -93,9 +93,6 @@ class Undo {
   }
 }
 
-/** When the control plane answers and has a quiet moment. */
-const prepareAfterMs = 250;
-
 /** Starts everything in this process. Throws LockedError, IdentityError, PortError or StoreFailure in words meant for the user. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
   const log = options.log ?? silentLogger;
@@ -327,10 +324,6 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     );
   });
   undo.add(() => renewal.cancel());
-  const preparing = clock.after(prepareAfterMs, () => {
-    authority.prepare().catch((cause: unknown) => log.error({ cause }, "The authority cannot sign certificates"));
-  });
-  undo.add(() => preparing.cancel());
   event("info", `control plane ${version} started, trust domain ${trustDomain}`);
 
   return {

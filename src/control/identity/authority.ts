@@ -8,7 +8,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Identity } from "../../wire/spiffe.ts";
 import { IdentityError } from "./failure.ts";
 import { createFileOnce, ensureFolder, privateMode, publicMode, readIfThere, readPrivate, writeFileAtomic } from "./files.ts";
-import type { IssuedCertificate, RandomBytes } from "./pki.ts";
+import { generateKeyPem, type IssuedCertificate, issueServer, issueWorkload, makeRoot, type RandomBytes } from "./pki.ts";
 import { Secret } from "./secret.ts";
 
 export interface KeyAndCertificate {
@@ -34,8 +34,6 @@ export interface Authority {
     caller: Identity,
     lifeSeconds: number,
   ): Promise<IssuedCertificate & { readonly chainPem: readonly string[] }>;
-  /** Loads what the first certificate needs (about 100 ms once), so that the first sidecar does not wait for it. */
-  prepare(): Promise<void>;
   /** A certificate of this mesh, in its time: the identity is then to be believed. DER in. */
   isTrusted(certificateDer: Uint8Array): boolean;
 }
@@ -72,15 +70,13 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
     );
   }
   if (keyPem === undefined) {
-    const { generateKeyPem } = await import("./pki.ts");
-    createFileOnce(keyPath, await generateKeyPem(), privateMode);
+    createFileOnce(keyPath, generateKeyPem(), privateMode);
     keyPem = readPrivate(keyPath) as string;
     created = true;
   }
   if (rootPem === undefined) {
     // Also the way back from a crash between the two files: the key is kept, the certificate is made for it.
-    const { makeRoot } = await import("./pki.ts");
-    createFileOnce(certificatePath, await makeRoot(keyPem, options.trustDomain ?? defaultTrustDomain, clock.now(), random), publicMode);
+    createFileOnce(certificatePath, makeRoot(keyPem, options.trustDomain ?? defaultTrustDomain, clock.now(), random), publicMode);
     rootPem = readIfThere(certificatePath) as string;
     created = true;
   }
@@ -113,14 +109,9 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
       return serverCertificate(dir, issuer, certificate, { dns: [...names.dns], ip: [...names.ip], identity }, clock, random);
     },
     async signWorkload(csrPem, caller, lifeSeconds) {
-      const { issueWorkload } = await import("./pki.ts");
       const lifeMs = lifeSeconds > 0 ? Math.min(lifeSeconds * 1000, workloadLifeMs) : workloadLifeMs;
       const issued = await issueWorkload(issuer, csrPem, caller, clock.now(), lifeMs, random);
       return { ...issued, chainPem: [`${issued.certificatePem.trim()}\n`, chainEnd] };
-    },
-    async prepare() {
-      const { openIssuer } = await import("./pki.ts");
-      await openIssuer(issuer);
     },
     isTrusted(certificateDer) {
       return isTrusted(new X509Certificate(certificateDer), certificate, clock.now());
@@ -172,9 +163,8 @@ async function serverCertificate(
   if (oldKey !== undefined && oldCertificate !== undefined && serves(oldCertificate, oldKey, root, names, clock.now())) {
     return { certificatePem: `${oldCertificate.trim()}\n${issuer.certificatePem}`, keyPem: new Secret(oldKey) };
   }
-  const { generateKeyPem, issueServer } = await import("./pki.ts");
-  const keyPem = await generateKeyPem();
-  const issued = await issueServer(issuer, keyPem, names, clock.now(), serverLifeMs, random);
+  const keyPem = generateKeyPem();
+  const issued = issueServer(issuer, keyPem, names, clock.now(), serverLifeMs, random);
   // A crash between the two leaves a pair that does not fit, which `serves` sees; this key is replaced freely, nobody pins it.
   writeFileAtomic(keyPath, keyPem, privateMode);
   writeFileAtomic(certificatePath, `${issued.certificatePem.trim()}\n`, publicMode);

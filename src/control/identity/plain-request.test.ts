@@ -1,4 +1,4 @@
-// The quick way to a certificate against the long one and openssl: the same certificate, for exactly one request and nothing near it.
+// The request of our own sidecars is recognised, and nothing near it; and whichever way a request is taken, the certificate is the same.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from "node:crypto";
@@ -9,7 +9,7 @@ import { bits, objectId, sequence } from "../../base/der.ts";
 import { certificateRequestInfo } from "../../wire/certificate-request.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
 import { generateKeyPem, issueWorkload, makeRoot } from "./pki.ts";
-import { plainRequestKey } from "./workload-certificate.ts";
+import { plainRequestKey } from "./plain-request.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "weft-certificate-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -40,8 +40,8 @@ function openssl(...args: string[]): string {
 }
 
 async function issuer() {
-  const keyPem = await generateKeyPem();
-  return { keyPem, certificatePem: await makeRoot(keyPem, caller.trustDomain, Date.now(), random) };
+  const keyPem = generateKeyPem();
+  return { keyPem, certificatePem: makeRoot(keyPem, caller.trustDomain, Date.now(), random) };
 }
 
 describe("the request of a sidecar", () => {
@@ -73,7 +73,7 @@ describe("the request of a sidecar", () => {
 });
 
 describe("the certificate", () => {
-  test("is the one that the library makes", async () => {
+  test("is the same whichever way its request was taken, and openssl takes it", async () => {
     const authority = await issuer();
     const key = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const plain = pem(request(uri, key).der);
@@ -104,9 +104,9 @@ describe("the certificate", () => {
   });
 
   test("has times that openssl reads, also beyond 2050", async () => {
-    const keyPem = await generateKeyPem();
+    const keyPem = generateKeyPem();
     const late = Date.UTC(2051, 0, 2, 3, 4, 5);
-    const authority = { keyPem, certificatePem: await makeRoot(keyPem, caller.trustDomain, late, random) };
+    const authority = { keyPem, certificatePem: makeRoot(keyPem, caller.trustDomain, late, random) };
     const issued = await issueWorkload(authority, pem(request(uri).der), caller, late, 3_600_000, random);
     expect(new X509Certificate(issued.certificatePem).validToDate.getTime()).toBe(late + 3_600_000);
   });
