@@ -20,8 +20,8 @@ export interface KeyAndRequest {
 export async function createKeyAndRequest(uri: string): Promise<KeyAndRequest> {
   const { subtle } = crypto;
   const pair = await subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
-  const publicKey = new Uint8Array(await subtle.exportKey("spki", pair.publicKey));
-  const privateKey = new Uint8Array(await subtle.exportKey("pkcs8", pair.privateKey));
+  const exported = await Promise.all([subtle.exportKey("spki", pair.publicKey), subtle.exportKey("pkcs8", pair.privateKey)]);
+  const [publicKey, privateKey] = exported.map((bytes) => new Uint8Array(bytes)) as [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>];
   const info = certificateRequestInfo(publicKey, uri);
   const signature = new Uint8Array(await subtle.sign({ name: "ECDSA", hash: "SHA-256" }, pair.privateKey, new Uint8Array(info)));
   const encoded = sequence(integer(signature.subarray(0, 32)), integer(signature.subarray(32)));
