@@ -112,11 +112,3 @@ function time(ms: number): Uint8Array {
     .replace(/[-:T]/g, "");
   return text < "2050" ? der(0x17, Buffer.from(text.slice(2), "latin1")) : der(0x18, Buffer.from(text, "latin1"));
 }
-
-export function certificatePem(bytes: Uint8Array): string {
-  const lines =
-    Buffer.from(bytes)
-      .toString("base64")
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
-}

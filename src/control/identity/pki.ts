@@ -1,11 +1,11 @@
 // Owns: issuing: which names, times and serial numbers go into the mesh's certificates. Pure but for the randomness it is given; reads and writes no file.
 
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
+import { writePem } from "../../base/pem.ts";
 import { uriNameExtension } from "../../wire/certificate-request.ts";
 import { formatIdentity, type Identity } from "../../wire/spiffe.ts";
 import {
   alternativeNames,
-  certificatePem,
   distinguishedName,
   keyIdentifierOf,
   rootExtensions,
@@ -71,7 +71,7 @@ export function makeRoot(keyPem: string, trustDomain: string, nowMs: number, ran
       extensions: [...rootExtensions, alternativeNames({ uri: `spiffe://${trustDomain}` })],
     },
   );
-  return certificatePem(root);
+  return writePem("CERTIFICATE", root);
 }
 
 interface OpenIssuer extends Signer {
@@ -169,7 +169,7 @@ function issue(
   const notAfterMs = Math.min(nowMs + lifeMs, root.validity.notAfterMs);
   const validity = { notBeforeMs: Math.max(nowMs - backdateMs, root.validity.notBeforeMs), notAfterMs };
   const certificate = writeCertificate(root, { serial, subject, publicKey, validity, extensions });
-  return { certificatePem: certificatePem(certificate), serialNumber: Buffer.from(serial).toString("hex"), notAfterMs };
+  return { certificatePem: writePem("CERTIFICATE", certificate), serialNumber: Buffer.from(serial).toString("hex"), notAfterMs };
 }
 
 /** An address as a certificate holds it: 4 or 16 bytes. */

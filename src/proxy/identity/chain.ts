@@ -1,6 +1,6 @@
 // Owns: the check of the certificate that the proxy is given: does its chain lead to a root, whose name is it, is it in time. Never opens connections.
 
-import { writePem } from "./pem.ts";
+import { writePem } from "../../base/pem.ts";
 import { type Certificate, certificatesOf, signedBy } from "./x509.ts";
 
 export interface CheckedChain {

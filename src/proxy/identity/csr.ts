@@ -2,8 +2,8 @@
 // The private key leaves this file as PEM for the TLS stack only, and prints as nothing.
 
 import { bits, integer, objectId, sequence } from "../../base/der.ts";
+import { writePem } from "../../base/pem.ts";
 import { certificateRequestInfo } from "../../wire/certificate-request.ts";
-import { writePem } from "./pem.ts";
 
 const ecdsaWithSha256 = objectId("1.2.840.10045.4.3.2");
 

@@ -3,6 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { type Clock, PausedClock, systemClock } from "../../base/clock.ts";
 import { jsonLogger, silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
+import { readPem, writePem } from "../../base/pem.ts";
 import { redact } from "../admin/redact.ts";
 import type { ClusterConfig } from "../config.ts";
 import { ControlChannel } from "../xds/channel.ts";
@@ -11,7 +12,6 @@ import { checkIssuedChain } from "./chain.ts";
 import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
 import { Identity } from "./identity.ts";
 import { KeyPair } from "./key-pair.ts";
-import { readPem, writePem } from "./pem.ts";
 import { type Certificate, certificatesOf, parseCertificate } from "./x509.ts";
 
 const uri = "spiffe://cluster.local/ns/shop/sa/cart";

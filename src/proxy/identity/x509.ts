@@ -1,7 +1,7 @@
 // Owns: reading certificates (RFC 5280), as much as checking an identity takes: names, validity, key, and who signed it. Why not node:crypto's: importing
 // it costs a sidecar 1.5 MB of private memory and 6 ms of its start. Signatures are checked by WebCrypto. The TLS stack, not this, judges peers' chains.
 
-import { readPem } from "./pem.ts";
+import { readPem } from "../../base/pem.ts";
 
 export interface Certificate {
   /** The whole of it. */
