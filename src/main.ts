@@ -1,20 +1,27 @@
 // Owns: the first argument, which picks a command. Never does a command's work, and imports none before it is asked for:
 // `weft proxy` is started once per application instance, so what it does not need must not be loaded.
 
+import { join } from "node:path";
+import { type BundledCommand, bundledCommands, freshBundle } from "./bundled.ts";
+
 const argv = process.argv.slice(2);
 const [command, ...rest] = argv;
 
 /** Resolves to the exit status; undefined leaves it to the process (a server that goes on running). */
 type Main = (argv: readonly string[]) => unknown;
 
+async function load(name: BundledCommand): Promise<Main> {
+  const root = join(import.meta.dir, "..");
+  const { main } = (await import(freshBundle(root, name) ?? join(root, bundledCommands[name]))) as { main: Main };
+  return main;
+}
+
 async function pick(name: string | undefined): Promise<Main> {
   const end = rest.indexOf("--");
   const own = end < 0 ? rest : rest.slice(0, end);
   const wantsHelp = own.includes("--help") || own.includes("-h");
-  if (name === "proxy" && !wantsHelp) return (await import("./proxy/app.ts")).main;
-  if (name === "up" && !wantsHelp) return (await import("./control/app.ts")).main;
-  if (name === "run" && !wantsHelp) return (await import("./cli/run/main.ts")).main;
-  const { main } = await import("./cli/main.ts");
+  if ((name === "proxy" || name === "up" || name === "run") && !wantsHelp) return load(name);
+  const main = await load("cli");
   return () => main(argv);
 }
 

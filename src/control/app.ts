@@ -91,5 +91,3 @@ function folderTrouble(cause: unknown, dataDir: string): string | undefined {
   const what = folderCodes[errorCode(cause) ?? ""];
   return what === undefined ? undefined : `the data folder ${dataDir} cannot be used: ${what}`;
 }
-
-if (import.meta.main) process.exit(await main(process.argv.slice(2)));

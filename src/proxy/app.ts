@@ -265,5 +265,3 @@ function writeError(line: string): void {
     // Nobody is left to tell.
   }
 }
-
-if (import.meta.main) process.exitCode = await main(process.argv.slice(2));

@@ -6,6 +6,7 @@ import { constants } from "node:os";
 import { join as joinPath } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
+import { packageRoot } from "../../base/root.ts";
 import { ApiFailure, type Client } from "../client.ts";
 import { CliFailure, reasonOf, UsageFailure } from "../failure.ts";
 import { kubeconfigPath } from "../kubeconfig.ts";
@@ -110,7 +111,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     registration = new Registration(client, clock, say, namespace, newEntry(plan, facts));
     const runtime = {
       self: [process.execPath, "--no-env-file", "--config=/dev/null", "--no-install"],
-      main: joinPath(import.meta.dir, "../../main.ts"),
+      main: joinPath(packageRoot(), "src/main.ts"),
     };
     const registrationFile = joinPath(dir, "registration.json");
     writePrivate(registrationFile, JSON.stringify({ access: client.access, path: registration.path }));

@@ -1,7 +1,9 @@
 // Owns: the dashboard's files as the server hands them out, bundled from ui/ when the first browser asks and kept in memory.
 // Must not be imported at start-up's cost: importing it does nothing, `loadDashboard` does. Must never emit inline script or style.
 
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { packageRoot } from "../../base/root.ts";
 
 /** One file of the dashboard. */
 export interface Asset {
@@ -34,7 +36,7 @@ export function loadDashboard(): Promise<Dashboard> {
 
 /** Bundles anew, whatever is in memory: for the development server. */
 export async function buildDashboard(): Promise<Dashboard> {
-  const folder = new URL("../../../ui/", import.meta.url);
+  const folder = pathToFileURL(join(packageRoot(), "ui/"));
   const files = new Map<string, Asset>();
   const add = (name: string, type: string, body: Asset["body"]): string => {
     const path = `/assets/${name}`;
@@ -46,7 +48,11 @@ export async function buildDashboard(): Promise<Dashboard> {
     return [`${stem}-${Bun.hash(body).toString(36)}.${extension}`, body];
   };
   // ELK runs in a worker, as it comes: already minified, and its generated code gains nothing from a bundler.
-  const [workerName, workerBody] = await hashed("layout", "js", new URL(import.meta.resolve("elkjs/lib/elk-worker.min.js")));
+  const [workerName, workerBody] = await hashed(
+    "layout",
+    "js",
+    pathToFileURL(Bun.resolveSync("elkjs/lib/elk-worker.min.js", packageRoot())),
+  );
   const workerUrl = add(workerName, "text/javascript; charset=utf-8", workerBody);
   const [iconName, iconBody] = await hashed("icon", "svg", new URL("icon.svg", folder));
   const icon = add(iconName, "image/svg+xml", iconBody);
