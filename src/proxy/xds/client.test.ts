@@ -269,6 +269,35 @@ describe("delta", () => {
     expect((await answerTo(stream, id)).errorDetail?.message).toBe("listener m: port 80 is taken");
   });
 
+  test("a proxy whose listeners were all refused is not ready, and says why; the first one in force makes it ready", async () => {
+    const fake = await server();
+    const h = start(fake.port, true);
+    const stream = await until(() => fake.delta[0]);
+    await asks(stream, "cluster");
+    push(stream, "cluster", { a: ["1", cluster("a")] });
+    await asks(stream, "endpoint");
+    push(stream, "endpoint", { a: ["1", endpoints("a", 9001)] });
+    await answerTo(stream, push(stream, "listener", { l: ["1", listener("l", "r", "HTTP2")] }));
+    await until(() => h.applied.length > 0, "the first configuration");
+    expect(h.client.waitingFor()).toEqual([
+      "a listener that can be put into force (listener l: filter_chains[0].filters[0].typed_config.codec_type: HTTP2 is not supported (this version speaks HTTP/1.1); supported: AUTO, HTTP1)",
+    ]);
+    h.failures = [{ resource: { type: "listener", name: "l" }, reason: "port 80 is taken" }];
+    await answerTo(stream, push(stream, "listener", { l: ["2", listener("l", "r")] }));
+    await asks(stream, "route");
+    await answerTo(stream, push(stream, "route", { r: ["1", routes("r", "a")] }));
+    expect(h.client.waitingFor()).toEqual(["a listener that can be put into force (listener l: port 80 is taken)"]);
+    h.failures = [];
+    await answerTo(stream, push(stream, "listener", { l: ["3", listener("l", "r")], m: ["1", listener("m", "r")] }));
+    expect(h.client.waitingFor()).toEqual([]);
+    h.failures = [
+      { resource: { type: "listener", name: "l" }, reason: "late" },
+      { resource: { type: "listener", name: "m" }, reason: "late" },
+    ];
+    h.client.refresh();
+    expect(h.client.waitingFor()).toEqual([]);
+  });
+
   test("make before break: a route waits for a new cluster's endpoints, a removed cluster for its last route", async () => {
     const fake = await server();
     const h = start(fake.port, true);

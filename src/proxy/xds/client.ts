@@ -51,6 +51,8 @@ export class AdsClient implements AdsHost {
   #session: AdsSession | undefined;
   #waiting: readonly string[] = [];
   #applied = false;
+  /** Some listener has been in force. */
+  #listened = false;
   #timer: Timer | undefined;
   /** Failures of the last apply, so that each is told once. */
   #failed = new Map<string, string>();
@@ -93,12 +95,24 @@ export class AdsClient implements AdsHost {
 
   /** What still has to come before the proxy is ready; empty = ready, and it stays so. */
   waitingFor(): readonly string[] {
-    if (this.#applied) return [];
+    if (this.#applied) return this.#refusedListeners();
     const missing: string[] = [];
     for (const type of ["cluster", "listener"] as const) {
       if (this.wanted(type) === "all" && !this.store.types[type].heard) missing.push(`${type}s from the control plane`);
     }
     return [...missing, ...this.#waiting];
+  }
+
+  /** Why the proxy listens nowhere although it was told to; empty = some listener is in force, or none was offered. */
+  #refusedListeners(): readonly string[] {
+    if (this.#listened || this.#options.fixed.listeners.size > 0) return [];
+    const { held, rejected } = this.store.types.listener;
+    const refused = [...held.keys()].map((name) => [name, this.#failed.get(`listener ${name}`)] as const);
+    this.#listened = refused.some(([, why]) => why === undefined);
+    if (this.#listened) return [];
+    return [...refused, ...[...rejected].map(([name, one]) => [name, one.reason] as const)].map(
+      ([name, why]) => `a listener that can be put into force (listener ${name}: ${why})`,
+    );
   }
 
   status(): XdsStatus {
@@ -177,9 +191,9 @@ export class AdsClient implements AdsHost {
     if (!complete) return [];
     const failures = this.#options.apply(config);
     this.#applied = true;
-    this.#options.changed();
     const fresh = failures.filter((f) => this.#failed.get(`${f.resource.type} ${f.resource.name}`) !== f.reason);
     this.#failed = new Map(failures.map((f) => [`${f.resource.type} ${f.resource.name}`, f.reason]));
+    this.#options.changed();
     return fresh;
   }
 
