@@ -22,7 +22,7 @@ export interface BuildContext {
 export function weftProxy(bootstrapFile: string): readonly string[] {
   const script = join(ROOT, "bin/weft");
   if (existsSync(script)) return [script, "proxy", "--bootstrap", bootstrapFile];
-  return [process.execPath, join(ROOT, "src/proxy/app.ts"), "--bootstrap", bootstrapFile];
+  return [process.execPath, join(ROOT, "src/main.ts"), "proxy", "--bootstrap", bootstrapFile];
 }
 
 export function envoy(path: string, bootstrapFile: string): readonly string[] {

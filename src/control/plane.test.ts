@@ -9,6 +9,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import type { MeshObject, ProxyObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
+import { packageRoot } from "../base/root.ts";
 import {
   DeltaDiscoveryRequestSchema,
   type DeltaDiscoveryResponse,
@@ -317,10 +318,14 @@ describe("start and stop", () => {
 
 describe("weft up", () => {
   const bun = process.execPath;
-  const app = join(import.meta.dir, "app.ts");
+  const app = join(packageRoot(), "src/main.ts");
 
   async function spawn(dir: string, ...args: string[]) {
-    const child = Bun.spawn([bun, app, "--data", dir, ...args], { stdout: "pipe", stderr: "pipe", env: { ...process.env, WEFT_DATA: "" } });
+    const child = Bun.spawn([bun, app, "up", "--data", dir, ...args], {
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { ...process.env, WEFT_DATA: "" },
+    });
     cleanups.push(async () => {
       child.kill("SIGKILL");
       await child.exited;

@@ -16,7 +16,7 @@ import {
 import { typeUrl } from "../wire/xds-types.ts";
 import { createTestAuthority, type FakeStream, startFakeControlPlane, type TestAuthority, until } from "./xds/testing.ts";
 
-const appPath = new URL("./app.ts", import.meta.url).pathname;
+const mainPath = new URL("../main.ts", import.meta.url).pathname;
 const at = (name: string): string => `type.googleapis.com/${name}`;
 
 let folder: string;
@@ -46,7 +46,12 @@ afterEach(async () => {
 });
 
 function start(...args: string[]): Running {
-  const process = Bun.spawn([Bun.argv[0] as string, appPath, ...args], { stdin: "ignore", stdout: "pipe", stderr: "pipe", cwd: folder });
+  const process = Bun.spawn([Bun.argv[0] as string, mainPath, "proxy", ...args], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    cwd: folder,
+  });
   const lines: string[] = [];
   void (async () => {
     let rest = "";
