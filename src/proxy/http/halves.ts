@@ -1,9 +1,10 @@
 // Owns: the seam between an exchange and the protocol on either side of it: what an HTTP/1 connection and an HTTP/2 stream both are to a request.
-// Types only. Whatever version a message came in, its head is HTTP/1.1 text in a Buffer with offsets in a `Head` (http1/head.ts): HTTP/2 heads are
+// Types only. Whatever version a message came in, its head is HTTP/1.1 text in bytes with offsets in a `Head` (http1/head.ts): HTTP/2 heads are
 // written out in that form when they are decoded, so routing, policies, edits, retries and logs know one shape. Never import a protocol from here.
 
 import type { Cluster } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
+import type { CompiledChain, HttpChain } from "../chain/chain.ts";
 import type { HostPort } from "../config.ts";
 import type { Head } from "../http1/head.ts";
 import type { RequestPlan } from "../http1/write.ts";
@@ -45,19 +46,19 @@ export interface DownstreamHalf {
   /** The client's last byte has come (FIN or END_STREAM). */
   readonly inputEnded: boolean;
   /** A 1xx head that came from upstream. HTTP/1.0 clients are the exchange's to spare. */
-  sendInterim(bytes: Buffer, head: Head): void;
+  sendInterim(bytes: Uint8Array, head: Head): void;
   /** The final head, and what came of the body with it: [from, to), all of it if `end`. `how` says what to change. */
-  sendAnswer(bytes: Buffer, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean;
+  sendAnswer(bytes: Uint8Array, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean;
   /** More of the body. */
-  sendBody(bytes: Buffer, from: number, to: number, end: boolean): boolean;
+  sendBody(bytes: Uint8Array, from: number, to: number, end: boolean): boolean;
   /** Ends the answer with trailer fields: complete field lines in bytes[from, to), each with its CRLF, without the empty line. Hop-by-hop and framing fields are already gone. */
-  sendTrailers(bytes: Buffer, from: number, to: number): void;
+  sendTrailers(bytes: Uint8Array, from: number, to: number): void;
   /** A whole local answer, head and body in HTTP/1.1 form in scratch[0, size). */
   sendReply(size: number): void;
   /** A tunnel begins: the upstream's 101 head (`bytes` null: our own 200 to CONNECT). */
-  sendSwitch(bytes: Buffer | null, head: Head | null, edits: CompiledEdits | null): void;
+  sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void;
   /** Opaque bytes of a tunnel, and its end. */
-  sendRaw(bytes: Buffer, from: number, to: number): boolean;
+  sendRaw(bytes: Uint8Array, from: number, to: number): boolean;
   finishRaw(): void;
   pauseReading(): void;
   resumeReading(): void;
@@ -91,20 +92,53 @@ export interface UpstreamOwner {
   onUpstreamReady(half: UpstreamHalf): void;
   /** It never became usable; nothing was sent. */
   onUpstreamFailed(half: UpstreamHalf, failure: Failure, why: string): void;
-  onInterim(half: UpstreamHalf, bytes: Buffer, head: Head): void;
+  onInterim(half: UpstreamHalf, bytes: Uint8Array, head: Head): void;
   /** The final head in bytes[head.from, head.to), and what of its body came along: [from, to), complete if `done`. */
-  onAnswer(half: UpstreamHalf, bytes: Buffer, head: Head, from: number, to: number, done: boolean): void;
-  onAnswerBody(half: UpstreamHalf, bytes: Buffer, from: number, to: number, done: boolean): void;
+  onAnswer(half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number, done: boolean): void;
+  onAnswerBody(half: UpstreamHalf, bytes: Uint8Array, from: number, to: number, done: boolean): void;
   /** Instead of a body call with `done`: field lines in bytes[from, to), not yet filtered. */
-  onAnswerTrailers(half: UpstreamHalf, bytes: Buffer, from: number, to: number): void;
+  onAnswerTrailers(half: UpstreamHalf, bytes: Uint8Array, from: number, to: number): void;
   /** 101, or 2xx to CONNECT: from now on raw; [from, to) are the first bytes. */
-  onSwitch(half: UpstreamHalf, bytes: Buffer, head: Head, from: number, to: number): void;
+  onSwitch(half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number): void;
   /** It ended before the answer did. */
   onUpstreamLost(half: UpstreamHalf, failure: Failure, why: string): void;
   /** What was not taken has gone out. */
   onUpstreamDrained(half: UpstreamHalf): void;
-  onRawBytes(half: UpstreamHalf, bytes: Buffer): void;
+  onRawBytes(half: UpstreamHalf, bytes: Uint8Array): void;
   onRawEnd(half: UpstreamHalf): void;
+}
+
+/** What a protocol calls on the exchange of one of its requests. */
+export interface RequestSink {
+  /** No request is under way. */
+  readonly isIdle: boolean;
+  /** The answer's head is out: nothing else can be said any more. */
+  readonly answering: boolean;
+  /** When `onDeadline` wants to be called; Infinity = never. */
+  readonly deadlineMs: number;
+  /** A parsed head; [bodyFrom, bodyTo) is what came of the body, complete if `done`. */
+  begin(
+    chain: CompiledChain,
+    http: HttpChain,
+    bytes: Uint8Array,
+    head: Head,
+    bodyFrom: number,
+    bodyTo: number,
+    done: boolean,
+    nowMs: number,
+  ): void;
+  requestBody(bytes: Uint8Array, from: number, to: number, done: boolean): void;
+  /** Ends the request: field lines in bytes[from, to), not yet filtered. */
+  requestTrailers(bytes: Uint8Array, from: number, to: number): void;
+  /** The client is gone, or broke the protocol. */
+  abandon(failure: Failure): void;
+  /** A request whose head cannot be read: counted and logged like any other; the protocol answers it. */
+  refuse(chain: CompiledChain, failure: Failure, status: number, reason: string): void;
+  onDeadline(nowMs: number): void;
+  /** What `send…` did not take has gone out. */
+  downDrained(): void;
+  tunnelBytes(bytes: Uint8Array): void;
+  tunnelEnd(): void;
 }
 
 /** What the writer of a request must know beside its plan. */
@@ -134,13 +168,13 @@ export interface UpstreamHalf {
   /** Payload bytes of the answer so far. */
   readonly answerBytes: number;
   /** Head and first body bytes in one write: [0, count) of `body`. False: not everything was taken. */
-  sendRequest(bytes: Buffer, head: Head, plan: RequestPlan, needs: RequestNeeds, body: readonly Uint8Array[]): boolean;
-  sendBody(bytes: Buffer, from: number, to: number, end: boolean): boolean;
-  /** Ends the request with trailer field lines, already filtered. */
-  sendTrailers(bytes: Buffer, from: number, to: number): void;
+  sendRequest(bytes: Uint8Array, head: Head, plan: RequestPlan, needs: RequestNeeds, body: readonly Uint8Array[]): boolean;
+  sendBody(bytes: Uint8Array, from: number, to: number, end: boolean): boolean;
+  /** Ends the request with trailer field lines, already filtered, each with its CRLF, without the empty line. */
+  sendTrailers(bytes: Uint8Array, from: number, to: number): void;
   /** From now on every byte goes to the owner as it is (opaque TCP, CONNECT terminated here). HTTP/1 transport only. */
   becomeRaw(): void;
-  sendRaw(bytes: Buffer, from: number, to: number): boolean;
+  sendRaw(bytes: Uint8Array, from: number, to: number): boolean;
   finishRaw(): void;
   /** Raw bytes accepted and not yet out. */
   readonly waiting: number;
