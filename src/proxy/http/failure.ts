@@ -18,7 +18,14 @@ export interface Failure {
   readonly sentence: string;
   /** The downstream connection cannot be used after this. */
   readonly close: boolean;
+  /** What a gRPC call is told (the gRPC project's statuscodes.md; where HTTP has a status, its http-grpc-status-mapping.md). */
+  readonly grpc: number;
 }
+
+/** gRPC codes by HTTP status, for failures that name none of their own. */
+const grpcByStatus: Readonly<Record<number, number>> = { 400: 13, 401: 16, 403: 7, 404: 12, 405: 12, 429: 14, 502: 14, 503: 14, 504: 14 };
+const unknown = 2;
+const deadlineExceeded = 4;
 
 function failure(
   kind: string,
@@ -29,8 +36,9 @@ function failure(
   details: string,
   sentence: string,
   close = false,
+  grpc = grpcByStatus[status] ?? unknown,
 ): Failure {
-  return { kind, side, retry, flag, status, details, sentence, close };
+  return { kind, side, retry, flag, status, details, sentence, close, grpc };
 }
 
 export const failures = {
@@ -115,7 +123,17 @@ export const failures = {
     "the instance closed the connection within its answer",
     true,
   ),
-  timeout: failure("timeout", "upstream", "never", "UT", 504, "response_timeout", "the instance did not answer in time"),
+  timeout: failure(
+    "timeout",
+    "upstream",
+    "never",
+    "UT",
+    504,
+    "response_timeout",
+    "the instance did not answer in time",
+    false,
+    deadlineExceeded,
+  ),
   tryTimeout: failure(
     "try-timeout",
     "upstream",
@@ -124,6 +142,8 @@ export const failures = {
     504,
     "upstream_per_try_timeout",
     "the instance did not answer in time",
+    false,
+    deadlineExceeded,
   ),
   idle: failure("idle", "self", "never", "SI", 504, "stream_idle_timeout", "neither side sent anything for too long", true),
   gone: failure("gone", "downstream", "never", "DC", 0, "downstream_remote_disconnect", "the client went away", true),

@@ -83,8 +83,10 @@ export interface AnswerPlan {
   dropFraming: boolean;
   /** No body follows whatever the head says: HEAD, 204, 304. */
   bodyless: boolean;
-  /** The answer has neither length nor end in its head: an HTTP/1.1 client gets chunks, made here; HTTP/1.0 the close. */
+  /** The answer has neither length nor end in its head: an HTTP/1.1 client gets chunks, made by its half; HTTP/1.0 the close. HTTP/2 ignores it. */
   addChunks: boolean;
+  /** An HTTP/2 answer without a body and without a length: HTTP/1 needs `Content-Length: 0`. HTTP/2 ignores it. */
+  needsLength: boolean;
 }
 
 /** Who uses an upstream half at the moment. Every call names the half, so that late calls of a former one are told apart. */

@@ -30,7 +30,7 @@ export function httpRecord(exchange: Exchange, durationMs: number): AccessRecord
     kind: "http",
     startTimeMs: down.core.wallMs() - durationMs,
     durationMs,
-    protocol: exchange.minor === 0 ? "HTTP/1.0" : "HTTP/1.1",
+    protocol: exchange.ownHalf.version === 2 ? "HTTP/2" : exchange.minor === 0 ? "HTTP/1.0" : "HTTP/1.1",
     method: parsed ? text(bytes, head.from, head.methodTo) : "",
     scheme: "http",
     authority: parsed ? text(bytes, head.authorityFrom, head.authorityTo) : "",

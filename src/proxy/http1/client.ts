@@ -1,34 +1,19 @@
-// Owns: one upstream connection: connecting, its handshake, the answers it brings, its time in the pool, its end.
+// Owns: one upstream HTTP/1 connection, also the raw one of opaque TCP: connecting, its handshake, the answers it brings, its time in the pool, its end.
 // States: connecting -> handshake -> idle <-> busy -> closed, or busy -> raw (opaque bytes, after CONNECT or an upgrade). Closed swallows late events.
 // Never decides about retries or answers: its owner does.
 
 import type { Endpoint, Pooled } from "../balance/endpoint.ts";
 import { type Failure, failures } from "../http/failure.ts";
-import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
+import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
+import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core } from "../runtime/core.ts";
 import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
 import { BodyReader, framing } from "./body.ts";
+import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
 import { Head, parseAnswer } from "./head.ts";
 import { explainRefusal, limits, refusal } from "./limits.ts";
-
-/** Who uses an upstream connection at the moment. */
-export interface UpstreamOwner {
-  onUpstreamReady(connection: Upstream): void;
-  /** It never became usable; nothing was sent. */
-  onUpstreamFailed(connection: Upstream, failure: Failure, why: string): void;
-  /** An interim or final head in bytes[head.from, head.to), and what of its body came along: [bodyFrom, bodyTo), complete if `done`. */
-  onAnswer(connection: Upstream, bytes: Uint8Array, head: Head, bodyFrom: number, bodyTo: number, done: boolean): void;
-  onInterim(connection: Upstream, bytes: Uint8Array, head: Head): void;
-  /** 101: from now on the connection is raw; [from, to) are its first bytes. */
-  onSwitch(connection: Upstream, bytes: Uint8Array, head: Head, from: number, to: number): void;
-  onAnswerBody(connection: Upstream, bytes: Uint8Array, from: number, to: number, done: boolean): void;
-  /** It ended before the answer did. */
-  onUpstreamLost(connection: Upstream, failure: Failure, why: string): void;
-  onUpstreamDrained(connection: Upstream): void;
-  onRawBytes(connection: Upstream, bytes: Uint8Array): void;
-  onRawEnd(connection: Upstream): void;
-}
+import { type RequestPlan, writeRequest } from "./write.ts";
 
 export const upstreamState = { connecting: 0, handshake: 1, idle: 2, busy: 3, raw: 4, closed: 5 } as const;
 
@@ -38,7 +23,8 @@ const idleMs = 60_000;
 /** Reused by every connection, as parsing never waits. */
 const answerHead = new Head();
 
-export class Upstream implements Pooled, Timed {
+export class Upstream implements Pooled, Timed, UpstreamHalf {
+  readonly version = 1;
   readonly core: Core;
   readonly endpoint: Endpoint;
   readonly out = new Outbox();
@@ -59,6 +45,8 @@ export class Upstream implements Pooled, Timed {
   #inBody = false;
   #interims = 0;
   #keep = false;
+  /** The request's body is put into chunks here. */
+  #addChunks = false;
   /** The peer of a raw connection has sent its last byte. */
   #rawEnded = false;
   /** Reading is paused while more than zero parties ask for it. */
@@ -106,13 +94,82 @@ export class Upstream implements Pooled, Timed {
     this.deadlineMs = Number.POSITIVE_INFINITY;
   }
 
-  /** Call once the head of a request is about to be written. `bodyless`: a HEAD request. `allowSwitch`: an upgrade was asked for. */
-  expectAnswer(bodyless: boolean, allowSwitch: boolean): void {
-    this.#bodyless = bodyless;
-    this.#allowSwitch = allowSwitch;
+  get open(): boolean {
+    return this.out.wire !== null && this.state === upstreamState.busy;
+  }
+
+  get endsWithConnection(): boolean {
+    return this.#body.framing === framing.untilClose;
+  }
+
+  get waiting(): number {
+    return this.out.waiting;
+  }
+
+  /** Head and as much of the body as fits go out in one write. */
+  sendRequest(bytes: Uint8Array, head: Head, plan: RequestPlan, needs: RequestNeeds, body: readonly Uint8Array[]): boolean {
+    this.#bodyless = needs.isHead;
+    this.#allowSwitch = needs.allowSwitch;
     this.#inBody = false;
     this.#interims = 0;
     this.#keep = false;
+    this.#unchunk = needs.unchunk;
+    this.#addChunks = needs.addChunks;
+    plan.addChunks = needs.addChunks;
+    let size = writeRequest(bytes, head, plan);
+    const out = this.out;
+    const count = body.length;
+    if (needs.addChunks) return this.#sendChunked(size, body, needs.end);
+    if (count === 0) return out.write(scratch, 0, size, true);
+    let next = 0;
+    const first = body[0] as Uint8Array;
+    if (size + first.length <= scratch.length) {
+      scratch.set(first, size);
+      size += first.length;
+      next = 1;
+    }
+    let all = out.write(scratch, 0, size, true);
+    for (; next < count; next++) {
+      const part = body[next] as Uint8Array;
+      all = out.write(part, 0, part.length, false);
+    }
+    return all;
+  }
+
+  #sendChunked(headSize: number, body: readonly Uint8Array[], end: boolean): boolean {
+    const count = body.length;
+    let size = headSize;
+    let next = 0;
+    const first = body[0];
+    if (first === undefined) {
+      if (end) size = putChunk(scratch, 0, 0, true, size);
+    } else if (chunkFits(first.length, size)) {
+      size = putChunk(first, 0, first.length, end && count === 1, size);
+      next = 1;
+    }
+    let all = this.out.write(scratch, 0, size, true);
+    for (; next < count; next++) {
+      const part = body[next] as Uint8Array;
+      all = writeChunk(this.out, part, 0, part.length, end && next === count - 1);
+    }
+    return all;
+  }
+
+  sendBody(bytes: Uint8Array, from: number, to: number, end: boolean): boolean {
+    if (this.#addChunks) return to > from || end ? writeChunk(this.out, bytes, from, to, end) : true;
+    return this.out.write(bytes, from, to, false);
+  }
+
+  sendTrailers(bytes: Uint8Array, from: number, to: number): void {
+    writeTrailers(this.out, bytes, from, to, !this.#addChunks);
+  }
+
+  sendRaw(bytes: Uint8Array, from: number, to: number): boolean {
+    return this.out.write(bytes, from, to, false);
+  }
+
+  finishRaw(): void {
+    this.out.finish();
   }
 
   /** From now on every byte goes to the owner as it is. */
@@ -406,7 +463,7 @@ export class Upstream implements Pooled, Timed {
     const body = this.#body;
     this.#keep = head.minor === 1 ? !head.close : head.keepAlive && !head.close;
     if (this.#bodyless || head.status === 204 || head.status === 304) body.begin(framing.none, 0, false);
-    else if (head.chunked) body.begin(framing.chunked, 0, this.unchunk);
+    else if (head.chunked) body.begin(framing.chunked, 0, this.#unchunk);
     else if (head.contentLength >= 0) body.begin(framing.length, head.contentLength, false);
     else {
       body.begin(framing.untilClose, 0, false);
@@ -423,13 +480,8 @@ export class Upstream implements Pooled, Timed {
     owner.onAnswer(this, bytes, head, from, body.keptTo, body.done);
   }
 
-  /** The client of the exchange knows no chunked coding (HTTP/1.0). Set before the answer comes. */
-  unchunk = false;
-
-  /** How the answer now being read ends; one of `framing`. */
-  get answerFraming(): number {
-    return this.#body.framing;
-  }
+  /** The client of the exchange knows no chunked coding. */
+  #unchunk = false;
 
   /** Payload bytes of the answer so far. */
   get answerBytes(): number {

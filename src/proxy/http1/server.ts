@@ -7,17 +7,21 @@ import type { Cluster } from "../balance/cluster.ts";
 import type { ChainMember, ChainSlot, CompiledChain, HttpChain } from "../chain/chain.ts";
 import type { HostPort } from "../config.ts";
 import { Exchange } from "../http/exchange.ts";
-import { failures } from "../http/failure.ts";
+import { type Failure, failures } from "../http/failure.ts";
+import type { AnswerPlan, DownstreamConnection, DownstreamHalf } from "../http/halves.ts";
 import { writeReply } from "../http/reply.ts";
 import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
+import type { CompiledEdits } from "../route/edit.ts";
 import { type CompiledHost, type CompiledTable, findHost, type TableSlot } from "../route/table.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
 import type { RequestCounters } from "../telemetry/request.ts";
 import type { Peer } from "../tls/peer.ts";
 import { BodyReader, framing } from "./body.ts";
+import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
 import { Head, parseRequest } from "./head.ts";
 import { explainRefusal, refusal } from "./limits.ts";
+import { lacks, persistence, writeAnswer } from "./write.ts";
 
 const state = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4, closed: 5 } as const;
 
@@ -27,7 +31,8 @@ const lingerMs = 2_000;
 /** Reused by every connection, as parsing never waits. */
 const requestHead = new Head();
 
-export class ServerConnection implements Downstream, ChainMember, Timed {
+export class ServerConnection implements Downstream, ChainMember, Timed, DownstreamHalf, DownstreamConnection {
+  readonly version = 1;
   readonly core: Core;
   readonly slot_: ChainSlot;
   readonly out = new Outbox();
@@ -53,6 +58,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
   #hostSize = -1;
   #hostTable: CompiledTable | null = null;
   #host: CompiledHost | null = null;
+  /** The answer's body is put into chunks here. */
+  #addChunks = false;
   counters: RequestCounters | null = null;
   countersOf: Cluster | null = null;
 
@@ -199,7 +206,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
       at += used;
       const body = this.#body;
       const head = requestHead;
-      if (head.chunked) body.begin(framing.chunked, 0, false);
+      if (head.chunked) body.begin(framing.chunked, 0, this.core.unchunkRequests);
       else body.begin(framing.length, head.contentLength, false);
       let kept = at;
       const bodyFrom = at;
@@ -277,13 +284,84 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
 
   // ---- what the exchange asks for ------------------------------------------------------------------------------------------
 
+  get connection(): DownstreamConnection {
+    return this;
+  }
+
+  get wire(): Wire | null {
+    return this.out.wire;
+  }
+
+  sendInterim(bytes: Uint8Array, head: Head): void {
+    const size = writeAnswer(bytes, head, null, persistence.silent, false, true, lacks.nothing);
+    this.out.write(scratch, 0, size, true);
+  }
+
+  /** Head and body in one write as far as the scratch buffer reaches. */
+  sendAnswer(bytes: Uint8Array, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean {
+    this.#addChunks = how.addChunks;
+    const missing = how.addChunks ? lacks.chunks : how.needsLength ? lacks.length : lacks.nothing;
+    let size = writeAnswer(bytes, head, how.edits, how.persistence, how.keepReason, how.dropFraming, missing);
+    const out = this.out;
+    const bodySize = to - from;
+    if (how.addChunks) {
+      if (chunkFits(bodySize, size)) return out.write(scratch, 0, putChunk(bytes, from, to, end, size), true);
+      out.write(scratch, 0, size, true);
+      return writeChunk(out, bytes, from, to, end);
+    }
+    if (bodySize === 0) return out.write(scratch, 0, size, true);
+    if (size + bodySize > scratch.length) {
+      out.write(scratch, 0, size, true);
+      return out.write(bytes, from, to, false);
+    }
+    if (bodySize <= 32) for (let i = from; i < to; i++) scratch[size++] = bytes[i] as number;
+    else {
+      (bytes as Buffer).copy(scratch, size, from, to);
+      size += bodySize;
+    }
+    return out.write(scratch, 0, size, true);
+  }
+
+  sendBody(bytes: Uint8Array, from: number, to: number, end: boolean): boolean {
+    if (this.#addChunks) return to > from || end ? writeChunk(this.out, bytes, from, to, end) : this.out.waiting === 0;
+    return to === from || this.out.write(bytes, from, to, false);
+  }
+
+  sendTrailers(bytes: Uint8Array, from: number, to: number): void {
+    writeTrailers(this.out, bytes, from, to, !this.#addChunks);
+  }
+
+  sendReply(size: number): void {
+    this.out.write(scratch, 0, size, true);
+  }
+
+  sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void {
+    if (bytes === null || head === null) this.out.write(established, 0, established.length, false);
+    else {
+      const size = writeAnswer(bytes, head, edits, persistence.upgrade, false, true, lacks.nothing);
+      this.out.write(scratch, 0, size, true);
+    }
+  }
+
+  sendRaw(bytes: Uint8Array, from: number, to: number): boolean {
+    return this.out.write(bytes, from, to, false);
+  }
+
+  finishRaw(): void {
+    this.out.finish();
+  }
+
+  cut(_failure: Failure): void {
+    this.destroy();
+  }
+
   /** Payload bytes of the request so far. */
   get requestBytes(): number {
     return this.#body.bytes;
   }
 
   /** The answer is written; the next request may come. */
-  exchangeDone(close: boolean): void {
+  exchangeDone(close: boolean, _complete: boolean): void {
     if (this.#state === state.closed) return;
     if (close || this.closing) {
       this.#linger();
@@ -423,6 +501,11 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     this.out.finish();
   }
 
+  /** The next answer says `Connection: close`; an idle connection stays, as its next request may be on its way already. */
+  goodbye(): void {
+    this.closing = true;
+  }
+
   retire(): void {
     this.closing = true;
     if (this.#state === state.head && this.#stash === null) this.#linger();
@@ -469,6 +552,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed {
     this.core.closed(this);
   }
 }
+
+const established = Buffer.from("HTTP/1.1 200 Connection Established\r\n\r\n", "latin1");
 
 /** Where a head may end: after an empty line, with CRLF or (so that it is refused at once) without CR. -1: not yet. */
 function findEnd(bytes: Uint8Array, from: number): number {

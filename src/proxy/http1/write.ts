@@ -14,6 +14,8 @@ const requestIdName = latin1("x-request-id: ");
 const connectionUpgrade = latin1("Connection: Upgrade\r\n");
 const connectionClose = latin1("Connection: close\r\n");
 const connectionKeep = latin1("Connection: keep-alive\r\n");
+const transferChunked = latin1("Transfer-Encoding: chunked\r\n");
+const noLength = latin1("Content-Length: 0\r\n");
 const slash = latin1("/");
 
 /** What is to be different about a forwarded request. One object, reused. */
@@ -31,6 +33,8 @@ export class RequestPlan {
   id2 = 0;
   id3 = 0;
   keepUpgrade = false;
+  /** The body comes without framing or length, so the head announces chunks. */
+  addChunks = false;
 }
 
 // The run of source bytes that waits to be copied, and where the next byte goes. Module state, as the builders are never re-entered.
@@ -119,6 +123,8 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
     const i = head.upgrade;
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   }
+  // From HTTP/2: an HTTP/1 head that was chunked says so itself.
+  if (plan.addChunks && !head.chunked) put(transferChunked);
   if (edits !== null && edits.append.length > 0) {
     flush();
     scratch.set(edits.append, cursor);
@@ -131,7 +137,10 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
 /** What the downstream connection is told. */
 export const persistence = { silent: 0, close: 1, keepAlive: 2, upgrade: 3 } as const;
 
-/** Writes the head of an answer to the scratch buffer; returns its size. `dropFraming`: the chunked coding was undone. */
+/** What an HTTP/2 answer's head lacks for HTTP/1. */
+export const lacks = { nothing: 0, chunks: 1, length: 2 } as const;
+
+/** Writes the head of an answer to the scratch buffer; returns its size. `dropFraming`: the chunked coding was undone. `missing`: one of `lacks`. */
 export function writeAnswer(
   bytes: Uint8Array,
   head: Head,
@@ -139,6 +148,7 @@ export function writeAnswer(
   connection: number,
   keepReason: boolean,
   dropFraming: boolean,
+  missing: number,
 ): number {
   source = bytes;
   runFrom = 0;
@@ -157,6 +167,8 @@ export function writeAnswer(
     if (dropFraming && kind === field.transferEncoding) continue;
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   }
+  if (missing === lacks.chunks) put(transferChunked);
+  else if (missing === lacks.length) put(noLength);
   if (connection === persistence.close) put(connectionClose);
   else if (connection === persistence.keepAlive) put(connectionKeep);
   else if (connection === persistence.upgrade) {

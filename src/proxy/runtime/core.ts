@@ -28,6 +28,8 @@ export class Core {
   readonly tcp: TcpMetrics;
   readonly open = new Set<Downstream>();
   activeRequests = 0;
+  /** Some cluster speaks HTTP/2: request bodies lose their chunk framing as they are read. Set with the configuration and never unset, as requests are under way. */
+  unchunkRequests = false;
   /** Set by drain: answers carry `Connection: close`. */
   draining = false;
   /** Called when a downstream connection or request ends while draining. */

@@ -8,7 +8,8 @@ import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
 import type { ChainMember, ChainSlot, CompiledChain, TcpChain } from "../chain/chain.ts";
 import { type Failure, failures } from "../http/failure.ts";
-import { Upstream, type UpstreamOwner } from "../http1/client.ts";
+import type { UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
+import { Upstream } from "../http1/client.ts";
 import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
@@ -29,7 +30,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   #closed = false;
   #cluster: Cluster | null = null;
   #endpoint: Endpoint | null = null;
-  #conn: Upstream | null = null;
+  #conn: UpstreamHalf | null = null;
   #permit: Permit | null = null;
   #ready = false;
   #attempts = 0;
@@ -105,8 +106,9 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.#attempts++;
     this.#endpoint = endpoint;
     endpoint.active++;
-    this.#conn = new Upstream(this.core, endpoint, this, now);
-    this.#conn.connect();
+    const conn = new Upstream(this.core, endpoint, this, now);
+    this.#conn = conn;
+    conn.connect();
   }
 
   // ---- downstream events ---------------------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
       this.#early.push(bytes);
       return;
     }
-    if (!conn.out.write(bytes, 0, bytes.length, false)) this.#pauseDown();
+    if (!conn.sendRaw(bytes, 0, bytes.length)) this.#pauseDown();
   }
 
   readonly #early: Uint8Array[] = [];
@@ -140,7 +142,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   ended(): void {
     if (this.#closed) return;
     this.#downEnded = true;
-    if (this.#ready) this.#conn?.out.finish();
+    if (this.#ready) this.#conn?.finishRaw();
     if (this.#upEnded) this.#finish();
   }
 
@@ -157,20 +159,20 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
 
   // ---- upstream events -----------------------------------------------------------------------------------------------------
 
-  onUpstreamReady(conn: Upstream): void {
+  onUpstreamReady(conn: UpstreamHalf): void {
     if (conn !== this.#conn) return;
     conn.becomeRaw();
     this.#ready = true;
     this.#opened();
     this.#touch();
     let all = true;
-    for (const bytes of this.#early) all = conn.out.write(bytes, 0, bytes.length, false);
+    for (const bytes of this.#early) all = conn.sendRaw(bytes, 0, bytes.length);
     this.#early.length = 0;
-    if (this.#downEnded) conn.out.finish();
+    if (this.#downEnded) conn.finishRaw();
     if (all) this.#resumeDown();
   }
 
-  onUpstreamFailed(conn: Upstream, failure: Failure, why: string): void {
+  onUpstreamFailed(conn: UpstreamHalf, failure: Failure, why: string): void {
     if (conn !== this.#conn) return;
     const last = this.#endpoint;
     this.#leave();
@@ -180,7 +182,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     } else this.#refuse(failure, why);
   }
 
-  onUpstreamLost(conn: Upstream, _failure: Failure, why: string): void {
+  onUpstreamLost(conn: UpstreamHalf, _failure: Failure, why: string): void {
     if (conn !== this.#conn) return;
     this.#leave();
     if (this.#upEnded && this.#downEnded) {
@@ -192,7 +194,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.destroy();
   }
 
-  onRawBytes(conn: Upstream, bytes: Uint8Array): void {
+  onRawBytes(conn: UpstreamHalf, bytes: Uint8Array): void {
     if (conn !== this.#conn) return;
     this.#sent += bytes.length;
     (this.#counters as TcpCounters).sent.value += bytes.length;
@@ -203,14 +205,14 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     }
   }
 
-  onRawEnd(conn: Upstream): void {
+  onRawEnd(conn: UpstreamHalf): void {
     if (conn !== this.#conn) return;
     this.#upEnded = true;
     this.out.finish();
     if (this.#downEnded && this.out.waiting === 0) this.#finish();
   }
 
-  onUpstreamDrained(conn: Upstream): void {
+  onUpstreamDrained(conn: UpstreamHalf): void {
     if (conn === this.#conn) this.#resumeDown();
   }
 
@@ -219,6 +221,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   onInterim(): void {}
   onSwitch(): void {}
   onAnswerBody(): void {}
+  onAnswerTrailers(): void {}
 
   // ---- flow and ends -------------------------------------------------------------------------------------------------------
 
@@ -301,7 +304,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     if (conn !== null) {
       conn.owner = null;
       // Bytes for the upstream peer that wait still go out before its FIN.
-      if (!clean || conn.out.waiting === 0) conn.dispose();
+      if (!clean || conn.waiting === 0) conn.dispose();
     }
     this.core.activeRequests--;
     this.core.ticker.remove(this);

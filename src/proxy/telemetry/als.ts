@@ -91,7 +91,7 @@ export class AlsSink implements AccessSink {
 }
 
 const methods = enumDesc("envoy.config.core.v3.RequestMethod").byName;
-const versions: Readonly<Record<AccessRecord["protocol"], number>> = { "HTTP/1.0": 1, "HTTP/1.1": 2, TCP: 0 };
+const versions: Readonly<Record<AccessRecord["protocol"], number>> = { "HTTP/1.0": 1, "HTTP/1.1": 2, "HTTP/2": 3, TCP: 0 };
 const tlsVersions: Readonly<Record<string, number>> = { TLSv1: 1, "TLSv1.1": 2, "TLSv1.2": 3, "TLSv1.3": 4 };
 
 function httpEntry(record: AccessRecord): object {

@@ -28,7 +28,7 @@ export interface AccessRecord {
   /** Wall time, ms since the epoch. */
   readonly startTimeMs: number;
   readonly durationMs: number;
-  readonly protocol: "HTTP/1.0" | "HTTP/1.1" | "TCP";
+  readonly protocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2" | "TCP";
   /** Empty strings for TCP. `path` is as it came, with its query. */
   readonly method: string;
   readonly scheme: string;

@@ -1,0 +1,145 @@
+// Owns: an answer on its way back: retry it or pass it on, head, body, trailers, in the framing that the client's protocol needs.
+
+import type { Endpoint } from "../balance/endpoint.ts";
+import { field, Head, parseRequest } from "../http1/head.ts";
+import { persistence } from "../http1/write.ts";
+import { retriesStatus, retryOn } from "../resilience/retry.ts";
+import { markEdited } from "../route/edit.ts";
+import type { CompiledForward, CompiledRoute } from "../route/table.ts";
+import { again, leaveForAnother, retryFits } from "./attempt.ts";
+import { equalsIgnoreCase, latin1 } from "./bytes.ts";
+import type { Exchange } from "./exchange.ts";
+import { answered, closesAfter } from "./finish.ts";
+import { leaveEndpoint, pauseUp, touch } from "./flow.ts";
+import { sawAnswerBytes, sawAnswerHead, sawTrailers } from "./grpc-call.ts";
+import type { AnswerPlan, UpstreamHalf } from "./halves.ts";
+import { phase } from "./phase.ts";
+import { filterTrailers } from "./trailers.ts";
+
+/** One, reused: halves read it within the call. */
+const how: AnswerPlan = {
+  edits: null,
+  persistence: persistence.silent,
+  keepReason: false,
+  dropFraming: false,
+  bodyless: false,
+  addChunks: false,
+  needsLength: false,
+};
+
+/** RFC 9110 15.2: interim answers are forwarded, but not to an HTTP/1.0 client. */
+export function interim(x: Exchange, bytes: Uint8Array, head: Head): void {
+  if (x.minor === 1) x.half.sendInterim(bytes, head);
+}
+
+export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number, done: boolean): void {
+  const route = x.route as CompiledRoute;
+  const status = head.status;
+  const fromPeer = half.peer !== null;
+  if (head.notDelivered >= 0 || status >= 500 || (x.forward as CompiledForward).retry !== null) {
+    if (retryAnswer(x, half, head, fromPeer, done)) return;
+  }
+  x.state = phase.answering;
+  x.bodyKept = false;
+  if (x.bodySize > 0) {
+    x.body.length = 0;
+    x.bodySize = 0;
+  }
+  x.status = status;
+  x.details = "via_upstream";
+  x.tryAtMs = Number.POSITIVE_INFINITY;
+  const edits = route.responseEdits;
+  if (edits !== null) markEdited(bytes, head, edits);
+  const bodyless = x.isHead || status === 204 || status === 304;
+  const unframed = half.version === 2 ? !bodyless && head.contentLength < 0 && !(done && to === from) : x.minor === 0 && head.chunked;
+  const toOldClient = x.half.version === 1 && x.minor === 0;
+  const untilClose = x.half.version === 1 && (half.endsWithConnection || (unframed && toOldClient));
+  if (untilClose) x.downClose = true;
+  const close = closesAfter(x, false);
+  how.edits = edits;
+  how.persistence = close ? persistence.close : x.minor === 0 ? persistence.keepAlive : persistence.silent;
+  // A reason from a peer's sidecar is for the application to see; one from an application is not a sidecar's word.
+  how.keepReason = fromPeer && !x.chain.inbound;
+  how.dropFraming = toOldClient || x.half.version === 2;
+  how.bodyless = bodyless;
+  how.addChunks = half.version === 2 && unframed && !toOldClient;
+  how.needsLength = half.version === 2 && !bodyless && !unframed && head.contentLength < 0;
+  if (x.grpc !== null) sawAnswerHead(x.grpc, bytes, head, from, to);
+  const all = x.half.sendAnswer(bytes, head, how, from, to, done);
+  if (done) complete(x, half);
+  else {
+    touch(x);
+    if (!all) pauseUp(x, half);
+  }
+}
+
+export function answerBody(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, from: number, to: number, done: boolean): void {
+  if (x.grpc !== null) sawAnswerBytes(x.grpc, bytes, from, to);
+  const all = x.half.sendBody(bytes, from, to, done);
+  if (done) complete(x, half);
+  else {
+    touch(x);
+    if (!all) pauseUp(x, half);
+  }
+}
+
+export function answerTrailers(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, from: number, to: number): void {
+  if (x.grpc !== null) sawTrailers(x.grpc, bytes, from, to);
+  const lines = mayTakeTrailers(x) ? filterTrailers(bytes, from, to) : null;
+  if (lines !== null && lines.length > 0) x.half.sendTrailers(lines, 0, lines.length);
+  else x.half.sendBody(bytes, from, from, true);
+  complete(x, half);
+}
+
+const trailersToken = latin1("trailers");
+const askedHead = new Head();
+
+/** RFC 9110 6.5.1: trailers are for those who said `TE: trailers`; in HTTP/2 nobody has to. */
+function mayTakeTrailers(x: Exchange): boolean {
+  if (x.half.version === 2) return true;
+  if (x.minor === 0 || parseRequest(x.bytes, x.headFrom, x.headTo, askedHead) <= 0) return false;
+  for (let i = 0; i < askedHead.count; i++) {
+    if (askedHead.kind[i] !== field.te) continue;
+    if (hasToken(x.bytes, askedHead.valueFrom[i] as number, askedHead.valueTo[i] as number)) return true;
+  }
+  return false;
+}
+
+function hasToken(bytes: Uint8Array, from: number, to: number): boolean {
+  let at = from;
+  while (at < to) {
+    let end = at;
+    while (end < to && bytes[end] !== 44) end++;
+    let last = at;
+    while (last < end && bytes[last] !== 59) last++;
+    while (at < last && bytes[at] === 32) at++;
+    while (last > at && bytes[last - 1] === 32) last--;
+    if (equalsIgnoreCase(bytes, at, last, trailersToken)) return true;
+    at = end + 1;
+  }
+  return false;
+}
+
+/** Does this answer ask for another attempt? Then the half is given back (or up) and the attempt made. */
+function retryAnswer(x: Exchange, half: UpstreamHalf, head: Head, fromPeer: boolean, done: boolean): boolean {
+  const retry = (x.forward as CompiledForward).retry;
+  if (retry === null || x.retriesLeft === 0 || !x.bodyKept || !retryFits(x)) return false;
+  const undelivered = head.notDelivered >= 0 && fromPeer && (retry.on & retryOn.connectFailure) !== 0;
+  if (!undelivered && !(x.idempotent && retriesStatus(retry, head.status))) return false;
+  // Another attempt is better than this answer only where another endpoint can give it.
+  const last: Endpoint | null = x.endpoint;
+  if (undelivered) last?.connectFailed(x.down.core.ticker.nowMs);
+  leaveForAnother(x, half, done);
+  again(x, last);
+  return true;
+}
+
+function complete(x: Exchange, half: UpstreamHalf): void {
+  x.responseBytes = half.answerBytes;
+  x.upstreamPeer = half.peer === null ? null : half.peer.principal;
+  const paused = x.upPaused;
+  leaveEndpoint(x);
+  if (paused) half.resumeReading();
+  half.release(x.requestDone, x.down.core.ticker.nowMs);
+  answered(x);
+}

@@ -1,0 +1,179 @@
+// Owns: one attempt after another at one request: choosing an endpoint, getting a connection or stream to it, sending, and judging what failed.
+
+import { pathEnd } from "../authz/path.ts";
+import type { Permit } from "../authz/permit.ts";
+import type { Cluster } from "../balance/cluster.ts";
+import type { Endpoint } from "../balance/endpoint.ts";
+import { pick } from "../balance/pick.ts";
+import { Upstream } from "../http1/client.ts";
+import { Head, parseRequest } from "../http1/head.ts";
+import { limits } from "../http1/limits.ts";
+import { takeIdle } from "../http1/pool.ts";
+import { RequestPlan } from "../http1/write.ts";
+import { retryOn } from "../resilience/retry.ts";
+import { markEdited } from "../route/edit.ts";
+import { rewritePrefix } from "../route/rewrite.ts";
+import type { CompiledForward, CompiledRoute } from "../route/table.ts";
+import type { Exchange } from "./exchange.ts";
+import { type Failure, failures } from "./failure.ts";
+import { reply } from "./finish.ts";
+import { leaveEndpoint, pauseDown, resumeDown } from "./flow.ts";
+import type { RequestNeeds, UpstreamHalf } from "./halves.ts";
+import { phase } from "./phase.ts";
+import { openTunnel } from "./tunnel.ts";
+
+/** For re-parsing a kept request; `parseRequest` of a fresh one has its own in the server connection. */
+const againHead = new Head();
+const plan = new RequestPlan();
+/** One, reused: halves read it within the call. */
+const needs: { -readonly [K in keyof RequestNeeds]: RequestNeeds[K] } = {
+  isHead: false,
+  allowSwitch: false,
+  unchunk: false,
+  addChunks: false,
+  end: true,
+};
+
+/** `head` is the parsed request when this is the first attempt, made at once. */
+export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: Head | null): void {
+  const cluster = x.cluster as Cluster;
+  const core = x.down.core;
+  let endpoint = pick(cluster, x.permit as Permit, nowMs, core.random, not);
+  if (endpoint === null) {
+    reply(x, failures.noEndpoint, "");
+    return;
+  }
+  let half: UpstreamHalf | null = takeIdle(endpoint);
+  if (half === null && cluster.connections >= cluster.config.limits.maxConnections) {
+    // At the limit any endpoint that has a connection is better than waiting.
+    for (const other of cluster.usable) {
+      half = takeIdle(other);
+      if (half === null) continue;
+      endpoint = other;
+      break;
+    }
+  }
+  if (half !== null) (half as Upstream).take(x);
+  else if (cluster.connections >= cluster.config.limits.maxConnections) {
+    if (cluster.waiting.length >= cluster.config.limits.maxPending) {
+      reply(x, failures.overflow, `the cluster is at its limit of ${cluster.config.limits.maxConnections} connections`);
+      return;
+    }
+    cluster.waiting.push(x);
+    return;
+  } else half = new Upstream(core, endpoint, x, nowMs);
+  x.attempts++;
+  x.endpoint = endpoint;
+  endpoint.active++;
+  x.up = half;
+  x.sent = false;
+  const perTry = (x.forward as CompiledForward).retry?.perTryTimeoutMs ?? 0;
+  if (perTry > 0) x.tryAtMs = nowMs + perTry;
+  if (half.open) send(x, half, head);
+  else (half as Upstream).connect();
+  x.ownHalf.arm();
+}
+
+/** Writes head and what there is of the body. */
+export function send(x: Exchange, half: UpstreamHalf, parsed: Head | null): void {
+  if (x.isConnect) {
+    openTunnel(x, half);
+    return;
+  }
+  if (x.framed && half.version === 2) {
+    // The cluster turned to HTTP/2 while this request was read with its chunks.
+    reply(x, failures.reset, "the protocol of the instance changed within the request");
+    return;
+  }
+  let head = parsed;
+  if (head === null) {
+    head = againHead;
+    parseRequest(x.bytes, x.headFrom, x.headTo, head);
+  }
+  fillPlan(x, head);
+  needs.isHead = x.isHead;
+  needs.allowSwitch = x.upgrade;
+  needs.unchunk = x.minor === 0 || x.half.version === 2;
+  needs.addChunks = x.unsized && !x.framed;
+  needs.end = x.requestDone && x.requestTrailerLines === null;
+  x.sent = true;
+  const all = half.sendRequest(x.bytes, head, plan, needs, x.body);
+  const trailers = x.requestTrailerLines;
+  if (trailers !== null && x.requestDone) half.sendTrailers(trailers, 0, trailers.length);
+  if (x.body.length > 0 && (x.retriesLeft === 0 || x.bodySize > limits.replay)) {
+    x.bodyKept = false;
+    x.body.length = 0;
+    x.bodySize = 0;
+  }
+  if (all) resumeDown(x);
+  else pauseDown(x);
+}
+
+/** What the forwarded head differs in. */
+function fillPlan(x: Exchange, head: Head): void {
+  const route = x.route as CompiledRoute;
+  const forward = x.forward as CompiledForward;
+  const bytes = x.bytes;
+  plan.edits = route.requestEdits;
+  if (plan.edits !== null) markEdited(bytes, head, plan.edits);
+  plan.path = x.path;
+  plan.pathSize = x.path === null ? 0 : x.path.length;
+  if (forward.prefixRewrite !== null) {
+    const source = x.path ?? bytes;
+    const from = x.path === null ? head.pathFrom : 0;
+    const to = x.path === null ? head.pathTo : x.path.length;
+    plan.path = rewritePrefix(forward.prefixRewrite, route.matchedSize, source, from, pathEnd(source, from, to), to);
+    plan.pathSize = plan.path.length;
+  }
+  plan.host = forward.hostRewrite;
+  plan.addId = x.addedId;
+  plan.id0 = x.id0;
+  plan.id1 = x.id1;
+  plan.id2 = x.id2;
+  plan.id3 = x.id3;
+  plan.keepUpgrade = x.upgrade;
+}
+
+/** An attempt ended without an answer: again, or tell the client. */
+export function failed(x: Exchange, failure: Failure, why: string): void {
+  const last = x.endpoint;
+  if (mayRetry(x, failure)) again(x, last);
+  else reply(x, failure, why);
+}
+
+function mayRetry(x: Exchange, failure: Failure): boolean {
+  const retry = x.forward?.retry ?? null;
+  if (retry === null || x.retriesLeft === 0 || !x.bodyKept || x.state !== phase.waiting || !retryFits(x)) return false;
+  if (failure.retry === "safe") return (retry.on & (retryOn.connectFailure | retryOn.refusedStream)) !== 0;
+  if (failure.retry === "idempotent") return x.idempotent && (retry.on & retryOn.reset) !== 0;
+  return false;
+}
+
+/** The cluster's limit of parallel retries. 3 is Envoy's default, and taken for "not set" (Istio lifts it too): three would turn the end of one busy instance into errors. */
+export function retryFits(x: Exchange): boolean {
+  const cluster = x.cluster as Cluster;
+  const most = cluster.config.limits.maxRetries;
+  return most === 3 || x.retrying || cluster.activeRetries < most;
+}
+
+export function again(x: Exchange, last: Endpoint | null): void {
+  x.retriesLeft--;
+  if (!x.retrying) {
+    x.retrying = true;
+    (x.cluster as Cluster).activeRetries++;
+  }
+  x.down.core.retries.value++;
+  x.sent = false;
+  x.tryAtMs = Number.POSITIVE_INFINITY;
+  attempt(x, x.down.core.ticker.nowMs, last, null);
+}
+
+/** The attempt's half goes back (or is given up) for another attempt. */
+export function leaveForAnother(x: Exchange, half: UpstreamHalf, done: boolean): void {
+  leaveEndpoint(x);
+  if (done) half.release(x.requestDone, x.down.core.ticker.nowMs);
+  else {
+    half.owner = null;
+    half.dispose();
+  }
+}

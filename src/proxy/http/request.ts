@@ -1,0 +1,246 @@
+// Owns: the first half of a request's life, in order: what it is, where its route leads, whether it may go there, and its body as it comes in.
+
+import { denial, judge, judgePath, subject } from "../authz/judge.ts";
+import type { Permit } from "../authz/permit.ts";
+import type { CompiledChain, HttpChain } from "../chain/chain.ts";
+import { form, type Head } from "../http1/head.ts";
+import { limits } from "../http1/limits.ts";
+import { scratch } from "../net/outbox.ts";
+import { isIdempotent } from "../resilience/retry.ts";
+import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
+import { attempt } from "./attempt.ts";
+import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
+import type { Exchange } from "./exchange.ts";
+import { failures } from "./failure.ts";
+import { answered, closesAfter, reply } from "./finish.ts";
+import { pauseDown, touch } from "./flow.ts";
+import { grpcTimeoutMs, isGrpc, methodOf } from "./grpc.ts";
+import { GrpcCall } from "./grpc-call.ts";
+import { phase } from "./phase.ts";
+import { writeDirect, writeRedirect } from "./reply.ts";
+import { readTarget, target } from "./target.ts";
+import { filterTrailers } from "./trailers.ts";
+
+const headMethod = latin1("head");
+
+export function beginRequest(
+  x: Exchange,
+  chain: CompiledChain,
+  http: HttpChain,
+  bytes: Uint8Array,
+  head: Head,
+  bodyFrom: number,
+  bodyTo: number,
+  done: boolean,
+  nowMs: number,
+): void {
+  note(x, chain, http, bytes, head, done, nowMs);
+  const core = x.down.core;
+  if (x.isConnect && !http.connect) {
+    reply(x, failures.connectNotAllowed, "");
+    return;
+  }
+  // What the policies judge is what is routed and forwarded.
+  if (!readTarget(http, bytes, head, x.isConnect)) {
+    reply(x, failures.badPath, "");
+    return;
+  }
+  if (target.changed) x.path = target.bytes;
+  // The route is found first, as Envoy does, so that a refusal is counted for the service it was meant for; but a refusal comes before "no route".
+  const host = x.down.findHost(http.table, bytes, head.authorityFrom, head.authorityTo);
+  const route = host === null ? null : findRoute(host, bytes, head, target.bytes, target.from, target.to, target.queryTo, x.isConnect);
+  const permit = authorize(x, http, route, bytes, head);
+  if (permit === null) return;
+  x.permit = permit;
+  if (route === null) {
+    const why = host === null ? `no route for the host ${text(bytes, head.authorityFrom, head.authorityTo)}` : "";
+    reply(x, failures.noRoute, why);
+    return;
+  }
+  x.route = route;
+  const forward = route.forward;
+  if (forward === null) {
+    answerHere(x, route, bytes, head);
+    return;
+  }
+  x.forward = forward;
+  const cluster = chooseTarget(forward, core.random).current;
+  if (cluster === null) {
+    reply(x, forward.missingCluster, "");
+    return;
+  }
+  x.cluster = cluster;
+  if (cluster.activeRequests >= cluster.config.limits.maxRequests) {
+    x.cluster = null;
+    x.refusedBy = cluster;
+    reply(x, failures.overflow, `the cluster is at its limit of ${cluster.config.limits.maxRequests} requests`);
+    return;
+  }
+  cluster.activeRequests++;
+  if (forward.timeoutMs > 0) x.timeoutAtMs = nowMs + forward.timeoutMs;
+  if (forward.idleTimeoutMs > 0) {
+    x.idleLimitMs = forward.idleTimeoutMs;
+    x.idleAtMs = nowMs + forward.idleTimeoutMs;
+  }
+  const retry = forward.retry;
+  x.retriesLeft = retry === null ? 0 : retry.attempts;
+  x.idempotent = retry !== null && isIdempotent(bytes, head.from, head.methodTo);
+  if (head.upgrade >= 0) x.upgrade = upgradeAllowed(http, forward, bytes, head);
+  if (x.isConnect && !forward.terminateConnect) {
+    reply(x, failures.connectNotAllowed, "CONNECT to this route is not terminated here");
+    return;
+  }
+  if (x.grpc !== null) {
+    const limit = grpcTimeoutMs(bytes, head);
+    if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
+  }
+  x.body.length = 0;
+  x.bodySize = 0;
+  x.bodyKept = true;
+  if (bodyTo > bodyFrom) {
+    x.body.push(bytes.subarray(bodyFrom, bodyTo));
+    x.bodySize = bodyTo - bodyFrom;
+    if (x.grpc !== null) x.grpc.received.scan(bytes, bodyFrom, bodyTo);
+  }
+  attempt(x, nowMs, null, head);
+}
+
+/** Forgets the last request and notes what this one is. */
+function note(x: Exchange, chain: CompiledChain, http: HttpChain, bytes: Uint8Array, head: Head, done: boolean, nowMs: number): void {
+  const core = x.down.core;
+  core.activeRequests++;
+  x.chain = chain;
+  x.state = phase.waiting;
+  x.bytes = bytes;
+  x.headFrom = head.from;
+  x.headTo = head.to;
+  x.startMs = nowMs;
+  x.route = null;
+  x.forward = null;
+  x.cluster = null;
+  x.refusedBy = null;
+  x.endpoint = null;
+  x.status = 0;
+  x.flag = null;
+  x.details = "";
+  x.attempts = 0;
+  x.requestBytes = 0;
+  x.responseBytes = 0;
+  x.opaque = false;
+  x.requestDone = done;
+  x.answerDone = false;
+  x.sent = false;
+  x.path = null;
+  x.upgrade = false;
+  x.minor = head.minor;
+  x.downClose = head.minor === 1 ? head.close : !head.keepAlive || head.close;
+  x.isHead = head.methodTo - head.from === 4 && equalsIgnoreCase(bytes, head.from, head.methodTo, headMethod);
+  x.isConnect = head.form === form.authority;
+  x.unsized = head.chunked || (x.half.version === 2 && !done && head.contentLength < 0);
+  x.framed = head.chunked && !core.unchunkRequests;
+  x.timeoutAtMs = Number.POSITIVE_INFINITY;
+  x.tryAtMs = Number.POSITIVE_INFINITY;
+  x.idleLimitMs = http.streamIdleTimeoutMs;
+  x.idleAtMs = http.streamIdleTimeoutMs > 0 ? nowMs + http.streamIdleTimeoutMs : Number.POSITIVE_INFINITY;
+  x.upstreamPeer = null;
+  if (x.half.version === 2 && isGrpc(bytes, head)) noteGrpc(x, bytes, head);
+  else x.grpc = null;
+  x.addedId = http.generateRequestId && head.requestId < 0;
+  if (x.addedId) {
+    x.id0 = (core.random() * 0x1_0000_0000) | 0;
+    x.id1 = (core.random() * 0x1_0000_0000) | 0;
+    x.id2 = (core.random() * 0x1_0000_0000) | 0;
+    x.id3 = (core.random() * 0x1_0000_0000) | 0;
+  }
+}
+
+function noteGrpc(x: Exchange, bytes: Uint8Array, head: Head): void {
+  const call = new GrpcCall();
+  const named = methodOf(bytes, head.pathFrom, head.pathTo);
+  call.begin(named?.service ?? "", named?.method ?? "");
+  x.grpc = call;
+}
+
+function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, bytes: Uint8Array, head: Head): Permit | null {
+  const filters = http.rbac;
+  if (filters.length === 0) return judge(filters);
+  subject.head = head;
+  subject.bytes = bytes;
+  subject.peer = x.down.peer;
+  subject.wire = x.down.wire;
+  subject.port = x.chain.port;
+  const permit = http.readsPath ? judgePath(filters) : judge(filters);
+  if (permit === null) {
+    x.details = denial.details;
+    if (route !== null && route.forward !== null) x.refusedBy = chooseTarget(route.forward, x.down.core.random).current;
+    reply(x, failures.denied, denial.reason);
+  }
+  return permit;
+}
+
+function upgradeAllowed(http: HttpChain, forward: CompiledForward, bytes: Uint8Array, head: Head): boolean {
+  if (http.upgrades.length === 0 && forward.upgrades.length === 0) return false;
+  const token = text(bytes, head.valueFrom[head.upgrade] as number, head.valueTo[head.upgrade] as number).toLowerCase();
+  return http.upgrades.includes(token) || forward.upgrades.includes(token);
+}
+
+/** Redirects and direct answers. */
+function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: Head): void {
+  const close = closesAfter(x, false) || (!x.requestDone && x.half.version === 1);
+  let size = 0;
+  if (route.direct !== null) {
+    x.status = route.direct.status;
+    size = writeDirect(route.direct, text(bytes, head.authorityFrom, head.authorityTo), route.responseEdits, x.isHead, close);
+    x.details = "direct_response";
+  } else if (route.redirect !== null) {
+    x.status = route.redirect.status;
+    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, route.responseEdits, close);
+    x.details = "direct_response";
+  }
+  x.half.sendReply(size);
+  answered(x);
+}
+
+// ---- the body ------------------------------------------------------------------------------------------------------------
+
+/** More of the request's body, to be passed on as it is. */
+export function moreBody(x: Exchange, bytes: Uint8Array, from: number, to: number, done: boolean): void {
+  x.requestDone = done;
+  touch(x);
+  if (x.state !== phase.waiting && x.state !== phase.answering) return;
+  if ((to === from && !done) || x.answerDone) return;
+  if (x.grpc !== null && to > from) x.grpc.received.scan(bytes, from, to);
+  const half = x.up;
+  const ready = x.sent && half !== null;
+  if (to > from && (!ready || (x.bodyKept && x.state === phase.waiting))) keepBody(x, bytes, from, to, ready);
+  if (ready && !half.sendBody(bytes, from, to, done)) pauseDown(x);
+  if (!ready && x.bodySize >= limits.replay) pauseDown(x);
+}
+
+/** The request ends with trailer fields. */
+export function trailersOfRequest(x: Exchange, bytes: Uint8Array, from: number, to: number): void {
+  x.requestDone = true;
+  touch(x);
+  if ((x.state !== phase.waiting && x.state !== phase.answering) || x.answerDone) return;
+  const lines = filterTrailers(bytes, from, to);
+  const half = x.up;
+  const ready = x.sent && half !== null;
+  // Kept for an attempt that is still to come; the bytes are the reader's own, so a copy.
+  if (lines.length > 0 && (!ready || x.bodyKept)) x.requestTrailerLines = lines.slice();
+  if (!ready) return;
+  if (lines.length > 0) half.sendTrailers(lines, 0, lines.length);
+  else half.sendBody(scratch, 0, 0, true);
+}
+
+/** Keeps body bytes for an attempt to come. Over the bound they are given up, and with them the retry. */
+function keepBody(x: Exchange, bytes: Uint8Array, from: number, to: number, ready: boolean): void {
+  const size = to - from;
+  if (ready && (x.retriesLeft === 0 || x.bodySize + size > limits.replay)) {
+    x.bodyKept = false;
+    x.body.length = 0;
+    x.bodySize = 0;
+    return;
+  }
+  x.body.push(bytes.subarray(from, to));
+  x.bodySize += size;
+}
