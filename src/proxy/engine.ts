@@ -5,8 +5,9 @@ import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { MetricRegistry } from "../base/metric.ts";
 import type { HostPort, LocalWorkload, ProxyConfig, SecretSource } from "./config.ts";
+import type { AdoptSockets, ListeningSocket } from "./net/listen.ts";
 import { Live } from "./runtime/apply.ts";
-import { Core } from "./runtime/core.ts";
+import { Core, type Downstream } from "./runtime/core.ts";
 import type { AccessLogFactory } from "./telemetry/record.ts";
 
 /** What the engine is given. `random` returns [0, 1). */
@@ -18,6 +19,8 @@ export interface EngineDeps {
   readonly secrets: SecretSource;
   readonly local: LocalWorkload;
   readonly accessLog: AccessLogFactory;
+  /** Sockets that were bound elsewhere; without it every listener binds its own. */
+  readonly adopt?: AdoptSockets;
 }
 
 /** One resource that could not be applied, and why. The others were. */
@@ -41,11 +44,27 @@ export interface EngineStats {
 export interface Engine {
   /** Builds and swaps; listeners that cannot bind etc. are reported and the old ones stay. Never throws. */
   apply(config: ProxyConfig): readonly ApplyFailure[];
-  /** Stops accepting, answers with `Connection: close`, waits for what is in flight up to `graceMs`, then closes the rest. */
-  drain(graceMs: number): Promise<void>;
+  /**
+   * Stops accepting and says goodbye on every connection (`Connection: close`, GOAWAY); an idle one is closed after `idleMs`, as a request may be on
+   * its way; waits for what is in flight up to `graceMs` and closes the rest.
+   */
+  drain(graceMs: number, idleMs?: number): Promise<void>;
+  /** Goes on accepting, but each connection ends with its next answer; false takes it back for later connections. */
+  goodbye(on: boolean): void;
+  /** What listens now. The descriptors stay the engine's. */
+  sockets(): readonly ListeningSocket[];
   /** Closes everything at once. */
   close(): void;
   stats(): EngineStats;
+}
+
+/** A connection that was busy a moment ago will be again: so long may its next request take. Longer would hold up the end of an idle sidecar. */
+const idleGraceMs = 250;
+
+/** Kinds of connections that can end with their next answer have `goodbye`; for the others (HTTP/2's GOAWAY) `retire` is as gentle. */
+function sayGoodbye(connection: Downstream & { goodbye?(): void }): void {
+  if (connection.goodbye !== undefined) connection.goodbye();
+  else connection.retire();
 }
 
 /** Makes an engine with no listeners; `apply` gives it some. */
@@ -56,15 +75,15 @@ export function createEngine(deps: EngineDeps): Engine {
     apply(config) {
       return live.apply(config);
     },
-    drain(graceMs) {
+    drain(graceMs, idleMs = idleGraceMs) {
       core.draining = true;
       live.stop();
-      for (const connection of [...core.open]) connection.retire();
+      for (const connection of [...core.open]) sayGoodbye(connection);
       return new Promise((resolve) => {
-        let timer: Timer | null = null;
+        const timers: Timer[] = [];
         const finish = () => {
           core.onQuiet = null;
-          timer?.cancel();
+          for (const timer of timers) timer.cancel();
           for (const connection of [...core.open]) connection.destroy();
           resolve();
         };
@@ -72,11 +91,23 @@ export function createEngine(deps: EngineDeps): Engine {
           finish();
           return;
         }
-        timer = deps.clock.after(graceMs, finish);
+        timers.push(
+          deps.clock.after(graceMs, finish),
+          deps.clock.after(Math.min(idleMs, graceMs), () => {
+            for (const connection of [...core.open]) connection.retire();
+          }),
+        );
         core.onQuiet = () => {
           if (core.open.size === 0) finish();
         };
       });
+    },
+    goodbye(on) {
+      core.draining = on;
+      if (on) for (const connection of [...core.open]) sayGoodbye(connection);
+    },
+    sockets() {
+      return live.sockets();
     },
     close() {
       core.draining = true;

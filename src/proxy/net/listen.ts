@@ -22,33 +22,75 @@ type Established = ServerConnection | TcpConnection;
 type Member = Accepted | Established;
 type AcceptedSocket = Wire & TlsFacts & { data: Member; upgradeTLS(options: unknown): [unknown, AcceptedSocket] };
 
+/** Sockets that listen at an address already: `fds` are the taker's to close. */
+export interface AdoptedSockets {
+  readonly fds: readonly number[];
+  /** The bound one. */
+  readonly port: number;
+}
+
+/** Finds sockets that were bound elsewhere (by the process that is replaced, or by the owner of the workers); null: bind one. Throws like a bind. */
+export type AdoptSockets = (name: string, address: HostPort) => AdoptedSockets | null;
+
+/** A socket that listens, for whoever hands it on. */
+export interface ListeningSocket {
+  readonly name: string;
+  /** As configured; `port` may be 0. */
+  readonly address: HostPort;
+  /** The bound one. */
+  readonly port: number;
+  readonly fd: number;
+}
+
+interface Server {
+  stop(force?: boolean): void;
+  readonly port: number;
+  readonly fd: number;
+}
+
 /** What listens; the chains behind it may be replaced at any time. */
 export class BoundListener {
   readonly name: string;
   readonly core: Core;
   chains: Chains;
-  #server: { stop(force?: boolean): void; readonly port: number } | null = null;
+  #servers: readonly Server[] = [];
+  readonly #configured: HostPort;
+  readonly #adopt: AdoptSockets | undefined;
   address: HostPort;
 
-  constructor(core: Core, name: string, address: HostPort, chains: Chains) {
+  constructor(core: Core, name: string, address: HostPort, chains: Chains, adopt?: AdoptSockets) {
     this.core = core;
     this.name = name;
     this.address = address;
+    this.#configured = address;
     this.chains = chains;
+    this.#adopt = adopt;
   }
 
   /** Throws what Bun throws when the address cannot be bound. `tlsOnly`: every connection starts with TLS. */
   bind(tlsOnly: boolean): void {
     this.#tlsOnly = tlsOnly;
-    const server = Bun.listen({
-      hostname: this.address.host,
-      port: this.address.port,
+    const adopted = this.#adopt?.(this.name, this.address) ?? null;
+    const shared = {
       allowHalfOpen: true,
       data: this,
       socket: (tlsOnly ? rawTlsHandlers(this) : rawHandlers(this)) as unknown as Bun.SocketHandler<BoundListener>,
-    });
-    this.#server = server as unknown as { stop(force?: boolean): void; readonly port: number };
-    this.address = { host: this.address.host, port: server.port };
+    };
+    const listen = (where: object): Server =>
+      Bun.listen({ ...where, ...shared } as unknown as Parameters<typeof Bun.listen<BoundListener>>[0]) as unknown as Server;
+    if (adopted === null) {
+      const server = listen({ hostname: this.address.host, port: this.address.port });
+      this.#servers = [server];
+      this.address = { host: this.address.host, port: server.port };
+      return;
+    }
+    this.#servers = adopted.fds.map((fd) => listen({ fd }));
+    this.address = { host: this.address.host, port: adopted.port };
+  }
+
+  /** What a successor may listen on. */
+  sockets(): readonly ListeningSocket[] {
+    return this.#servers.map((server) => ({ name: this.name, address: this.#configured, port: this.address.port, fd: server.fd }));
   }
 
   #tlsOnly = false;
@@ -59,8 +101,8 @@ export class BoundListener {
   }
 
   stop(): void {
-    this.#server?.stop(false);
-    this.#server = null;
+    for (const server of this.#servers) server.stop(false);
+    this.#servers = [];
   }
 }
 
@@ -157,10 +199,6 @@ class Accepted implements Timed, Downstream {
     core.ticker.remove(this);
     const now = core.ticker.now();
     const compiled: CompiledChain = chain.current;
-    if (core.draining) {
-      this.destroy();
-      return;
-    }
     core.open.delete(this);
     if (compiled.terminal.kind === "tcp") {
       const connection = new TcpConnection(core, chain, socket, peer, now);
@@ -172,6 +210,8 @@ class Accepted implements Timed, Downstream {
     const connection = new ServerConnection(core, chain, socket, peer, now);
     this.#target = connection;
     socket.data = connection;
+    // It was accepted before the listener closed: its first request is answered.
+    if (core.draining) connection.goodbye();
     if (compiled.networkRbac.length > 0) {
       subject.head = null;
       subject.peer = peer;
@@ -216,6 +256,9 @@ class Accepted implements Timed, Downstream {
     if (this.#chain === null) this.destroy();
     else this.#refused("the handshake took too long");
   }
+
+  /** The handshake may end; what comes of it says goodbye. */
+  goodbye(): void {}
 
   retire(): void {
     this.destroy();

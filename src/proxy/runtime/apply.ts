@@ -7,7 +7,7 @@ import type { ChainSlot, CompiledChain } from "../chain/chain.ts";
 import { makeChains } from "../chain/select.ts";
 import type { ClusterConfig, EndpointConfig, FilterChainConfig, ListenerConfig, ProxyConfig, RouteTableConfig } from "../config.ts";
 import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
-import { BoundListener } from "../net/listen.ts";
+import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
 import { type BuildContext, buildChains, buildTransports } from "./build.ts";
 import type { Core } from "./core.ts";
@@ -138,7 +138,7 @@ export class Live {
 
   #bind(config: ListenerConfig): LiveListener {
     const slots = buildChains(config, config.address.port, this.#context).map((current): ChainSlot => ({ current, members: new Set() }));
-    const bound = new BoundListener(this.#core, config.name, config.address, makeChains(slots));
+    const bound = new BoundListener(this.#core, config.name, config.address, makeChains(slots), this.#deps.adopt);
     bound.bind(bound.chains.allTls);
     // Port 0 in the configuration: policies on ports judge the one that was bound.
     if (bound.address.port !== config.address.port) for (const slot of slots) slot.current = { ...slot.current, port: bound.address.port };
@@ -168,12 +168,12 @@ export class Live {
     let bound = live.bound;
     if (!sameAddress) {
       // The new address is bound before the old one is let go; if that fails, nothing has changed.
-      bound = new BoundListener(this.#core, next.name, next.address, live.bound.chains);
+      bound = new BoundListener(this.#core, next.name, next.address, live.bound.chains, this.#deps.adopt);
       bound.bind(tlsOnly);
       live.bound.stop();
     } else if (live.bound.tlsOnly !== tlsOnly) {
       // From plain to TLS or back on one address: the socket's handlers differ, and the gap is as short as two calls.
-      bound = new BoundListener(this.#core, next.name, live.bound.address, live.bound.chains);
+      bound = new BoundListener(this.#core, next.name, live.bound.address, live.bound.chains, this.#deps.adopt);
       live.bound.stop();
       bound.bind(tlsOnly);
     }
@@ -183,6 +183,10 @@ export class Live {
     for (const slot of left) retireMembers(slot, true);
     // Open connections are judged again under the new policies.
     for (const slot of changed) for (const member of [...slot.members]) member.rejudge();
+  }
+
+  sockets(): readonly ListeningSocket[] {
+    return [...this.#listeners.values()].flatMap((live) => live.bound.sockets());
   }
 
   /** Stops accepting. */
