@@ -345,9 +345,9 @@ describe("with a control plane", () => {
     await until(() => stream.requests.some((r) => r.responseNonce === `n${nonce}`), "the acknowledgement");
     expect((await fetch(url)).status).toBe(202);
 
-    const bad = push(stream, "listener", { l: listener(203, { codec_type: "HTTP2" }) });
+    const bad = push(stream, "listener", { l: listener(203, { codec_type: "HTTP3" }) });
     const refusal = await until(() => stream.requests.find((r) => r.responseNonce === bad), "the rejection");
-    expect(refusal.errorDetail?.message).toContain("codec_type: HTTP2 is not supported");
+    expect(refusal.errorDetail?.message).toContain("codec_type: HTTP3 is not supported");
     expect((await fetch(url)).status).toBe(202);
     const dump = (await (await fetch(`http://${line.admin}/config_dump`)).json()) as {
       xds: { types: { type: string; resources: { state: string; reason?: string }[] }[] };

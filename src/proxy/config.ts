@@ -55,6 +55,19 @@ export interface HttpManagerConfig {
   readonly idleTimeoutMs: number;
   /** Default 60 KiB (Envoy `max_request_headers_kb`). */
   readonly maxHeadBytes: number;
+  /** Which versions a client may speak. `auto`: what ALPN agreed on; without TLS its first bytes decide. */
+  readonly codec: "auto" | "http1" | "http2";
+  readonly http2: Http2Config;
+  /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
+  readonly grpcWeb: boolean;
+}
+
+/** Of the connections of one listener or cluster (Envoy `Http2ProtocolOptions`); absent = our default, in `http2/limits.ts`. */
+export interface Http2Config {
+  readonly maxConcurrentStreams?: number;
+  /** Bytes. Where windows start; they grow with what the connection can carry. */
+  readonly initialStreamWindow?: number;
+  readonly initialConnectionWindow?: number;
 }
 
 export interface TcpProxyConfig {
@@ -234,11 +247,15 @@ export interface ClusterConfig {
     readonly maxRequests: number;
     readonly maxRetries: number;
   };
-  /** HTTP/2 upstream was asked for. Only the control-plane cluster may, until the proxy speaks HTTP/2. */
-  readonly http2: boolean;
+  /** What its endpoints speak. `downstream`: the version the request came by; `auto`: what ALPN agrees on, without TLS HTTP/1.1. */
+  readonly protocol: UpstreamProtocol;
+  /** It carries our own streams to the control plane and is no business of the data path. */
+  readonly control: boolean;
   /** From Istio's cluster metadata; names the destination service in metrics. */
   readonly service: { readonly host: string; readonly name: string; readonly namespace: string } | null;
 }
+
+export type UpstreamProtocol = "http1" | "http2" | "downstream" | "auto";
 
 export interface EndpointConfig {
   readonly address: HostPort;

@@ -58,7 +58,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     if (channel === undefined) {
       const cluster = bootstrap.clusters.get(target.cluster);
       if (cluster === undefined) throw new Error(`the bootstrap has no static cluster "${target.cluster}"`);
-      if (!cluster.http2) throw new Error(`cluster "${target.cluster}" must speak HTTP/2 (http2_protocol_options) to carry gRPC`);
+      if (cluster.protocol !== "http2")
+        throw new Error(`cluster "${target.cluster}" must speak HTTP/2 (http2_protocol_options) to carry gRPC`);
       channel = new ControlChannel({ clock, log, random, cluster, target, credentials: { certificate: () => identity?.current(), token } });
       channels.set(target.cluster, channel);
     }
@@ -87,7 +88,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
           throw new Error("files may be named in the bootstrap only, not over xDS");
         },
         staticSecrets: new Map(),
-        controlClusters: new Set([...bootstrap.clusters.values()].filter((c) => c.http2).map((c) => c.name)),
+        controlClusters: new Set([...bootstrap.clusters.values()].filter((c) => c.control).map((c) => c.name)),
       },
       apply: deps.apply,
       changed: deps.changed,

@@ -1,6 +1,6 @@
 // Owns: one place that requests can go to, with what is known about it right now. Outlives configurations while its address and transport stay.
 
-import type { EndpointConfig } from "../config.ts";
+import type { EndpointConfig, UpstreamProtocol } from "../config.ts";
 import type { TlsMaterial } from "../tls/material.ts";
 import type { Cluster } from "./cluster.ts";
 
@@ -16,6 +16,7 @@ export interface Pooled {
 export interface Transport {
   readonly key: string;
   readonly tls: TlsMaterial | null;
+  readonly protocol: UpstreamProtocol;
 }
 
 const firstAvoidMs = 1_000;

@@ -69,9 +69,9 @@ describe("each thing that is refused, with its path", () => {
       change: (g) => (g.manager.foo = 1),
       wanted: [new RegExp(`^${hcm.replaceAll(/[[\].]/g, "\\$&")}\\.foo: is not supported`)],
     },
-    "HTTP/2 downstream": {
-      change: (g) => (g.manager.codec_type = "HTTP2"),
-      wanted: [`${hcm}.codec_type: HTTP2 is not supported (this version speaks HTTP/1.1); supported: AUTO, HTTP1`],
+    "HTTP/3 downstream": {
+      change: (g) => (g.manager.codec_type = "HTTP3"),
+      wanted: [`${hcm}.codec_type: HTTP3 is not supported (this version speaks HTTP/1.1 and HTTP/2); supported: AUTO, HTTP1, HTTP2`],
     },
     "no router": {
       change: (g) => (g.manager.http_filters = []),
@@ -92,7 +92,7 @@ describe("each thing that is refused, with its path", () => {
           router,
         ]),
       wanted: [
-        `${hcm}.http_filters[0].typed_config: envoy.extensions.filters.http.lua.v3.Lua is not a supported HTTP filter (name "lua"); known types: envoy.extensions.filters.http.rbac.v3.RBAC, envoy.extensions.filters.http.router.v3.Router`,
+        `${hcm}.http_filters[0].typed_config: envoy.extensions.filters.http.lua.v3.Lua is not a supported HTTP filter (name "lua"); known types: envoy.extensions.filters.http.rbac.v3.RBAC, envoy.extensions.filters.http.grpc_web.v3.GrpcWeb, envoy.extensions.filters.http.router.v3.Router`,
       ],
     },
     "an unknown network filter": {
@@ -211,10 +211,6 @@ describe("each thing that is refused, with its path", () => {
       change: (g) => Object.assign(g.cluster, { type: "EDS", load_assignment: undefined, eds_cluster_config: { eds_config: { ads: {} } } }),
       wanted: [`${firstCluster}: is of type EDS, but the file has no dynamic_resources.ads_config`],
     },
-    "HTTP/2 upstream": {
-      change: (g) => Object.assign(g.cluster, h2),
-      wanted: [/clusters\[0\]: asks for HTTP\/2 to its endpoints, which this version speaks only to the control plane/],
-    },
     "h2 in ALPN of an upstream": {
       change: (g) =>
         (g.cluster.transport_socket = {
@@ -224,7 +220,7 @@ describe("each thing that is refused, with its path", () => {
             common_tls_context: { alpn_protocols: ["h2"] },
           },
         }),
-      wanted: [/alpn_protocols: "h2" is not supported/],
+      wanted: [/alpn_protocols: "h2" is offered, but the cluster speaks HTTP\/1.1 only/],
     },
     "names without roots": {
       change: (g) =>
@@ -469,7 +465,7 @@ describe("files", () => {
     });
     expect(found.config.metricsService?.cluster).toBe("xds-grpc");
     expect(found.config.flushIntervalMs).toBe(2500);
-    expect(found.config.clusters.get("xds-grpc")?.http2).toBe(true);
+    expect(found.config.clusters.get("xds-grpc")?.control).toBe(true);
     expect(found.config.admin).toEqual({ host: "127.0.0.1", port: 0 });
   });
 });

@@ -118,7 +118,7 @@ function staticSecrets(bootstrap: Bootstrap, violations: Violation[]): ReadonlyM
   return found;
 }
 
-/** The clusters that carry our own gRPC streams; they, and only they, may be HTTP/2. */
+/** The clusters that carry our own gRPC streams. */
 function controlClusters(bootstrap: Bootstrap): ReadonlySet<string> {
   const names = new Set([controlPlaneCluster]);
   for (const service of bootstrap.dynamicResources?.adsConfig?.grpcServices ?? []) {
@@ -164,7 +164,7 @@ function adsConfig(gate: Gate, bootstrap: Bootstrap, clusters: ReadonlyMap<strin
   if (target.cluster !== "" && cluster === undefined) gate.add(where, `"${target.cluster}" is no cluster of static_resources`);
   else if (cluster !== undefined && cluster.source.kind === "eds")
     gate.add(where, `"${target.cluster}" cannot be of type EDS: it is the way to the control plane`);
-  else if (cluster !== undefined && !cluster.http2) {
+  else if (cluster !== undefined && cluster.protocol !== "http2") {
     gate.add(where, `"${target.cluster}" must speak HTTP/2: give it typed_extension_protocol_options with http2_protocol_options: {}`);
   }
   return { delta, target, listeners: dynamic.ldsConfig !== undefined, clusters: dynamic.cdsConfig !== undefined };

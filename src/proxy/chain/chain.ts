@@ -3,7 +3,7 @@
 
 import type { CompiledRbac } from "../authz/rules.ts";
 import type { ClusterSlot } from "../balance/cluster.ts";
-import type { FilterChainConfig } from "../config.ts";
+import type { FilterChainConfig, Http2Config, HttpManagerConfig } from "../config.ts";
 import type { TableSlot } from "../route/table.ts";
 import type { CompiledAccessLog } from "../telemetry/access.ts";
 import type { TlsMaterial } from "../tls/material.ts";
@@ -22,6 +22,9 @@ export interface HttpChain {
   readonly headTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly maxHeadBytes: number;
+  readonly codec: HttpManagerConfig["codec"];
+  readonly http2: Http2Config;
+  readonly grpcWeb: boolean;
 }
 
 export interface TcpChain {

@@ -152,7 +152,8 @@ function cluster(port: number, roots: string, name: string): ClusterConfig {
       minVersion: "TLSv1.3",
     },
     limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
-    http2: true,
+    protocol: "http2",
+    control: true,
     service: null,
   };
 }

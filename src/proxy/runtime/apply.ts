@@ -83,7 +83,7 @@ export class Live {
         continue;
       }
       // The control plane's own cluster speaks HTTP/2 and is no business of the data path.
-      if (next.http2) continue;
+      if (next.control) continue;
       try {
         const transportOf = buildTransports(next, this.#deps.secrets);
         const cluster = live?.cluster ?? new Cluster(next);

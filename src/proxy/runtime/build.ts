@@ -59,6 +59,8 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
       name: config.routes.inline.name || listener.name,
       current: compileTable(config.routes.inline, (name) => context.clusterSlot(name)),
     };
+  if (config.codec === "http2") throw new Error("codec_type HTTP2 is not built yet; use AUTO or HTTP1");
+  if (config.grpcWeb) throw new Error("the HTTP filter grpc_web is not built yet");
   const upgrades = config.upgrades.map((token) => token.toLowerCase());
   if (config.maxHeadBytes > largestHead) throw new Error(`maxHeadBytes is ${config.maxHeadBytes}; at most ${largestHead} is supported`);
   return {
@@ -74,6 +76,9 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     headTimeoutMs: config.headTimeoutMs,
     idleTimeoutMs: config.idleTimeoutMs,
     maxHeadBytes: config.maxHeadBytes,
+    codec: config.codec,
+    http2: config.http2,
+    grpcWeb: config.grpcWeb,
   };
 }
 
@@ -97,11 +102,11 @@ function buildTcp(config: TcpProxyConfig, context: BuildContext): TcpChain {
 
 /** How the endpoints of a cluster are reached: built once for each entry, so that endpoints share TLS material. Throws a sentence. */
 export function buildTransports(config: ClusterConfig, secrets: SecretSource): (endpoint: EndpointConfig) => Transport {
-  if (config.http2) throw new Error("HTTP/2 to this cluster is asked for, which only the control-plane cluster may");
+  if (config.protocol !== "http1") throw new Error("HTTP/2 to this cluster's endpoints is not built yet; leave http2_protocol_options out");
   const make = (name: string, tls: ClusterConfig["tls"]): Transport => {
     const material: TlsMaterial | null = tls === null ? null : upstreamMaterial(tls, secrets);
     // Everything that makes connections differ; two configurations with the same text share connections across updates.
-    return { key: tls === null ? "plain" : JSON.stringify([name, tls]), tls: material };
+    return { key: JSON.stringify([name, tls, config.protocol]), tls: material, protocol: config.protocol };
   };
   const matches = config.transports.map((entry) => ({ match: Object.entries(entry.match), transport: make(entry.name, entry.tls) }));
   const otherwise = make("", config.tls);

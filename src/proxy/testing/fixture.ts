@@ -46,7 +46,8 @@ export function cluster(name: string, endpoints: readonly EndpointConfig[], more
     transports: [],
     tls: null,
     limits: { maxConnections: 1024, maxPending: 1024, maxRequests: 1024, maxRetries: 3 },
-    http2: false,
+    protocol: "http1",
+    control: false,
     service: null,
     ...more,
   };
@@ -100,6 +101,9 @@ export function http(routes: HttpManagerConfig["routes"], more: Partial<HttpMana
     headTimeoutMs: 10_000,
     idleTimeoutMs: 3_600_000,
     maxHeadBytes: 61_440,
+    codec: "auto",
+    http2: {},
+    grpcWeb: false,
     ...more,
   };
 }

@@ -35,7 +35,8 @@ function cluster(ports: readonly number[], connectTimeoutMs = 1000): ClusterConf
     transports: [],
     tls: null,
     limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
-    http2: true,
+    protocol: "http2",
+    control: true,
     service: null,
   };
 }

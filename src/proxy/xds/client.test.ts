@@ -103,7 +103,8 @@ function controlCluster(port: number): ClusterConfig {
     transports: [],
     tls: null,
     limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
-    http2: true,
+    protocol: "http2",
+    control: true,
     service: null,
   };
 }
@@ -225,11 +226,11 @@ describe("delta", () => {
     const h = start(fake.port, true);
     const stream = await settled(fake, h);
     const before = h.applied.at(-1) as ProxyConfig;
-    const id = push(stream, "listener", { l: ["2", listener("l", "r", "HTTP2")], m: ["1", listener("m", "r")] });
+    const id = push(stream, "listener", { l: ["2", listener("l", "r", "HTTP3")], m: ["1", listener("m", "r")] });
     const answer = await answerTo(stream, id);
     expect(answer.errorDetail?.code).toBe(3);
     expect(answer.errorDetail?.message).toBe(
-      "listener l: filter_chains[0].filters[0].typed_config.codec_type: HTTP2 is not supported (this version speaks HTTP/1.1); supported: AUTO, HTTP1",
+      "listener l: filter_chains[0].filters[0].typed_config.codec_type: HTTP3 is not supported (this version speaks HTTP/1.1 and HTTP/2); supported: AUTO, HTTP1, HTTP2",
     );
     const after = await until(() => h.applied.find((c) => c.listeners.has("m")));
     expect(after.listeners.get("l")).toBe(before.listeners.get("l") as never);
@@ -277,10 +278,10 @@ describe("delta", () => {
     push(stream, "cluster", { a: ["1", cluster("a")] });
     await asks(stream, "endpoint");
     push(stream, "endpoint", { a: ["1", endpoints("a", 9001)] });
-    await answerTo(stream, push(stream, "listener", { l: ["1", listener("l", "r", "HTTP2")] }));
+    await answerTo(stream, push(stream, "listener", { l: ["1", listener("l", "r", "HTTP3")] }));
     await until(() => h.applied.length > 0, "the first configuration");
     expect(h.client.waitingFor()).toEqual([
-      "a listener that can be put into force (listener l: filter_chains[0].filters[0].typed_config.codec_type: HTTP2 is not supported (this version speaks HTTP/1.1); supported: AUTO, HTTP1)",
+      "a listener that can be put into force (listener l: filter_chains[0].filters[0].typed_config.codec_type: HTTP3 is not supported (this version speaks HTTP/1.1 and HTTP/2); supported: AUTO, HTTP1, HTTP2)",
     ]);
     h.failures = [{ resource: { type: "listener", name: "l" }, reason: "port 80 is taken" }];
     await answerTo(stream, push(stream, "listener", { l: ["2", listener("l", "r")] }));
@@ -391,7 +392,7 @@ describe("state of the world", () => {
     await respond("route", "1", routes("r", "a"));
     await until(() => h.applied.length > 0);
     expect([...(h.applied.at(-1)?.clusters.keys() ?? [])]).toEqual(["a", "b"]);
-    const refused = await respond("listener", "2", listener("l", "r", "HTTP2"), listener("m", "r"));
+    const refused = await respond("listener", "2", listener("l", "r", "HTTP3"), listener("m", "r"));
     expect(refused.versionInfo).toBe("1");
     expect(refused.errorDetail?.message).toContain("listener l: ");
     expect([...(h.applied.at(-1)?.listeners.keys() ?? [])].sort()).toEqual(["l", "m"]);

@@ -24,7 +24,8 @@ function cluster(name: string, ...hosts: string[]): ClusterConfig {
     transports: [],
     tls: null,
     limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
-    http2: false,
+    protocol: "http1",
+    control: false,
     service: null,
   };
 }

@@ -11,7 +11,8 @@ const cluster = (name: string, tag = ""): ClusterConfig => ({
   transports: [{ name: tag, match: {}, tls: null }],
   tls: null,
   limits: { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 },
-  http2: false,
+  protocol: "http1",
+  control: false,
   service: null,
 });
 const listener = (name: string, rds: string, tag = ""): ListenerConfig => ({
@@ -37,6 +38,9 @@ const listener = (name: string, rds: string, tag = ""): ListenerConfig => ({
         headTimeoutMs: 0,
         idleTimeoutMs: 0,
         maxHeadBytes: 1024,
+        codec: "auto",
+        http2: {},
+        grpcWeb: false,
       },
     },
   ],

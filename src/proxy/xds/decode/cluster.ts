@@ -3,7 +3,7 @@
 import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
 import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
-import type { ClusterConfig, UpstreamTlsConfig } from "../../config.ts";
+import type { ClusterConfig, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
@@ -14,16 +14,10 @@ const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 
 export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
   present(gate, at(path, "name"), cluster.name);
-  const http2 = wantsHttp2(gate, cluster, path);
-  if (http2 && !gate.world.controlClusters.has(cluster.name)) {
-    gate.add(
-      path,
-      "asks for HTTP/2 to its endpoints, which this version speaks only to the control plane; leave http2_protocol_options out",
-    );
-  }
+  const protocol = upstreamProtocol(gate, cluster, path);
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
-  const tls = upstreamTls(gate, cluster.transportSocket, at(path, "transport_socket"), http2);
+  const tls = upstreamTls(gate, cluster.transportSocket, at(path, "transport_socket"), protocol);
   return {
     name: cluster.name,
     connectTimeoutMs,
@@ -37,31 +31,32 @@ export function decodeCluster(gate: Gate, cluster: Cluster, path: string): Clust
         else gate.add(`${where}.match["${key}"]`, "must be a string");
       }
       if (one.transportSocket === undefined) gate.add(at(where, "transport_socket"), "is missing");
-      return { name: one.name, match, tls: upstreamTls(gate, one.transportSocket, at(where, "transport_socket"), http2) };
+      return { name: one.name, match, tls: upstreamTls(gate, one.transportSocket, at(where, "transport_socket"), protocol) };
     }),
     tls,
     limits: limits(gate, cluster.circuitBreakers, at(path, "circuit_breakers")),
-    http2,
+    protocol,
+    control: protocol === "http2" && gate.world.controlClusters.has(cluster.name),
     service: destinationService(cluster),
   };
 }
 
-function upstreamTls(gate: Gate, socket: TransportSocket | undefined, path: string, http2: boolean): UpstreamTlsConfig | null {
+function upstreamTls(gate: Gate, socket: TransportSocket | undefined, path: string, protocol: UpstreamProtocol): UpstreamTlsConfig | null {
   if (socket === undefined) return null;
   const decoded = decodeExtension(gate, upstreamTransportSockets, "transport socket", socket.name, socket.configType, path);
   if (decoded === undefined || decoded === "plain") return null;
-  if (!http2 && decoded.alpn.includes("h2")) {
-    gate.add(
-      at(path, "typed_config.common_tls_context.alpn_protocols"),
-      '"h2" is not supported: this version speaks HTTP/1.1 to endpoints',
-    );
-  }
+  // As Envoy: HTTP/2 is offered only where the cluster speaks it, and always offered there.
+  if (protocol === "http1" && decoded.alpn.includes("h2"))
+    gate.add(at(path, "typed_config.common_tls_context.alpn_protocols"), '"h2" is offered, but the cluster speaks HTTP/1.1 only');
+  if (protocol === "http2" && !decoded.alpn.includes("h2"))
+    return { ...decoded, alpn: ["h2", ...decoded.alpn.filter((name) => name !== "http/1.1")] };
+  if (protocol === "auto" && decoded.alpn.length === 0) return { ...decoded, alpn: ["h2", "http/1.1"] };
   return decoded;
 }
 
-function wantsHttp2(gate: Gate, cluster: Cluster, path: string): boolean {
+function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamProtocol {
   // Numbers inside http2_protocol_options are bounds of Envoy's codec; ours has its own, smaller ones.
-  let http2 = cluster.http2ProtocolOptions !== undefined;
+  let protocol: UpstreamProtocol = cluster.http2ProtocolOptions !== undefined ? "http2" : "http1";
   for (const [key, typed] of Object.entries(cluster.typedExtensionProtocolOptions)) {
     const where = at(path, `typed_extension_protocol_options["${key}"]`);
     if (key !== protocolOptionsKey) {
@@ -79,12 +74,14 @@ function wantsHttp2(gate: Gate, cluster: Cluster, path: string): boolean {
       gate.add(at(where, "common_http_protocol_options"), "is not supported on a cluster");
     }
     const explicit = options.upstreamProtocolOptions;
-    if (explicit.case === undefined) gate.add(at(where, "explicit_http_config"), "is missing");
+    if (explicit.case === undefined) gate.add(where, "needs one of explicit_http_config, use_downstream_protocol_config, auto_config");
+    else if (explicit.case === "useDownstreamProtocolConfig") protocol = "downstream";
+    else if (explicit.case === "autoConfig") protocol = "auto";
     else if (explicit.value.protocolConfig.case === undefined) {
       gate.add(at(where, "explicit_http_config"), "needs one of http_protocol_options, http2_protocol_options");
-    } else if (explicit.value.protocolConfig.case === "http2ProtocolOptions") http2 = true;
+    } else protocol = explicit.value.protocolConfig.case === "http2ProtocolOptions" ? "http2" : "http1";
   }
-  return http2;
+  return protocol;
 }
 
 function balance(gate: Gate, cluster: Cluster, path: string): ClusterConfig["balance"] {

@@ -189,6 +189,9 @@ describe("listeners", () => {
       headTimeoutMs: 10_000,
       idleTimeoutMs: 3_600_000,
       maxHeadBytes: 61_440,
+      codec: "auto",
+      http2: {},
+      grpcWeb: false,
     });
     expect(terminal.accessLogs).toEqual([
       {
@@ -375,7 +378,8 @@ describe("clusters", () => {
       ],
       tls: null,
       limits: { maxConnections: 5, maxPending: 1024, maxRequests: 1024, maxRetries: 3 },
-      http2: false,
+      protocol: "http1",
+      control: false,
       service: { host: "cart.shop.svc.cluster.local", name: "cart", namespace: "shop" },
     });
   });
@@ -399,7 +403,6 @@ describe("clusters", () => {
       },
       ['load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: "db" is not an IP address'],
     ],
-    "HTTP/2 by the old switch": [{ name: "c", http2ProtocolOptions: {} }, [/asks for HTTP\/2/]],
     "a second priority": [
       { name: "c", circuitBreakers: { thresholds: [{ priority: "HIGH" }] } },
       ["circuit_breakers.thresholds[0].priority: HIGH is not supported; supported: DEFAULT"],
@@ -421,7 +424,9 @@ describe("clusters", () => {
     });
   }
   test("the control plane's own cluster may be HTTP/2", () =>
-    expect(good("cluster", { name: "xds-grpc", http2ProtocolOptions: {} }).http2).toBe(true));
+    expect(good("cluster", { name: "xds-grpc", http2ProtocolOptions: {} })).toMatchObject({ protocol: "http2", control: true }));
+  test("any other cluster may be too, and is of the data path", () =>
+    expect(good("cluster", { name: "c", http2ProtocolOptions: {} })).toMatchObject({ protocol: "http2", control: false }));
 });
 
 test("endpoints carry weight, priority, health, workload and identity", () => {

@@ -1,8 +1,9 @@
 // Owns: the tables of network, HTTP and listener filters, and what each is decoded to. Never knows listeners or routes beyond their decoders.
 
+import type { Http2ProtocolOptions as PbHttp2 } from "../../../wire/gen/envoy/config/core/v3/protocol_pb.ts";
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import type { HttpManagerConfig, RbacConfig, TcpProxyConfig, WeightedCluster } from "../../config.ts";
-import { HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy, TlsInspector } from "../proto/types.ts";
+import type { Http2Config, HttpManagerConfig, RbacConfig, TcpProxyConfig, WeightedCluster } from "../../config.ts";
+import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy, TlsInspector } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, millis, present } from "./gate.ts";
 import { decodeRbac } from "./rbac.ts";
@@ -40,12 +41,13 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
 /** What the engine's head buffer holds; Envoy's default is 60. */
 const maxHeadKiB = 72;
 
-type HttpFilter = { readonly kind: "rbac"; readonly rbac: RbacConfig | null } | { readonly kind: "router" };
+type HttpFilter = { readonly kind: "rbac"; readonly rbac: RbacConfig | null } | { readonly kind: "router" } | { readonly kind: "grpc-web" };
 
 const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(HttpRbac, (gate, rbac, path): HttpFilter => {
     return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
   }),
+  extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   // suppress_envoy_headers: we never add x-envoy headers, so both values are honoured.
   extension(Router, (): HttpFilter => ({ kind: "router" })),
 ];
@@ -67,15 +69,16 @@ function tcpClusters(gate: Gate, specifier: { case?: string | undefined; value?:
 }
 
 function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerConfig {
-  choose(
+  const codec = choose<HttpManagerConfig["codec"]>(
     gate,
     at(path, "codec_type"),
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType",
     manager.codecType,
-    { AUTO: true, HTTP1: true },
-    true,
-    "this version speaks HTTP/1.1",
+    { AUTO: "auto", HTTP1: "http1", HTTP2: "http2" },
+    "auto",
+    "this version speaks HTTP/1.1 and HTTP/2",
   );
+  const filters = httpFilterChain(gate, manager, path);
   if (manager.httpProtocolOptions?.allowAbsoluteUrl === false) {
     gate.add(
       at(path, "http_protocol_options.allow_absolute_url"),
@@ -96,7 +99,10 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     kind: "http",
     statPrefix: present(gate, at(path, "stat_prefix"), manager.statPrefix),
     routes: routeSource(gate, manager, path),
-    rbac: httpFilterChain(gate, manager, path),
+    rbac: filters.rbac,
+    grpcWeb: filters.grpcWeb,
+    codec,
+    http2: http2Options(gate, manager.http2ProtocolOptions, at(path, "http2_protocol_options")),
     accessLogs: manager.accessLog.map((log, n) => decodeAccessLog(gate, log, `${path}.access_log[${n}]`)),
     generateRequestId: manager.generateRequestId ?? true,
     upgrades: manager.upgradeConfigs.flatMap((upgrade, n) => {
@@ -125,8 +131,29 @@ function routeSource(gate: Gate, manager: PbManager, path: string): HttpManagerC
   }
 }
 
-function httpFilterChain(gate: Gate, manager: PbManager, path: string): readonly RbacConfig[] {
+function http2Options(gate: Gate, options: PbHttp2 | undefined, path: string): Http2Config {
+  const within = (field: string, value: number | undefined, least: number, most: number): number | undefined => {
+    if (value !== undefined && (value < least || value > most)) gate.add(at(path, field), `${value} is not from ${least} to ${most}`);
+    return value;
+  };
+  const maxConcurrentStreams = within("max_concurrent_streams", options?.maxConcurrentStreams, 1, 10_000);
+  // Envoy's own bounds: RFC 9113 6.9.2's default to 2^31 - 1; ours end where a connection's memory has to.
+  const initialStreamWindow = within("initial_stream_window_size", options?.initialStreamWindowSize, 65_535, 16_777_216);
+  const initialConnectionWindow = within("initial_connection_window_size", options?.initialConnectionWindowSize, 65_535, 67_108_864);
+  return {
+    ...(maxConcurrentStreams === undefined ? {} : { maxConcurrentStreams }),
+    ...(initialStreamWindow === undefined ? {} : { initialStreamWindow }),
+    ...(initialConnectionWindow === undefined ? {} : { initialConnectionWindow }),
+  };
+}
+
+function httpFilterChain(
+  gate: Gate,
+  manager: PbManager,
+  path: string,
+): { readonly rbac: readonly RbacConfig[]; readonly grpcWeb: boolean } {
   const rbac: RbacConfig[] = [];
+  let grpcWeb = false;
   const count = manager.httpFilters.length;
   let ended = false;
   manager.httpFilters.forEach((filter, n) => {
@@ -135,8 +162,9 @@ function httpFilterChain(gate: Gate, manager: PbManager, path: string): readonly
     if (decoded?.kind === "router") {
       ended = true;
       if (n !== count - 1) gate.add(where, "the router must be the last filter");
-    } else if (decoded?.rbac != null) rbac.push(decoded.rbac);
+    } else if (decoded?.kind === "grpc-web") grpcWeb = true;
+    else if (decoded?.rbac != null) rbac.push(decoded.rbac);
   });
   if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
-  return rbac;
+  return { rbac, grpcWeb };
 }

@@ -107,12 +107,13 @@ M ~x.access_loggers.file.v3.FileAccessLog path=1=s log_format=5=m~c.core.v3.Subs
 M ~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig log_name=1=s grpc_service=2=m~c.core.v3.GrpcService buffer_flush_interval=3=D transport_api_version=6=e~c.core.v3.ApiVersion
 M ~x.access_loggers.grpc.v3.HttpGrpcAccessLogConfig common_config=1=m~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig
 M ~x.access_loggers.grpc.v3.TcpGrpcAccessLogConfig common_config=1=m~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig
+M ~x.filters.http.grpc_web.v3.GrpcWeb
 M ~x.filters.http.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC
 M ~x.filters.http.router.v3.Router suppress_envoy_headers=4=b
 M ~x.filters.listener.tls_inspector.v3.TlsInspector
 M ~x.filters.network.http_connection_manager.v3.Rds config_source=1=m~c.core.v3.ConfigSource route_config_name=2=s
 M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type
-M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type=1=e~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType stat_prefix=2=s rds=3=m~x.filters.network.http_connection_manager.v3.Rds=route_specifier route_config=4=m~c.route.v3.RouteConfiguration=route_specifier http_filters=5=*m~x.filters.network.http_connection_manager.v3.HttpFilter http_protocol_options=8=m~c.core.v3.Http1ProtocolOptions access_log=13=*m~c.accesslog.v3.AccessLog use_remote_address=14=wb generate_request_id=15=wb upgrade_configs=23=*m~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig stream_idle_timeout=24=D max_request_headers_kb=29=wu preserve_external_request_id=32=b common_http_protocol_options=35=m~c.core.v3.HttpProtocolOptions request_headers_timeout=41=D
+M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type=1=e~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType stat_prefix=2=s rds=3=m~x.filters.network.http_connection_manager.v3.Rds=route_specifier route_config=4=m~c.route.v3.RouteConfiguration=route_specifier http_filters=5=*m~x.filters.network.http_connection_manager.v3.HttpFilter http_protocol_options=8=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=9=m~c.core.v3.Http2ProtocolOptions access_log=13=*m~c.accesslog.v3.AccessLog use_remote_address=14=wb generate_request_id=15=wb upgrade_configs=23=*m~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig stream_idle_timeout=24=D max_request_headers_kb=29=wu preserve_external_request_id=32=b common_http_protocol_options=35=m~c.core.v3.HttpProtocolOptions request_headers_timeout=41=D
 E ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType AUTO=0 HTTP1=1 HTTP2=2 HTTP3=3
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig upgrade_type=1=s enabled=3=wb
 M ~x.filters.network.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC stat_prefix=3=s
@@ -132,8 +133,10 @@ M ~x.transport_sockets.tls.v3.CommonTlsContext tls_params=1=m~x.transport_socket
 M ~x.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext default_validation_context=1=m~x.transport_sockets.tls.v3.CertificateValidationContext validation_context_sds_secret_config=2=m~x.transport_sockets.tls.v3.SdsSecretConfig
 M ~x.transport_sockets.tls.v3.UpstreamTlsContext common_tls_context=1=m~x.transport_sockets.tls.v3.CommonTlsContext sni=2=s
 M ~x.transport_sockets.tls.v3.DownstreamTlsContext common_tls_context=1=m~x.transport_sockets.tls.v3.CommonTlsContext require_client_certificate=2=wb
-M ~x.upstreams.http.v3.HttpProtocolOptions common_http_protocol_options=1=m~c.core.v3.HttpProtocolOptions explicit_http_config=3=m~x.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig=upstream_protocol_options
+M ~x.upstreams.http.v3.HttpProtocolOptions common_http_protocol_options=1=m~c.core.v3.HttpProtocolOptions explicit_http_config=3=m~x.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig=upstream_protocol_options use_downstream_protocol_config=4=m~x.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig=upstream_protocol_options auto_config=5=m~x.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig=upstream_protocol_options
 M ~x.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig http_protocol_options=1=m~c.core.v3.Http1ProtocolOptions=protocol_config http2_protocol_options=2=m~c.core.v3.Http2ProtocolOptions=protocol_config
+M ~x.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig http_protocol_options=1=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=2=m~c.core.v3.Http2ProtocolOptions
+M ~x.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig http_protocol_options=1=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=2=m~c.core.v3.Http2ProtocolOptions
 M envoy.service.accesslog.v3.StreamAccessLogsResponse
 M envoy.service.accesslog.v3.StreamAccessLogsMessage identifier=1=menvoy.service.accesslog.v3.StreamAccessLogsMessage.Identifier http_logs=2=menvoy.service.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries=log_entries tcp_logs=3=menvoy.service.accesslog.v3.StreamAccessLogsMessage.TCPAccessLogEntries=log_entries
 M envoy.service.accesslog.v3.StreamAccessLogsMessage.Identifier node=1=m~c.core.v3.Node log_name=2=s

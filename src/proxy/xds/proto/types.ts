@@ -9,6 +9,7 @@ import type * as metricsConfig from "../../../wire/gen/envoy/config/metrics/v3/m
 import type * as route from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import type * as fileLog from "../../../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import type * as inspector from "../../../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
@@ -37,6 +38,7 @@ export const HttpConnectionManager = messageType<hcm.HttpConnectionManager>(
 export const TcpProxy = messageType<tcpProxy.TcpProxy>("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy");
 export const NetworkRbac = messageType<networkRbac.RBAC>("envoy.extensions.filters.network.rbac.v3.RBAC");
 export const HttpRbac = messageType<httpRbac.RBAC>("envoy.extensions.filters.http.rbac.v3.RBAC");
+export const GrpcWeb = messageType<grpcWeb.GrpcWeb>("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb");
 export const Router = messageType<router.Router>("envoy.extensions.filters.http.router.v3.Router");
 export const TlsInspector = messageType<inspector.TlsInspector>("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector");
 export const RawBuffer = messageType<raw.RawBuffer>("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer");

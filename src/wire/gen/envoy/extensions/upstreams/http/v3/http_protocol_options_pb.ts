@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/extensions/upstreams/http/v3/http_protocol_options.proto.
  */
 export const file_envoy_extensions_upstreams_http_v3_http_protocol_options: GenFile = /*@__PURE__*/
-  fileDesc("Cj5lbnZveS9leHRlbnNpb25zL3Vwc3RyZWFtcy9odHRwL3YzL2h0dHBfcHJvdG9jb2xfb3B0aW9ucy5wcm90bxIiZW52b3kuZXh0ZW5zaW9ucy51cHN0cmVhbXMuaHR0cC52MyK0AwoTSHR0cFByb3RvY29sT3B0aW9ucxJPChxjb21tb25faHR0cF9wcm90b2NvbF9vcHRpb25zGAEgASgLMikuZW52b3kuY29uZmlnLmNvcmUudjMuSHR0cFByb3RvY29sT3B0aW9ucxJqChRleHBsaWNpdF9odHRwX2NvbmZpZxgDIAEoCzJKLmVudm95LmV4dGVuc2lvbnMudXBzdHJlYW1zLmh0dHAudjMuSHR0cFByb3RvY29sT3B0aW9ucy5FeHBsaWNpdEh0dHBDb25maWdIABrCAQoSRXhwbGljaXRIdHRwQ29uZmlnEksKFWh0dHBfcHJvdG9jb2xfb3B0aW9ucxgBIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLkh0dHAxUHJvdG9jb2xPcHRpb25zSAASTAoWaHR0cDJfcHJvdG9jb2xfb3B0aW9ucxgCIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLkh0dHAyUHJvdG9jb2xPcHRpb25zSABCEQoPcHJvdG9jb2xfY29uZmlnQhsKGXVwc3RyZWFtX3Byb3RvY29sX29wdGlvbnNiBnByb3RvMw", [file_envoy_config_core_v3_protocol]);
+  fileDesc("Cj5lbnZveS9leHRlbnNpb25zL3Vwc3RyZWFtcy9odHRwL3YzL2h0dHBfcHJvdG9jb2xfb3B0aW9ucy5wcm90bxIiZW52b3kuZXh0ZW5zaW9ucy51cHN0cmVhbXMuaHR0cC52MyLrBwoTSHR0cFByb3RvY29sT3B0aW9ucxJPChxjb21tb25faHR0cF9wcm90b2NvbF9vcHRpb25zGAEgASgLMikuZW52b3kuY29uZmlnLmNvcmUudjMuSHR0cFByb3RvY29sT3B0aW9ucxJqChRleHBsaWNpdF9odHRwX2NvbmZpZxgDIAEoCzJKLmVudm95LmV4dGVuc2lvbnMudXBzdHJlYW1zLmh0dHAudjMuSHR0cFByb3RvY29sT3B0aW9ucy5FeHBsaWNpdEh0dHBDb25maWdIABJ5Ch51c2VfZG93bnN0cmVhbV9wcm90b2NvbF9jb25maWcYBCABKAsyTy5lbnZveS5leHRlbnNpb25zLnVwc3RyZWFtcy5odHRwLnYzLkh0dHBQcm90b2NvbE9wdGlvbnMuVXNlRG93bnN0cmVhbUh0dHBDb25maWdIABJdCgthdXRvX2NvbmZpZxgFIAEoCzJGLmVudm95LmV4dGVuc2lvbnMudXBzdHJlYW1zLmh0dHAudjMuSHR0cFByb3RvY29sT3B0aW9ucy5BdXRvSHR0cENvbmZpZ0gAGsIBChJFeHBsaWNpdEh0dHBDb25maWcSSwoVaHR0cF9wcm90b2NvbF9vcHRpb25zGAEgASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuSHR0cDFQcm90b2NvbE9wdGlvbnNIABJMChZodHRwMl9wcm90b2NvbF9vcHRpb25zGAIgASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuSHR0cDJQcm90b2NvbE9wdGlvbnNIAEIRCg9wcm90b2NvbF9jb25maWcasAEKF1VzZURvd25zdHJlYW1IdHRwQ29uZmlnEkkKFWh0dHBfcHJvdG9jb2xfb3B0aW9ucxgBIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLkh0dHAxUHJvdG9jb2xPcHRpb25zEkoKFmh0dHAyX3Byb3RvY29sX29wdGlvbnMYAiABKAsyKi5lbnZveS5jb25maWcuY29yZS52My5IdHRwMlByb3RvY29sT3B0aW9ucxqnAQoOQXV0b0h0dHBDb25maWcSSQoVaHR0cF9wcm90b2NvbF9vcHRpb25zGAEgASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuSHR0cDFQcm90b2NvbE9wdGlvbnMSSgoWaHR0cDJfcHJvdG9jb2xfb3B0aW9ucxgCIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLkh0dHAyUHJvdG9jb2xPcHRpb25zQhsKGXVwc3RyZWFtX3Byb3RvY29sX29wdGlvbnNiBnByb3RvMw", [file_envoy_config_core_v3_protocol]);
 
 /**
  * @generated from message envoy.extensions.upstreams.http.v3.HttpProtocolOptions
@@ -34,6 +34,18 @@ export type HttpProtocolOptions = Message<"envoy.extensions.upstreams.http.v3.Ht
      */
     value: HttpProtocolOptions_ExplicitHttpConfig;
     case: "explicitHttpConfig";
+  } | {
+    /**
+     * @generated from field: envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig use_downstream_protocol_config = 4;
+     */
+    value: HttpProtocolOptions_UseDownstreamHttpConfig;
+    case: "useDownstreamProtocolConfig";
+  } | {
+    /**
+     * @generated from field: envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig auto_config = 5;
+     */
+    value: HttpProtocolOptions_AutoHttpConfig;
+    case: "autoConfig";
   } | { case: undefined; value?: undefined };
 };
 
@@ -72,4 +84,48 @@ export type HttpProtocolOptions_ExplicitHttpConfig = Message<"envoy.extensions.u
  */
 export const HttpProtocolOptions_ExplicitHttpConfigSchema: GenMessage<HttpProtocolOptions_ExplicitHttpConfig> = /*@__PURE__*/
   messageDesc(file_envoy_extensions_upstreams_http_v3_http_protocol_options, 0, 0);
+
+/**
+ * @generated from message envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig
+ */
+export type HttpProtocolOptions_UseDownstreamHttpConfig = Message<"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig"> & {
+  /**
+   * @generated from field: envoy.config.core.v3.Http1ProtocolOptions http_protocol_options = 1;
+   */
+  httpProtocolOptions?: Http1ProtocolOptions | undefined;
+
+  /**
+   * @generated from field: envoy.config.core.v3.Http2ProtocolOptions http2_protocol_options = 2;
+   */
+  http2ProtocolOptions?: Http2ProtocolOptions | undefined;
+};
+
+/**
+ * Describes the message envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig.
+ * Use `create(HttpProtocolOptions_UseDownstreamHttpConfigSchema)` to create a new message.
+ */
+export const HttpProtocolOptions_UseDownstreamHttpConfigSchema: GenMessage<HttpProtocolOptions_UseDownstreamHttpConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_extensions_upstreams_http_v3_http_protocol_options, 0, 1);
+
+/**
+ * @generated from message envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig
+ */
+export type HttpProtocolOptions_AutoHttpConfig = Message<"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig"> & {
+  /**
+   * @generated from field: envoy.config.core.v3.Http1ProtocolOptions http_protocol_options = 1;
+   */
+  httpProtocolOptions?: Http1ProtocolOptions | undefined;
+
+  /**
+   * @generated from field: envoy.config.core.v3.Http2ProtocolOptions http2_protocol_options = 2;
+   */
+  http2ProtocolOptions?: Http2ProtocolOptions | undefined;
+};
+
+/**
+ * Describes the message envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig.
+ * Use `create(HttpProtocolOptions_AutoHttpConfigSchema)` to create a new message.
+ */
+export const HttpProtocolOptions_AutoHttpConfigSchema: GenMessage<HttpProtocolOptions_AutoHttpConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_extensions_upstreams_http_v3_http_protocol_options, 0, 2);
 
