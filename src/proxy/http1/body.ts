@@ -1,9 +1,9 @@
 // Owns: finding the end of an HTTP/1 body, and what of it is passed on. Works in place on the bytes of one read: what is kept is moved
-// to the front, so that chunk extensions and trailers (and all framing, for an HTTP/1.0 client) vanish without a second buffer.
-// Never buffers, never decodes more than framing.
+// to the front, so that chunk extensions (and all framing, for an HTTP/1.0 client) vanish without a second buffer. Trailers vanish too, or are
+// set aside for the exchange. Never buffers a body, never decodes more than framing.
 
 import { fieldByte, hexValue, tchar } from "../http/bytes.ts";
-import { limits, refusal } from "./limits.ts";
+import { defaultLimits, type HttpLimits, limits, refusal } from "./limits.ts";
 
 /** How a body ends. */
 export const framing = { none: 0, length: 1, chunked: 2, untilClose: 3 } as const;
@@ -12,7 +12,11 @@ export const framing = { none: 0, length: 1, chunked: 2, untilClose: 3 } as cons
 const at = {
   sizeFirst: 0,
   size: 1,
-  extension: 2,
+  extensionStart: 2,
+  extensionName: 12,
+  extensionValue: 13,
+  extensionQuoted: 14,
+  extensionEscape: 15,
   sizeLf: 3,
   data: 4,
   dataCr: 5,
@@ -26,6 +30,9 @@ const at = {
 
 const CR = 13;
 const LF = 10;
+const SEMICOLON = 59;
+const QUOTE = 34;
+const BACKSLASH = 92;
 
 /** One body being read. Reused by its connection. */
 export class BodyReader {
@@ -37,10 +44,22 @@ export class BodyReader {
   keptTo = 0;
   /** Drop the chunked framing (for a client that does not know it). */
   unchunk = false;
+  /**
+   * Set trailer fields aside in `trailers` instead of dropping them. When there are any and framing is kept, [from, keptTo) then ends after the line
+   * of the last chunk (`0 CRLF`): whoever writes adds what it forwards of them and the empty line. Without trailers nothing changes.
+   */
+  keepTrailers = false;
+  /** Complete lines, each with its CRLF, as they came: for `filterTrailers`. Set once `done`; null when there are none. */
+  trailers: Buffer | null = null;
+  /** Bounds. The reader of answers leaves the default, which knows none for the size of a body. */
+  limits: HttpLimits = defaultLimits;
   #state = 0;
   #left = 0;
   #digits = 0;
   #overhead = 0;
+  #excess = 0;
+  #lines = 0;
+  #aside: Buffer | null = null;
 
   /** `length` counts for `framing.length` only. */
   begin(kind: number, length: number, unchunk: boolean): void {
@@ -50,6 +69,10 @@ export class BodyReader {
     this.#left = kind === framing.length ? length : 0;
     this.#digits = 0;
     this.#overhead = 0;
+    this.#excess = 0;
+    this.#lines = 0;
+    this.#aside = null;
+    this.trailers = null;
     this.unchunk = unchunk;
     this.done = kind === framing.none || (kind === framing.length && length === 0);
   }
@@ -81,6 +104,9 @@ export class BodyReader {
     let read = from;
     let kept = from;
     let state = this.#state;
+    const bounds = this.limits;
+    // Where the trailer bytes of this read begin that are to be set aside.
+    let aside = this.keepTrailers && state >= at.lineStart && state <= at.trailerLf && this.#lines > 0 ? from : -1;
     while (read < to) {
       const byte = bytes[read] as number;
       switch (state) {
@@ -92,17 +118,16 @@ export class BodyReader {
           this.#overhead = 0;
           state = at.size;
           break;
-        // to: sizeLf, extension
+        // to: sizeLf, extensionStart
         case at.size: {
           const digit = hexValue[byte] as number;
           if (digit !== 255) {
             // RFC 9112 7.1: anticipate overflow; 13 digits stay below 2^53.
-            if (++this.#digits > 13) return -refusal.chunk;
+            if (++this.#digits > limits.chunkDigits) return -refusal.chunk;
             this.#left = this.#left * 16 + digit;
           } else if (byte === CR) state = at.sizeLf;
-          else if (byte === 59) {
-            state = at.extension;
-            this.#overhead = 0;
+          else if (byte === SEMICOLON) {
+            state = at.extensionStart;
             read++;
             break;
           } else return -refusal.chunk;
@@ -110,12 +135,46 @@ export class BodyReader {
           read++;
           break;
         }
-        // to: sizeLf. RFC 9112 7.1.1: extensions are ignored, and are for this hop alone.
-        case at.extension:
+        // to: extensionName. RFC 9112 7.1.1: extensions are ignored, and are for this hop alone; but malformed ones are what smuggling hides in.
+        case at.extensionStart:
+          if (++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
+          if (tchar[byte] === 1) state = at.extensionName;
+          else if (byte !== 32 && byte !== 9) return -refusal.chunk;
+          read++;
+          break;
+        // to: sizeLf, extensionStart, extensionValue
+        case at.extensionName:
           if (byte === CR) {
             state = at.sizeLf;
             if (keepFraming) bytes[kept++] = byte;
-          } else if (fieldByte[byte] !== 1 || ++this.#overhead > limits.chunkLine) return -refusal.chunk;
+          } else {
+            if (++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
+            if (byte === SEMICOLON) state = at.extensionStart;
+            else if (byte === 61) state = at.extensionValue;
+            else if (tchar[byte] !== 1 && byte !== 32 && byte !== 9) return -refusal.chunk;
+          }
+          read++;
+          break;
+        // to: sizeLf, extensionStart, extensionQuoted
+        case at.extensionValue:
+          if (byte === CR) {
+            state = at.sizeLf;
+            if (keepFraming) bytes[kept++] = byte;
+          } else {
+            if (++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
+            if (byte === SEMICOLON) state = at.extensionStart;
+            else if (byte === QUOTE) state = at.extensionQuoted;
+            else if (tchar[byte] !== 1 && byte !== 32 && byte !== 9) return -refusal.chunk;
+          }
+          read++;
+          break;
+        // to: extensionValue, extensionEscape
+        case at.extensionQuoted:
+        case at.extensionEscape:
+          if (fieldByte[byte] !== 1 || ++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
+          if (state === at.extensionEscape) state = at.extensionQuoted;
+          else if (byte === QUOTE) state = at.extensionValue;
+          else if (byte === BACKSLASH) state = at.extensionEscape;
           read++;
           break;
         // to: data, lineStart
@@ -123,6 +182,10 @@ export class BodyReader {
           if (byte !== LF) return -refusal.chunk;
           if (keepFraming) bytes[kept++] = byte;
           read++;
+          this.#excess += this.#digits + this.#overhead - 16 - 2 * this.#left;
+          if (this.#excess < 0) this.#excess = 0;
+          else if (this.#excess > bounds.chunkExcessBytes) return -refusal.chunk;
+          if (bounds.bodyBytes > 0 && this.bytes + this.#left > bounds.bodyBytes) return -refusal.bodyTooLarge;
           this.#overhead = 0;
           state = this.#left === 0 ? at.lineStart : at.data;
           break;
@@ -154,22 +217,28 @@ export class BodyReader {
         // to: endLf, trailerName
         case at.lineStart:
           if (byte === CR) {
-            if (keepFraming) bytes[kept++] = byte;
+            if (this.#lines > 0 && this.keepTrailers) {
+              this.#setAside(bytes, aside, read);
+              aside = -1;
+            } else if (keepFraming) bytes[kept++] = byte;
             read++;
             state = at.endLf;
-          } else if (tchar[byte] === 1) state = at.trailerName;
-          else return -refusal.trailers;
+          } else if (tchar[byte] === 1) {
+            if (++this.#lines > bounds.fields) return -refusal.trailersTooLarge;
+            if (this.keepTrailers && aside < 0) aside = read;
+            state = at.trailerName;
+          } else return -refusal.trailers;
           break;
         // to: trailerValue
         case at.trailerName:
-          if (++this.#overhead > limits.trailers) return -refusal.trailers;
+          if (++this.#overhead > bounds.trailerBytes) return -refusal.trailersTooLarge;
           if (byte === 58) state = at.trailerValue;
           else if (tchar[byte] !== 1) return -refusal.trailers;
           read++;
           break;
         // to: trailerLf
         case at.trailerValue:
-          if (++this.#overhead > limits.trailers) return -refusal.trailers;
+          if (++this.#overhead > bounds.trailerBytes) return -refusal.trailersTooLarge;
           if (byte === CR) state = at.trailerLf;
           else if (fieldByte[byte] !== 1) return -refusal.trailers;
           read++;
@@ -183,7 +252,10 @@ export class BodyReader {
         // the end
         case at.endLf:
           if (byte !== LF) return -refusal.trailers;
-          if (keepFraming) bytes[kept++] = byte;
+          if (this.#aside !== null) {
+            this.trailers = this.#aside;
+            this.#aside = null;
+          } else if (keepFraming) bytes[kept++] = byte;
           read++;
           this.done = true;
           this.#state = at.sizeFirst;
@@ -193,6 +265,13 @@ export class BodyReader {
     }
     this.#state = state;
     this.keptTo = kept;
+    if (aside >= 0) this.#setAside(bytes, aside, to);
     return read - from;
+  }
+
+  /** Copies: the bytes of a read are its owner's. Bounded by `trailerBytes` and `fields`. */
+  #setAside(bytes: Uint8Array, from: number, to: number): void {
+    const part = bytes.subarray(from, to);
+    this.#aside = this.#aside === null ? Buffer.from(part) : Buffer.concat([this.#aside, part]);
   }
 }

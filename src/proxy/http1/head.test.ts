@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { text } from "../http/bytes.ts";
 import { field, form, Head, parseAnswer, parseRequest } from "./head.ts";
-import { limits, refusal } from "./limits.ts";
+import { defaultLimits, refusal } from "./limits.ts";
 
 const bytes = (value: string) => Buffer.from(value, "latin1");
 const parse = (value: string, head = new Head()) => parseRequest(bytes(value), 0, value.length, head);
@@ -75,8 +75,8 @@ const malformed: readonly (readonly [string, string, number])[] = [
   ["https through a plain proxy", "GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n", r.target],
   ["user information", "GET http://a@x/ HTTP/1.1\r\nHost: x\r\n\r\n", r.target],
   ["CONNECT without port", "CONNECT x HTTP/1.1\r\nHost: x\r\n\r\n", r.target],
-  ["CONNECT with a body", "CONNECT x:1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", r.bothFramings],
-  ["long target", `GET /${"a".repeat(limits.target)} HTTP/1.1\r\nHost: x\r\n\r\n`, r.targetTooLong],
+  ["CONNECT with a body", "CONNECT x:1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", r.content],
+  ["long target", `GET /${"a".repeat(defaultLimits.targetBytes)} HTTP/1.1\r\nHost: x\r\n\r\n`, r.targetTooLong],
   ["HTTP/2", "GET / HTTP/2.0\r\nHost: x\r\n\r\n", r.version],
   ["the HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", r.version],
   ["lower case version", "GET / http/1.1\r\nHost: x\r\n\r\n", r.startLine],
@@ -105,10 +105,10 @@ const malformed: readonly (readonly [string, string, number])[] = [
   ["chunked and a length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", r.bothFramings],
   ["chunked in HTTP/1.0", "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", r.bothFramings],
   ["gzip coding", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", r.coding],
-  ["chunked twice", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", r.coding],
-  ["coding that only looks like chunked", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", r.coding],
-  ["identity", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", r.coding],
-  ["too many fields", `GET / HTTP/1.1\r\nHost: x\r\n${"A: b\r\n".repeat(limits.fields)}\r\n`, r.fields],
+  ["chunked twice", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", r.codingOrder],
+  ["coding that only looks like chunked", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", r.codingOrder],
+  ["identity", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", r.codingOrder],
+  ["too many fields", `GET / HTTP/1.1\r\nHost: x\r\n${"A: b\r\n".repeat(defaultLimits.fields)}\r\n`, r.fields],
 ];
 
 for (const [name, sample, code] of malformed) {
@@ -212,4 +212,80 @@ test("bounded fuzz: any bytes give a number, and an accepted head reads the same
     }),
     { numRuns: 3_000, interruptAfterTimeLimit: 1_500 },
   );
+});
+
+test("a listener's own limits, up to and beyond the first places for fields", () => {
+  const head = new Head();
+  head.limits = { ...defaultLimits, fields: 300, targetBytes: 10, bodyBytes: 5 };
+  const many = (count: number) =>
+    bytes(`GET / HTTP/1.1\r\nHost: x\r\n${Array.from({ length: count - 1 }, (_, i) => `a${i}: v${i}\r\n`).join("")}\r\n`);
+  const full = many(300);
+  expect(parseRequest(full, 0, full.length, head)).toBe(full.length);
+  expect([head.count, fieldsOf(full, head)[299]]).toEqual([300, ["a298", "v298"]]);
+  const over = many(301);
+  expect(parseRequest(over, 0, over.length, head)).toBe(-refusal.fields);
+  const target = (size: number) => bytes(`GET /${"a".repeat(size - 1)} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  expect(parseRequest(target(10), 0, target(10).length, head)).toBePositive();
+  expect(parseRequest(target(11), 0, target(11).length, head)).toBe(-refusal.targetTooLong);
+  const body = (size: number) => bytes(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${size}\r\n\r\n`);
+  expect(parseRequest(body(5), 0, body(5).length, head)).toBePositive();
+  expect(parseRequest(body(6), 0, body(6).length, head)).toBe(-refusal.bodyTooLarge);
+  // A lower limit than the places there are.
+  head.limits = { ...defaultLimits, fields: 2 };
+  expect(parseRequest(many(2), 0, many(2).length, head)).toBePositive();
+  expect(parseRequest(many(3), 0, many(3).length, head)).toBe(-refusal.fields);
+});
+
+test("TE, Expect and Upgrade: what the exchange is told, and what is not forwarded because it would mean nothing", () => {
+  const head = new Head();
+  const kinds = (value: string): string => {
+    const raw = bytes(value);
+    expect(parseRequest(raw, 0, raw.length, head)).toBe(raw.length);
+    return fieldsOf(raw, head)
+      .filter((_, i) => (head.kind[i] as number) >= field.dropFrom)
+      .map(([name]) => name)
+      .join(",");
+  };
+  const get = (extra: string, version = "1.1") => `GET / HTTP/${version}\r\nHost: x\r\n${extra}\r\n`;
+  for (const [value, takes] of [
+    ["trailers", true],
+    ["gzip, Trailers;q=0.5", true],
+    ["gzip", false],
+    ["trailersx", false],
+    ["", false],
+  ] as const) {
+    expect(kinds(get(`TE: ${value}\r\n`))).toBe("TE");
+    expect([value, head.teTrailers]).toEqual([value, takes]);
+  }
+  expect(kinds(get("Expect: 100-Continue\r\nContent-Length: 1\r\n"))).toBe("");
+  expect(head.expectContinue).toBe(true);
+  expect(kinds(get("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n"))).toBe("");
+  expect(head.expectContinue).toBe(true);
+  for (const [extra, version] of [
+    ["Expect: 100-continue\r\n", "1.1"],
+    ["Expect: 100-continue\r\nContent-Length: 0\r\n", "1.1"],
+    ["Expect: 100-continue\r\nContent-Length: 1\r\n", "1.0"],
+  ] as const) {
+    expect(kinds(get(extra, version))).toBe("Expect");
+    expect(head.expectContinue).toBe(false);
+  }
+  kinds(get("Connection: upgrade\r\nUpgrade: websocket\r\n"));
+  expect(head.upgrade).toBe(2);
+  for (const extra of ["Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"]) {
+    kinds(get(`Connection: upgrade\r\nUpgrade: websocket\r\n${extra}`));
+    expect(head.upgrade).toBe(-1);
+  }
+  expect(kinds(get("Trailer: a\r\n"))).toBe("");
+  expect(kinds(get("Connection: trailer\r\nTrailer: a\r\n"))).toBe("Connection,Trailer");
+  expect(kinds(get("x-request-id: 1\r\nConnection: x-request-id\r\n"))).toBe("x-request-id,Connection");
+  expect(head.requestId).toBe(-1);
+});
+
+test("tabs around framing fields become spaces where they stand", () => {
+  const raw = bytes("POST / HTTP/1.1\r\nHost:\tx \t\r\nContent-Length: \t1\t\r\nA:\tb\r\n\r\n");
+  expect(parseRequest(raw, 0, raw.length, new Head())).toBe(raw.length);
+  expect(raw.toString("latin1")).toBe("POST / HTTP/1.1\r\nHost: x  \r\nContent-Length:  1 \r\nA:\tb\r\n\r\n");
+  const chunked = bytes("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\tchunked\r\n\r\n");
+  expect(parseRequest(chunked, 0, chunked.length, new Head())).toBe(chunked.length);
+  expect(chunked.toString("latin1")).toContain("Transfer-Encoding: chunked\r\n");
 });
