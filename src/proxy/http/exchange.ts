@@ -19,6 +19,7 @@ import { type Failure, failures } from "./failure.ts";
 import { cut, end, reply } from "./finish.ts";
 import { dropAttempt, leaveEndpoint, resumeDown } from "./flow.ts";
 import type { GrpcCall } from "./grpc-call.ts";
+import type { WebCall } from "./grpc-web.ts";
 import type { DownstreamConnection, DownstreamHalf, RequestSink, UpstreamHalf, UpstreamOwner } from "./halves.ts";
 import { phase } from "./phase.ts";
 import { beginRequest, moreBody, trailersOfRequest } from "./request.ts";
@@ -95,6 +96,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   refusedBy: Cluster | null = null;
   /** Upstream principal of the last connection, for the record. */
   upstreamPeer: string | null = null;
+  /** A gRPC-Web request; null for any other. */
+  web: WebCall | null = null;
   /** What is counted of a gRPC call; null for any other request. */
   grpc: GrpcCall | null = null;
 

@@ -3,7 +3,7 @@
 import { denial, judge, judgePath, subject } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
-import { form, type Head } from "../http1/head.ts";
+import { form, Head } from "../http1/head.ts";
 import { limits } from "../http1/limits.ts";
 import { scratch } from "../net/outbox.ts";
 import { isIdempotent } from "../resilience/retry.ts";
@@ -12,10 +12,11 @@ import { attempt } from "./attempt.ts";
 import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
 import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
-import { answered, closesAfter, reply } from "./finish.ts";
+import { answered, closesAfter, cut, reply } from "./finish.ts";
 import { pauseDown, touch } from "./flow.ts";
 import { grpcTimeoutMs, isGrpc, methodOf } from "./grpc.ts";
 import { GrpcCall } from "./grpc-call.ts";
+import { grpcHead, WebHalf, webCallOf } from "./grpc-web.ts";
 import { phase } from "./phase.ts";
 import { writeDirect, writeRedirect } from "./reply.ts";
 import { readTarget, target } from "./target.ts";
@@ -23,7 +24,40 @@ import { filterTrailers } from "./trailers.ts";
 
 const headMethod = latin1("head");
 
+/** Of a request that was translated; valid until the next one. */
+const webHead = new Head();
+
 export function beginRequest(
+  x: Exchange,
+  chain: CompiledChain,
+  http: HttpChain,
+  bytes: Uint8Array,
+  head: Head,
+  bodyFrom: number,
+  bodyTo: number,
+  done: boolean,
+  nowMs: number,
+): void {
+  const web = http.grpcWeb ? webCallOf(bytes, head) : null;
+  x.web = web;
+  if (web === null) {
+    begin(x, chain, http, bytes, head, bodyFrom, bodyTo, done, nowMs);
+    return;
+  }
+  x.half = new WebHalf(x.ownHalf, web);
+  const made = grpcHead(web, bytes, head, webHead);
+  const body = web.decode(bytes, bodyFrom, bodyTo);
+  const whole = Buffer.concat([made, body ?? new Uint8Array(0)]);
+  begin(x, chain, http, whole, webHead, made.length, whole.length, done, nowMs);
+  if (body === null || (done && web.torn)) badWebBody(x);
+}
+
+function badWebBody(x: Exchange): void {
+  if (x.answering) cut(x, failures.malformed);
+  else if (!x.isIdle) reply(x, failures.malformed, "the body is not base64, which application/grpc-web-text announces");
+}
+
+function begin(
   x: Exchange,
   chain: CompiledChain,
   http: HttpChain,
@@ -205,6 +239,16 @@ function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: 
 
 /** More of the request's body, to be passed on as it is. */
 export function moreBody(x: Exchange, bytes: Uint8Array, from: number, to: number, done: boolean): void {
+  if (x.web === null) {
+    passBody(x, bytes, from, to, done);
+    return;
+  }
+  const body = x.web.decode(bytes, from, to);
+  if (body === null || (done && x.web.torn)) badWebBody(x);
+  else passBody(x, body, 0, body.length, done);
+}
+
+function passBody(x: Exchange, bytes: Uint8Array, from: number, to: number, done: boolean): void {
   x.requestDone = done;
   touch(x);
   if (x.state !== phase.waiting && x.state !== phase.answering) return;

@@ -60,7 +60,6 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
       current: compileTable(config.routes.inline, (name) => context.clusterSlot(name)),
     };
   if (config.codec === "http2") throw new Error("codec_type HTTP2 is not built yet; use AUTO or HTTP1");
-  if (config.grpcWeb) throw new Error("the HTTP filter grpc_web is not built yet");
   const upgrades = config.upgrades.map((token) => token.toLowerCase());
   if (config.maxHeadBytes > largestHead) throw new Error(`maxHeadBytes is ${config.maxHeadBytes}; at most ${largestHead} is supported`);
   return {
