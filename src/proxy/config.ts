@@ -20,15 +20,48 @@ export interface ListenerConfig {
   readonly chains: readonly FilterChainConfig[];
   /** A `tls_inspector` listener filter is present: chains may match on `transport`, `alpn`, `serverNames`. */
   readonly inspectTls: boolean;
+  /** What else happens to a connection before its chain is chosen; absent = nothing, with the defaults of `listenerFilterDefaults`. */
+  readonly before?: ListenerFilters;
+  /** The address is a UDP one: `chains` is empty and datagrams are forwarded in sessions. */
+  readonly udp?: UdpProxyConfig;
+}
+
+/** Listener filters, in the order in which they run. */
+export interface ListenerFilters {
+  /** A PROXY protocol header comes first. `allowAbsent`: a connection without one is taken as it is. `versions`: those that are read. */
+  readonly proxyProtocol: { readonly allowAbsent: boolean; readonly versions: readonly (1 | 2)[] } | null;
+  /** The connection was redirected: its local address is where it was meant to go (`original_dst`). */
+  readonly originalDestination: boolean;
+  /** An `http_inspector`: plain HTTP matches `alpn` as `http/1.0`, `http/1.1` or `h2c`. */
+  readonly inspectHttp: boolean;
+  /** How long all of this may wait for bytes; 0 = for ever. Envoy's default is 15 000. */
+  readonly timeoutMs: number;
+  /** After the wait: on with what is known (plain text), or the end of the connection (Envoy's default). */
+  readonly continueOnTimeout: boolean;
+}
+
+/** A range of addresses. */
+export interface AddressPrefix {
+  readonly prefix: string;
+  readonly length: number;
 }
 
 export interface FilterChainConfig {
   readonly name: string;
+  /** Every condition must hold; an empty or absent one always does. Which chain wins is Envoy's order: see `chain/select.ts`. */
   readonly match: {
     readonly transport: "tls" | "raw_buffer" | null;
     readonly alpn: readonly string[];
+    /** Lower case; `*.example.com` is any name below it. */
     readonly serverNames: readonly string[];
+    readonly destinationPort?: number;
+    readonly destinationPrefixes?: readonly AddressPrefix[];
+    readonly sourceType?: "local" | "external";
+    readonly sourcePrefixes?: readonly AddressPrefix[];
+    readonly sourcePorts?: readonly number[];
   };
+  /** Takes what no other chain does, whatever its own conditions (Envoy's `default_filter_chain`). */
+  readonly fallback?: true;
   /** null: plain text. */
   readonly tls: DownstreamTlsConfig | null;
   /** `envoy.filters.network.rbac` filters, in order, checked before the terminal filter. */
@@ -77,6 +110,26 @@ export interface TcpProxyConfig {
   readonly accessLogs: readonly AccessLogConfig[];
   /** 0 = off; default 3 600 000. */
   readonly idleTimeoutMs: number;
+  /** Endpoints tried before the connection is given up (Envoy `max_connect_attempts`); absent = 3. */
+  readonly maxConnectAttempts?: number;
+  /** 0 or absent = none (Envoy `max_downstream_connection_duration`). */
+  readonly maxDurationMs?: number;
+}
+
+/** Envoy's `udp_proxy`: a session for each client address and port, which keeps its endpoint. */
+export interface UdpProxyConfig {
+  readonly statPrefix: string;
+  readonly cluster: string;
+  /** `envoy.filters.network.rbac` among the listener filters, in order; judged for each new session. Rules on ports and addresses only. */
+  readonly rbac: readonly RbacConfig[];
+  /** One record for each session. */
+  readonly accessLogs: readonly AccessLogConfig[];
+  /** Without a datagram either way. Above 0; default 60 000. */
+  readonly idleTimeoutMs: number;
+  /** Larger datagrams from clients are dropped (`max_rx_datagram_size`); default 65 507. */
+  readonly maxRequestBytes: number;
+  /** The same for datagrams from upstream. */
+  readonly maxAnswerBytes: number;
 }
 
 export interface WeightedCluster {

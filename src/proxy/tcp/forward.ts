@@ -7,6 +7,7 @@ import type { Cluster, ClusterSlot } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
 import type { ChainMember, ChainSlot, CompiledChain, TcpChain } from "../chain/chain.ts";
+import type { TcpProxyConfig } from "../config.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import { Upstream } from "../http1/client.ts";
@@ -19,7 +20,7 @@ import type { AccessRecord, ResponseFlag } from "../telemetry/record.ts";
 import type { TcpCounters } from "../telemetry/tcp.ts";
 import type { Peer } from "../tls/peer.ts";
 
-/** Attempts to connect: one endpoint may be down while another is not. */
+/** Attempts to connect where the configuration does not say: one endpoint may be down while another is not. */
 const connectAttempts = 3;
 
 export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOwner {
@@ -45,6 +46,8 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   #sent = 0;
   #flag: ResponseFlag | null = null;
   #reason = "";
+  /** When its time is over however busy it is. */
+  #endMs = Number.POSITIVE_INFINITY;
   deadlineMs = Number.POSITIVE_INFINITY;
   slot = -1;
 
@@ -59,6 +62,9 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     core.activeRequests++;
     chain.members.add(this);
     core.ticker.add(this);
+    const mostMs = this.#config().maxDurationMs ?? 0;
+    if (mostMs > 0) this.#endMs = nowMs + mostMs;
+    this.deadlineMs = this.#endMs;
     this.#pauseDown();
   }
 
@@ -70,6 +76,10 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     if (!this.#judge()) return;
     if (cluster === null) this.#refuse(failures.noCluster, "");
     else this.#connect(null);
+  }
+
+  #config(): TcpProxyConfig {
+    return this.#chain.current.config.terminal as TcpProxyConfig;
   }
 
   #tcp(): TcpChain {
@@ -152,8 +162,8 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.#close();
   }
 
-  onDeadline(_nowMs: number): void {
-    this.#flag ??= "SI";
+  onDeadline(nowMs: number): void {
+    this.#flag ??= nowMs >= this.#endMs ? "DT" : "SI";
     this.destroy();
   }
 
@@ -176,7 +186,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     if (conn !== this.#conn) return;
     const last = this.#endpoint;
     this.#leave();
-    if (this.#attempts < connectAttempts && (this.#cluster as Cluster).usable.length > 1) {
+    if (this.#attempts < (this.#config().maxConnectAttempts ?? connectAttempts) && (this.#cluster as Cluster).usable.length > 1) {
       this.core.retries.value++;
       this.#connect(last);
     } else this.#refuse(failure, why);
@@ -240,7 +250,9 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
 
   #touch(): void {
     const idle = this.#tcp().idleTimeoutMs;
-    if (idle > 0) this.deadlineMs = this.core.ticker.nowMs + idle;
+    if (idle <= 0) return;
+    const quietMs = this.core.ticker.nowMs + idle;
+    this.deadlineMs = quietMs < this.#endMs ? quietMs : this.#endMs;
   }
 
   #opened(): void {

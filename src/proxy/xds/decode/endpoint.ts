@@ -36,7 +36,8 @@ function endpoint(gate: Gate, one: LbEndpoint, priority: number, literal: boolea
   const weight = one.loadBalancingWeight ?? 1;
   if (weight < 1) gate.add(at(path, "load_balancing_weight"), "must be at least 1");
   return {
-    address: hostPort(gate, at(path, "endpoint.address"), inner?.address, literal),
+    // The listener decides what is spoken, as in Envoy: a TCP listener connects to an endpoint that says UDP all the same.
+    address: hostPort(gate, at(path, "endpoint.address"), inner?.address, literal, true),
     weight,
     priority,
     healthy: choose<boolean>(

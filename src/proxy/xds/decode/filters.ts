@@ -2,13 +2,14 @@
 
 import type { Http2ProtocolOptions as PbHttp2 } from "../../../wire/gen/envoy/config/core/v3/protocol_pb.ts";
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import type { Http2Config, HttpManagerConfig, RbacConfig, TcpProxyConfig, WeightedCluster } from "../../config.ts";
+import type { Http2Config, HttpManagerConfig, RbacConfig, TcpProxyConfig } from "../../config.ts";
 import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy, TlsInspector } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, millis, present } from "./gate.ts";
 import { decodeRbac } from "./rbac.ts";
 import { decodeRoutes, emptyRoutes } from "./route.ts";
 import { adsSource } from "./sources.ts";
+import { decodeTcpProxy } from "./tcp.ts";
 
 /** What a network filter is to its chain. */
 export type NetworkFilter =
@@ -22,16 +23,7 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
     HttpConnectionManager,
     (gate, manager, path): NetworkFilter => ({ kind: "terminal", terminal: httpManager(gate, manager, path) }),
   ),
-  extension(TcpProxy, (gate, proxy, path): NetworkFilter => {
-    const terminal: TcpProxyConfig = {
-      kind: "tcp",
-      statPrefix: present(gate, at(path, "stat_prefix"), proxy.statPrefix),
-      clusters: tcpClusters(gate, proxy.clusterSpecifier, path),
-      accessLogs: proxy.accessLog.map((log, n) => decodeAccessLog(gate, log, `${path}.access_log[${n}]`)),
-      idleTimeoutMs: millis(gate, at(path, "idle_timeout"), proxy.idleTimeout, 3_600_000),
-    };
-    return { kind: "terminal", terminal };
-  }),
+  extension(TcpProxy, (gate, proxy, path): NetworkFilter => ({ kind: "terminal", terminal: decodeTcpProxy(gate, proxy, path) })),
   // Without rules the filter enforces nothing (Envoy: "If absent, no enforcing RBAC policy will be applied").
   extension(NetworkRbac, (gate, rbac, path): NetworkFilter => {
     return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
@@ -51,22 +43,6 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   // suppress_envoy_headers: we never add x-envoy headers, so both values are honoured.
   extension(Router, (): HttpFilter => ({ kind: "router" })),
 ];
-
-function tcpClusters(gate: Gate, specifier: { case?: string | undefined; value?: unknown }, path: string): readonly WeightedCluster[] {
-  if (specifier.case === "cluster") return [{ cluster: present(gate, at(path, "cluster"), specifier.value as string), weight: 1 }];
-  if (specifier.case === "weightedClusters") {
-    const clusters = (specifier.value as { clusters: readonly { name: string; weight: number }[] }).clusters;
-    const where = at(path, "weighted_clusters.clusters");
-    if (clusters.length === 0) gate.add(where, "needs at least one");
-    return clusters.map((one, n) => {
-      // Envoy's rule: at least 1.
-      if (one.weight < 1) gate.add(`${where}[${n}].weight`, "must be at least 1");
-      return { cluster: present(gate, `${where}[${n}].name`, one.name), weight: one.weight };
-    });
-  }
-  gate.add(path, "needs one of cluster, weighted_clusters");
-  return [];
-}
 
 function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerConfig {
   const codec = choose<HttpManagerConfig["codec"]>(

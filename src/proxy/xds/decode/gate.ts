@@ -148,8 +148,8 @@ export function millis(gate: Gate, path: string, duration: DurationLike | undefi
   return ms;
 }
 
-/** A TCP address; `literal` refuses names where only an IP address makes sense. */
-export function hostPort(gate: Gate, path: string, address: Address | undefined, literal: boolean): HostPort {
+/** A TCP address (`orUdp`: of either kind); `literal` refuses names where only an IP address makes sense. */
+export function hostPort(gate: Gate, path: string, address: Address | undefined, literal: boolean, orUdp = false): HostPort {
   const nowhere = { host: "127.0.0.1", port: 0 };
   if (address === undefined || address.address.case === undefined) {
     gate.add(at(path, "socket_address"), "is missing");
@@ -157,7 +157,14 @@ export function hostPort(gate: Gate, path: string, address: Address | undefined,
   }
   const socket = address.address.value;
   const inner = at(path, "socket_address");
-  choose(gate, at(inner, "protocol"), "envoy.config.core.v3.SocketAddress.Protocol", socket.protocol, { TCP: 1 }, 1);
+  choose(
+    gate,
+    at(inner, "protocol"),
+    "envoy.config.core.v3.SocketAddress.Protocol",
+    socket.protocol,
+    orUdp ? { TCP: 1, UDP: 1 } : { TCP: 1 },
+    1,
+  );
   if (socket.address === "") gate.add(at(inner, "address"), "is missing");
   else if (literal && ipFamily(socket.address) === 0) gate.add(at(inner, "address"), `"${socket.address}" is not an IP address`);
   if (socket.portSpecifier.case === undefined) {

@@ -14,11 +14,11 @@ import type {
 import { listenerFilters, networkFilters } from "./filters.ts";
 import { at, choose, decodeExtension, type Gate, hostPort, millis } from "./gate.ts";
 import { downstreamTransportSockets } from "./tls.ts";
+import { decodeUdpListener, isUdpAddress } from "./udp.ts";
 
 const directions: Readonly<Record<string, Direction>> = { UNSPECIFIED: "unspecified", INBOUND: "inbound", OUTBOUND: "outbound" };
 
 export function decodeListener(gate: Gate, listener: Listener, path: string): ListenerConfig {
-  const address = hostPort(gate, at(path, "address"), listener.address, true);
   const direction = choose<Direction>(
     gate,
     at(path, "traffic_direction"),
@@ -27,6 +27,9 @@ export function decodeListener(gate: Gate, listener: Listener, path: string): Li
     directions,
     "unspecified",
   );
+  if (isUdpAddress(listener.address)) return decodeUdpListener(gate, listener, direction, path);
+  const address = hostPort(gate, at(path, "address"), listener.address, true);
+  if (listener.udpListenerConfig !== undefined) gate.add(at(path, "udp_listener_config"), "needs an address with protocol: UDP");
   let inspectTls = false;
   listener.listenerFilters.forEach((filter, n) => {
     const where = `${at(path, "listener_filters")}[${n}]`;

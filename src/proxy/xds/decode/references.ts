@@ -5,6 +5,10 @@ import type { AccessLogConfig, ListenerConfig, RouteTableConfig } from "../../co
 /** Names of clusters that a listener leads to (its inline routes included), each once. */
 export function clustersOf(listener: ListenerConfig): ReadonlySet<string> {
   const names = new Set<string>();
+  if (listener.udp !== undefined) {
+    names.add(listener.udp.cluster);
+    for (const log of listener.udp.accessLogs) addLog(names, log);
+  }
   for (const chain of listener.chains) {
     const terminal = chain.terminal;
     if (terminal.kind === "tcp") for (const one of terminal.clusters) names.add(one.cluster);

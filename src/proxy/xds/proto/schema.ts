@@ -51,7 +51,12 @@ E ~c.core.v3.HealthStatus UNKNOWN=0 HEALTHY=1 UNHEALTHY=2 DRAINING=3 TIMEOUT=4 D
 M ~c.core.v3.HttpProtocolOptions idle_timeout=1=D max_headers_count=2=wu
 M ~c.core.v3.Http1ProtocolOptions allow_absolute_url=1=wb
 M ~c.core.v3.Http2ProtocolOptions max_concurrent_streams=2=wu initial_stream_window_size=3=wu initial_connection_window_size=4=wu
+M ~c.core.v3.ProxyProtocolPassThroughTLVs match_type=1=e~c.core.v3.ProxyProtocolPassThroughTLVs.PassTLVsMatchType tlv_type=2=*u
+E ~c.core.v3.ProxyProtocolPassThroughTLVs.PassTLVsMatchType INCLUDE_ALL=0 INCLUDE=1
+M ~c.core.v3.ProxyProtocolConfig version=1=e~c.core.v3.ProxyProtocolConfig.Version pass_through_tlvs=2=m~c.core.v3.ProxyProtocolPassThroughTLVs
+E ~c.core.v3.ProxyProtocolConfig.Version V1=0 V2=1
 M ~c.core.v3.SubstitutionFormatString json_format=2=S=format
+M ~c.core.v3.UdpSocketConfig max_rx_datagram_size=1=wu prefer_gro=2=wb
 M ~c.endpoint.v3.Endpoint address=1=m~c.core.v3.Address hostname=3=s
 M ~c.endpoint.v3.LbEndpoint endpoint=1=m~c.endpoint.v3.Endpoint=host_identifier health_status=2=e~c.core.v3.HealthStatus metadata=3=m~c.core.v3.Metadata load_balancing_weight=4=wu
 M ~c.endpoint.v3.LocalityLbEndpoints locality=1=m~c.core.v3.Locality lb_endpoints=2=*m~c.endpoint.v3.LbEndpoint load_balancing_weight=3=wu priority=5=u
@@ -60,7 +65,8 @@ M ~c.listener.v3.Filter name=1=s typed_config=4=A=config_type
 M ~c.listener.v3.FilterChainMatch destination_port=8=wu transport_protocol=9=s application_protocols=10=*s server_names=11=*s
 M ~c.listener.v3.FilterChain filter_chain_match=1=m~c.listener.v3.FilterChainMatch filters=3=*m~c.listener.v3.Filter transport_socket=6=m~c.core.v3.TransportSocket name=7=s
 M ~c.listener.v3.ListenerFilter name=1=s typed_config=3=A=config_type
-M ~c.listener.v3.Listener name=1=s address=2=m~c.core.v3.Address filter_chains=3=*m~c.listener.v3.FilterChain per_connection_buffer_limit_bytes=5=wu metadata=6=m~c.core.v3.Metadata listener_filters=9=*m~c.listener.v3.ListenerFilter listener_filters_timeout=15=D traffic_direction=16=e~c.core.v3.TrafficDirection default_filter_chain=25=m~c.listener.v3.FilterChain stat_prefix=28=s enable_reuse_port=29=wb
+M ~c.listener.v3.Listener name=1=s address=2=m~c.core.v3.Address filter_chains=3=*m~c.listener.v3.FilterChain per_connection_buffer_limit_bytes=5=wu metadata=6=m~c.core.v3.Metadata listener_filters=9=*m~c.listener.v3.ListenerFilter listener_filters_timeout=15=D traffic_direction=16=e~c.core.v3.TrafficDirection udp_listener_config=18=m~c.listener.v3.UdpListenerConfig default_filter_chain=25=m~c.listener.v3.FilterChain stat_prefix=28=s enable_reuse_port=29=wb
+M ~c.listener.v3.UdpListenerConfig downstream_socket_config=5=m~c.core.v3.UdpSocketConfig
 M ~c.metrics.v3.MetricsServiceConfig grpc_service=1=m~c.core.v3.GrpcService report_counters_as_deltas=2=wb transport_api_version=3=e~c.core.v3.ApiVersion emit_tags_as_labels=4=b
 M ~c.metrics.v3.StatsSink name=1=s typed_config=3=A=config_type
 M ~c.rbac.v3.RBAC action=1=e~c.rbac.v3.RBAC.Action policies=2=%m~c.rbac.v3.Policy
@@ -117,9 +123,14 @@ M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type
 E ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType AUTO=0 HTTP1=1 HTTP2=2 HTTP3=3
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig upgrade_type=1=s enabled=3=wb
 M ~x.filters.network.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC stat_prefix=3=s
-M ~x.filters.network.tcp_proxy.v3.TcpProxy stat_prefix=1=s cluster=2=s=cluster_specifier weighted_clusters=10=m~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster=cluster_specifier access_log=5=*m~c.accesslog.v3.AccessLog idle_timeout=8=D
+M ~x.filters.network.tcp_proxy.v3.TcpProxy stat_prefix=1=s cluster=2=s=cluster_specifier weighted_clusters=10=m~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster=cluster_specifier access_log=5=*m~c.accesslog.v3.AccessLog max_connect_attempts=7=wu idle_timeout=8=D metadata_match=9=m~c.core.v3.Metadata max_downstream_connection_duration=13=D
 M ~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster clusters=1=*m~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight
-M ~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight name=1=s weight=2=u
+M ~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight name=1=s weight=2=u metadata_match=3=m~c.core.v3.Metadata
+M ~x.filters.udp.udp_proxy.v3.Route cluster=1=s
+M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig stat_prefix=1=s cluster=2=s=route_specifier matcher=9=mxds.type.matcher.v3.Matcher=route_specifier idle_timeout=3=D use_original_src_ip=4=b hash_policies=5=*m~x.filters.udp.udp_proxy.v3.UdpProxyConfig.HashPolicy upstream_socket_config=6=m~c.core.v3.UdpSocketConfig use_per_packet_load_balancing=7=b access_log=8=*m~c.accesslog.v3.AccessLog session_filters=11=*m~x.filters.udp.udp_proxy.v3.UdpProxyConfig.SessionFilter
+M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig.HashPolicy source_ip=1=b=policy_specifier key=2=s=policy_specifier
+M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig.SessionFilter name=1=s
+M ~x.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport config=1=m~c.core.v3.ProxyProtocolConfig transport_socket=2=m~c.core.v3.TransportSocket
 M ~x.transport_sockets.raw_buffer.v3.RawBuffer
 M ~x.transport_sockets.tls.v3.TlsParameters tls_minimum_protocol_version=1=e~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol tls_maximum_protocol_version=2=e~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol
 E ~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol TLS_AUTO=0 TLSv1_0=1 TLSv1_1=2 TLSv1_2=3 TLSv1_3=4
@@ -167,4 +178,7 @@ M io.prometheus.client.Metric label=1=*mio.prometheus.client.LabelPair gauge=2=m
 M io.prometheus.client.MetricFamily name=1=s help=2=s type=3=eio.prometheus.client.MetricType metric=4=*mio.prometheus.client.Metric
 M istio.v1.auth.IstioCertificateRequest csr=1=s validity_duration=3=I metadata=4=S
 M istio.v1.auth.IstioCertificateResponse cert_chain=1=*s
+M xds.core.v3.TypedExtensionConfig name=1=s typed_config=2=A
+M xds.type.matcher.v3.Matcher on_no_match=3=mxds.type.matcher.v3.Matcher.OnMatch
+M xds.type.matcher.v3.Matcher.OnMatch action=2=mxds.core.v3.TypedExtensionConfig=on_match
 `;

@@ -16,6 +16,9 @@ import type * as inspector from "../../../wire/gen/envoy/extensions/filters/list
 import type * as hcm from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import type * as networkRbac from "../../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import type * as tcpProxy from "../../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
+import type * as udpRoute from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/route_pb.ts";
+import type * as udpProxy from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
+import type * as proxyProtocol from "../../../wire/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.ts";
 import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import type * as tls from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import type * as http from "../../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
@@ -36,6 +39,11 @@ export const HttpConnectionManager = messageType<hcm.HttpConnectionManager>(
   "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
 );
 export const TcpProxy = messageType<tcpProxy.TcpProxy>("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy");
+export const UdpProxy = messageType<udpProxy.UdpProxyConfig>("envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig");
+export const UdpRoute = messageType<udpRoute.Route>("envoy.extensions.filters.udp.udp_proxy.v3.Route");
+export const UpstreamProxyProtocol = messageType<proxyProtocol.ProxyProtocolUpstreamTransport>(
+  "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+);
 export const NetworkRbac = messageType<networkRbac.RBAC>("envoy.extensions.filters.network.rbac.v3.RBAC");
 export const HttpRbac = messageType<httpRbac.RBAC>("envoy.extensions.filters.http.rbac.v3.RBAC");
 export const GrpcWeb = messageType<grpcWeb.GrpcWeb>("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb");
