@@ -14,6 +14,10 @@ export interface KindSpec {
   readonly namespaced: boolean;
   readonly hasStatus: boolean;
   readonly virtual?: boolean;
+  /** See KindDefinition. */
+  readonly strictOnly?: boolean;
+  /** See KindDefinition. */
+  readonly selectableFields?: KindDefinition["selectableFields"];
   readonly columns: readonly Column[];
   /** What `metadata.name` must be; default a DNS subdomain name. */
   readonly nameForm?: "dns-label" | "dns-1035-label";
@@ -44,7 +48,7 @@ export function defineKind(spec: KindSpec): DefinedKind {
       apiVersion: { type: "string" },
       kind: { type: "string" },
       metadata: metadataSchema,
-      status: { type: "object" },
+      status: statusSchema,
       ...spec.fields,
     },
     required: ["apiVersion", "kind", "metadata", ...(spec.requiredFields ?? [])],
@@ -62,6 +66,10 @@ export function defineKind(spec: KindSpec): DefinedKind {
     hasStatus: spec.hasStatus,
     virtual: spec.virtual ?? false,
     columns: spec.columns,
+    schema: root,
+    unimplemented: spec.unimplemented ?? {},
+    strictOnly: spec.strictOnly ?? false,
+    selectableFields: spec.selectableFields ?? {},
     applyDefaults(object) {
       for (const [name, schema] of Object.entries(spec.fields)) {
         if (object[name] === null) delete object[name];
@@ -98,10 +106,34 @@ const metadataSchema: Schema = {
     selfLink: { type: "string" },
     labels: stringMap,
     annotations: stringMap,
-    ownerReferences: { type: "array", items: { type: "object" } },
-    finalizers: { type: "array", items: { type: "string" } },
+    ownerReferences: {
+      type: "array",
+      listType: "map",
+      listMapKeys: ["uid"],
+      items: {
+        type: "object",
+        mapType: "atomic",
+        required: ["apiVersion", "kind", "name", "uid"],
+        properties: {
+          apiVersion: { type: "string" },
+          kind: { type: "string" },
+          name: { type: "string" },
+          uid: { type: "string" },
+          controller: { type: "boolean" },
+          blockOwnerDeletion: { type: "boolean" },
+        },
+      },
+    },
+    finalizers: { type: "array", listType: "set", items: { type: "string" } },
     managedFields: { type: "array", items: { type: "object" } },
   },
+};
+
+/** Statuses are the control plane's and are not validated; conditions have one owner each, as everywhere in Kubernetes. */
+const statusSchema: Schema = {
+  type: "object",
+  properties: { conditions: { type: "array", listType: "map", listMapKeys: ["type"], items: { type: "object" } } },
+  additionalProperties: { type: "any" },
 };
 
 /** RFC 1123 label: namespaces. */

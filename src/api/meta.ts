@@ -1,10 +1,15 @@
 // Owns: what every object of the API has in common, and what a kind must say of itself. No kind is named here.
 
+import type { Schema, Unimplemented } from "./schema.ts";
+
 export interface OwnerReference {
   readonly apiVersion: string;
   readonly kind: string;
   readonly name: string;
   readonly uid: string;
+  readonly controller?: boolean;
+  /** With foreground deletion: the owner stays until this object is gone. */
+  readonly blockOwnerDeletion?: boolean;
 }
 
 export interface ObjectMeta {
@@ -18,6 +23,7 @@ export interface ObjectMeta {
   generation?: number;
   creationTimestamp?: string;
   deletionTimestamp?: string;
+  deletionGracePeriodSeconds?: number;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
   ownerReferences?: OwnerReference[];
@@ -63,6 +69,14 @@ export interface KindDefinition {
   /** Virtual kinds are read-only views of live state (proxies, edges); the store never holds them. */
   readonly virtual: boolean;
   readonly columns: readonly Column[];
+  /** Paths that a field selector may name beside metadata.name and metadata.namespace. Absent values count as "". */
+  readonly selectableFields?: Readonly<Record<string, (object: KubeObject) => string>>;
+  /** Of the whole object, with list types: what server-side apply and the OpenAPI documents go by. Absent: every list has one owner. */
+  readonly schema?: Schema;
+  /** Fields of the standard that are refused, see `schema.ts`. */
+  readonly unimplemented?: Unimplemented;
+  /** Unknown fields are refused whatever `fieldValidation` asks for: the kind says who may do what. */
+  readonly strictOnly?: boolean;
   /** Fills in defaults in place; called once, before `validate`. */
   readonly applyDefaults: (object: KubeObject) => void;
   /** The complete list of what is wrong with the object alone; empty = good. Unknown and unimplemented fields are violations. */

@@ -5,7 +5,8 @@ import type { Violation } from "./meta.ts";
 
 /** The keywords of OpenAPI v3 structural schemas that the published kinds use. */
 export interface Schema {
-  readonly type?: "object" | "array" | "string" | "integer" | "boolean" | "int-or-string";
+  /** `any`: whatever it is, it is kept and not looked into. */
+  readonly type?: "object" | "array" | "string" | "integer" | "boolean" | "int-or-string" | "any";
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly additionalProperties?: Schema;
   readonly items?: Schema;
@@ -19,6 +20,12 @@ export interface Schema {
   readonly maximum?: number;
   readonly required?: readonly string[];
   readonly default?: unknown;
+  /** `x-kubernetes-list-type`; absent = atomic: the list has one owner in server-side apply. */
+  readonly listType?: "atomic" | "set" | "map";
+  /** `x-kubernetes-list-map-keys`: the fields that tell items of a `map` list apart. */
+  readonly listMapKeys?: readonly string[];
+  /** `x-kubernetes-map-type`; absent = granular: each key has its own owner. */
+  readonly mapType?: "atomic" | "granular";
 }
 
 /**
@@ -48,6 +55,7 @@ interface Walk {
 }
 
 function visit(walk: Walk, schema: Schema, value: unknown, path: string, generic: string): void {
+  if (schema.type === "any") return;
   const add = (message: string) => walk.violations.push({ path, message });
   const problem = typeProblem(schema, value);
   if (problem !== undefined) {
@@ -116,6 +124,8 @@ function typeProblem(schema: Schema, value: unknown): string | undefined {
       return Number.isSafeInteger(value) ? undefined : "must be a whole number";
     case "boolean":
       return typeof value === "boolean" ? undefined : "must be true or false";
+    case "any":
+      return undefined;
     case "int-or-string":
       return Number.isSafeInteger(value) || typeof value === "string" ? undefined : "must be a whole number or a string";
   }
@@ -144,6 +154,31 @@ function compiled(pattern: string): RegExp {
     patterns.set(pattern, found);
   }
   return found;
+}
+
+/** Takes out, in place, the fields that neither the schema nor `unimplemented` knows. Returns their paths as Kubernetes writes them. */
+export function dropUnknown(schema: Schema, value: unknown, unimplemented: Unimplemented, path = "", generic = ""): string[] {
+  if (Array.isArray(value)) {
+    const items = schema.items;
+    return items === undefined
+      ? []
+      : value.flatMap((item, at) => dropUnknown(items, item, unimplemented, `${path}[${at}]`, `${generic}[]`));
+  }
+  if (!isRecord(value) || schema.type === "any" || (schema.properties === undefined && schema.additionalProperties === undefined))
+    return [];
+  const dropped: string[] = [];
+  for (const [name, child] of Object.entries(value)) {
+    const at = join(path, name);
+    const genericAt = join(generic, name);
+    const known =
+      schema.properties !== undefined && Object.hasOwn(schema.properties, name) ? schema.properties[name] : schema.additionalProperties;
+    if (known !== undefined) dropped.push(...dropUnknown(known, child, unimplemented, at, genericAt));
+    else if (!Object.hasOwn(unimplemented, genericAt)) {
+      delete value[name];
+      dropped.push(at);
+    }
+  }
+  return dropped;
 }
 
 /** Fills in the schema's defaults in place and drops nulls, as the Kubernetes API server does. Silent about wrong types: `walkSchema` names them. */

@@ -17,6 +17,7 @@ import { formatIdentity } from "../wire/spiffe.ts";
 import type { ApiServer } from "./apiserver/deps.ts";
 import { listenApi } from "./apiserver/listen.ts";
 import { createApiServer } from "./apiserver/server.ts";
+import { Collector } from "./collector.ts";
 import { dashboardHandler, listenDashboard } from "./dashboard/server.ts";
 import { SignIn } from "./dashboard/signin.ts";
 import { hadProxy, Liveness } from "./discovery/liveness.ts";
@@ -179,6 +180,10 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   });
   undo.add(() => liveness.stop());
   liveness.start(publisher.objects(entries));
+
+  const collector = new Collector({ store, kinds, clock, log });
+  undo.add(() => collector.stop());
+  await collector.start();
 
   const remembered = rememberedPorts(dir);
   const xds = await bindPort("xds", options.xdsPort, remembered.xds, listen, (port) =>

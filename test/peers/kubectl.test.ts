@@ -198,7 +198,6 @@ describe.each(binaries)("%s", (binary) => {
     expect(await refused("delete ns shop")).toMatch(
       /^Error from server \(Conflict\): .*the namespace is not empty; delete what is in it first \(.*services: reviews/,
     );
-    expect(await refused("apply --server-side -f -", service(onePort))).toContain("kubectl apply without --server-side");
   });
 
   test("a stale object is a conflict", async () => {

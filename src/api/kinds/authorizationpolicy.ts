@@ -67,6 +67,7 @@ export const authorizationPolicyKind = defineKind({
   categories: ["istio-io", "security-istio-io"],
   namespaced: true,
   hasStatus: true,
+  strictOnly: true,
   fields: { spec: schema },
   unimplemented: {
     "spec.action=CUSTOM": "there are no external authorizers; use ALLOW or DENY",

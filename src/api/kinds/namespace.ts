@@ -11,6 +11,7 @@ export const namespaceKind = defineKind({
   namespaced: false,
   hasStatus: true,
   nameForm: "dns-label",
+  selectableFields: { "status.phase": (object) => (object.metadata.deletionTimestamp === undefined ? "Active" : "Terminating") },
   informational: ["spec.finalizers"],
   notes: ["Comes into being with the first object in it; one that holds objects cannot be deleted."],
   fields: { spec: { type: "object", properties: { finalizers: { type: "array", items: { type: "string" } } } } },

@@ -57,12 +57,16 @@ export const serviceKind = defineKind({
   hasStatus: true,
   nameForm: "dns-1035-label",
   requiredFields: ["spec"],
+  selectableFields: {
+    "spec.clusterIP": (object) => (object as ServiceObject).spec?.clusterIP ?? "",
+    "spec.type": (object) => (object as ServiceObject).spec?.type ?? "",
+  },
   fields: {
     spec: {
       type: "object",
       properties: {
-        selector: { type: "object", additionalProperties: { type: "string" } },
-        ports: { type: "array", items: port, minItems: 1, maxItems: 250 },
+        selector: { type: "object", mapType: "atomic", additionalProperties: { type: "string" } },
+        ports: { type: "array", items: port, minItems: 1, maxItems: 250, listType: "map", listMapKeys: ["port", "protocol"] },
         type: { type: "string", enum: ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"], default: "ClusterIP" },
         clusterIP: { type: "string", enum: ["", "None"] },
         sessionAffinity: { type: "string", enum: ["None", "ClientIP"], default: "None" },

@@ -10,6 +10,9 @@ import type { Registry } from "./registry.ts";
 import { forbidden, type Subject } from "./status.ts";
 import { makeTable, partialOf } from "./table.ts";
 
+/** A write that names no resourceVersion is tried again when somebody (the publisher of statuses) wrote in between. */
+export const maxTries = 8;
+
 export interface Core {
   readonly deps: ApiServerDeps;
   readonly registry: Registry;
@@ -26,6 +29,12 @@ export interface Core {
 /** One kind's objects: from the store, or from live state. */
 export interface Feed {
   list(namespace: string | undefined): Promise<{ readonly items: readonly KubeObject[]; readonly revision: Revision }>;
+  /** As it was at an earlier revision, from behind an object on. Throws CompactedError. Live state keeps no past: it is shown as it is. */
+  listAt(
+    revision: Revision,
+    namespace: string | undefined,
+    after: { readonly namespace: string; readonly name: string } | undefined,
+  ): Promise<readonly KubeObject[]>;
   get(namespace: string, name: string): Promise<KubeObject | undefined>;
   revision(): Promise<Revision>;
   /** Events of this kind; `onProgress` hears of every revision passed, also of those of other kinds. Throws CompactedError. */
@@ -37,6 +46,8 @@ export interface Call {
   readonly query: URLSearchParams;
   readonly caller: Caller;
   readonly hold: () => void;
+  /** Go out as Warning headers, which kubectl prints. */
+  readonly warnings: string[];
 }
 
 export interface ResourceCall extends Call {

@@ -9,6 +9,7 @@ import type { VirtualSource } from "./deps.ts";
 export function storeFeed(store: Store, resource: string): Feed {
   return {
     list: (namespace) => store.list(resource, namespace),
+    listAt: async (revision, namespace, after) => (await store.listAt(revision, resource, namespace, after)).items,
     get: (namespace, name) => store.get({ resource, namespace, name }),
     revision: () => store.revision(),
     watch: (from, onEvent, onProgress) =>
@@ -55,6 +56,16 @@ export class VirtualMirror implements Feed {
       .filter((each) => namespace === undefined || (each.metadata.namespace ?? "") === namespace);
     items.sort((a, b) => compare(a.metadata.namespace ?? "", b.metadata.namespace ?? "") || compare(a.metadata.name, b.metadata.name));
     return { items, revision: this.#revision };
+  }
+
+  async listAt(
+    _revision: Revision,
+    namespace: string | undefined,
+    after: { readonly namespace: string; readonly name: string } | undefined,
+  ): Promise<readonly KubeObject[]> {
+    const { items } = await this.list(namespace);
+    if (after === undefined) return items;
+    return items.filter(({ metadata }) => (compare(metadata.namespace ?? "", after.namespace) || compare(metadata.name, after.name)) > 0);
   }
 
   async get(namespace: string, name: string): Promise<KubeObject | undefined> {

@@ -1,12 +1,13 @@
 // Owns: get and list. Watches are in `watch.ts`.
 
 import type { KubeObject } from "../../api/meta.ts";
+import { CompactedError } from "../store/store.ts";
 import { answerObject, type Core, checkOwned, includeObject, permit, type ResourceCall, subjectOf } from "./core.ts";
 import { formOf, json } from "./negotiate.ts";
 import { shownAs } from "./objects.ts";
 import { apiVersionOf } from "./registry.ts";
 import { parseSelectors } from "./selector.ts";
-import { badRequest, expired, notFound, revisionTooLarge } from "./status.ts";
+import { badRequest, continueExpired, notFound, revisionTooLarge } from "./status.ts";
 import { makeTable, partialOf } from "./table.ts";
 
 export async function getObject(core: Core, call: ResourceCall): Promise<Response> {
@@ -18,7 +19,7 @@ export async function getObject(core: Core, call: ResourceCall): Promise<Respons
   return answerObject(core, call, object);
 }
 
-/** Where a chunked list goes on, and the revision its first chunk was true at. */
+/** Where a chunked list goes on. `revision` 0 = with what is there now (the client was told that its own is gone, and goes on all the same). */
 interface Continue {
   readonly revision: number;
   readonly namespace: string;
@@ -26,24 +27,40 @@ interface Continue {
 }
 
 /**
- * `limit` and `continue`: every chunk carries the first one's resourceVersion but shows objects as they are when it is read. A watch from
- * that resourceVersion brings a client that holds all chunks to the present, whatever was written in between.
+ * `limit` and `continue`: all chunks show the objects as they were at the first one's resourceVersion. Once that is compacted away the next
+ * chunk is 410 Expired, with a token to go on inconsistently, as in Kubernetes. Live state (virtual kinds) is always shown as it is.
  */
 export async function listObjects(core: Core, call: ResourceCall): Promise<Response> {
   const { owns } = permit(core, call, "list");
   const { kind, group, version, namespace } = call.target;
   const { query } = call;
   const form = formOf(call.request);
-  const selected = parseSelectors(query);
+  const selected = parseSelectors(query, kind);
   const limit = wholeNumber(query, "limit") ?? 0;
   const token = query.get("continue") ?? "";
   const from = token === "" ? undefined : decodeContinue(token);
+  const within = kind.namespaced && namespace !== "" ? namespace : undefined;
 
-  const listed = await core.feed(kind).list(kind.namespaced && namespace !== "" ? namespace : undefined);
-  if (from === undefined) checkRevision(query, listed.revision);
-  let items = listed.items.filter((object) => (selected?.(object) ?? true) && (owns?.(object) ?? true));
-  if (from !== undefined) items = items.filter((object) => isAfter(object, from));
-  const revision = from?.revision ?? listed.revision;
+  const feed = core.feed(kind);
+  const exactly = from === undefined ? exactRevision(query) : undefined;
+  let items: readonly KubeObject[];
+  let revision: number;
+  if (from !== undefined && from.revision > 0) {
+    revision = from.revision;
+    items = await feed.listAt(revision, within, from).catch((error: unknown) => {
+      throw error instanceof CompactedError ? continueExpired(encodeContinue({ ...from, revision: 0 })) : error;
+    });
+  } else if (exactly !== undefined && exactly !== (await feed.revision())) {
+    revision = exactly;
+    if (exactly > (await feed.revision())) throw revisionTooLarge(exactly, await feed.revision());
+    items = await feed.listAt(exactly, within, undefined);
+  } else {
+    const listed = await feed.list(within);
+    if (from === undefined) checkRevision(query, listed.revision);
+    revision = listed.revision;
+    items = from === undefined ? listed.items : listed.items.filter((object) => isAfter(object, from));
+  }
+  items = items.filter((object) => (selected?.(object) ?? true) && (owns?.(object) ?? true));
 
   const metadata: Record<string, unknown> = { resourceVersion: String(revision) };
   if (limit > 0 && items.length > limit) {
@@ -61,13 +78,23 @@ export async function listObjects(core: Core, call: ResourceCall): Promise<Respo
   return json(call.request, { kind: `${kind.kind}List`, apiVersion: apiVersionOf(group, version), metadata, items: shown });
 }
 
-// Lists are always of the newest revision: good enough for "not older than", wrong for "exactly" an older one.
+/** The revision of `resourceVersionMatch=Exact`. Throws 400 for a combination that says nothing, as Kubernetes does. */
+function exactRevision(query: URLSearchParams): number | undefined {
+  const match = query.get("resourceVersionMatch") ?? "";
+  const asked = query.get("resourceVersion") ?? "";
+  if (match === "") return undefined;
+  if (match !== "Exact" && match !== "NotOlderThan")
+    throw badRequest(`resourceVersionMatch is ${JSON.stringify(match)}; use Exact or NotOlderThan`);
+  if (asked === "") throw badRequest("resourceVersionMatch is forbidden unless resourceVersion is provided");
+  if (match === "NotOlderThan") return undefined;
+  if (asked === "0") throw badRequest('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"');
+  return wholeNumber(query, "resourceVersion");
+}
+
+// Lists are of the newest revision: good enough for "not older than".
 function checkRevision(query: URLSearchParams, current: number): void {
   const asked = wholeNumber(query, "resourceVersion") ?? 0;
   if (asked > current) throw revisionTooLarge(asked, current);
-  if (query.get("resourceVersionMatch") === "Exact" && asked !== current) {
-    throw expired(`resourceVersion ${asked} is not kept as a whole; the newest is ${current}. List without resourceVersionMatch=Exact.`);
-  }
 }
 
 /** undefined when absent or empty. Throws 400. */

@@ -1,13 +1,13 @@
-// Owns: labelSelector and fieldSelector query parameters. Never evaluates anything but names, namespaces and labels.
+// Owns: labelSelector and fieldSelector query parameters. Fields are names, namespaces and what the kind says can be selected by.
 
-import type { KubeObject } from "../../api/meta.ts";
+import type { KindDefinition, KubeObject } from "../../api/meta.ts";
 import { badRequest } from "./status.ts";
 
 export type Predicate = (object: KubeObject) => boolean;
 
 /** undefined when nothing is selected (everything passes). Throws 400 with the part that is not understood. */
-export function parseSelectors(query: URLSearchParams): Predicate | undefined {
-  const tests = [...labelTests(query.get("labelSelector") ?? ""), ...fieldTests(query.get("fieldSelector") ?? "")];
+export function parseSelectors(query: URLSearchParams, kind: Pick<KindDefinition, "plural" | "selectableFields">): Predicate | undefined {
+  const tests = [...labelTests(query.get("labelSelector") ?? ""), ...fieldTests(query.get("fieldSelector") ?? "", kind)];
   if (tests.length === 0) return undefined;
   return (object) => tests.every((passes) => passes(object));
 }
@@ -64,20 +64,26 @@ function splitOutsideParentheses(text: string): string[] {
   return parts.filter((part) => part !== "");
 }
 
-function fieldTests(text: string): Predicate[] {
+const everyKind: Readonly<Record<string, (object: KubeObject) => string>> = {
+  "metadata.name": (object) => object.metadata.name,
+  "metadata.namespace": (object) => object.metadata.namespace ?? "",
+};
+
+function fieldTests(text: string, kind: Pick<KindDefinition, "plural" | "selectableFields">): Predicate[] {
+  const fields = { ...everyKind, ...kind.selectableFields };
   return text
-    .split(",")
+    .split(/(?<!\\),/)
     .map((part) => part.trim())
     .filter((part) => part !== "")
     .map((part) => {
-      const [, field, operator, wanted = ""] = /^([^=!\s]+)\s*(==|=|!=)\s*(.*)$/.exec(part) ?? [];
-      if (field !== "metadata.name" && field !== "metadata.namespace") {
+      const [, field = "", operator, wanted = ""] = /^([^=!\s]+)\s*(==|=|!=)\s*(.*)$/.exec(part) ?? [];
+      const of = Object.hasOwn(fields, field) ? fields[field] : undefined;
+      if (of === undefined) {
         throw badRequest(
-          `fieldSelector: ${JSON.stringify(part)} is not understood; metadata.name and metadata.namespace can be selected by, with = or !=`,
+          `fieldSelector: ${JSON.stringify(part)} is not supported; ${kind.plural} can be selected by ${Object.keys(fields).sort().join(", ")}, with = or !=`,
         );
       }
-      const of: (object: KubeObject) => string =
-        field === "metadata.name" ? (object) => object.metadata.name : (object) => object.metadata.namespace ?? "";
-      return operator === "!=" ? (object) => of(object) !== wanted : (object) => of(object) === wanted;
+      const plain = wanted.replace(/\\([\\,=])/g, "$1");
+      return operator === "!=" ? (object) => of(object) !== plain : (object) => of(object) === plain;
     });
 }

@@ -4,6 +4,7 @@
 import { type KindDefinition, resourceOf } from "../../api/meta.ts";
 import { CompactedError, ObjectTooLargeError, StoreFailure } from "../store/store.ts";
 import type { Call, Core, Feed } from "./core.ts";
+import { deleteCollection, deleteObject } from "./deletes.ts";
 import type { ApiServer, ApiServerDeps, Caller, Holder } from "./deps.ts";
 import { discover } from "./discovery.ts";
 import { storeFeed, VirtualMirror } from "./feeds.ts";
@@ -25,7 +26,7 @@ import {
   unavailable,
 } from "./status.ts";
 import { watchObjects } from "./watch.ts";
-import { createObject, deleteCollection, deleteObject, patchObject, updateObject } from "./writes.ts";
+import { createObject, patchObject, updateObject } from "./writes.ts";
 
 /** The Kubernetes API level whose conventions are followed; `kubectl version` compares it with its own. */
 const kubernetesLevel = { major: "1", minor: "34" };
@@ -72,10 +73,10 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
   if (open !== undefined) return open;
 
   const caller = known ?? (await identify(core, request));
-  const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0) };
+  const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0), warnings: [] };
   if (path.startsWith("/api/") || path.startsWith("/apis/") || path === "/api" || path === "/apis") {
     const discovered = request.method === "GET" ? discover(core.registry, request, path) : undefined;
-    if (discovered === undefined) return answerResource(core, call, path);
+    if (discovered === undefined) return withWarnings(await answerResource(core, call, path), call.warnings);
     permitPath(core, call, path);
     return discovered;
   }
@@ -88,6 +89,13 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
     if (answer !== undefined) return answer;
   }
   throw pathNotFound(`there is nothing at ${path}; the API is under /api and /apis`);
+}
+
+/** RFC 9111 warn-code 299; each text once, and not so many that the head of the answer grows too large for clients. */
+function withWarnings(response: Response, warnings: readonly string[]): Response {
+  for (const text of [...new Set(warnings)].slice(0, 32))
+    response.headers.append("warning", `299 - ${JSON.stringify(text.replace(/[^\x20-\x7e]/g, "?").slice(0, 256))}`);
+  return response;
 }
 
 function answerOpen(core: Core, request: Request, path: string): Response | undefined {

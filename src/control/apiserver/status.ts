@@ -6,7 +6,7 @@ import type { Violation } from "../../api/meta.ts";
 export interface Status {
   readonly kind: "Status";
   readonly apiVersion: "v1";
-  readonly metadata: Record<string, never>;
+  readonly metadata: { readonly continue?: string };
   readonly status: "Success" | "Failure";
   readonly message?: string;
   readonly reason?: string;
@@ -27,9 +27,9 @@ export interface StatusDetails {
 export class ApiError extends Error {
   override readonly name = "ApiError";
   readonly status: Status;
-  constructor(code: number, reason: string, message: string, details?: StatusDetails) {
+  constructor(code: number, reason: string, message: string, details?: StatusDetails, metadata: Status["metadata"] = {}) {
     super(message);
-    this.status = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", message, reason, ...(details && { details }), code };
+    this.status = { kind: "Status", apiVersion: "v1", metadata, status: "Failure", message, reason, ...(details && { details }), code };
   }
 }
 
@@ -58,6 +58,15 @@ export const notAcceptable = (message: string) => new ApiError(406, "NotAcceptab
 export const unsupportedMediaType = (message: string) => new ApiError(415, "UnsupportedMediaType", message);
 export const bodyTooLarge = (message: string) => new ApiError(413, "RequestEntityTooLarge", message);
 export const expired = (message: string) => new ApiError(410, "Expired", message);
+/** In Kubernetes' words, which clients' programmers look for; the token lists the rest as it is now. */
+export const continueExpired = (token: string) =>
+  new ApiError(
+    410,
+    "Expired",
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    undefined,
+    { continue: token },
+  );
 export const unavailable = (message: string) => new ApiError(503, "ServiceUnavailable", message);
 export const internalError = (message: string) => new ApiError(500, "InternalError", message);
 
@@ -72,6 +81,13 @@ export function alreadyExists(subject: Subject): ApiError {
 
 export function conflict(subject: Subject, why: string): ApiError {
   return new ApiError(409, "Conflict", `Operation cannot be fulfilled on ${called(subject)}: ${why}`, details(subject));
+}
+
+/** A server-side apply that would change what others manage; kubectl prints the message and says what can be done. */
+export function applyConflict(message: string, causes: readonly { readonly manager: string; readonly path: string }[]): ApiError {
+  return new ApiError(409, "Conflict", message, {
+    causes: causes.map(({ manager, path }) => ({ reason: "FieldManagerConflict", message: `conflict with ${manager}`, field: path })),
+  });
 }
 
 export const modified = "the object has been modified; please apply your changes to the latest version and try again";

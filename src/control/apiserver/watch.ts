@@ -29,7 +29,7 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
   const { owns } = permit(core, call, "watch");
   const { kind, namespace } = call.target;
   const { query } = call;
-  const selected = parseSelectors(query);
+  const selected = parseSelectors(query, kind);
   const inNamespace = (object: KubeObject) => namespace === "" || object.metadata.namespace === namespace;
   const named = call.target.name;
   const narrowed = selected !== undefined || owns !== undefined || named !== "";

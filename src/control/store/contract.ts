@@ -2,9 +2,13 @@
 // Never knows how a store keeps its data: files, crashes and full disks have their own tests beside each implementation.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
 import {
   CompactedError,
+  type HistoryEntry,
   maxObjectBytes,
   type ObjectKey,
   ObjectTooLargeError,
@@ -17,6 +21,8 @@ import {
 /** One medium under test: `open` may be called again after the store was closed and must find the same data. */
 export interface StoreMedium {
   open(): Promise<Store>;
+  /** Opens what `backup` wrote. */
+  openCopy(path: string): Promise<Store>;
   destroy(): Promise<void>;
 }
 
@@ -281,6 +287,132 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       await store.compact(1);
       await store.compact((await store.revision()) + 1000);
       expect(await store.revision()).toBe(now + 1);
+    });
+
+    test("a list at an earlier revision is what it was then, whole or from a place on", async () => {
+      must(await store.create(key("a"), object("a", 1)));
+      const b = must(await store.create(key("b"), object("b", 1)));
+      const bank = must(await store.create({ ...key("z"), namespace: "bank" }, object("z", 1, "bank")));
+      must(await store.update(key("b"), object("b", 2), undefined));
+      must(await store.delete(key("a"), undefined));
+      must(await store.create(key("c"), object("c", 1)));
+      const names = (list: { items: readonly KubeObject[] }) =>
+        list.items.map((item) => `${item.metadata.name}=${(item.spec as { value: number }).value}`);
+      expect(names(await store.listAt(bank.revision, routes))).toEqual(["z=1", "a=1", "b=1"]);
+      expect(names(await store.listAt(bank.revision, routes, "shop"))).toEqual(["a=1", "b=1"]);
+      expect(names(await store.listAt(bank.revision, routes, undefined, { namespace: "bank", name: "z" }))).toEqual(["a=1", "b=1"]);
+      expect(names(await store.listAt(bank.revision, routes, "shop", { namespace: "shop", name: "a" }))).toEqual(["b=1"]);
+      expect(names(await store.listAt(await store.revision(), routes))).toEqual(["z=1", "b=2", "c=1"]);
+      expect(names(await store.listAt((await store.revision()) + 5, routes))).toEqual(["z=1", "b=2", "c=1"]);
+      expect((await store.listAt(b.revision, routes)).items[1]?.metadata.resourceVersion).toBe(String(b.revision));
+      expect((await store.listAllAt(b.revision)).items.map((item) => item.key.name)).toEqual(["a", "b"]);
+    });
+
+    test("after compaction every revision from the oldest on can still be listed, and none before it", async () => {
+      const states = new Map<Revision, unknown>();
+      for (let at = 0; at < 30; at++) {
+        const name = `n${at % 4}`;
+        const there = await store.get(key(name));
+        if (there === undefined) must(await store.create(key(name), object(name, at)));
+        else if (at % 7 === 0) must(await store.delete(key(name), undefined));
+        else must(await store.update(key(name), object(name, at), undefined));
+        states.set(await store.revision(), (await store.list(routes)).items);
+      }
+      await store.compact(12);
+      const oldest = await store.oldest();
+      expect(oldest).toBe(12);
+      for (const [revision, items] of states) {
+        if (revision >= oldest) expect((await store.listAt(revision, routes)).items).toEqual(items as KubeObject[]);
+        else await expect(store.listAt(revision, routes)).rejects.toBeInstanceOf(CompactedError);
+      }
+      await expect(store.listAllAt(3)).rejects.toBeInstanceOf(CompactedError);
+    });
+
+    test("a transaction happens as a whole, in order, each write with its own revision", async () => {
+      const old = must(await store.create(key("old"), object("old", 1)));
+      must(await store.create(key("gone"), object("gone", 1)));
+      const seen: string[] = [];
+      const watch = await store.watch(await store.revision(), undefined, (event) => seen.push(`${event.type} ${event.key.name}`));
+      const done = await store.transact(
+        [
+          { verb: "create", key: key("new"), object: object("new", 1) },
+          { verb: "update", key: key("old"), object: object("old", 2), expected: old.revision },
+          { verb: "delete", key: key("gone"), expected: undefined },
+        ],
+        "tester",
+      );
+      if (!done.ok) throw new Error(done.reason);
+      expect(done.results.map((result) => result.revision)).toEqual([3, 4, 5]);
+      await until(() => seen.length === 3);
+      watch.stop();
+      expect(seen).toEqual(["added new", "modified old", "deleted gone"]);
+      const past = await store.history({ limit: 3 });
+      expect(past.map((entry) => [entry.revision, entry.transaction, entry.by])).toEqual([
+        [5, 3, "tester"],
+        [4, 3, "tester"],
+        [3, 3, "tester"],
+      ]);
+    });
+
+    test("a transaction of which one condition fails writes nothing and says which", async () => {
+      const old = must(await store.create(key("old"), object("old", 1)));
+      must(await store.update(key("old"), object("old", 2), undefined));
+      const before = await store.revision();
+      const writes = (expected: Revision) => [
+        { verb: "create", key: key("new"), object: object("new", 1) } as const,
+        { verb: "update", key: key("old"), object: object("old", 3), expected } as const,
+      ];
+      expect(await store.transact(writes(old.revision))).toMatchObject({ ok: false, key: key("old"), reason: "conflict", current: before });
+      expect(
+        await store.transact([
+          { verb: "delete", key: key("old"), expected: undefined },
+          { verb: "delete", key: key("none"), expected: undefined },
+        ]),
+      ).toMatchObject({ ok: false, key: key("none"), reason: "missing" });
+      expect(await store.get(key("new"))).toBeUndefined();
+      expect((await store.get(key("old")))?.spec).toEqual({ value: 2 });
+      expect(await store.revision()).toBe(before);
+      await expect(store.transact([...writes(before), { verb: "delete", key: key("old"), expected: undefined }])).rejects.toBeInstanceOf(
+        RangeError,
+      );
+    });
+
+    test("history tells what was written, by whom, newest first, of everything or of one object", async () => {
+      must(await store.create(key("a"), object("a", 1), "alice"));
+      must(await store.update(key("a"), object("a", 2), undefined));
+      must(await store.create({ resource: "services", namespace: "shop", name: "s" }, object("s", 0), "bob"));
+      must(await store.delete(key("a"), undefined, "bob"));
+      const told = (entries: readonly HistoryEntry[]) =>
+        entries.map((entry) => `${entry.revision} ${entry.by} ${entry.type} ${entry.key.name}`);
+      expect(told(await store.history({ limit: 10 }))).toEqual(["4 bob deleted a", "3 bob added s", "2  modified a", "1 alice added a"]);
+      expect(told(await store.history({ limit: 10, withAuthor: true, resource: routes, namespace: "shop", name: "a" }))).toEqual([
+        "4 bob deleted a",
+        "1 alice added a",
+      ]);
+      expect(told(await store.history({ limit: 1, before: 3 }))).toEqual(["2  modified a"]);
+      const [last] = await store.history({ limit: 1 });
+      expect(last?.object.spec).toEqual({ value: 2 });
+      expect(Math.abs(Date.now() - (last?.atMs ?? 0))).toBeLessThan(60_000);
+      await store.compact(3);
+      expect(told(await store.history({ limit: 10 }))).toEqual(["4 bob deleted a", "3 bob added s"]);
+    });
+
+    test("a backup is a store of its own, true at the revision it names", async () => {
+      const folder = mkdtempSync(join(tmpdir(), "weft-backup-"));
+      try {
+        must(await store.create(key("a"), object("a", 1), "alice"));
+        const { revision } = await store.backup(join(folder, "copy"));
+        must(await store.update(key("a"), object("a", 2), undefined));
+        expect(statSync(join(folder, "copy")).mode & 0o777).toBe(0o600);
+        const copy = await medium.openCopy(join(folder, "copy"));
+        expect(await copy.revision()).toBe(revision);
+        expect((await copy.get(key("a")))?.spec).toEqual({ value: 1 });
+        expect((await copy.history({ limit: 1 }))[0]?.by).toBe("alice");
+        await copy.close();
+        await expect(store.backup(join(folder, "copy"))).rejects.toThrow(/copy/);
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
     });
 
     test("an object over the limit is refused by name and size, one just under it is kept", async () => {

@@ -7,7 +7,8 @@ import { StoreFailure } from "./store.ts";
 
 /** "Weft" in ASCII: stands in the file's header, so that another program's database is never taken for ours. */
 const applicationId = 0x57656674;
-const formatVersion = 1;
+/** 2: when, by whom and in which transaction; and an index to find the states of one object. */
+const formatVersion = 2;
 
 /** Checking every page costs about 2 ms a MiB; a larger file would eat into the 300 ms in which `weft up` has to answer; SQLite still notices damage when it reads it. */
 const fullCheckLimitBytes = 16 * 1024 * 1024;
@@ -21,8 +22,12 @@ const tables = `
     resource TEXT NOT NULL,
     namespace TEXT NOT NULL,
     name TEXT NOT NULL,
-    body TEXT NOT NULL
+    body TEXT NOT NULL,
+    at INTEGER NOT NULL DEFAULT 0,
+    author TEXT NOT NULL DEFAULT '',
+    tx INTEGER NOT NULL DEFAULT 0
   );
+  CREATE INDEX history_by_key ON history (resource, namespace, name, revision);
   CREATE TABLE objects (
     resource TEXT NOT NULL,
     namespace TEXT NOT NULL,
@@ -33,6 +38,16 @@ const tables = `
   CREATE UNIQUE INDEX objects_by_revision ON objects (revision);
   CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, oldest INTEGER NOT NULL);
   INSERT INTO state VALUES (1, 0, 1);
+`;
+
+// History as format 1 trimmed it cannot tell the state at an old revision, so it begins anew here: watchers list again once.
+const fromFormat1 = `
+  ALTER TABLE history ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE history ADD COLUMN author TEXT NOT NULL DEFAULT '';
+  ALTER TABLE history ADD COLUMN tx INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX history_by_key ON history (resource, namespace, name, revision);
+  DELETE FROM history WHERE revision NOT IN (SELECT revision FROM objects);
+  UPDATE state SET oldest = max(oldest, revision);
 `;
 
 /**
@@ -58,6 +73,9 @@ export function openDatabase(path: string): Database {
       db.run(tables);
       db.run(`PRAGMA application_id = ${applicationId}`);
       db.run(`PRAGMA user_version = ${formatVersion}`);
+    } else if (pragma(db, "user_version") === 1) {
+      db.run(fromFormat1);
+      db.run(`PRAGMA user_version = ${formatVersion}`);
     }
     db.run("COMMIT");
     return db;
@@ -76,9 +94,9 @@ function checkOurs(db: Database, path: string): void {
   if (id !== applicationId) {
     throw new StoreFailure(`${path} is an SQLite database of another program. Name another data folder, or move that file away.`);
   }
-  if (version !== formatVersion) {
+  if (version !== formatVersion && version !== 1) {
     throw new StoreFailure(
-      `${path} has the store format ${version}; this version of Weft knows format ${formatVersion} only. Use the Weft that wrote it, or another data folder.`,
+      `${path} has the store format ${version}; this version of Weft knows formats up to ${formatVersion} only. Use the Weft that wrote it, or another data folder.`,
     );
   }
   if (path !== ":memory:" && statSync(path).size <= fullCheckLimitBytes) {

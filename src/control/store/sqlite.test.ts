@@ -11,6 +11,7 @@ storeContract("sqlite", async () => {
   const folder = mkdtempSync(join(tmpdir(), "weft-store-"));
   return {
     open: async () => openSqliteStore(join(folder, "weft.db")),
+    openCopy: async (path) => openSqliteStore(path),
     destroy: async () => rmSync(folder, { recursive: true, force: true }),
   };
 });
@@ -78,6 +79,41 @@ describe("the SQLite file", () => {
   );
 
   test(
+    "of format 1 is taken over with its objects; its history begins anew",
+    inFolder(async (folder) => {
+      const path = join(folder, "weft.db");
+      const old = new Database(path, { create: true });
+      old.run(`CREATE TABLE history (revision INTEGER PRIMARY KEY, type TEXT NOT NULL, resource TEXT NOT NULL, namespace TEXT NOT NULL,
+        name TEXT NOT NULL, body TEXT NOT NULL)`);
+      old.run(`CREATE TABLE objects (resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL,
+        PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID`);
+      old.run("CREATE TABLE state (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, oldest INTEGER NOT NULL)");
+      old.run("INSERT INTO state VALUES (1, 3, 1)");
+      const { resource, namespace } = key("a");
+      const insert = old.prepare<unknown, [number, string, string, string, string]>("INSERT INTO history VALUES (?, 'added', ?, ?, ?, ?)");
+      for (const [revision, name] of [
+        [1, "a"],
+        [2, "gone"],
+        [3, "b"],
+      ] as const)
+        insert.run(revision, resource, namespace, name, JSON.stringify(object(name, revision)));
+      old.run(`INSERT INTO objects VALUES ('${resource}', '${namespace}', 'a', 1), ('${resource}', '${namespace}', 'b', 3)`);
+      old.run("PRAGMA application_id = 1466263156");
+      old.run("PRAGMA user_version = 1");
+      old.close();
+      const store = openSqliteStore(path);
+      expect((await store.listAll()).items.map((item) => item.key.name)).toEqual(["a", "b"]);
+      expect(await store.revision()).toBe(3);
+      await expect(store.watch(1, undefined, () => {})).rejects.toBeInstanceOf(CompactedError);
+      expect((await store.listAt(3, resource)).items).toHaveLength(2);
+      must(await store.update(key("a"), object("a", 9), 1));
+      expect((await store.listAt(3, resource)).items.map((item) => item.spec)).toEqual([{ value: 1 }, { value: 3 }]);
+      await store.close();
+      expect((await openSqliteStore(path).listAll()).items).toHaveLength(2);
+    }),
+  );
+
+  test(
     "of a newer format is refused, naming both formats",
     inFolder(async (folder) => {
       const path = join(folder, "weft.db");
@@ -85,7 +121,7 @@ describe("the SQLite file", () => {
       const raw = new Database(path);
       raw.run("PRAGMA user_version = 7");
       raw.close();
-      expect(failureOf(() => openSqliteStore(path))).toMatch(/store format 7; this version of Weft knows format 1 only/);
+      expect(failureOf(() => openSqliteStore(path))).toMatch(/store format 7; this version of Weft knows formats up to 2 only/);
     }),
   );
 

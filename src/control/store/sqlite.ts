@@ -2,10 +2,13 @@
 // Never knows kinds, and never acknowledges before the commit has been synced.
 
 import type { Database, Statement } from "bun:sqlite";
+import { writeFileSync } from "node:fs";
 import type { KubeObject } from "../../api/meta.ts";
 import { failure, openDatabase } from "./sqlite-file.ts";
 import {
   CompactedError,
+  type HistoryEntry,
+  type HistoryQuery,
   maxObjectBytes,
   type ObjectKey,
   ObjectTooLargeError,
@@ -13,7 +16,9 @@ import {
   type Store,
   type StoreEvent,
   StoreFailure,
+  type TransactionResult,
   type WatchHandle,
+  type Write,
   type WriteResult,
 } from "./store.ts";
 import { Watchers } from "./watchers.ts";
@@ -23,6 +28,8 @@ export interface SqliteStoreOptions {
   readonly keepRevisions?: number;
   /** Hears of what nobody awaits: a watcher that threw, a compaction that failed. Default: ignored. */
   readonly onError?: (error: unknown) => void;
+  /** The time that goes into the history; default the system's. */
+  readonly nowMs?: () => number;
 }
 
 /** History is trimmed each time this many revisions have been written, so that a write seldom pays for it. */
@@ -36,6 +43,9 @@ interface Row {
   readonly namespace: string;
   readonly name: string;
   readonly body: string;
+  readonly at: number;
+  readonly author: string;
+  readonly tx: number;
 }
 
 interface PendingWrite {
@@ -44,9 +54,17 @@ interface PendingWrite {
   /** JSON without resourceVersion; empty for a deletion. */
   readonly body: string;
   readonly expected: Revision | undefined;
-  readonly resolve: (result: WriteResult) => void;
+}
+
+/** What is written together: a write alone, or a transaction. */
+interface Pending {
+  readonly writes: readonly PendingWrite[];
+  readonly author: string;
+  readonly resolve: (result: TransactionResult) => void;
   readonly reject: (error: unknown) => void;
 }
+
+type Done = Extract<WriteResult, { ok: true }>;
 
 /**
  * Opens the store in `path` (made if missing; `:memory:` for tests). Throws StoreFailure, see `sqlite-file.ts`.
@@ -63,15 +81,17 @@ class SqliteStore implements Store {
   readonly #watchers: Watchers;
   readonly #keepRevisions: number;
   readonly #onError: (error: unknown) => void;
+  readonly #nowMs: () => number;
   #revision: Revision;
   #oldest: Revision;
-  #pending: PendingWrite[] = [];
+  #pending: Pending[] = [];
   #open: boolean = true;
 
   constructor(path: string, options: SqliteStoreOptions) {
     this.#path = path;
     this.#keepRevisions = options.keepRevisions ?? 10_000;
     this.#onError = options.onError ?? (() => {});
+    this.#nowMs = options.nowMs ?? Date.now;
     this.#db = openDatabase(path);
     this.#sql = statements(this.#db);
     this.#watchers = new Watchers((after, resource) => this.#history(after, resource), this.#onError);
@@ -102,16 +122,83 @@ class SqliteStore implements Store {
     return { items: rows.map((row) => ({ key: keyOf(row), object: parse(row.body, row.revision) })), revision: this.#revision };
   }
 
-  create(key: ObjectKey, object: KubeObject): Promise<WriteResult> {
-    return this.#enqueue("create", key, object, undefined);
+  async listAt(
+    revision: Revision,
+    resource: string,
+    namespace?: string,
+    after?: { readonly namespace: string; readonly name: string },
+  ): Promise<{ items: readonly KubeObject[] }> {
+    if (revision < this.#oldest && revision < this.#revision) throw new CompactedError(this.#oldest);
+    const { namespace: fromNamespace, name: fromName } = after ?? { namespace: "", name: "" };
+    const rows = this.#reading(() =>
+      namespace === undefined
+        ? this.#sql.listAt.all(resource, revision, fromNamespace, fromName)
+        : this.#sql.listNamespaceAt.all(resource, revision, namespace, fromName),
+    );
+    return { items: rows.map((row) => parse(row.body, row.revision)) };
   }
 
-  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined): Promise<WriteResult> {
-    return this.#enqueue("update", key, object, expected);
+  async listAllAt(revision: Revision): Promise<{ items: readonly { key: ObjectKey; object: KubeObject }[] }> {
+    if (revision < this.#oldest && revision < this.#revision) throw new CompactedError(this.#oldest);
+    const rows = this.#reading(() => this.#sql.listAllAt.all(revision));
+    return { items: rows.map((row) => ({ key: keyOf(row), object: parse(row.body, row.revision) })) };
   }
 
-  delete(key: ObjectKey, expected: Revision | undefined): Promise<WriteResult> {
-    return this.#enqueue("delete", key, undefined, expected);
+  async history(query: HistoryQuery): Promise<readonly HistoryEntry[]> {
+    const any = (text: string | undefined) => text ?? null;
+    const { resource, namespace, name, before = Number.MAX_SAFE_INTEGER, withAuthor = false, limit } = query;
+    const rows = this.#reading(() =>
+      this.#sql.past.all(before, any(resource), any(namespace), any(name), withAuthor ? 1 : 0, this.#oldest, limit),
+    );
+    return rows.map((row) => ({
+      revision: row.revision,
+      transaction: row.tx === 0 ? row.revision : row.tx,
+      atMs: row.at,
+      by: row.author,
+      type: row.type,
+      key: keyOf(row),
+      object: parse(row.body, row.revision),
+    }));
+  }
+
+  async oldest(): Promise<Revision> {
+    return this.#oldest;
+  }
+
+  create(key: ObjectKey, object: KubeObject, by?: string): Promise<WriteResult> {
+    return this.#single({ verb: "create", key, object }, by);
+  }
+
+  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string): Promise<WriteResult> {
+    return this.#single({ verb: "update", key, object, expected }, by);
+  }
+
+  delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult> {
+    return this.#single({ verb: "delete", key, expected }, by);
+  }
+
+  async transact(writes: readonly Write[], by?: string): Promise<TransactionResult> {
+    const seen = new Set<string>();
+    for (const { key } of writes) {
+      const text = JSON.stringify([key.resource, key.namespace, key.name]);
+      if (seen.has(text)) throw new RangeError(`one transaction names ${key.resource} ${key.namespace}/${key.name} twice`);
+      seen.add(text);
+    }
+    return writes.length === 0 ? { ok: true, results: [] } : this.#enqueue(writes, by);
+  }
+
+  async backup(path: string): Promise<{ revision: Revision }> {
+    if (!this.#open) throw this.#closed();
+    this.#flush();
+    const revision = this.#revision;
+    try {
+      // Made empty first: SQLite fills an empty file, and keeps its mode.
+      writeFileSync(path, "", { mode: 0o600, flag: "wx" });
+      this.#sql.copy.run(path);
+      return { revision };
+    } catch (error) {
+      throw failure(error, path, "written");
+    }
   }
 
   async watch(from: Revision, resource: string | undefined, onEvent: (event: StoreEvent) => void): Promise<WatchHandle> {
@@ -134,69 +221,81 @@ class SqliteStore implements Store {
     this.#db.close();
   }
 
-  async #enqueue(
-    verb: PendingWrite["verb"],
-    key: ObjectKey,
-    object: KubeObject | undefined,
-    expected: Revision | undefined,
-  ): Promise<WriteResult> {
+  async #single(write: Write, by: string | undefined): Promise<WriteResult> {
+    const result = await this.#enqueue([write], by);
+    if (result.ok) return result.results[0] as Done;
+    if (result.reason !== "conflict") return { ok: false, reason: result.reason };
+    return { ok: false, reason: "conflict", current: result.current ?? 0 };
+  }
+
+  async #enqueue(writes: readonly Write[], by = ""): Promise<TransactionResult & { readonly current?: Revision }> {
     if (!this.#open) throw this.#closed();
-    const body = object === undefined ? "" : serialise(object);
-    // A JSON string is at least as many bytes as UTF-16 units, and at most three times as many: only the middle needs counting.
-    if (body.length * 3 > maxObjectBytes) {
-      const sizeBytes = Buffer.byteLength(body);
-      if (sizeBytes > maxObjectBytes) throw new ObjectTooLargeError(key, sizeBytes);
-    }
+    const pending = writes.map((write): PendingWrite => {
+      const { verb, key } = write;
+      const body = verb === "delete" ? "" : serialise(write.object);
+      // A JSON string is at least as many bytes as UTF-16 units, and at most three times as many: only the middle needs counting.
+      if (body.length * 3 > maxObjectBytes) {
+        const sizeBytes = Buffer.byteLength(body);
+        if (sizeBytes > maxObjectBytes) throw new ObjectTooLargeError(key, sizeBytes);
+      }
+      return { verb, key, body, expected: verb === "create" ? undefined : write.expected };
+    });
     return new Promise((resolve, reject) => {
-      this.#pending.push({ verb, key, body, expected, resolve, reject });
+      this.#pending.push({ writes: pending, author: by, resolve, reject });
       // Group commit: whatever is asked for in one turn of the loop shares one transaction and one sync.
       if (this.#pending.length === 1) setImmediate(() => this.#flush());
     });
   }
 
   #flush(): void {
-    const writes = this.#pending;
-    if (writes.length === 0) return;
+    const groups = this.#pending;
+    if (groups.length === 0) return;
     this.#pending = [];
     const events: StoreEvent[] = [];
-    const results: WriteResult[] = [];
+    const results: TransactionResult[] = [];
     const revisionBefore = this.#revision;
     try {
       this.#sql.begin.run();
-      for (const write of writes) results.push(this.#apply(write, events));
+      for (const group of groups) results.push(this.#apply(group, events));
       if (events.length > 0) this.#sql.setRevision.run(this.#revision);
       this.#sql.commit.run();
     } catch (error) {
       this.#revision = revisionBefore;
       this.#rollback();
       const failed = failure(error, this.#path, "written");
-      for (const write of writes) write.reject(failed);
+      for (const group of groups) group.reject(failed);
       return;
     }
     this.#watchers.publish(events);
-    for (const [at, write] of writes.entries()) write.resolve(results[at] as WriteResult);
+    for (const [at, group] of groups.entries()) group.resolve(results[at] as TransactionResult);
     this.#maybeCompact(revisionBefore);
   }
 
-  #apply(write: PendingWrite, events: StoreEvent[]): WriteResult {
-    const { key, verb } = write;
-    const current = this.#sql.get.get(key.resource, key.namespace, key.name);
-    if (verb === "create" && current !== null) return { ok: false, reason: "exists" };
-    if (verb !== "create") {
-      if (current === null) return { ok: false, reason: "missing" };
-      if (write.expected !== undefined && write.expected !== current.revision) {
-        return { ok: false, reason: "conflict", current: current.revision };
-      }
+  // Every condition first, then every write: no object stands twice in a group, so that no write can change another's condition.
+  #apply({ writes, author }: Pending, events: StoreEvent[]): TransactionResult {
+    const before: (Row | null)[] = [];
+    for (const { key, verb, expected } of writes) {
+      const current = this.#sql.get.get(key.resource, key.namespace, key.name);
+      before.push(current);
+      if (verb === "create" && current !== null) return { ok: false, key, reason: "exists" };
+      if (verb === "create") continue;
+      if (current === null) return { ok: false, key, reason: "missing" };
+      if (expected !== undefined && expected !== current.revision) return { ok: false, key, reason: "conflict", current: current.revision };
     }
-    const revision = ++this.#revision;
-    const type = verb === "create" ? "added" : verb === "update" ? "modified" : "deleted";
-    const body = verb === "delete" ? (current?.body ?? "{}") : write.body;
-    this.#sql.append.run(revision, type, key.resource, key.namespace, key.name, body);
-    if (verb === "delete") this.#sql.forget.run(key.resource, key.namespace, key.name);
-    else this.#sql.point.run(key.resource, key.namespace, key.name, revision);
-    events.push({ type, key: { ...key }, object: parse(body, revision), revision });
-    // Parsed again: the event's object is shared by all watchers, this one belongs to the writer.
-    return { ok: true, object: parse(body, revision), revision };
+    const transaction = this.#revision + 1;
+    const atMs = this.#nowMs();
+    const results = writes.map(({ key, verb, body: written }, at): Done => {
+      const revision = ++this.#revision;
+      const type = verb === "create" ? "added" : verb === "update" ? "modified" : "deleted";
+      const body = verb === "delete" ? (before[at]?.body ?? "{}") : written;
+      this.#sql.append.run(revision, type, key.resource, key.namespace, key.name, body, atMs, author, transaction);
+      if (verb === "delete") this.#sql.forget.run(key.resource, key.namespace, key.name);
+      else this.#sql.point.run(key.resource, key.namespace, key.name, revision);
+      events.push({ type, key: { ...key }, object: parse(body, revision), revision });
+      // Parsed again: the event's object is shared by all watchers, this one belongs to the writer.
+      return { ok: true, object: parse(body, revision), revision };
+    });
+    return { ok: true, results };
   }
 
   // A failed write may or may not have ended the transaction already; both are fine.
@@ -257,6 +356,12 @@ class SqliteStore implements Store {
   }
 }
 
+/** The state at a revision (parameter `at`): each object's newest row up to it, unless that is a deletion. */
+function past(which: string, at: number): string {
+  return `SELECT h.* FROM history h WHERE ${which} AND h.type <> 'deleted' AND h.revision = (SELECT max(m.revision) FROM history m
+    WHERE m.resource = h.resource AND m.namespace = h.namespace AND m.name = h.name AND m.revision <= ?${at})`;
+}
+
 // Prepared once: parsing SQL costs more than running it here.
 function statements(db: Database) {
   const live = "SELECT h.* FROM objects o JOIN history h ON h.revision = o.revision";
@@ -272,14 +377,32 @@ function statements(db: Database) {
     historyOf: db.prepare<Row, [number, string, number]>(
       "SELECT * FROM history WHERE revision > ? AND resource = ? ORDER BY revision LIMIT ?",
     ),
-    append: db.prepare<unknown, [number, string, string, string, string, string]>("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)"),
+    listAt: db.prepare<Row, [string, number, string, string]>(
+      `${past("h.resource = ?1", 2)} AND (h.namespace, h.name) > (?3, ?4) ORDER BY h.namespace, h.name`,
+    ),
+    listNamespaceAt: db.prepare<Row, [string, number, string, string]>(
+      `${past("h.resource = ?1 AND h.namespace = ?3 AND h.name > ?4", 2)} ORDER BY h.name`,
+    ),
+    listAllAt: db.prepare<Row, [number]>(`${past("1", 1)} ORDER BY h.resource, h.namespace, h.name`),
+    past: db.prepare<Row, [number, string | null, string | null, string | null, number, number, number]>(
+      `SELECT * FROM history WHERE revision < ?1 AND revision >= ?6 AND (?2 IS NULL OR resource = ?2) AND (?3 IS NULL OR namespace = ?3)
+       AND (?4 IS NULL OR name = ?4) AND (?5 = 0 OR author <> '') ORDER BY revision DESC LIMIT ?7`,
+    ),
+    copy: db.prepare<unknown, [string]>("VACUUM INTO ?"),
+    append: db.prepare<unknown, [number, string, string, string, string, string, number, string, number]>(
+      "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
     point: db.prepare<unknown, [string, string, string, number]>(
       "INSERT INTO objects VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision",
     ),
     forget: db.prepare<unknown, [string, string, string]>("DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?"),
     setRevision: db.prepare<unknown, [number]>("UPDATE state SET revision = ?"),
     setOldest: db.prepare<unknown, [number]>("UPDATE state SET oldest = ?"),
-    trim: db.prepare<unknown, [number]>("DELETE FROM history WHERE revision < ? AND revision NOT IN (SELECT revision FROM objects)"),
+    // What is needed to tell the state at any revision from the bound on stays: each object's newest row up to the bound.
+    trim: db.prepare<unknown, [number]>(
+      `DELETE FROM history WHERE revision < ?1 AND (type = 'deleted' OR EXISTS (SELECT 1 FROM history n WHERE n.resource = history.resource
+       AND n.namespace = history.namespace AND n.name = history.name AND n.revision > history.revision AND n.revision <= ?1))`,
+    ),
   };
 }
 

@@ -24,6 +24,49 @@ export type WriteResult =
   /** Compare-and-set lost: someone wrote revision `current` in between. */
   | { readonly ok: false; readonly reason: "conflict"; readonly current: Revision };
 
+/** One of several writes that happen together or not at all. `expected` as in `Store.update`; an object that is to be created expects nothing. */
+export type Write =
+  | { readonly verb: "create"; readonly key: ObjectKey; readonly object: KubeObject }
+  | { readonly verb: "update"; readonly key: ObjectKey; readonly object: KubeObject; readonly expected: Revision | undefined }
+  | { readonly verb: "delete"; readonly key: ObjectKey; readonly expected: Revision | undefined };
+
+export type TransactionResult =
+  | { readonly ok: true; readonly results: readonly Extract<WriteResult, { ok: true }>[] }
+  /** Nothing was written, because of this one. */
+  | {
+      readonly ok: false;
+      readonly key: ObjectKey;
+      readonly reason: Extract<WriteResult, { ok: false }>["reason"];
+      readonly current?: Revision;
+    };
+
+/** A write as it is remembered. */
+export interface HistoryEntry {
+  readonly revision: Revision;
+  /** The first revision of the transaction it was part of; its own when it was alone. */
+  readonly transaction: Revision;
+  /** Wall clock, ms; 0 = written before times were kept. */
+  readonly atMs: number;
+  /** Who asked for it, as the writer said; empty = the control plane itself, or not known. */
+  readonly by: string;
+  readonly type: StoreEvent["type"];
+  readonly key: ObjectKey;
+  /** As it was after the write; of a deletion, before it. */
+  readonly object: KubeObject;
+}
+
+export interface HistoryQuery {
+  readonly resource?: string;
+  readonly namespace?: string;
+  readonly name?: string;
+  /** Only entries with a revision below. */
+  readonly before?: Revision;
+  /** Leaves out writes by the control plane itself. */
+  readonly withAuthor?: boolean;
+  /** At most so many, the newest. */
+  readonly limit: number;
+}
+
 export interface WatchHandle {
   /** Idempotent; no event is delivered after it returns. */
   stop(): void;
@@ -66,11 +109,31 @@ export interface Store {
   list(resource: string, namespace?: string): Promise<{ readonly items: readonly KubeObject[]; readonly revision: Revision }>;
   /** Every object of every resource, at one revision. */
   listAll(): Promise<{ readonly items: readonly { readonly key: ObjectKey; readonly object: KubeObject }[]; readonly revision: Revision }>;
-  /** Stores a new object; sets its `metadata.resourceVersion`. Durable when the promise resolves. Rejects with ObjectTooLargeError. */
-  create(key: ObjectKey, object: KubeObject): Promise<WriteResult>;
+  /**
+   * As `list`, at an earlier revision; with `after` only what comes behind that object. Throws CompactedError when the revision is older
+   * than the history kept; a revision yet to come is the newest.
+   */
+  listAt(
+    revision: Revision,
+    resource: string,
+    namespace?: string,
+    after?: { readonly namespace: string; readonly name: string },
+  ): Promise<{ readonly items: readonly KubeObject[] }>;
+  /** As `listAll`, at an earlier revision. Throws CompactedError. */
+  listAllAt(revision: Revision): Promise<{ readonly items: readonly { readonly key: ObjectKey; readonly object: KubeObject }[] }>;
+  /** What was written, newest first, as far back as history is kept. */
+  history(query: HistoryQuery): Promise<readonly HistoryEntry[]>;
+  /** The oldest revision that `listAt` and `history` know whole. */
+  oldest(): Promise<Revision>;
+  /** Stores a new object; sets its `metadata.resourceVersion`. Durable when the promise resolves; `by` goes into the history. Rejects with ObjectTooLargeError. */
+  create(key: ObjectKey, object: KubeObject, by?: string): Promise<WriteResult>;
   /** Replaces an object if its revision is still `expected`; undefined = whatever it is. */
-  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined): Promise<WriteResult>;
-  delete(key: ObjectKey, expected: Revision | undefined): Promise<WriteResult>;
+  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string): Promise<WriteResult>;
+  delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult>;
+  /** All of them or none, in their order, each with a revision of its own. Throws RangeError when two name the same object. */
+  transact(writes: readonly Write[], by?: string): Promise<TransactionResult>;
+  /** A copy of everything, history included, true at one revision, as a new file (mode 0600) that can be put in the store's place. Taken while the store is in use. */
+  backup(path: string): Promise<{ readonly revision: Revision }>;
   /**
    * Delivers every event after `from`, in revision order, each once, asynchronously, until stopped. `resource` undefined = all.
    * Throws CompactedError when `from` is too old. A slow consumer is never dropped silently: delivery is by callback and must not block.
