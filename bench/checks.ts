@@ -10,7 +10,8 @@ export async function checkSubject(subject: Subject, certs: Certificates | null)
   return proven;
 }
 
-function expect(subject: Subject, holds: boolean, expected: string, got: unknown): void {
+/** Throws what was expected and what came. */
+export function expect(subject: Subject, holds: boolean, expected: string, got: unknown): void {
   if (!holds) throw new Error(`${subject.name}: expected ${expected}, got ${got === null ? "no answer" : JSON.stringify(got)}`);
 }
 

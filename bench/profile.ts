@@ -31,7 +31,7 @@ async function main(shop: Workshop, cores: Cores): Promise<void> {
   const wrk = findTool("wrk", process.env);
   const openssl = findTool("openssl", process.env);
   if (wrk.path === null) throw new Error(`wrk is missing: ${wrk.install}`);
-  const driver: Driver = { wrk: wrk.path, connections: 64, cores: cores.others };
+  const driver: Driver = { wrk: wrk.path, h2load: null, connections: 64, cores: cores.others };
   const seconds = Number(values.seconds);
   const [origin, listen, middle, adminA, adminB, nobody] = await freePorts(6);
   const behind = shop.start("origin", [process.execPath, join(ROOT, "bench/load/origin.ts"), String(origin)], cores.others);

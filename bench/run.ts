@@ -3,29 +3,72 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { budgets } from "./budgets.ts";
+import type { QuietCase, QuietResult } from "./cases/collect.ts";
+import { idleConnections, slowReaders } from "./cases/connections.ts";
 import { change, firstTraffic } from "./cases/demo.ts";
-import { idleMemory, type QuietResult, start } from "./cases/idle.ts";
-import { httpHop, mtlsPair } from "./cases/load.ts";
+import { idleMemory, start } from "./cases/idle.ts";
+import {
+  bodiesHttp1,
+  bodiesHttp2,
+  grpc,
+  handshakes,
+  http2Hop,
+  httpHop,
+  type LoadCase,
+  type LoadCaseResult,
+  mtlsPair,
+  tcp,
+} from "./cases/load.ts";
+import { soak, workers } from "./cases/long.ts";
 import { describeMachine, pickCores, pin } from "./machine.ts";
-import type { CaseResult, Plan } from "./measure.ts";
+import type { Plan } from "./measure.ts";
 import { type Found, findTool, type Tool } from "./peers.ts";
 import { Workshop } from "./proc.ts";
-import { budgetTable, loadTable, quietTable } from "./report.ts";
+import { budgetTable, callTable, loadTable, quietTable, recordTable } from "./report.ts";
 import { takeTurn } from "./turn.ts";
 import { judge, type Measured, type Verdict } from "./verdict.ts";
 
-const USAGE = `usage: npm run bench -- [--only CASE]... [--subject NAME]... [--rounds N] [--seconds N] [--warm N] [--connections N] [--json FILE] [--quiet]
+/** The cases under load, with what their load is; the first two have rounds of their own, the others fewer and shorter ones. */
+const loadCases = {
+  "http1-hop": { run: httpHop, what: "answers of 100 bytes", whole: true },
+  "mtls-pair": { run: mtlsPair, what: "answers of 100 bytes", whole: true },
+  "http2-hop": { run: http2Hop, what: "8 connections x 16 streams, answers of 100 bytes", whole: false },
+  "grpc-unary": { run: grpc, what: "8 connections x 16 streams, messages of 48 bytes", whole: false },
+  "bodies-http1": { run: bodiesHttp1, what: "16 connections, answers of 64 KiB and 1 MiB", whole: false },
+  "bodies-http2": { run: bodiesHttp2, what: "8 connections x 2 streams, answers of 64 KiB and 1 MiB", whole: false },
+  tcp: { run: tcp, what: "16 connections, answers of 1 MiB through an opaque port", whole: false },
+  handshakes: { run: handshakes, what: "8 lanes, mutual TLS, one request each, nothing resumed", whole: false },
+} as const;
 
-cases: http1-hop, mtls-pair, idle-memory, start, change, first-traffic
+/** The cases that are not about CPU time. */
+const quietCases = {
+  "idle-connections": idleConnections,
+  "slow-readers": slowReaders,
+  workers,
+  "idle-memory": idleMemory,
+  start,
+  change,
+  "first-traffic": firstTraffic,
+  soak,
+} as const;
+
+type CaseName = keyof typeof loadCases | keyof typeof quietCases;
+const CASES = [...Object.keys(loadCases), ...Object.keys(quietCases)] as CaseName[];
+/** Taken only when they are named: they take longer than all others together. */
+const ON_REQUEST: readonly CaseName[] = ["soak"];
+const FRONT_ROUNDS = 3;
+const FRONT_SECONDS = 2;
+
+const USAGE = `usage: npm run bench -- [--only CASE]... [--subject NAME]... [--quick] [--rounds N] [--seconds N] [--warm N] [--connections N]
+                         [--syscalls] [--held N] [--readers N] [--soak-seconds N] [--json FILE] [--quiet]
+
+cases: ${CASES.filter((name) => !ON_REQUEST.includes(name)).join(", ")}; only when named: ${ON_REQUEST.join(", ")}
 example: npm run bench -- --only http1-hop --rounds 3 --json hop.json
 
+--quick: two rounds of one second, 2000 held connections, 200 slow readers; to try the machinery, not for figures.
+--syscalls: after the rounds, system calls (strace) and TLS records per request of each subject.
+
 Exit status: 0 every measured budget is met, 1 a budget is missed or a subject failed, 2 wrong usage or a tool the bench cannot do without.`;
-
-const CASES = ["http1-hop", "mtls-pair", "idle-memory", "start", "change", "first-traffic"] as const;
-type CaseName = (typeof CASES)[number];
-
-/** The cases without load. */
-const quietCases = { "idle-memory": idleMemory, start, change, "first-traffic": firstTraffic } as const;
 
 class UsageError extends Error {}
 
@@ -36,6 +79,10 @@ interface Options {
   readonly seconds: number;
   readonly warmSeconds: number;
   readonly connections: number;
+  readonly held: number;
+  readonly readers: number;
+  readonly soakSeconds: number;
+  readonly syscalls: boolean;
   readonly json: string | null;
   readonly quiet: boolean;
 }
@@ -48,10 +95,15 @@ function parse(argv: readonly string[]): Options | null {
       options: {
         only: { type: "string", multiple: true },
         subject: { type: "string", multiple: true },
-        rounds: { type: "string", default: "5" },
-        seconds: { type: "string", default: "3" },
-        warm: { type: "string", default: "3" },
-        connections: { type: "string", default: "64" },
+        rounds: { type: "string" },
+        seconds: { type: "string" },
+        warm: { type: "string" },
+        connections: { type: "string" },
+        held: { type: "string" },
+        readers: { type: "string" },
+        "soak-seconds": { type: "string" },
+        syscalls: { type: "boolean", default: false },
+        quick: { type: "boolean", default: false },
         json: { type: "string" },
         quiet: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
@@ -61,7 +113,9 @@ function parse(argv: readonly string[]): Options | null {
     throw new UsageError(error instanceof Error ? error.message : String(error));
   }
   if (values.help === true) return null;
-  const number = (name: string, most: number): number => {
+  const quick = values.quick === true;
+  const number = (name: string, usual: number, whenQuick: number, most: number): number => {
+    if (values[name] === undefined) return quick ? whenQuick : usual;
     const value = Number(values[name]);
     if (!Number.isInteger(value) || value < 1 || value > most)
       throw new UsageError(`--${name} ${String(values[name])}: a whole number from 1 to ${most} is wanted`);
@@ -73,12 +127,16 @@ function parse(argv: readonly string[]): Options | null {
       throw new UsageError(`--only ${name}: there is no such case; the cases are ${CASES.join(", ")}`);
   }
   return {
-    cases: CASES.filter((name) => list("only").length === 0 || list("only").includes(name)),
+    cases: CASES.filter((name) => (list("only").length === 0 ? !ON_REQUEST.includes(name) : list("only").includes(name))),
     subjects: list("subject"),
-    rounds: number("rounds", 100),
-    seconds: number("seconds", 60),
-    warmSeconds: number("warm", 60),
-    connections: number("connections", 1024),
+    rounds: number("rounds", 5, 2, 100),
+    seconds: number("seconds", 3, 1, 60),
+    warmSeconds: number("warm", 3, 1, 60),
+    connections: number("connections", 64, 64, 1024),
+    held: number("held", 10_000, 2000, 15_000),
+    readers: number("readers", 1000, 200, 5000),
+    soakSeconds: number("soak-seconds", 600, 60, 86_400),
+    syscalls: values.syscalls === true,
     json: (values.json as string | undefined) ?? null,
     quiet: values.quiet === true,
   };
@@ -95,8 +153,11 @@ function findTools(): Record<Tool, Found> {
     haproxy: find("haproxy"),
     nginx: find("nginx"),
     wrk: find("wrk"),
+    h2load: find("h2load"),
+    curl: find("curl"),
     taskset: find("taskset"),
     openssl: find("openssl"),
+    strace: find("strace"),
   };
 }
 
@@ -106,13 +167,52 @@ function announce(tools: Readonly<Record<Tool, Found>>): void {
   }
 }
 
+interface Ran {
+  readonly figures: LoadCaseResult["figures"] | QuietResult["figures"];
+  readonly failed: QuietResult["failed"];
+  /** For JSON. */
+  readonly counts: readonly object[];
+}
+
+/** Runs one case and prints its table. */
+async function runCase(name: CaseName, base: Pick<LoadCase, "shop" | "tools" | "plan">, options: Options): Promise<Ran> {
+  const { subjects } = options;
+  if (name in loadCases) {
+    const { run, what, whole } = loadCases[name as keyof typeof loadCases];
+    const plan = whole
+      ? base.plan
+      : {
+          ...base.plan,
+          rounds: Math.min(base.plan.rounds, FRONT_ROUNDS),
+          seconds: Math.min(base.plan.seconds, FRONT_SECONDS),
+          warmSeconds: Math.min(base.plan.warmSeconds, 1),
+        };
+    say(`\n${name}: ${plan.rounds} rounds of ${plan.seconds} s, ${whole ? `${plan.driver.connections} connections, ` : ""}${what}`);
+    const result = await run({ ...base, plan, subjects, countCalls: options.syscalls });
+    say(loadTable(result.figures, name === "mtls-pair"));
+    if (result.calls.length > 0) say(`\n${callTable(result.calls)}`);
+    if (result.records.length > 0) say(`\n${recordTable(result.records)}`);
+    const counts = [
+      ...result.calls.map((row) => ({ kind: "calls", ...row })),
+      ...result.records.map((row) => ({ kind: "records", ...row })),
+    ];
+    return { figures: result.figures, failed: result.failed, counts };
+  }
+  say(`\n${name}`);
+  const { held, readers, soakSeconds } = options;
+  const input: QuietCase = { ...base, subjects, held, readers, soakSeconds };
+  const result = await quietCases[name as keyof typeof quietCases](input);
+  say(quietTable(result.figures));
+  return { ...result, counts: [] };
+}
+
 async function bench(options: Options): Promise<number> {
   const tools = findTools();
   announce(tools);
   if (tools.wrk.path === null || tools.taskset.path === null) return 2;
   const cores = pickCores();
   pin(process.pid, cores.others);
-  const driver = { wrk: tools.wrk.path, connections: options.connections, cores: cores.others };
+  const driver = { wrk: tools.wrk.path, h2load: tools.h2load.path, connections: options.connections, cores: cores.others };
   const progress = options.quiet ? () => {} : say;
   const plan: Plan = { rounds: options.rounds, seconds: options.seconds, warmSeconds: options.warmSeconds, driver, cores, say: progress };
   const machine = describeMachine();
@@ -135,28 +235,22 @@ async function bench(options: Options): Promise<number> {
   let failures = 0;
   try {
     for (const name of options.cases) {
-      say(
-        `\n${name}${name.includes("-hop") || name.includes("-pair") ? `: ${options.rounds} rounds of ${options.seconds} s, ${options.connections} connections, 100-byte answers` : ""}`,
-      );
-      const input = { shop, tools, plan, subjects: options.subjects };
-      let result: CaseResult | QuietResult;
-      if (name === "http1-hop" || name === "mtls-pair") {
-        const loaded = await (name === "http1-hop" ? httpHop(input) : mtlsPair(input));
-        say(loadTable(loaded.figures, name === "mtls-pair"));
-        result = loaded;
-      } else {
-        result = await quietCases[name](input);
-        say(quietTable(result.figures));
-      }
+      const result = await runCase(name, { shop, tools, plan }, options);
       for (const row of result.figures) if (row.note !== undefined) say(`note: ${row.subject}: ${row.note}`);
-      for (const failed of result.failed) say(`FAILED ${name} ${failed.subject}: ${failed.reason}`);
-      failures += result.failed.length;
-      const judged = budgets.filter((budget) => budget.case === name).map((budget) => judge(budget, result.figures as readonly Measured[]));
-      say(`\n${budgetTable(judged)}`);
+      for (const failed of result.failed)
+        say(
+          `${failed.optional ? "not run" : "FAILED"} ${name} ${failed.subject}${failed.load === null ? "" : ` (${failed.load})`}: ${failed.reason}`,
+        );
+      failures += result.failed.filter((failed) => !failed.optional).length;
+      const judged = budgets
+        .filter((budget) => budget.case === name)
+        .map((budget) => judge(budget, result.figures as readonly Measured[], result.failed));
+      if (judged.length > 0) say(`\n${budgetTable(judged)}`);
       verdicts.push(...judged);
       records.push(
         ...result.figures.map((row) => ({ kind: "figures", case: name, ...row })),
         ...result.failed.map((row) => ({ kind: "failed", case: name, ...row })),
+        ...result.counts.map((row) => ({ case: name, ...row })),
       );
       records.push(...judged.map(({ value, ...row }) => ({ kind: "budget", ...row, value: value?.median ?? null, spread: value })));
       await shop.stopAll();
@@ -165,6 +259,7 @@ async function bench(options: Options): Promise<number> {
     await shop.close();
     leave();
   }
+  say(`\nall budgets\n${budgetTable(verdicts)}`);
   if (options.json !== null) {
     const versions = Object.fromEntries(Object.entries(tools).map(([name, found]) => [name, found.path === null ? null : found.version]));
     writeFileSync(

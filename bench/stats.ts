@@ -39,3 +39,16 @@ export function percentile(sorted: ArrayLike<number>, share: number): number {
   const rank = Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1));
   return sorted[rank]!;
 }
+
+/** Rise per step of the straight line through the values (least squares). */
+export function slope(values: readonly number[]): number {
+  const middle = (values.length - 1) / 2;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  let over = 0;
+  let under = 0;
+  for (const [i, value] of values.entries()) {
+    over += (i - middle) * (value - mean);
+    under += (i - middle) ** 2;
+  }
+  return under === 0 ? 0 : over / under;
+}

@@ -6,7 +6,7 @@ import { judge } from "./verdict.ts";
 const ratio: Budget = {
   name: "pair",
   case: "mtls-pair",
-  rule: { kind: "cpu-ratio", subject: "weft", peers: ["envoy-http1", "envoy-http2"] },
+  rule: { kind: "cpu-ratio", subjects: ["weft"], peers: ["envoy-http1", "envoy-http2"] },
   limit: 0.5,
   unit: "x",
   source: "test",
@@ -25,7 +25,7 @@ describe("a budget's verdict", () => {
 
   test("is missed just above the limit and met at it", () => {
     const at = (own: number) =>
-      judge({ ...ratio, rule: { kind: "cpu-ratio", subject: "weft", peers: ["envoy"] } }, [
+      judge({ ...ratio, rule: { kind: "cpu-ratio", subjects: ["weft"], peers: ["envoy"] } }, [
         { subject: "weft", cpuUs: spread([own]) },
         { subject: "envoy", cpuUs: spread([100]) },
       ]).verdict;

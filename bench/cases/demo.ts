@@ -7,7 +7,7 @@ import { cast, manifest } from "../../demo/cast.ts";
 import { eachLine, Processes } from "../../demo/processes.ts";
 import { annotations } from "../../src/wire/names.ts";
 import { spread } from "../stats.ts";
-import type { QuietCase, QuietFigures, QuietResult } from "./idle.ts";
+import type { QuietCase, QuietFigures, QuietResult } from "./collect.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const CHANGES = 20;
@@ -89,7 +89,10 @@ async function measured(
   try {
     return { figures: [{ subject, version: "this tree", ...(await act()) }], failed: [] };
   } catch (error) {
-    return { figures: [], failed: [{ subject, reason: error instanceof Error ? error.message : String(error) }] };
+    return {
+      figures: [],
+      failed: [{ subject, load: null, reason: error instanceof Error ? error.message : String(error), optional: false }],
+    };
   }
 }
 

@@ -1,41 +1,13 @@
 // Owns: the two cases without load: private memory of an idle sidecar, and the time from exec to the first answer. Peers do the same from the
 // configurations of the plain hop.
 import { freePorts } from "../machine.ts";
-import type { Failed, Plan } from "../measure.ts";
-import type { Found, Tool } from "../peers.ts";
 import { untilAnswering } from "../probe.ts";
-import { groupRssAnonMb, groupRunTime, type Workshop } from "../proc.ts";
+import { groupRssAnonMb, groupRunTime } from "../proc.ts";
 import { type Spread, spread } from "../stats.ts";
 import { hopSubjects } from "../subjects/build.ts";
 import { HOST, LOAD_PATH, type Subject } from "../subjects/subject.ts";
+import { Collector, type QuietCase, type QuietResult } from "./collect.ts";
 import { answeringControlPlane, meshSidecar, type StartTime, sidecarStarts } from "./mesh.ts";
-
-export interface QuietCase {
-  readonly shop: Workshop;
-  readonly tools: Readonly<Record<Tool, Found>>;
-  readonly plan: Plan;
-  readonly subjects: readonly string[];
-}
-
-export interface QuietFigures {
-  readonly subject: string;
-  readonly version: string;
-  /** Private memory in MB, `SETTLE_MS` after the first answer. */
-  readonly rssAnonMb?: Spread;
-  /** exec to ready in ms. */
-  readonly readyMs?: Spread;
-  /** Of the cases on the demo: what their budget is about, in ms. */
-  readonly tookMs?: Spread;
-  /** Of it, over all threads: on a core, and ready to run while others had the core. */
-  readonly ranMs?: Spread;
-  readonly waitedMs?: Spread;
-  readonly note?: string;
-}
-
-export interface QuietResult {
-  readonly figures: readonly QuietFigures[];
-  readonly failed: readonly Failed[];
-}
 
 const SETTLE_MS = 3000; // runtimes give back start-up garbage within two seconds
 
@@ -118,44 +90,4 @@ async function up(input: QuietCase, subject: Subject) {
 function summary(times: readonly StartTime[]) {
   const of = (read: (time: StartTime) => number): Spread => spread(times.map(read));
   return { readyMs: of((time) => time.readyMs), ranMs: of((time) => time.ranMs), waitedMs: of((time) => time.waitedMs) };
-}
-
-class Collector {
-  #figures: QuietFigures[] = [];
-  #failed: Failed[] = [];
-  #input: QuietCase;
-
-  constructor(input: QuietCase) {
-    this.#input = input;
-  }
-
-  lost(subject: string): boolean {
-    return this.#failed.some((one) => one.subject === subject) || !this.#wanted(subject);
-  }
-
-  /** Runs `act`; a failure is kept with the subject's name and the others go on. */
-  async guard(subject: string, act: () => Promise<void>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      this.#failed.push({ subject, reason });
-      this.#input.plan.say(`  FAILED ${subject}: ${reason}`);
-    }
-  }
-
-  async take(subject: string, version: string, act: () => Promise<Omit<QuietFigures, "subject" | "version">>): Promise<void> {
-    if (!this.#wanted(subject)) return;
-    await this.guard(subject, async () => {
-      this.#figures.push({ subject, version, ...(await act()) });
-    });
-  }
-
-  result(): QuietResult {
-    return { figures: this.#figures, failed: this.#failed };
-  }
-
-  #wanted(subject: string): boolean {
-    return this.#input.subjects.length === 0 || this.#input.subjects.includes(subject);
-  }
 }

@@ -2,22 +2,31 @@
 // requests failed says nothing.
 import type { OpenLoopResult } from "./openloop.ts";
 
-/** What both generators send; the host and path decide route and policy in the subject. */
+/** What the generators send; the host and path decide route and policy in the subject. */
 export interface Target {
   readonly port: number;
   readonly host: string;
   readonly path: string;
+  /** https, without checking the certificate: default false. */
+  readonly tls?: boolean;
+  /** POST this many bytes to the path instead of asking for it (wrk only). */
+  readonly uploadBytes?: number;
 }
 
 export interface SaturationResult {
   readonly requests: number;
   readonly requestsPerSecond: number;
-  readonly p50Us: number;
-  readonly p99Us: number;
+  /** Of the answers, as the generator counts them: with heads for wrk, bodies alone for h2load. */
+  readonly bytes: number;
+  /** null where the generator gives none. */
+  readonly p50Us: number | null;
+  readonly p99Us: number | null;
 }
 
 export interface Driver {
   readonly wrk: string;
+  /** null: not installed. */
+  readonly h2load: string | null;
   readonly connections: number;
   /** `taskset -c` syntax. */
   readonly cores: string;
@@ -31,6 +40,7 @@ export async function saturate(driver: Driver, target: Target, seconds: number):
       "taskset",
       "-c",
       driver.cores,
+      ...(target.uploadBytes === undefined ? [] : ["env", `WEFT_BENCH_UPLOAD=${target.uploadBytes}`]),
       driver.wrk,
       "-t",
       "1",
@@ -49,7 +59,7 @@ export async function saturate(driver: Driver, target: Target, seconds: number):
       "User-Agent: wrk",
       "-H",
       "Accept: */*",
-      `http://127.0.0.1:${target.port}${target.path}`,
+      `${target.tls === true ? "https" : "http"}://127.0.0.1:${target.port}${target.path}`,
     ],
     { stdout: "pipe", stderr: "pipe" },
   );
@@ -65,9 +75,53 @@ export async function saturate(driver: Driver, target: Target, seconds: number):
   return {
     requests: counts.requests!,
     requestsPerSecond: (counts.requests! / counts.durationUs!) * 1e6,
+    bytes: counts.bytes!,
     p50Us: counts.p50Us!,
     p99Us: counts.p99Us!,
   };
+}
+
+/** What h2load sends besides the target. */
+export interface Http2Load {
+  readonly connections: number;
+  readonly streams: number;
+  /** A file to POST as a unary gRPC call; without it a GET. */
+  readonly grpcFile?: string;
+}
+
+/** Closed loop over HTTP/2: each stream's place is taken by the next request when it ends. Plain text is prior knowledge, TLS is ALPN h2. */
+export async function saturateHttp2(driver: Driver, target: Target, load: Http2Load, seconds: number): Promise<SaturationResult> {
+  if (driver.h2load === null) throw new Error("h2load is missing: apt-get install --no-install-recommends nghttp2-client");
+  const grpc = load.grpcFile === undefined ? [] : ["-d", load.grpcFile, "-H", "content-type: application/grpc", "-H", "te: trailers"];
+  const args = ["-t", "1", "-c", load.connections, "-m", load.streams, "-D", seconds, "--warm-up-time", "0", "-w", "20", "-W", "24"].map(
+    String,
+  );
+  const url = `${target.tls === true ? "https" : "http"}://${target.host}${target.path}`;
+  const command = [driver.h2load, ...args, "--npn-list", "h2", ...grpc, `--connect-to=127.0.0.1:${target.port}`, url];
+  // The grace period is for a subject that stops answering: h2load itself would wait for ever.
+  const child = Bun.spawn(["taskset", "-c", driver.cores, "timeout", "-k", "1", String(seconds + 15), ...command], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const text = await new Response(child.stdout).text();
+  await child.exited;
+  return readH2load(text, seconds);
+}
+
+/** Reads h2load's report. Throws on any request that failed, as wrk's counts do. Exported for its test. */
+export function readH2load(text: string, seconds: number): SaturationResult {
+  const counts = /^requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout$/m.exec(text);
+  const codes = /^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx$/m.exec(text);
+  const data = /^traffic: .* \((\d+)\) data$/m.exec(text);
+  if (counts === null || codes === null || data === null) throw new Error(`h2load gave no counts: ${text.trim().slice(-300)}`);
+  const [succeeded, failed, errored, timeouts] = counts.slice(1).map(Number);
+  const others = Number(codes[2]) + Number(codes[3]) + Number(codes[4]);
+  if (failed! + errored! + timeouts! + others > 0)
+    throw new Error(
+      `errors under load: failed ${failed}, errored ${errored}, timeout ${timeouts}, not 2xx ${others}; ${succeeded} succeeded`,
+    );
+  if (succeeded === 0) throw new Error("no request was answered under load: the port may not speak HTTP/2");
+  return { requests: succeeded!, requestsPerSecond: succeeded! / seconds, bytes: Number(data[1]), p50Us: null, p99Us: null };
 }
 
 /** Open loop at a fixed rate, see openloop.ts. */

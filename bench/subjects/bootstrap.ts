@@ -3,13 +3,14 @@
 import type { Certificates, Identity } from "../certs.ts";
 import { HOST } from "./subject.ts";
 
-type Json = { readonly [key: string]: unknown } | readonly unknown[] | string | number | boolean;
+export type Json = { readonly [key: string]: unknown } | readonly unknown[] | string | number | boolean;
 
-const ANY = "type.googleapis.com/envoy.";
+export const ANY = "type.googleapis.com/envoy.";
 
-const address = (port: number): Json => ({ socket_address: { address: "127.0.0.1", port_value: port } });
+export const address = (port: number): Json => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
-function cluster(name: string, port: number, extra: Readonly<Record<string, Json>> = {}): Json {
+/** One endpoint on this machine. */
+export function cluster(name: string, port: number, extra: Readonly<Record<string, Json>> = {}): Json {
   return {
     name,
     type: "STATIC",
@@ -21,28 +22,29 @@ function cluster(name: string, port: number, extra: Readonly<Record<string, Json
 }
 
 /** Istio's shape: a DENY filter before an ALLOW filter; the ALLOW one denies what none of its policies matches. */
-function rbac(action: "ALLOW" | "DENY", name: string, permission: Json, principal: Json): Json {
+export function rbac(action: "ALLOW" | "DENY", permissions: Readonly<Record<string, Json>>, principal: Json): Json {
+  const policies = Object.fromEntries(
+    Object.entries(permissions).map(([name, permission]) => [name, { permissions: [permission], principals: [principal] }]),
+  );
   return {
     name: "envoy.filters.http.rbac",
-    typed_config: {
-      "@type": `${ANY}extensions.filters.http.rbac.v3.RBAC`,
-      rules: { action, policies: { [name]: { permissions: [permission], principals: [principal] } } },
-    },
+    typed_config: { "@type": `${ANY}extensions.filters.http.rbac.v3.RBAC`, rules: { action, policies } },
   };
 }
 
-const method = (value: string): Json => ({ header: { name: ":method", string_match: { exact: value } } });
-const path = (prefix: string): Json => ({ url_path: { path: { prefix } } });
-const READ_API: Json = { and_rules: { rules: [{ or_rules: { rules: [method("GET"), method("HEAD")] } }, path("/api/")] } };
+export const method = (value: string): Json => ({ header: { name: ":method", string_match: { exact: value } } });
+export const path = (prefix: string): Json => ({ url_path: { path: { prefix } } });
+export const READ_API: Json = { and_rules: { rules: [{ or_rules: { rules: [method("GET"), method("HEAD")] } }, path("/api/")] } };
 
 const policies = (principal: Json): readonly Json[] => [
-  rbac("DENY", "no-admin", path("/api/admin"), { any: true }),
-  rbac("ALLOW", "read-api", READ_API, principal),
+  rbac("DENY", { "no-admin": path("/api/admin") }, { any: true }),
+  rbac("ALLOW", { "read-api": READ_API }, principal),
 ];
 
-const route = (match: Json, name: string): Json => ({ match, route: { cluster: name } });
+export const route = (match: Json, name: string): Json => ({ match, route: { cluster: name } });
 
-function listener(
+/** A listener with one HTTP filter chain. */
+export function listener(
   name: string,
   port: number,
   direction: "INBOUND" | "OUTBOUND",
@@ -78,7 +80,8 @@ function listener(
   };
 }
 
-function bootstrap(id: string, adminPort: number, listeners: readonly Json[], clusters: readonly Json[]): string {
+/** A whole bootstrap with everything in it. */
+export function bootstrap(id: string, adminPort: number, listeners: readonly Json[], clusters: readonly Json[]): string {
   return JSON.stringify(
     { node: { id, cluster: "bench" }, admin: { address: address(adminPort) }, static_resources: { listeners, clusters } },
     null,
@@ -86,7 +89,7 @@ function bootstrap(id: string, adminPort: number, listeners: readonly Json[], cl
   );
 }
 
-const virtualHost = (name: string, domain: string, routes: readonly Json[]): Json => ({ name, domains: [domain], routes });
+export const virtualHost = (name: string, domain: string, routes: readonly Json[]): Json => ({ name, domains: [domain], routes });
 
 export interface HopPorts {
   readonly listen: number;
@@ -108,24 +111,36 @@ export function hopBootstrap(ports: HopPorts): string {
   return bootstrap("hop", ports.admin, [listener("hop", ports.listen, "INBOUND", hosts, policies({ any: true }), null)], clusters);
 }
 
-function tlsContext(kind: "Upstream" | "Downstream", own: Identity, caFile: string, peerId: string, alpn: readonly string[]): Json {
+/** TLS 1.3 only. `caFile` null, downstream: no certificate is asked of the client. */
+export function tlsContext(
+  kind: "Upstream" | "Downstream",
+  own: Identity,
+  caFile: string | null,
+  peerId: string,
+  alpn: readonly string[],
+): Json {
   return {
     "@type": `${ANY}extensions.transport_sockets.tls.v3.${kind}TlsContext`,
-    ...(kind === "Upstream" ? { sni: "server" } : { require_client_certificate: true }),
+    ...(kind === "Upstream" ? { sni: "server" } : caFile === null ? {} : { require_client_certificate: true }),
     common_tls_context: {
       tls_params: { tls_minimum_protocol_version: "TLSv1_3", tls_maximum_protocol_version: "TLSv1_3" },
       tls_certificates: [{ certificate_chain: { filename: own.certFile }, private_key: { filename: own.keyFile } }],
-      validation_context: {
-        trusted_ca: { filename: caFile },
-        // The server's name is checked here; the client's by the ALLOW policy of B, as Istio does.
-        ...(kind === "Upstream" ? { match_typed_subject_alt_names: [{ san_type: "URI", matcher: { exact: peerId } }] } : {}),
-      },
+      ...(caFile === null
+        ? {}
+        : {
+            validation_context: {
+              trusted_ca: { filename: caFile },
+              // The server's name is checked here; the client's by the ALLOW policy of B, as Istio does.
+              ...(kind === "Upstream" ? { match_typed_subject_alt_names: [{ san_type: "URI", matcher: { exact: peerId } }] } : {}),
+            },
+          }),
       alpn_protocols: alpn,
     },
   };
 }
 
-const HTTP2: Json = {
+/** Of a cluster: HTTP/2 to its endpoints. */
+export const HTTP2: Json = {
   "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
     "@type": `${ANY}extensions.upstreams.http.v3.HttpProtocolOptions`,
     explicit_http_config: { http2_protocol_options: {} },
@@ -138,6 +153,8 @@ export interface PairPorts {
   readonly adminA: number;
   readonly adminB: number;
   readonly origin: number;
+  /** Put behind the names of files, where a subject has several of one kind. */
+  readonly tag?: string;
   /** TLS servers that A must refuse: wrong CA, wrong name. */
   readonly impostor: number;
   readonly stranger: number;

@@ -5,11 +5,13 @@ import type { Certificates } from "../certs.ts";
 import { freePorts } from "../machine.ts";
 import type { Found, Tool } from "../peers.ts";
 import { type HopPorts, hopBootstrap, type PairPorts, pairClientBootstrap, pairServerBootstrap } from "./bootstrap.ts";
-import { haproxyHop, haproxyPairClient, haproxyPairServer } from "./haproxy.ts";
-import { nginxHop, nginxPairClient, nginxPairServer } from "./nginx.ts";
+import { type FrontPorts, type FrontWants, frontBootstrap } from "./front-bootstrap.ts";
+import { haproxyFront, haproxyHop, haproxyPairClient, haproxyPairServer } from "./haproxy.ts";
+import { nginxFront, nginxHop, nginxPairClient, nginxPairServer } from "./nginx.ts";
 import type { Subject } from "./subject.ts";
 
-const ROOT = new URL("../..", import.meta.url).pathname;
+/** `$WEFT_BENCH_TREE`: another checkout (with its node_modules) whose proxy is measured by this bench. */
+const ROOT = process.env.WEFT_BENCH_TREE ?? new URL("../..", import.meta.url).pathname;
 const NGINX_NOTE = "nginx keeps no counters per route or endpoint (stub_status only)";
 
 export interface BuildContext {
@@ -19,10 +21,10 @@ export interface BuildContext {
 }
 
 /** Runs the proxy as a user does. */
-export function weftProxy(bootstrapFile: string): readonly string[] {
+export function weftProxy(bootstrapFile: string, ...flags: readonly string[]): readonly string[] {
   const script = join(ROOT, "bin/weft");
-  if (existsSync(script)) return [script, "proxy", "--bootstrap", bootstrapFile];
-  return [process.execPath, join(ROOT, "src/main.ts"), "proxy", "--bootstrap", bootstrapFile];
+  if (existsSync(script)) return [script, "proxy", "--bootstrap", bootstrapFile, ...flags];
+  return [process.execPath, join(ROOT, "src/main.ts"), "proxy", "--bootstrap", bootstrapFile, ...flags];
 }
 
 export function envoy(path: string, bootstrapFile: string): readonly string[] {
@@ -78,25 +80,34 @@ export async function pairSubjects(context: BuildContext, certs: Certificates, r
     name: string,
     version: string,
     make: (ports: PairPorts) => { a: readonly string[]; b: readonly string[] },
-    note?: string,
+    extra: Partial<Subject> = {},
   ): Promise<void> => {
-    const [listen, middle, adminA, adminB] = await freePorts(4);
+    const [listen, middle, adminA, adminB, tapPort, relayPort, tapAdmin] = await freePorts(7);
     const ports: PairPorts = { listen: listen!, middle: middle!, adminA: adminA!, adminB: adminB!, origin: originPort, ...rogues };
     const { a, b } = make(ports);
+    const tapPorts = { ...ports, listen: tapPort!, middle: relayPort!, adminA: tapAdmin!, tag: "-tap" };
+    const tap = { port: tapPort!, relayPort: relayPort!, command: make(tapPorts).a };
     const proxies = [
       { side: "b", command: b },
       { side: "a", command: a },
     ];
-    subjects.push({ name, version, port: ports.listen, middlePort: ports.middle, proxies, ...(note === undefined ? {} : { note }) });
+    subjects.push({ name, version, port: ports.listen, middlePort: ports.middle, proxies, tap, ...extra });
   };
   const files = (name: string, ports: PairPorts, middle: "http1" | "http2"): { a: string; b: string } => ({
-    a: write(dir, `${name}-a`, pairClientBootstrap(ports, certs, middle)),
-    b: write(dir, `${name}-b`, pairServerBootstrap(ports, certs, middle)),
+    a: write(dir, `${name}-a${ports.tag ?? ""}`, pairClientBootstrap(ports, certs, middle)),
+    b: write(dir, `${name}-b${ports.tag ?? ""}`, pairServerBootstrap(ports, certs, middle)),
   });
-  await pair("weft", "this tree", (ports) => {
-    const { a, b } = files("weft", ports, "http1");
-    return { a: weftProxy(a), b: weftProxy(b) };
-  });
+  for (const middle of ["http1", "http2"] as const) {
+    await pair(
+      `weft-${middle}`,
+      "this tree",
+      (ports) => {
+        const { a, b } = files(`weft-${middle}`, ports, middle);
+        return { a: weftProxy(a), b: weftProxy(b) };
+      },
+      { optional: true },
+    );
+  }
   const envoyPath = tools.envoy.path;
   if (envoyPath !== null) {
     for (const middle of ["http1", "http2"] as const) {
@@ -119,7 +130,63 @@ export async function pairSubjects(context: BuildContext, certs: Certificates, r
       a: nginxPairClient(nginxPath, dir, ports, certs),
       b: nginxPairServer(nginxPath, dir, ports, certs),
     });
-    await pair("nginx", tools.nginx.version, make, NGINX_NOTE);
+    await pair("nginx", tools.nginx.version, make, { note: NGINX_NOTE });
   }
+  return subjects;
+}
+
+/** The origin of the fronts. */
+export interface FrontOrigin {
+  readonly http1: number;
+  readonly http2: number;
+}
+
+/** Subjects with a front's listeners, Weft first. nginx has no opaque listener here: its stream module is a package of its own. */
+export async function frontSubjects(
+  context: { readonly dir: string; readonly tools: Readonly<Record<Tool, Found>> },
+  origin: FrontOrigin,
+  certs: Certificates,
+  wants: FrontWants,
+): Promise<Subject[]> {
+  const { dir, tools } = context;
+  const subjects: Subject[] = [];
+  const front = async (
+    name: string,
+    version: string,
+    make: (ports: FrontPorts, http2: number) => readonly string[],
+    note?: string,
+  ): Promise<void> => {
+    const [plain, tls, mutual, tcp, admin, http2] = await freePorts(6);
+    const ports = {
+      plain: plain!,
+      tls: tls!,
+      mutual: mutual!,
+      tcp: tcp!,
+      admin: admin!,
+      originHttp1: origin.http1,
+      originHttp2: origin.http2,
+    };
+    subjects.push({
+      name,
+      version,
+      port: ports.plain,
+      front: {
+        http2: name === "nginx" ? http2! : ports.plain,
+        tls: ports.tls,
+        mutual: ports.mutual,
+        tcp: wants.tcp && name !== "nginx" ? ports.tcp : null,
+      },
+      proxies: [{ side: "proxy", command: make(ports, http2!) }],
+      ...(name === "haproxy" ? { mostConnections: 9500 } : {}),
+      ...(note === undefined ? {} : { note }),
+    });
+  };
+  const file = (name: string, ports: FrontPorts): string => write(dir, `${name}-front`, frontBootstrap(ports, certs, wants));
+  await front("weft", "this tree", (ports) => weftProxy(file("weft", ports)));
+  const { envoy: envoyTool, haproxy, nginx } = tools;
+  if (envoyTool.path !== null) await front("envoy", envoyTool.version, (ports) => envoy(envoyTool.path, file("envoy", ports)));
+  if (haproxy.path !== null) await front("haproxy", haproxy.version, (ports) => haproxyFront(haproxy.path, dir, ports, certs, wants));
+  if (nginx.path !== null && !wants.tcp)
+    await front("nginx", nginx.version, (ports, http2) => nginxFront(nginx.path, dir, ports, http2, certs, wants), NGINX_NOTE);
   return subjects;
 }

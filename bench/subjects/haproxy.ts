@@ -4,11 +4,15 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Certificates } from "../certs.ts";
 import type { HopPorts, PairPorts } from "./bootstrap.ts";
+import type { FrontPorts, FrontWants } from "./front-bootstrap.ts";
 import { HOST } from "./subject.ts";
 
-const COMMON = `global
+// HAProxy takes two descriptors for each of them at its start, and many systems stop at 20 000.
+const FRONT_CONNECTIONS = 9900;
+
+const common = (connections: number): string => `global
   nbthread 1
-  maxconn 4096
+  maxconn ${connections}
   ssl-default-bind-options ssl-min-ver TLSv1.3
   ssl-default-server-options ssl-min-ver TLSv1.3
 defaults
@@ -21,6 +25,8 @@ defaults
   http-reuse always
   balance leastconn
 `;
+
+const COMMON = common(4096);
 
 const REQUEST_ID = "  http-request set-header x-request-id %[uuid()] unless { req.hdr(x-request-id) -m found }\n";
 const POLICIES = `  http-request deny deny_status 403 if { path_beg /api/admin }
@@ -65,7 +71,7 @@ export function haproxyPairClient(path: string, dir: string, ports: PairPorts, c
   return command(
     path,
     dir,
-    "haproxy-a",
+    `haproxy-a${ports.tag ?? ""}`,
     `${COMMON}frontend outbound
   bind 127.0.0.1:${ports.listen}
 ${REQUEST_ID}  acl shop hdr(host) -i ${HOST}
@@ -88,7 +94,7 @@ export function haproxyPairServer(path: string, dir: string, ports: PairPorts, c
   return command(
     path,
     dir,
-    "haproxy-b",
+    `haproxy-b${ports.tag ?? ""}`,
     `${COMMON}frontend inbound
   bind 127.0.0.1:${ports.middle} ssl crt ${certs.server.bothFile} ca-file ${certs.caFile} verify required alpn http/1.1
   http-request deny deny_status 403 unless { ssl_c_s_dn(CN) -m str ${certs.client.commonName} }
@@ -96,5 +102,44 @@ ${POLICIES}${REQUEST_ID}  default_backend origin
 backend origin
   server one 127.0.0.1:${ports.origin}
 ${stats(ports.adminB)}`,
+  );
+}
+
+/** Plain, TLS and opaque listeners; HTTP/2 is recognised on the plain one by its preface. */
+export function haproxyFront(path: string, dir: string, ports: FrontPorts, certs: Certificates, wants: FrontWants): readonly string[] {
+  const alpn = wants.http2 ? "alpn h2,http/1.1" : "alpn http/1.1";
+  const tls = `  bind 127.0.0.1:${ports.tls} ssl crt ${certs.server.bothFile} ${alpn}
+  bind 127.0.0.1:${ports.mutual} ssl crt ${certs.server.bothFile} ca-file ${certs.caFile} verify required ${alpn}
+`;
+  const second = `backend two
+  server one 127.0.0.1:${ports.originHttp2} proto h2
+`;
+  const opaque = `listen opaque
+  mode tcp
+  bind 127.0.0.1:${ports.tcp}
+  tcp-request connection reject unless { src 127.0.0.0/8 }
+  server one 127.0.0.1:${ports.originHttp1}
+`;
+  return command(
+    path,
+    dir,
+    "haproxy-front",
+    `${common(FRONT_CONNECTIONS)}frontend front
+  bind 127.0.0.1:${ports.plain}
+${wants.tls ? tls : ""}  http-request deny deny_status 403 if { path_beg /api/admin }
+  acl reading method GET HEAD
+  acl calling method POST
+  http-request deny deny_status 403 unless reading { path_beg /api/ } or calling { path_beg /bench.Echo/ } or calling { path_beg /api/upload/ }
+${REQUEST_ID}  acl shop hdr(host) -i ${HOST}
+  acl other hdr(host) -i other.example
+  use_backend nowhere if other
+  use_backend nowhere if shop { path /api/health }
+  use_backend nowhere if shop { path_beg /static/ }
+${wants.http2 ? "  use_backend two if shop { path_beg /api/two/ }\n  use_backend two if shop { path_beg /bench.Echo/ }\n" : ""}  use_backend origin if shop { path_beg /api/ }
+backend origin
+  server one 127.0.0.1:${ports.originHttp1}
+backend nowhere
+  server one 127.0.0.1:${ports.originHttp1}
+${wants.http2 ? second : ""}${wants.tcp ? opaque : ""}${stats(ports.admin)}`,
   );
 }
