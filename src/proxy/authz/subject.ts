@@ -15,7 +15,8 @@ export class Subject {
   /** End of the path with its query, in the same bytes. */
   fullTo = 0;
   peer: Peer | null = null;
-  wire: Wire | null = null;
+  /** The ends of the connection, or of the datagram. */
+  wire: Pick<Wire, "remoteAddress" | "remotePort" | "localAddress" | "localPort"> | null = null;
   /** Of the listener. */
   port = 0;
 }

@@ -9,6 +9,7 @@ import type { ClusterConfig, EndpointConfig, FilterChainConfig, ListenerConfig, 
 import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
+import { UdpListeners } from "../udp/live.ts";
 import { type BuildContext, buildChains, buildTransports } from "./build.ts";
 import type { Core } from "./core.ts";
 
@@ -36,6 +37,7 @@ export class Live {
   readonly #tables = new Map<string, { readonly config: RouteTableConfig; readonly compiled: CompiledTable }>();
   readonly #listeners = new Map<string, LiveListener>();
   readonly #context: BuildContext;
+  readonly #udp: UdpListeners;
 
   constructor(core: Core, deps: EngineDeps) {
     this.#core = core;
@@ -47,6 +49,8 @@ export class Live {
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),
     };
+    const { clusterSlot, accessLog } = this.#context;
+    this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot });
   }
 
   apply(config: ProxyConfig): readonly ApplyFailure[] {
@@ -68,6 +72,9 @@ export class Live {
       if (slot !== undefined) slot.current = null;
       live.cluster.retire();
     }
+    this.#udp.apply(config.listeners, (listener, error) => {
+      failed.push({ resource: { type: "listener", name: listener.name }, reason: sentence(error, listener) });
+    });
     return failed;
   }
 
@@ -119,14 +126,15 @@ export class Live {
 
   #applyListeners(listeners: ReadonlyMap<string, ListenerConfig>, failed: ApplyFailure[]): void {
     for (const [name, live] of this.#listeners) {
-      if (listeners.has(name)) continue;
+      const next = listeners.get(name);
+      if (next !== undefined && next.udp === undefined) continue;
       this.#listeners.delete(name);
       live.bound.stop();
       for (const slot of live.slots) retireMembers(slot);
     }
     for (const [name, next] of listeners) {
       const live = this.#listeners.get(name);
-      if (live !== undefined && live.config === next) continue;
+      if (next.udp !== undefined || (live !== undefined && live.config === next)) continue;
       try {
         if (live === undefined) this.#listeners.set(name, this.#bind(next));
         else this.#replace(live, next);
@@ -192,6 +200,7 @@ export class Live {
   /** Stops accepting. */
   stop(): void {
     for (const live of this.#listeners.values()) live.bound.stop();
+    this.#udp.stop();
   }
 
   forget(): void {
@@ -206,7 +215,7 @@ export class Live {
     return {
       connections: this.#core.open.size,
       activeRequests: this.#core.activeRequests,
-      listeners: [...this.#listeners].map(([name, live]) => ({ name, address: live.bound.address })),
+      listeners: [...[...this.#listeners].map(([name, live]) => ({ name, address: live.bound.address })), ...this.#udp.stats()],
       clusters: [...this.#clusters].map(([name, { cluster }]) => ({
         name,
         endpoints: cluster.endpoints.map((endpoint) => ({

@@ -13,7 +13,7 @@ const orNull = (text: string | null): string | null => (text === "" ? null : tex
 const operators: Readonly<Record<string, Read>> = {
   START_TIME: (r) => new Date(r.startTimeMs).toISOString(),
   DURATION: (r) => Math.round(r.durationMs),
-  PROTOCOL: (r) => (r.kind === "tcp" ? null : r.protocol),
+  PROTOCOL: (r) => (r.kind === "http" ? r.protocol : null),
   RESPONSE_CODE: (r) => r.status,
   RESPONSE_CODE_DETAILS: (r) => orNull(r.details),
   RESPONSE_FLAGS: (r) => (r.flags.length === 0 ? "-" : r.flags.join(",")),

@@ -74,9 +74,9 @@ export class AlsSink implements AccessSink {
     const call = this.#stream.call;
     while (call !== undefined && this.#room && this.#queue.length > 0) {
       const batch = this.#queue.splice(0, batchEntries);
-      // One message carries one kind of entry.
+      // One message carries one kind of entry; a UDP session goes as a TCP connection, as Envoy's do.
       for (const kind of ["http", "tcp"] as const) {
-        const entries = batch.filter((one) => one.kind === kind).map(kind === "http" ? httpEntry : tcpEntry);
+        const entries = batch.filter((one) => (one.kind === "http") === (kind === "http")).map(kind === "http" ? httpEntry : tcpEntry);
         if (entries.length === 0) continue;
         const logEntries = { case: kind === "http" ? "httpLogs" : "tcpLogs", value: { logEntry: entries } };
         this.#room = call.send(encodeBinary(StreamAccessLogsMessage, { logEntries })) && this.#room;
@@ -91,7 +91,7 @@ export class AlsSink implements AccessSink {
 }
 
 const methods = enumDesc("envoy.config.core.v3.RequestMethod").byName;
-const versions: Readonly<Record<AccessRecord["protocol"], number>> = { "HTTP/1.0": 1, "HTTP/1.1": 2, "HTTP/2": 3, TCP: 0 };
+const versions: Readonly<Record<AccessRecord["protocol"], number>> = { "HTTP/1.0": 1, "HTTP/1.1": 2, "HTTP/2": 3, TCP: 0, UDP: 0 };
 const tlsVersions: Readonly<Record<string, number>> = { TLSv1: 1, "TLSv1.1": 2, "TLSv1.2": 3, "TLSv1.3": 4 };
 
 function httpEntry(record: AccessRecord): object {
@@ -142,7 +142,7 @@ function common(record: AccessRecord): object {
     routeName: record.routeName,
     upstreamRequestAttemptCount: record.attempts,
     responseFlags: responseFlags(record.flags),
-    ...(record.kind === "tcp" ? { connectionTerminationDetails: record.details } : {}),
+    ...(record.kind !== "http" ? { connectionTerminationDetails: record.details } : {}),
     customTags: {
       reporter: record.reporter,
       source: record.source,

@@ -22,13 +22,13 @@ export type ResponseFlag =
   | "LR" // local reset
   | "RBAC"; // denied by a policy (Envoy has no flag for it and writes the detail; ALS has none either)
 
-/** One finished request, or one finished TCP connection. */
+/** One finished request, one finished TCP connection, or one finished UDP session (fields as for TCP; `details` says how it ended). */
 export interface AccessRecord {
-  readonly kind: "http" | "tcp";
+  readonly kind: "http" | "tcp" | "udp";
   /** Wall time, ms since the epoch. */
   readonly startTimeMs: number;
   readonly durationMs: number;
-  readonly protocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2" | "TCP";
+  readonly protocol: "HTTP/1.0" | "HTTP/1.1" | "HTTP/2" | "TCP" | "UDP";
   /** Empty strings for TCP. `path` is as it came, with its query. */
   readonly method: string;
   readonly scheme: string;
