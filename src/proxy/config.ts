@@ -2,6 +2,8 @@
 // `proxy/runtime` compiles it into what the hot path uses. Plain frozen records; nothing here knows protobuf or sockets.
 // A decoded resource keeps its object identity for as long as its bytes do not change, so that a rebuild can tell what changed by `===`.
 
+import type { HttpLimits } from "./http1/limits.ts";
+
 export interface HostPort {
   /** IPv4 or IPv6 literal; a DNS name only in `strict_dns` clusters. */
   readonly host: string;
@@ -80,14 +82,9 @@ export interface HttpManagerConfig {
   readonly generateRequestId: boolean;
   /** Upgrade tokens allowed besides CONNECT, lower case, for example `websocket`. `CONNECT` allows the method. */
   readonly upgrades: readonly string[];
-  /** 0 = off. Envoy `stream_idle_timeout`, default 300 000. */
-  readonly streamIdleTimeoutMs: number;
-  /** 0 = off. Envoy `request_headers_timeout`; our default 10 000. */
-  readonly headTimeoutMs: number;
-  /** Downstream keep-alive idle limit, default 3 600 000 (Envoy `common_http_protocol_options.idle_timeout`). */
-  readonly idleTimeoutMs: number;
-  /** Default 60 KiB (Envoy `max_request_headers_kb`). */
-  readonly maxHeadBytes: number;
+  readonly limits: HttpLimits;
+  /** Added to Via of requests and answers, without the version; a request that has passed here before is a loop. null = Via is left as it is. */
+  readonly via: string | null;
   /** Which versions a client may speak. `auto`: what ALPN agreed on; without TLS its first bytes decide. */
   readonly codec: "auto" | "http1" | "http2";
   readonly http2: Http2Config;
@@ -141,11 +138,14 @@ export interface WeightedCluster {
 // ---- TLS ---------------------------------------------------------------------------------------------------------------
 
 export type CertificateSource =
-  | { readonly kind: "pem"; readonly certificatePem: string; readonly privateKeyPem: string }
+  /** `name`: the file or static secret it came from, for metrics; absent: inline. */
+  | { readonly kind: "pem"; readonly certificatePem: string; readonly privateKeyPem: string; readonly name?: string }
   /** Looked up in `SecretSource` each time a connection is made, so that rotation needs no rebuild. */
   | { readonly kind: "secret"; readonly name: string };
 
-export type RootsSource = { readonly kind: "pem"; readonly pem: string } | { readonly kind: "secret"; readonly name: string };
+export type RootsSource =
+  | { readonly kind: "pem"; readonly pem: string; readonly name?: string }
+  | { readonly kind: "secret"; readonly name: string };
 
 export interface SanMatcher {
   readonly type: "uri" | "dns";
@@ -163,6 +163,8 @@ export interface DownstreamTlsConfig {
   readonly peerNames: readonly SanMatcher[];
   readonly alpn: readonly string[];
   readonly minVersion: TlsVersion;
+  /** Absent = TLSv1.3. */
+  readonly maxVersion?: TlsVersion;
 }
 
 export interface UpstreamTlsConfig {
@@ -174,6 +176,8 @@ export interface UpstreamTlsConfig {
   readonly alpn: readonly string[];
   readonly sni: string;
   readonly minVersion: TlsVersion;
+  /** Absent = TLSv1.3. */
+  readonly maxVersion?: TlsVersion;
 }
 
 // ---- routes ------------------------------------------------------------------------------------------------------------

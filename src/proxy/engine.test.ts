@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
+import { defaultLimits } from "./http1/limits.ts";
 import {
   catchAll,
   chain,
@@ -96,8 +97,8 @@ test("bodies by length and in chunks, both ways", async () => {
   let seen = "";
   const app = origin((text, write) => {
     seen += text;
-    if (seen.endsWith("world") || seen.endsWith("0\r\n\r\n"))
-      write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nTrailer: t\r\n\r\n");
+    if (seen.endsWith("world") || seen.endsWith("A: b\r\n\r\n"))
+      write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nSum: t\r\n\r\n");
   });
   const proxy = running(one(app.port));
   const peer = await RawPeer.connect(proxy.port());
@@ -107,8 +108,40 @@ test("bodies by length and in chunks, both ways", async () => {
   seen = "";
   peer.text = "";
   await peer.ask("POST / HTTP/1.1\r\nHost: x\r\nx-request-id: 1\r\nTransfer-Encoding: chunked\r\n\r\n5;ext\r\nhello\r\n0\r\nA: b\r\n\r\n");
-  expect(seen).toBe("POST / HTTP/1.1\r\nHost: x\r\nx-request-id: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+  expect(seen).toBe("POST / HTTP/1.1\r\nHost: x\r\nx-request-id: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n");
   expect(app.connections()).toBe(1);
+});
+
+test("trailers reach a client that says TE: trailers, but those that would act on the message do not", async () => {
+  const app = origin((_text, write) =>
+    write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nSum: 1\r\nContent-Length: 9\r\n\r\n"),
+  );
+  const proxy = running(one(app.port));
+  const peer = await RawPeer.connect(proxy.port());
+  const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
+  expect(await peer.ask("GET / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE\r\n\r\n")).toBe(`${head}Sum: 1\r\n\r\n`);
+  peer.text = "";
+  expect(await peer.ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n")).toBe(`${head}\r\n`);
+});
+
+test("limits of a connection: requests, age, a body that drips, a request that goes in a circle", async () => {
+  const app = origin((_text, write) => write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+  const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  const counted = await RawPeer.connect(running(one(app.port, { limits: { ...defaultLimits, requestsPerConnection: 2 } })).port());
+  expect(await counted.ask(get)).not.toContain("close");
+  counted.text = "";
+  expect(await counted.ask(get)).toContain("Connection: close");
+  await until(() => counted.ended, "the end");
+  const old = await RawPeer.connect(running(one(app.port, { limits: { ...defaultLimits, connectionDurationMs: 60 } })).port());
+  expect(await old.ask(get)).toContain("200 OK");
+  await until(() => old.ended, "the end");
+  const slow = await RawPeer.connect(running(one(app.port, { limits: { ...defaultLimits, requestTimeoutMs: 60 } })).port());
+  expect(await slow.ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nabc")).toStartWith("HTTP/1.1");
+  const circle = running(one(app.port, { via: "here" }));
+  const looping = await RawPeer.connect(circle.port());
+  expect(await looping.ask("GET / HTTP/1.1\r\nHost: x\r\nVia: 1.0 other, 1.1 here (Weft)\r\n\r\n")).toStartWith("HTTP/1.1 508 ");
+  looping.text = "";
+  expect(await looping.ask(get)).toContain("via: 1.1 here\r\n");
 });
 
 test("HTTP/1.0 clients get no chunks, and keep-alive only when they ask", async () => {
@@ -309,7 +342,7 @@ test("timeouts: request, per try, connect", async () => {
 
 test("a slow head is told 408, an idle connection just ends", async () => {
   const app = origin(() => {});
-  const proxy = running(one(app.port, { headTimeoutMs: 60, idleTimeoutMs: 60 }));
+  const proxy = running(one(app.port, { limits: { ...defaultLimits, headTimeoutMs: 60, idleTimeoutMs: 60 } }));
   const peer = await RawPeer.connect(proxy.port());
   peer.send("GET / HT");
   await until(() => peer.ended, "the end");
@@ -321,7 +354,7 @@ test("a slow head is told 408, an idle connection just ends", async () => {
 
 test("a stream on which nothing happens is ended", async () => {
   const app = origin((_text, write) => write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"));
-  const proxy = running(one(app.port, { streamIdleTimeoutMs: 60 }));
+  const proxy = running(one(app.port, { limits: { ...defaultLimits, streamIdleTimeoutMs: 60 } }));
   const peer = await RawPeer.connect(proxy.port());
   peer.send(get());
   await until(() => peer.closed, "the break");
@@ -767,7 +800,9 @@ test("a tunnel whose upstream side breaks or idles is broken, and counted once",
       routes: [route(forward("c", { terminateConnect: true }), { match: { path: { kind: "connect" }, headers: [], query: [] } })],
     },
   ]);
-  const proxy = running(hop([cluster("c", [endpoint(app.port)])], routes, { upgrades: ["CONNECT"], streamIdleTimeoutMs: 150 }));
+  const proxy = running(
+    hop([cluster("c", [endpoint(app.port)])], routes, { upgrades: ["CONNECT"], limits: { ...defaultLimits, streamIdleTimeoutMs: 150 } }),
+  );
   const connect = async () => {
     const peer = await RawPeer.connect(proxy.port());
     peer.send("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\nhello");

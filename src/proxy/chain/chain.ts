@@ -4,6 +4,7 @@
 import type { CompiledRbac } from "../authz/rules.ts";
 import type { ClusterSlot } from "../balance/cluster.ts";
 import type { FilterChainConfig, Http2Config, HttpManagerConfig } from "../config.ts";
+import type { HttpLimits } from "../http1/limits.ts";
 import type { TableSlot } from "../route/table.ts";
 import type { CompiledAccessLog } from "../telemetry/access.ts";
 import type { TlsMaterial } from "../tls/material.ts";
@@ -18,10 +19,9 @@ export interface HttpChain {
   readonly generateRequestId: boolean;
   readonly connect: boolean;
   readonly upgrades: readonly string[];
-  readonly streamIdleTimeoutMs: number;
-  readonly headTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-  readonly maxHeadBytes: number;
+  readonly limits: HttpLimits;
+  /** `via: 1.1 NAME CRLF`; null = Via is left as it is. */
+  readonly viaLine: Uint8Array | null;
   readonly codec: HttpManagerConfig["codec"];
   readonly http2: Http2Config;
   readonly grpcWeb: boolean;

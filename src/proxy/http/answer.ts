@@ -1,7 +1,9 @@
 // Owns: an answer on its way back: retry it or pass it on, head, body, trailers, in the framing that the client's protocol needs.
 
 import type { Endpoint } from "../balance/endpoint.ts";
+import type { HttpChain } from "../chain/chain.ts";
 import { field, Head, parseRequest } from "../http1/head.ts";
+import { filterTrailers } from "../http1/trailers.ts";
 import { persistence } from "../http1/write.ts";
 import { retriesStatus, retryOn } from "../resilience/retry.ts";
 import { markEdited } from "../route/edit.ts";
@@ -14,11 +16,11 @@ import { leaveEndpoint, pauseUp, touch } from "./flow.ts";
 import { sawAnswerBytes, sawAnswerHead, sawTrailers } from "./grpc-call.ts";
 import type { AnswerPlan, UpstreamHalf } from "./halves.ts";
 import { phase } from "./phase.ts";
-import { filterTrailers } from "./trailers.ts";
 
 /** One, reused: halves read it within the call. */
 const how: AnswerPlan = {
   edits: null,
+  viaLine: null,
   persistence: persistence.silent,
   keepReason: false,
   dropFraming: false,
@@ -57,6 +59,7 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   if (untilClose) x.downClose = true;
   const close = closesAfter(x, false);
   how.edits = edits;
+  how.viaLine = (x.chain.terminal as HttpChain).viaLine;
   how.persistence = close ? persistence.close : x.minor === 0 ? persistence.keepAlive : persistence.silent;
   // A reason from a peer's sidecar is for the application to see; one from an application is not a sidecar's word.
   how.keepReason = fromPeer && !x.chain.inbound;
@@ -85,18 +88,21 @@ export function answerBody(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, f
 
 export function answerTrailers(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, from: number, to: number): void {
   if (x.grpc !== null) sawTrailers(x.grpc, bytes, from, to);
-  const lines = mayTakeTrailers(x) ? filterTrailers(bytes, from, to) : null;
-  if (lines !== null && lines.length > 0) x.half.sendTrailers(lines, 0, lines.length);
+  const lines = mayTakeTrailers(x) ? filterTrailers(bytes.subarray(from, to) as Buffer) : noLines;
+  // HTTP/1 with the chunk framing kept: its reader has left the end to us.
+  if (lines.length > 0 || x.half.version === 1) x.half.sendTrailers(lines, 0, lines.length);
   else x.half.sendBody(bytes, from, from, true);
   complete(x, half);
 }
 
+const noLines = Buffer.alloc(0);
 const trailersToken = latin1("trailers");
 const askedHead = new Head();
 
 /** RFC 9110 6.5.1: trailers are for those who said `TE: trailers`; in HTTP/2 nobody has to. */
 function mayTakeTrailers(x: Exchange): boolean {
   if (x.half.version === 2) return true;
+  askedHead.limits = (x.chain.terminal as HttpChain).limits;
   if (x.minor === 0 || parseRequest(x.bytes, x.headFrom, x.headTo, askedHead) <= 0) return false;
   for (let i = 0; i < askedHead.count; i++) {
     if (askedHead.kind[i] !== field.te) continue;

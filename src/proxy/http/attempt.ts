@@ -5,6 +5,7 @@ import type { Permit } from "../authz/permit.ts";
 import type { Cluster } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
+import type { HttpChain } from "../chain/chain.ts";
 import { Upstream } from "../http1/client.ts";
 import { Head, parseRequest } from "../http1/head.ts";
 import { limits } from "../http1/limits.ts";
@@ -88,6 +89,7 @@ export function send(x: Exchange, half: UpstreamHalf, parsed: Head | null): void
   let head = parsed;
   if (head === null) {
     head = againHead;
+    head.limits = (x.chain.terminal as HttpChain).limits;
     parseRequest(x.bytes, x.headFrom, x.headTo, head);
   }
   fillPlan(x, head);
@@ -132,6 +134,7 @@ function fillPlan(x: Exchange, head: Head): void {
   plan.id2 = x.id2;
   plan.id3 = x.id3;
   plan.keepUpgrade = x.upgrade;
+  plan.viaLine = (x.chain.terminal as HttpChain).viaLine;
 }
 
 /** An attempt ended without an answer: again, or tell the client. */

@@ -185,7 +185,7 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
       failed(this, failures.tryTimeout, "");
     } else if (this.idleAtMs <= nowMs) {
       this.idleAtMs = Number.POSITIVE_INFINITY;
-      this.#giveUp(failures.idle);
+      this.#giveUp(this.requestDone || this.answering ? failures.idle : failures.idleRequest);
     }
   }
 

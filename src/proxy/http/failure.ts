@@ -146,6 +146,26 @@ export const failures = {
     deadlineExceeded,
   ),
   idle: failure("idle", "self", "never", "SI", 504, "stream_idle_timeout", "neither side sent anything for too long", true),
+  idleRequest: failure(
+    "idle-request",
+    "downstream",
+    "never",
+    "SI",
+    408,
+    "stream_idle_timeout",
+    "the client sent nothing more of its request for too long",
+    true,
+  ),
+  slowRequest: failure("slow-request", "downstream", "never", "DPE", 408, "request_timeout", "the request did not arrive in time", true),
+  loop: failure(
+    "loop",
+    "downstream",
+    "never",
+    "DPE",
+    508,
+    "via_loop",
+    "the request has passed this proxy before (Via): it goes in a circle",
+  ),
   gone: failure("gone", "downstream", "never", "DC", 0, "downstream_remote_disconnect", "the client went away", true),
 } as const;
 
@@ -179,6 +199,7 @@ const reasons: Readonly<Record<number, string>> = {
   503: "Service Unavailable",
   504: "Gateway Timeout",
   505: "HTTP Version Not Supported",
+  508: "Loop Detected",
 };
 
 /** The reason phrase of a status; empty when there is none we know (RFC 9112 4: it may be empty). */

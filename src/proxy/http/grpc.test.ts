@@ -4,7 +4,6 @@ import { Head, parseAnswer, parseRequest } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
 import { grpcStatusIn, grpcStatusOf, grpcTimeoutMs, isGrpc, MessageCounter, methodOf, writeGrpcReply } from "./grpc.ts";
 import { grpcHead, WebCall, webCallOf } from "./grpc-web.ts";
-import { filterTrailers } from "./trailers.ts";
 
 function request(...fields: string[]): { bytes: Uint8Array; head: Head } {
   const bytes = Buffer.from(`POST /shop.Cart/Add HTTP/1.1\r\nHost: cart\r\n${fields.map((f) => `${f}\r\n`).join("")}\r\n`, "latin1");
@@ -116,11 +115,4 @@ describe("gRPC-Web", () => {
     torn.decode(Buffer.from("AAA"), 0, 3);
     expect(torn.torn).toBe(true);
   });
-});
-
-test("trailers that would act on the message are dropped, the rest keeps its bytes", () => {
-  const lines = Buffer.from("Grpc-Status: 0\r\nContent-Length: 5\r\nX-Sum: 1\r\nauthorization: x\r\n");
-  expect(Buffer.from(filterTrailers(lines, 0, lines.length)).toString()).toBe("Grpc-Status: 0\r\nX-Sum: 1\r\n");
-  const good = Buffer.from("a: b\r\n");
-  expect(filterTrailers(good, 0, good.length).buffer).toBe(good.buffer);
 });

@@ -75,6 +75,8 @@ export interface DownstreamHalf {
 /** How an answer's head is changed on its way. One object, reused. */
 export interface AnswerPlan {
   edits: CompiledEdits | null;
+  /** A whole Via line to add; null = none. */
+  viaLine: Uint8Array | null;
   /** One of `persistence`; HTTP/2 ignores it. */
   persistence: number;
   /** Our own reason header came from a sidecar that we verified. */

@@ -1,5 +1,6 @@
 // Owns: building the access record of a finished request, only once a sink has said that it wants it.
 
+import type { HttpChain } from "../chain/chain.ts";
 import { Head, parseRequest } from "../http1/head.ts";
 import { putUuid } from "../http1/write.ts";
 import type { AccessRecord } from "../telemetry/record.ts";
@@ -12,6 +13,7 @@ const userAgentName = latin1("user-agent");
 export function httpRecord(exchange: Exchange, durationMs: number): AccessRecord {
   const bytes = exchange.bytes;
   const down = exchange.down;
+  head.limits = (exchange.chain.terminal as HttpChain).limits;
   const parsed = parseRequest(bytes, exchange.headFrom, exchange.headTo, head) > 0;
   let userAgent = "";
   if (parsed) {

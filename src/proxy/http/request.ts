@@ -4,12 +4,13 @@ import { denial, judge, judgePath, subject } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
 import { form, Head } from "../http1/head.ts";
-import { limits } from "../http1/limits.ts";
+import { limits as bounds } from "../http1/limits.ts";
+import { filterTrailers } from "../http1/trailers.ts";
 import { scratch } from "../net/outbox.ts";
 import { isIdempotent } from "../resilience/retry.ts";
 import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
 import { attempt } from "./attempt.ts";
-import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
+import { equals, equalsIgnoreCase, latin1, text } from "./bytes.ts";
 import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
 import { answered, closesAfter, cut, reply } from "./finish.ts";
@@ -20,7 +21,6 @@ import { grpcHead, WebHalf, webCallOf } from "./grpc-web.ts";
 import { phase } from "./phase.ts";
 import { writeDirect, writeRedirect } from "./reply.ts";
 import { readTarget, target } from "./target.ts";
-import { filterTrailers } from "./trailers.ts";
 
 const headMethod = latin1("head");
 
@@ -74,6 +74,10 @@ function begin(
     reply(x, failures.connectNotAllowed, "");
     return;
   }
+  if (http.viaLine !== null && passedHere(http.viaLine, bytes, head)) {
+    reply(x, failures.loop, "");
+    return;
+  }
   // What the policies judge is what is routed and forwarded.
   if (!readTarget(http, bytes, head, x.isConnect)) {
     reply(x, failures.badPath, "");
@@ -111,7 +115,7 @@ function begin(
     return;
   }
   cluster.activeRequests++;
-  if (forward.timeoutMs > 0) x.timeoutAtMs = nowMs + forward.timeoutMs;
+  if (forward.timeoutMs > 0 && nowMs + forward.timeoutMs < x.timeoutAtMs) x.timeoutAtMs = nowMs + forward.timeoutMs;
   if (forward.idleTimeoutMs > 0) {
     x.idleLimitMs = forward.idleTimeoutMs;
     x.idleAtMs = nowMs + forward.idleTimeoutMs;
@@ -172,10 +176,11 @@ function note(x: Exchange, chain: CompiledChain, http: HttpChain, bytes: Uint8Ar
   x.isConnect = head.form === form.authority;
   x.unsized = head.chunked || (x.half.version === 2 && !done && head.contentLength < 0);
   x.framed = head.chunked && !core.unchunkRequests;
-  x.timeoutAtMs = Number.POSITIVE_INFINITY;
+  x.timeoutAtMs = http.limits.streamDurationMs > 0 ? nowMs + http.limits.streamDurationMs : Number.POSITIVE_INFINITY;
   x.tryAtMs = Number.POSITIVE_INFINITY;
-  x.idleLimitMs = http.streamIdleTimeoutMs;
-  x.idleAtMs = http.streamIdleTimeoutMs > 0 ? nowMs + http.streamIdleTimeoutMs : Number.POSITIVE_INFINITY;
+  const limits = http.limits;
+  x.idleLimitMs = limits.streamIdleTimeoutMs;
+  x.idleAtMs = limits.streamIdleTimeoutMs > 0 ? nowMs + limits.streamIdleTimeoutMs : Number.POSITIVE_INFINITY;
   x.upstreamPeer = null;
   if (x.half.version === 2 && isGrpc(bytes, head)) noteGrpc(x, bytes, head);
   else x.grpc = null;
@@ -218,6 +223,32 @@ function upgradeAllowed(http: HttpChain, forward: CompiledForward, bytes: Uint8A
   return http.upgrades.includes(token) || forward.upgrades.includes(token);
 }
 
+const viaName = latin1("via");
+
+/** RFC 9110 7.6.3: our own pseudonym in Via says that the request goes in a circle. */
+function passedHere(line: Uint8Array, bytes: Uint8Array, head: Head): boolean {
+  // `via: 1.1 NAME CRLF`
+  const own = line.subarray(9, line.length - 2);
+  for (let i = 0; i < head.count; i++) {
+    if (!equalsIgnoreCase(bytes, head.nameFrom[i] as number, head.nameTo[i] as number, viaName)) continue;
+    let at = head.valueFrom[i] as number;
+    const to = head.valueTo[i] as number;
+    while (at < to) {
+      let end = at;
+      while (end < to && bytes[end] !== 44) end++;
+      // `[protocol-name "/"] protocol-version RWS received-by [RWS comment]`
+      while (at < end && bytes[at] === 32) at++;
+      while (at < end && bytes[at] !== 32) at++;
+      while (at < end && bytes[at] === 32) at++;
+      let last = at;
+      while (last < end && bytes[last] !== 32) last++;
+      if (equals(bytes, at, last, own)) return true;
+      at = end + 1;
+    }
+  }
+  return false;
+}
+
 /** Redirects and direct answers. */
 function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: Head): void {
   const close = closesAfter(x, false) || (!x.requestDone && x.half.version === 1);
@@ -258,7 +289,7 @@ function passBody(x: Exchange, bytes: Uint8Array, from: number, to: number, done
   const ready = x.sent && half !== null;
   if (to > from && (!ready || (x.bodyKept && x.state === phase.waiting))) keepBody(x, bytes, from, to, ready);
   if (ready && !half.sendBody(bytes, from, to, done)) pauseDown(x);
-  if (!ready && x.bodySize >= limits.replay) pauseDown(x);
+  if (!ready && x.bodySize >= bounds.replay) pauseDown(x);
 }
 
 /** The request ends with trailer fields. */
@@ -266,20 +297,22 @@ export function trailersOfRequest(x: Exchange, bytes: Uint8Array, from: number, 
   x.requestDone = true;
   touch(x);
   if ((x.state !== phase.waiting && x.state !== phase.answering) || x.answerDone) return;
-  const lines = filterTrailers(bytes, from, to);
+  const lines = filterTrailers(bytes.subarray(from, to) as Buffer);
   const half = x.up;
   const ready = x.sent && half !== null;
   // Kept for an attempt that is still to come; the bytes are the reader's own, so a copy.
-  if (lines.length > 0 && (!ready || x.bodyKept)) x.requestTrailerLines = lines.slice();
+  const needed = lines.length > 0 || x.framed;
+  if (needed && (!ready || x.bodyKept)) x.requestTrailerLines = Buffer.from(lines);
   if (!ready) return;
-  if (lines.length > 0) half.sendTrailers(lines, 0, lines.length);
+  // With chunk framing kept, the reader has left the end to us.
+  if (needed) half.sendTrailers(lines, 0, lines.length);
   else half.sendBody(scratch, 0, 0, true);
 }
 
 /** Keeps body bytes for an attempt to come. Over the bound they are given up, and with them the retry. */
 function keepBody(x: Exchange, bytes: Uint8Array, from: number, to: number, ready: boolean): void {
   const size = to - from;
-  if (ready && (x.retriesLeft === 0 || x.bodySize + size > limits.replay)) {
+  if (ready && (x.retriesLeft === 0 || x.bodySize + size > bounds.replay)) {
     x.bodyKept = false;
     x.body.length = 0;
     x.bodySize = 0;

@@ -1,6 +1,7 @@
 // Owns: a request that has become two opaque byte streams: CONNECT terminated here, and what an Upgrade (or RFC 8441's extended CONNECT) switched to.
 // Half close in both directions; the stream idle time-out guards it.
 
+import type { HttpChain } from "../chain/chain.ts";
 import { field, Head, parseAnswer, parseRequest } from "../http1/head.ts";
 import type { CompiledRoute } from "../route/table.ts";
 import { latin1, text } from "./bytes.ts";
@@ -36,7 +37,9 @@ export function switched(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, hea
 
 function enterTunnel(x: Exchange): void {
   x.state = phase.tunnel;
-  x.timeoutAtMs = Number.POSITIVE_INFINITY;
+  // A route's time-out is for an answer; a tunnel has the stream's limits, idle and whole.
+  const most = (x.chain.terminal as HttpChain).limits.streamDurationMs;
+  x.timeoutAtMs = most > 0 ? x.startMs + most : Number.POSITIVE_INFINITY;
   x.tryAtMs = Number.POSITIVE_INFINITY;
   x.opaque = true;
   touch(x);
@@ -91,6 +94,7 @@ const switchHead = new Head();
 
 /** RFC 8441's 2xx as RFC 6455 4.2.2 has it for an HTTP/1 client: its key, hashed with the protocol's own constant. Null: the client sent no key. */
 function switchingAnswer(x: Exchange, bytes: Uint8Array, head: Head): Uint8Array | null {
+  askHead.limits = (x.chain.terminal as HttpChain).limits;
   if (parseRequest(x.bytes, x.headFrom, x.headTo, askHead) <= 0) return null;
   const i = fieldNamed(x.bytes, askHead, keyName);
   if (i < 0) return null;

@@ -470,6 +470,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
       this.#keep = false;
     }
     this.#inBody = true;
+    body.keepTrailers = true;
     const from = head.to;
     const used = body.scan(bytes, from, bytes.length);
     if (used < 0) {
@@ -477,7 +478,9 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
       return;
     }
     if (body.done && from + used < bytes.length) this.#keep = false;
-    owner.onAnswer(this, bytes, head, from, body.keptTo, body.done);
+    const trailers = body.done ? body.trailers : null;
+    owner.onAnswer(this, bytes, head, from, body.keptTo, body.done && trailers === null);
+    if (trailers !== null) this.owner?.onAnswerTrailers(this, trailers, 0, trailers.length);
   }
 
   /** The client of the exchange knows no chunked coding. */
@@ -496,7 +499,13 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
       return;
     }
     if (body.done && from + used < bytes.length) this.#keep = false;
-    this.owner?.onAnswerBody(this, bytes, from, body.keptTo, body.done);
+    const trailers = body.done ? body.trailers : null;
+    if (trailers === null) {
+      this.owner?.onAnswerBody(this, bytes, from, body.keptTo, body.done);
+      return;
+    }
+    if (body.keptTo > from) this.owner?.onAnswerBody(this, bytes, from, body.keptTo, false);
+    this.owner?.onAnswerTrailers(this, trailers, 0, trailers.length);
   }
 
   #malformed(code: number): void {

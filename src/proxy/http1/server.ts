@@ -20,7 +20,7 @@ import type { Peer } from "../tls/peer.ts";
 import { BodyReader, framing } from "./body.ts";
 import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
 import { Head, parseRequest } from "./head.ts";
-import { explainRefusal, refusal } from "./limits.ts";
+import { explainRefusal, type HttpLimits, refusal } from "./limits.ts";
 import { lacks, persistence, writeAnswer } from "./write.ts";
 
 const state = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4, closed: 5 } as const;
@@ -48,6 +48,11 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   #stashPaused = false;
   /** Close after the answer under way. */
   closing = false;
+  #count = 0;
+  /** When the connection is old enough to be replaced. */
+  #oldAtMs = Number.POSITIVE_INFINITY;
+  /** When the request under way must have come whole. */
+  #requestDueMs = Number.POSITIVE_INFINITY;
   /** The client's FIN has come. */
   inputEnded = false;
   #nextWaitsForDrain = false;
@@ -58,6 +63,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   #hostSize = -1;
   #hostTable: CompiledTable | null = null;
   #host: CompiledHost | null = null;
+  /** The answer's body has chunks, so trailers may follow. */
+  #mayTrail = false;
   /** The answer's body is put into chunks here. */
   #addChunks = false;
   counters: RequestCounters | null = null;
@@ -70,7 +77,9 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     this.peer = peer;
     this.out.wire = wire;
     this.#exchange = new Exchange(this, slot.current);
-    this.deadlineMs = nowMs + this.#http().headTimeoutMs;
+    this.deadlineMs = headDeadline(this.#http().limits, nowMs);
+    const old = this.#http().limits.connectionDurationMs;
+    if (old > 0) this.#oldAtMs = nowMs + old;
     core.open.add(this);
     slot.members.add(this);
     core.ticker.add(this);
@@ -147,8 +156,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
         // An idle connection goes quietly; a head that was begun is told why.
         if (this.#stash === null) this.#linger();
         else {
-          this.#exchange.refuse(this.slot_.current, failures.headTimeout, failures.headTimeout.status, failures.headTimeout.sentence);
-          this.#refuse(failures.headTimeout.status, failures.headTimeout.sentence);
+          this.#fail(failures.headTimeout);
         }
         break;
       }
@@ -156,6 +164,15 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
         this.destroy();
         break;
       case state.closed:
+        break;
+      case state.body:
+        if (this.#requestDueMs <= nowMs && !this.#exchange.answering) {
+          this.#fail(failures.slowRequest);
+          break;
+        }
+        this.#requestDueMs = Number.POSITIVE_INFINITY;
+        this.#exchange.onDeadline(nowMs);
+        this.arm();
         break;
       default: {
         this.#exchange.onDeadline(nowMs);
@@ -166,8 +183,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   /** Takes the exchange's next deadline for the connection's. */
   arm(): void {
-    if (this.#state === state.body || this.#state === state.waiting || this.#state === state.tunnel)
-      this.deadlineMs = this.#exchange.deadlineMs;
+    if (this.#state === state.body) this.deadlineMs = Math.min(this.#exchange.deadlineMs, this.#requestDueMs);
+    else if (this.#state === state.waiting || this.#state === state.tunnel) this.deadlineMs = this.#exchange.deadlineMs;
   }
 
   // ---- reading -----------------------------------------------------------------------------------------------------------
@@ -193,19 +210,22 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     while (this.#state === state.head) {
       if (at === bytes.length) return;
       const http = this.#http();
+      requestHead.limits = http.limits;
       const used = parseRequest(bytes, at, bytes.length, requestHead);
       if (used <= 0) {
         if (used === 0) this.#wait(bytes, at);
         else this.#malformed(used);
         return;
       }
-      if (used > http.maxHeadBytes) {
+      if (used > http.limits.headBytes) {
         this.#malformed(-refusal.headTooLarge);
         return;
       }
       at += used;
       const body = this.#body;
       const head = requestHead;
+      body.limits = http.limits;
+      body.keepTrailers = true;
       if (head.chunked) body.begin(framing.chunked, 0, this.core.unchunkRequests);
       else body.begin(framing.length, head.contentLength, false);
       let kept = at;
@@ -223,9 +243,12 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
       this.#state = body.done ? state.waiting : state.body;
       this.deadlineMs = Number.POSITIVE_INFINITY;
       const now = this.core.ticker.now();
-      this.#exchange.begin(this.slot_.current, http, bytes, head, bodyFrom, kept, body.done, now);
+      const trailers = body.done ? body.trailers : null;
+      this.#countRequest(http.limits, now, body.done);
+      this.#exchange.begin(this.slot_.current, http, bytes, head, bodyFrom, kept, body.done && trailers === null, now);
+      if (trailers !== null) this.#exchange.requestTrailers(trailers, 0, trailers.length);
       // The exchange may be over already (a local reply), and then this connection is in another state.
-      if (this.#after === state.body || this.#after === state.waiting) this.deadlineMs = this.#exchange.deadlineMs;
+      if (this.#after === state.body || this.#after === state.waiting) this.arm();
     }
     if (at < bytes.length) this.#leftover(bytes, at);
   }
@@ -233,6 +256,13 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   /** Read through a getter, as the compiler would take the state for what it was before the call. */
   get #after(): number {
     return this.#state;
+  }
+
+  /** What this request changes about the connection's own limits. */
+  #countRequest(limits: HttpLimits, nowMs: number, whole: boolean): void {
+    if (limits.requestsPerConnection > 0 && ++this.#count >= limits.requestsPerConnection) this.closing = true;
+    if (nowMs >= this.#oldAtMs) this.closing = true;
+    this.#requestDueMs = whole || limits.requestTimeoutMs === 0 ? Number.POSITIVE_INFINITY : nowMs + limits.requestTimeoutMs;
   }
 
   #leftover(bytes: Uint8Array, at: number): void {
@@ -243,7 +273,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   /** Part of a head: wait for the rest. */
   #wait(bytes: Uint8Array, at: number): void {
     const http = this.#http();
-    if (bytes.length - at > http.maxHeadBytes) {
+    if (bytes.length - at > http.limits.headBytes) {
       this.#malformed(-refusal.headTooLarge);
       return;
     }
@@ -253,7 +283,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     }
     this.#stash = at === 0 ? bytes : bytes.subarray(at);
     // The clock of the head starts with its first byte.
-    if (this.#searched === 0 && http.headTimeoutMs > 0) this.deadlineMs = this.core.ticker.nowMs + http.headTimeoutMs;
+    if (this.#searched === 0) this.deadlineMs = headDeadline(http.limits, this.core.ticker.nowMs);
     this.#searched = this.#stash.length;
   }
 
@@ -265,7 +295,12 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
       return;
     }
     if (body.done) this.#state = state.waiting;
-    this.#exchange.requestBody(bytes, from, body.keptTo, body.done);
+    const trailers = body.done ? body.trailers : null;
+    if (trailers === null) this.#exchange.requestBody(bytes, from, body.keptTo, body.done);
+    else {
+      if (body.keptTo > from) this.#exchange.requestBody(bytes, from, body.keptTo, false);
+      this.#exchange.requestTrailers(trailers, 0, trailers.length);
+    }
     const at = from + used;
     if (at < bytes.length && body.done) {
       if (this.#after === state.head) this.#requests(bytes, at);
@@ -273,10 +308,10 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     }
   }
 
-  /** Bytes of the next request while this one is under way. Reading stops until its turn comes, so at most one read waits here. */
+  /** Bytes of the next requests while this one is under way. Reading stops at the limit until their turn comes. */
   #keepForLater(bytes: Uint8Array): void {
     this.#stash = this.#stash === null ? bytes : Buffer.concat([this.#stash, bytes]);
-    if (!this.#stashPaused) {
+    if (!this.#stashPaused && this.#stash.length >= this.#http().limits.pipelinedBytes) {
       this.#stashPaused = true;
       this.pauseReading();
     }
@@ -293,15 +328,16 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   }
 
   sendInterim(bytes: Uint8Array, head: Head): void {
-    const size = writeAnswer(bytes, head, null, persistence.silent, false, true, lacks.nothing);
+    const size = writeAnswer(bytes, head, null, persistence.silent, false, true, lacks.nothing, null);
     this.out.write(scratch, 0, size, true);
   }
 
   /** Head and body in one write as far as the scratch buffer reaches. */
   sendAnswer(bytes: Uint8Array, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean {
     this.#addChunks = how.addChunks;
+    this.#mayTrail = how.addChunks || !how.dropFraming;
     const missing = how.addChunks ? lacks.chunks : how.needsLength ? lacks.length : lacks.nothing;
-    let size = writeAnswer(bytes, head, how.edits, how.persistence, how.keepReason, how.dropFraming, missing);
+    let size = writeAnswer(bytes, head, how.edits, how.persistence, how.keepReason, how.dropFraming, missing, how.viaLine);
     const out = this.out;
     const bodySize = to - from;
     if (how.addChunks) {
@@ -328,7 +364,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   }
 
   sendTrailers(bytes: Uint8Array, from: number, to: number): void {
-    writeTrailers(this.out, bytes, from, to, !this.#addChunks);
+    if (this.#mayTrail) writeTrailers(this.out, bytes, from, to, !this.#addChunks);
   }
 
   sendReply(size: number): void {
@@ -338,7 +374,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void {
     if (bytes === null || head === null) this.out.write(established, 0, established.length, false);
     else {
-      const size = writeAnswer(bytes, head, edits, persistence.upgrade, false, true, lacks.nothing);
+      const size = writeAnswer(bytes, head, edits, persistence.upgrade, false, true, lacks.nothing, null);
       this.out.write(scratch, 0, size, true);
     }
   }
@@ -377,8 +413,9 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   #next(): void {
     this.#state = state.head;
     this.#searched = 0;
-    const idle = this.#http().idleTimeoutMs;
-    this.deadlineMs = idle > 0 ? this.core.ticker.nowMs + idle : Number.POSITIVE_INFINITY;
+    const idle = this.#http().limits.idleTimeoutMs;
+    const idleUntilMs = idle > 0 ? this.core.ticker.nowMs + idle : Number.POSITIVE_INFINITY;
+    this.deadlineMs = Math.min(idleUntilMs, this.#oldAtMs);
     const stash = this.#stash;
     if (stash === null) return;
     this.#stash = null;
@@ -458,6 +495,17 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   readonly #remote: HostPort = { host: "", port: 0 };
 
   // ---- ends --------------------------------------------------------------------------------------------------------------
+
+  /** The request cannot go on: said to the client, counted, closed. */
+  #fail(failure: Failure): void {
+    const { status, sentence } = failure;
+    if (this.#exchange.isIdle) this.#exchange.refuse(this.slot_.current, failure, status, sentence);
+    else {
+      this.#exchange.status = status;
+      this.#exchange.abandon(failure);
+    }
+    this.#refuse(status, sentence);
+  }
 
   #malformed(code: number): void {
     this.core.malformed.value++;
@@ -551,6 +599,11 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     this.slot_.members.delete(this);
     this.core.closed(this);
   }
+}
+
+/** When a head that begins now must have come. */
+function headDeadline(limits: HttpLimits, nowMs: number): number {
+  return limits.headTimeoutMs > 0 ? nowMs + limits.headTimeoutMs : Number.POSITIVE_INFINITY;
 }
 
 const established = Buffer.from("HTTP/1.1 200 Connection Established\r\n\r\n", "latin1");

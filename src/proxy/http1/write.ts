@@ -33,6 +33,8 @@ export class RequestPlan {
   id2 = 0;
   id3 = 0;
   keepUpgrade = false;
+  /** A whole Via line to add; null = none. */
+  viaLine: Uint8Array | null = null;
   /** The body comes without framing or length, so the head announces chunks. */
   addChunks = false;
 }
@@ -123,6 +125,7 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
     const i = head.upgrade;
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   }
+  if (plan.viaLine !== null) put(plan.viaLine);
   // From HTTP/2: an HTTP/1 head that was chunked says so itself.
   if (plan.addChunks && !head.chunked) put(transferChunked);
   if (edits !== null && edits.append.length > 0) {
@@ -149,6 +152,7 @@ export function writeAnswer(
   keepReason: boolean,
   dropFraming: boolean,
   missing: number,
+  viaLine: Uint8Array | null,
 ): number {
   source = bytes;
   runFrom = 0;
@@ -167,6 +171,7 @@ export function writeAnswer(
     if (dropFraming && kind === field.transferEncoding) continue;
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   }
+  if (viaLine !== null) put(viaLine);
   if (missing === lacks.chunks) put(transferChunked);
   else if (missing === lacks.length) put(noLength);
   if (connection === persistence.close) put(connectionClose);

@@ -15,6 +15,7 @@ import type {
   SecretSource,
   TcpProxyConfig,
 } from "../config.ts";
+import { latin1 } from "../http/bytes.ts";
 import { compileTable, type TableSlot } from "../route/table.ts";
 import { compileAccessLogs } from "../telemetry/access.ts";
 import type { AccessLogFactory } from "../telemetry/record.ts";
@@ -61,7 +62,8 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     };
   if (config.codec === "http2") throw new Error("codec_type HTTP2 is not built yet; use AUTO or HTTP1");
   const upgrades = config.upgrades.map((token) => token.toLowerCase());
-  if (config.maxHeadBytes > largestHead) throw new Error(`maxHeadBytes is ${config.maxHeadBytes}; at most ${largestHead} is supported`);
+  const headBytes = config.limits.headBytes;
+  if (headBytes > largestHead) throw new Error(`the limit of a head is ${headBytes} bytes; at most ${largestHead} is supported`);
   return {
     kind: "http",
     table,
@@ -71,10 +73,8 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     generateRequestId: config.generateRequestId,
     connect: upgrades.includes("connect"),
     upgrades: upgrades.filter((token) => token !== "connect"),
-    streamIdleTimeoutMs: config.streamIdleTimeoutMs,
-    headTimeoutMs: config.headTimeoutMs,
-    idleTimeoutMs: config.idleTimeoutMs,
-    maxHeadBytes: config.maxHeadBytes,
+    limits: config.limits,
+    viaLine: config.via === null ? null : latin1(`via: 1.1 ${config.via}\r\n`),
     codec: config.codec,
     http2: config.http2,
     grpcWeb: config.grpcWeb,

@@ -20,6 +20,7 @@ import type {
   VirtualHostConfig,
 } from "../config.ts";
 import { createEngine, type Engine, type EngineDeps } from "../engine.ts";
+import { defaultLimits } from "../http1/limits.ts";
 import type { AccessRecord } from "../telemetry/record.ts";
 
 export const noEdits: HeaderEdits = { remove: [], set: [], add: [] };
@@ -97,10 +98,8 @@ export function http(routes: HttpManagerConfig["routes"], more: Partial<HttpMana
     accessLogs: [],
     generateRequestId: true,
     upgrades: [],
-    streamIdleTimeoutMs: 300_000,
-    headTimeoutMs: 10_000,
-    idleTimeoutMs: 3_600_000,
-    maxHeadBytes: 61_440,
+    limits: defaultLimits,
+    via: null,
     codec: "auto",
     http2: {},
     grpcWeb: false,

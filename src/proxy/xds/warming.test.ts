@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { ClusterConfig, ListenerConfig, ProxyConfig, RouteTableConfig } from "../config.ts";
+import { defaultLimits } from "../http1/limits.ts";
 import { ResourceStore } from "./store.ts";
 import { Warmer, warmBoundMs } from "./warming.ts";
 
@@ -34,10 +35,8 @@ const listener = (name: string, rds: string, tag = ""): ListenerConfig => ({
         accessLogs: [],
         generateRequestId: true,
         upgrades: [],
-        streamIdleTimeoutMs: 0,
-        headTimeoutMs: 0,
-        idleTimeoutMs: 0,
-        maxHeadBytes: 1024,
+        limits: defaultLimits,
+        via: null,
         codec: "auto",
         http2: {},
         grpcWeb: false,

@@ -20,6 +20,7 @@ import {
   UpstreamTlsContextSchema,
 } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import type { XdsType } from "../../../wire/xds-types.ts";
+import { defaultLimits } from "../../http1/limits.ts";
 import { harmlessFields } from "./harmless.ts";
 import { ipFamily } from "./ip.ts";
 import { decodeResource } from "./resource.ts";
@@ -185,10 +186,8 @@ describe("listeners", () => {
     expect(terminal).toMatchObject({
       upgrades: ["websocket", "CONNECT"],
       generateRequestId: true,
-      streamIdleTimeoutMs: 300_000,
-      headTimeoutMs: 10_000,
-      idleTimeoutMs: 3_600_000,
-      maxHeadBytes: 61_440,
+      limits: defaultLimits,
+      via: null,
       codec: "auto",
       http2: {},
       grpcWeb: false,

@@ -1,11 +1,11 @@
 // Owns: the tables of network, HTTP and listener filters, and what each is decoded to. Never knows listeners or routes beyond their decoders.
 
-import type { Http2ProtocolOptions as PbHttp2 } from "../../../wire/gen/envoy/config/core/v3/protocol_pb.ts";
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import type { Http2Config, HttpManagerConfig, RbacConfig, TcpProxyConfig } from "../../config.ts";
+import type { HttpManagerConfig, RbacConfig, TcpProxyConfig } from "../../config.ts";
 import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy, TlsInspector } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
-import { at, choose, decodeExtension, type Extension, extension, type Gate, millis, present } from "./gate.ts";
+import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
+import { http2Options, httpLimits, viaName } from "./http-limits.ts";
 import { decodeRbac } from "./rbac.ts";
 import { decodeRoutes, emptyRoutes } from "./route.ts";
 import { adsSource } from "./sources.ts";
@@ -29,9 +29,6 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
     return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
   }),
 ];
-
-/** What the engine's head buffer holds; Envoy's default is 60. */
-const maxHeadKiB = 72;
 
 type HttpFilter = { readonly kind: "rbac"; readonly rbac: RbacConfig | null } | { readonly kind: "router" } | { readonly kind: "grpc-web" };
 
@@ -62,15 +59,6 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     );
   }
   if (manager.useRemoteAddress) gate.add(at(path, "use_remote_address"), "true is not supported: x-forwarded-for is left as it came");
-  const common = manager.commonHttpProtocolOptions;
-  if (common?.maxHeadersCount !== undefined && common.maxHeadersCount !== 100) {
-    gate.add(
-      at(path, "common_http_protocol_options.max_headers_count"),
-      `${common.maxHeadersCount} is not supported; the limit is 100 (Envoy's default)`,
-    );
-  }
-  const headKiB = manager.maxRequestHeadersKb ?? 60;
-  if (headKiB < 1 || headKiB > maxHeadKiB) gate.add(at(path, "max_request_headers_kb"), `${headKiB} is not from 1 to ${maxHeadKiB}`);
   return {
     kind: "http",
     statPrefix: present(gate, at(path, "stat_prefix"), manager.statPrefix),
@@ -86,10 +74,8 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
       if (upgrade.enabled === false) return [];
       return [upgrade.upgradeType.toUpperCase() === "CONNECT" ? "CONNECT" : upgrade.upgradeType.toLowerCase()];
     }),
-    streamIdleTimeoutMs: millis(gate, at(path, "stream_idle_timeout"), manager.streamIdleTimeout, 300_000),
-    headTimeoutMs: millis(gate, at(path, "request_headers_timeout"), manager.requestHeadersTimeout, 10_000),
-    idleTimeoutMs: millis(gate, at(path, "common_http_protocol_options.idle_timeout"), common?.idleTimeout, 3_600_000),
-    maxHeadBytes: headKiB * 1024,
+    limits: httpLimits(gate, manager, path),
+    via: viaName(gate, manager.via, path),
   };
 }
 
@@ -105,22 +91,6 @@ function routeSource(gate: Gate, manager: PbManager, path: string): HttpManagerC
       gate.add(path, "needs one of route_config, rds");
       return { inline: emptyRoutes };
   }
-}
-
-function http2Options(gate: Gate, options: PbHttp2 | undefined, path: string): Http2Config {
-  const within = (field: string, value: number | undefined, least: number, most: number): number | undefined => {
-    if (value !== undefined && (value < least || value > most)) gate.add(at(path, field), `${value} is not from ${least} to ${most}`);
-    return value;
-  };
-  const maxConcurrentStreams = within("max_concurrent_streams", options?.maxConcurrentStreams, 1, 10_000);
-  // Envoy's own bounds: RFC 9113 6.9.2's default to 2^31 - 1; ours end where a connection's memory has to.
-  const initialStreamWindow = within("initial_stream_window_size", options?.initialStreamWindowSize, 65_535, 16_777_216);
-  const initialConnectionWindow = within("initial_connection_window_size", options?.initialConnectionWindowSize, 65_535, 67_108_864);
-  return {
-    ...(maxConcurrentStreams === undefined ? {} : { maxConcurrentStreams }),
-    ...(initialStreamWindow === undefined ? {} : { initialStreamWindow }),
-    ...(initialConnectionWindow === undefined ? {} : { initialConnectionWindow }),
-  };
 }
 
 function httpFilterChain(

@@ -48,7 +48,7 @@ M ~c.core.v3.TypedExtensionConfig name=1=s typed_config=2=A
 M ~c.core.v3.GrpcService envoy_grpc=1=m~c.core.v3.GrpcService.EnvoyGrpc=target_specifier timeout=3=D initial_metadata=5=*m~c.core.v3.HeaderValue
 M ~c.core.v3.GrpcService.EnvoyGrpc cluster_name=1=s authority=2=s
 E ~c.core.v3.HealthStatus UNKNOWN=0 HEALTHY=1 UNHEALTHY=2 DRAINING=3 TIMEOUT=4 DEGRADED=5
-M ~c.core.v3.HttpProtocolOptions idle_timeout=1=D max_headers_count=2=wu
+M ~c.core.v3.HttpProtocolOptions idle_timeout=1=D max_headers_count=2=wu max_connection_duration=3=D max_stream_duration=4=D max_requests_per_connection=6=wu
 M ~c.core.v3.Http1ProtocolOptions allow_absolute_url=1=wb
 M ~c.core.v3.Http2ProtocolOptions max_concurrent_streams=2=wu initial_stream_window_size=3=wu initial_connection_window_size=4=wu
 M ~c.core.v3.ProxyProtocolPassThroughTLVs match_type=1=e~c.core.v3.ProxyProtocolPassThroughTLVs.PassTLVsMatchType tlv_type=2=*u
@@ -119,7 +119,7 @@ M ~x.filters.http.router.v3.Router suppress_envoy_headers=4=b
 M ~x.filters.listener.tls_inspector.v3.TlsInspector
 M ~x.filters.network.http_connection_manager.v3.Rds config_source=1=m~c.core.v3.ConfigSource route_config_name=2=s
 M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type
-M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type=1=e~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType stat_prefix=2=s rds=3=m~x.filters.network.http_connection_manager.v3.Rds=route_specifier route_config=4=m~c.route.v3.RouteConfiguration=route_specifier http_filters=5=*m~x.filters.network.http_connection_manager.v3.HttpFilter http_protocol_options=8=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=9=m~c.core.v3.Http2ProtocolOptions access_log=13=*m~c.accesslog.v3.AccessLog use_remote_address=14=wb generate_request_id=15=wb upgrade_configs=23=*m~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig stream_idle_timeout=24=D max_request_headers_kb=29=wu preserve_external_request_id=32=b common_http_protocol_options=35=m~c.core.v3.HttpProtocolOptions request_headers_timeout=41=D
+M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type=1=e~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType stat_prefix=2=s rds=3=m~x.filters.network.http_connection_manager.v3.Rds=route_specifier route_config=4=m~c.route.v3.RouteConfiguration=route_specifier http_filters=5=*m~x.filters.network.http_connection_manager.v3.HttpFilter http_protocol_options=8=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=9=m~c.core.v3.Http2ProtocolOptions access_log=13=*m~c.accesslog.v3.AccessLog use_remote_address=14=wb generate_request_id=15=wb via=22=s upgrade_configs=23=*m~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig stream_idle_timeout=24=D request_timeout=28=D max_request_headers_kb=29=wu preserve_external_request_id=32=b common_http_protocol_options=35=m~c.core.v3.HttpProtocolOptions request_headers_timeout=41=D
 E ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType AUTO=0 HTTP1=1 HTTP2=2 HTTP3=3
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig upgrade_type=1=s enabled=3=wb
 M ~x.filters.network.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC stat_prefix=3=s

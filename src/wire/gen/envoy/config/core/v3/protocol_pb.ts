@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/config/core/v3/protocol.proto.
  */
 export const file_envoy_config_core_v3_protocol: GenFile = /*@__PURE__*/
-  fileDesc("CiNlbnZveS9jb25maWcvY29yZS92My9wcm90b2NvbC5wcm90bxIUZW52b3kuY29uZmlnLmNvcmUudjMifwoTSHR0cFByb3RvY29sT3B0aW9ucxIvCgxpZGxlX3RpbWVvdXQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNwoRbWF4X2hlYWRlcnNfY291bnQYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUiTgoUSHR0cDFQcm90b2NvbE9wdGlvbnMSNgoSYWxsb3dfYWJzb2x1dGVfdXJsGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZSLcAQoUSHR0cDJQcm90b2NvbE9wdGlvbnMSPAoWbWF4X2NvbmN1cnJlbnRfc3RyZWFtcxgCIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZRJAChppbml0aWFsX3N0cmVhbV93aW5kb3dfc2l6ZRgDIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZRJECh5pbml0aWFsX2Nvbm5lY3Rpb25fd2luZG93X3NpemUYBCABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_wrappers]);
+  fileDesc("CiNlbnZveS9jb25maWcvY29yZS92My9wcm90b2NvbC5wcm90bxIUZW52b3kuY29uZmlnLmNvcmUudjMitgIKE0h0dHBQcm90b2NvbE9wdGlvbnMSLwoMaWRsZV90aW1lb3V0GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjcKEW1heF9oZWFkZXJzX2NvdW50GAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjoKF21heF9jb25uZWN0aW9uX2R1cmF0aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjYKE21heF9zdHJlYW1fZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SQQobbWF4X3JlcXVlc3RzX3Blcl9jb25uZWN0aW9uGAYgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlIk4KFEh0dHAxUHJvdG9jb2xPcHRpb25zEjYKEmFsbG93X2Fic29sdXRlX3VybBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUi3AEKFEh0dHAyUHJvdG9jb2xPcHRpb25zEjwKFm1heF9jb25jdXJyZW50X3N0cmVhbXMYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSQAoaaW5pdGlhbF9zdHJlYW1fd2luZG93X3NpemUYAyABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSRAoeaW5pdGlhbF9jb25uZWN0aW9uX3dpbmRvd19zaXplGAQgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.core.v3.HttpProtocolOptions
@@ -29,6 +29,21 @@ export type HttpProtocolOptions = Message<"envoy.config.core.v3.HttpProtocolOpti
    * @generated from field: google.protobuf.UInt32Value max_headers_count = 2;
    */
   maxHeadersCount?: number | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration max_connection_duration = 3;
+   */
+  maxConnectionDuration?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration max_stream_duration = 4;
+   */
+  maxStreamDuration?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.UInt32Value max_requests_per_connection = 6;
+   */
+  maxRequestsPerConnection?: number | undefined;
 };
 
 /**
