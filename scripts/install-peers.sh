@@ -37,11 +37,12 @@ go_programs=(
   referenceclient=connectrpc.com/conformance/cmd/referenceclient
   referenceserver=connectrpc.com/conformance/cmd/referenceserver
   ghz=github.com/bojand/ghz/cmd/ghz
+  http1reader=./http1reader
 )
 module=$(cd "$(dirname "$0")/../test/peers/go" && pwd)
 bin=${WEFT_PEER_BIN:-/opt/weft-peers/gobin}
-# What was built is known by the list above and the pinned versions.
-stamp=$(printf '%s\n' "${go_programs[@]}" | cat - "$module/go.mod" "$module/go.sum" | sha256sum | cut -d' ' -f1)
+# What was built is known by the list above, the pinned versions and our own sources.
+stamp=$(printf '%s\n' "${go_programs[@]}" | cat - "$module/go.mod" "$module/go.sum" "$module"/http1reader/*.go | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$bin/.stamp" 2>/dev/null)" != "$stamp" ]; then
   # sudo drops the folder where Go usually is.
   go=$(PATH="$PATH:/usr/local/go/bin" command -v go) || {

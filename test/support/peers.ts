@@ -43,6 +43,7 @@ export const peers = {
   referenceclient: built("referenceclient"),
   referenceserver: built("referenceserver"),
   ghz: built("ghz"),
+  http1reader: built("http1reader"),
 } as const satisfies Record<string, Peer>;
 
 export type PeerName = keyof typeof peers;
