@@ -74,7 +74,12 @@ export const verbs: readonly VerbSpec[] = [
         repeat: true,
         help: "open 127.0.0.1:PORT for COMMAND and lead it to service NAME[.NAMESPACE][:SERVICEPORT]; may be given several times",
       },
-      { name: "protocol", value: "PROTOCOL", choices: ["http", "tcp"], help: "what COMMAND speaks on PORT: http (default) or tcp" },
+      {
+        name: "protocol",
+        value: "PROTOCOL",
+        choices: ["http", "http2", "grpc", "tcp"],
+        help: "what COMMAND speaks on PORT: http (default), http2 or grpc (HTTP/2 without TLS), or tcp",
+      },
       { name: "service-port", value: "PORT", help: "port of the Service (default 80 for http, PORT for tcp)" },
       { name: "address", value: "ADDRESS", help: "address of this machine that peers dial; the sidecar listens there (default 127.0.0.1)" },
       {

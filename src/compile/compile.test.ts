@@ -383,3 +383,33 @@ test("two maps seen as one behave as a map", () => {
   });
   expect(seen).toEqual(["a1", "b2", "c3"]);
 });
+
+test("a port that speaks HTTP/2 gets clusters that do, on both sides, and routes like any HTTP", () => {
+  const { snapshots } = compiled(`
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop}
+spec: {selector: {app: api}, ports: [{name: grpc-main, port: 50051}, {name: web, port: 80, appProtocol: kubernetes.io/h2c}, {name: plain, port: 81, appProtocol: mongo}]}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata:
+  name: api-1
+  namespace: shop
+  labels: {app: api, security.istio.io/tlsMode: istio}
+  annotations: {weft.dev/inbound: "grpc-main=8000", weft.dev/http-proxy-port: "41001"}
+spec: {address: 127.0.0.1, ports: {grpc-main: 40001}, serviceAccount: api}
+`);
+  const snapshot = snapshots.get("shop/api-1")!;
+  const options = (name: string) =>
+    resourceToJson(snapshot.resources.cluster.get(name)!).typed_extension_protocol_options as Json | undefined;
+  const http2 = {
+    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    explicit_http_config: { http2_protocol_options: {} },
+  };
+  const host = "api.shop.svc.cluster.local";
+  for (const name of [`outbound|50051||${host}`, `outbound|80||${host}`, "inbound|8000||"])
+    expect(options(name)?.["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"], name).toEqual(http2);
+  expect(options(`outbound|81||${host}`)).toBeUndefined();
+  expect(virtualHosts(snapshot).map((each) => each.name)).toContain(`${host}:50051`);
+});

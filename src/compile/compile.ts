@@ -105,7 +105,7 @@ class MeshResources {
     }
     for (const upstream of plan.upstreams) {
       const { target, localPort } = upstream;
-      const http = target.port.protocol === "http";
+      const http = target.port.protocol !== "tcp";
       const table = upstreamListener(target.service.host, target.port.port);
       const needs = http ? { routes: [table] } : { clusters: [target.cluster] };
       listen(
@@ -136,8 +136,8 @@ class MeshResources {
 
   #inboundCluster(plan: InboundPlan): XdsResource {
     const services = plan.services.map((service) => service.key);
-    return this.#make("cluster", inboundCluster(plan.appPort), ClusterSchema, services, () =>
-      clusters.inbound(plan.appPort, plan.services),
+    return this.#make("cluster", inboundCluster(plan.appPort), ClusterSchema, [plan.protocol, services], () =>
+      clusters.inbound(plan.appPort, plan.protocol, plan.services),
     );
   }
 
@@ -169,7 +169,7 @@ class MeshResources {
   }
 
   #virtualHost(name: string, domains: readonly string[], target: PortPlan, namespace: string): Uint8Array {
-    const routes = target.port.protocol === "http" ? this.#routes.routesFor(target.cluster, namespace) : undefined;
+    const routes = target.port.protocol !== "tcp" ? this.#routes.routesFor(target.cluster, namespace) : undefined;
     return this.#cache.of(`host ${name} ${JSON.stringify([domains, target.cluster, routes])}`, () => {
       for (const { action, name: route } of routes ?? []) {
         if (action.kind === "forward") checkBackends(route, action.backends, this.#clusters);

@@ -14,6 +14,7 @@ import { RBACSchema as NetworkRbacSchema } from "../wire/gen/envoy/extensions/fi
 import { TcpProxySchema } from "../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
 import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import { HttpProtocolOptionsSchema } from "../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
 
 const schemas: Readonly<Record<XdsType, DescMessage>> = {
@@ -27,6 +28,7 @@ const schemas: Readonly<Record<XdsType, DescMessage>> = {
 const registry = createRegistry(
   FileAccessLogSchema,
   HttpGrpcAccessLogConfigSchema,
+  HttpProtocolOptionsSchema,
   TcpGrpcAccessLogConfigSchema,
   HttpRbacSchema,
   RouterSchema,

@@ -19,17 +19,31 @@ export interface ServiceObject extends KubeObject {
   spec: { selector?: Record<string, string>; ports?: ServicePort[]; type?: string; clusterIP?: string };
 }
 
-/** What the proxies do with a port's bytes. */
-export type PortProtocol = "http" | "tcp";
+/** What the application speaks on a port: HTTP/1.1, HTTP/2 without TLS (gRPC among it), or bytes that are passed on as they are. */
+export type PortProtocol = "http" | "http2" | "tcp";
+
+/** Values of `appProtocol` (Kubernetes's own begin with `kubernetes.io/`) and first words of port names (Istio's). */
+const words: Readonly<Record<string, PortProtocol>> = {
+  http: "http",
+  "kubernetes.io/http": "http",
+  "grpc-web": "http",
+  ws: "http",
+  "kubernetes.io/ws": "http",
+  http2: "http2",
+  h2c: "http2",
+  "kubernetes.io/h2c": "http2",
+  grpc: "http2",
+};
 
 /**
- * `appProtocol` decides; then the port's name, as Istio has it (`http`, `http-web`, `tcp-db`); then tcp.
- * Protocols this version does not parse (grpc, h2c, mongo, …) are carried as opaque bytes.
+ * `appProtocol` decides; then the port's name, as Istio has it (`http`, `http-web`, `grpc-api`, `tcp-db`); then tcp.
+ * Protocols the proxies do not parse (mongo, mysql, tls, …) are carried as opaque bytes.
  */
 export function portProtocol(port: Pick<ServicePort, "name" | "appProtocol">): PortProtocol {
-  if (port.appProtocol !== undefined)
-    return port.appProtocol.toLowerCase() === "http" || port.appProtocol === "kubernetes.io/http" ? "http" : "tcp";
-  return port.name !== undefined && /^http(-.*)?$/i.test(port.name) ? "http" : "tcp";
+  if (port.appProtocol !== undefined) return words[port.appProtocol.toLowerCase()] ?? "tcp";
+  const name = port.name?.toLowerCase() ?? "";
+  if (name === "grpc-web" || name.startsWith("grpc-web-")) return "http";
+  return words[name.split("-")[0] as string] ?? "tcp";
 }
 
 const port: Schema = {
@@ -100,7 +114,7 @@ export const serviceKind = defineKind({
   },
   notes: [
     "Selects WorkloadEntries of its own namespace by their labels. Without selector its endpoints come from EndpointSlices.",
-    "A port speaks HTTP if its `appProtocol` is `http`, or without `appProtocol` if its name is `http` or begins with `http-`; everything else (grpc, h2c, mongo, ...) is carried as opaque TCP.",
+    "What the application speaks on a port says its `appProtocol`, else the first word of its name (`http-web`, `grpc-api`): `http`, `ws` and `grpc-web` are HTTP/1.1; `http2`, `h2c` and `grpc` are HTTP/2; everything else (mongo, mysql, tls, ...) is carried as opaque TCP.",
     "The port of a workload: the one in `spec.ports` with the service port's name, else the one `targetPort` names, else the number in `targetPort`.",
     "Reached through the sidecar as NAME (own namespace), NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local, with or without port; without, port 80 is meant, or the first if there is none.",
     "Refused beside another Service that says a different protocol of the same port of the same workloads.",

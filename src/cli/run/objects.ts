@@ -1,9 +1,10 @@
 // Owns: the two objects that `weft run` writes, the Service and the WorkloadEntry, and which port of a Service an instance stands behind. Pure.
 
+import { type PortProtocol, portProtocol } from "../../api/kinds/service.ts";
 import type { Condition, KubeObject } from "../../api/meta.ts";
 import { annotations, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { CliFailure } from "../failure.ts";
-import type { Plan, Protocol } from "./plan.ts";
+import type { Plan } from "./plan.ts";
 
 export interface ServicePort {
   readonly name?: string;
@@ -16,7 +17,7 @@ export interface ServicePort {
 /** The Service for a name that has none yet. */
 export function newService(plan: Plan & { readonly port: number }, namespace: string): KubeObject {
   const protocol = plan.protocol ?? "http";
-  const port = plan.servicePort ?? (protocol === "http" ? 80 : plan.port);
+  const port = plan.servicePort ?? (protocol === "tcp" ? plan.port : 80);
   return {
     apiVersion: "v1",
     kind: "Service",
@@ -29,13 +30,12 @@ export interface ChosenPort {
   /** Key in the WorkloadEntry's ports. */
   readonly name: string;
   readonly port: number;
-  readonly protocol: Protocol;
+  readonly protocol: PortProtocol;
 }
 
 /** appProtocol, else the prefix of the port's name, else tcp (Istio's rules for the protocols of this mesh). */
-export function protocolOf(port: ServicePort): Protocol {
-  if (port.appProtocol !== undefined) return port.appProtocol.toLowerCase() === "http" ? "http" : "tcp";
-  return port.name === "http" || port.name?.startsWith("http-") === true ? "http" : "tcp";
+export function protocolOf(port: ServicePort): PortProtocol {
+  return portProtocol(port);
 }
 
 /** The port of an existing Service that this instance answers; refuses when flags and Service contradict each other. */
@@ -46,7 +46,8 @@ export function choosePort(service: KubeObject, plan: Plan): ChosenPort {
   const shown = all.map((p) => `${p.name ?? "(no name)"}:${p.port}/${protocolOf(p)}`).join(", ");
   const candidates = all.filter(
     (p) =>
-      (plan.servicePort === undefined || p.port === plan.servicePort) && (plan.protocol === undefined || protocolOf(p) === plan.protocol),
+      (plan.servicePort === undefined || p.port === plan.servicePort) &&
+      (plan.protocol === undefined || protocolOf(p) === portProtocol({ appProtocol: plan.protocol })),
   );
   const port = candidates[0];
   if (port === undefined) {

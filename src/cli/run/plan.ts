@@ -5,7 +5,8 @@ import type { Upstream } from "../../api/kinds/workloadentry.ts";
 import { UsageFailure } from "../failure.ts";
 import type { Parsed } from "../parse.ts";
 
-export type Protocol = "http" | "tcp";
+/** What COMMAND speaks; the words are those of `appProtocol`. */
+export type Protocol = "http" | "http2" | "grpc" | "tcp";
 
 export interface Plan {
   readonly service: string;

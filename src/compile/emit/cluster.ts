@@ -1,6 +1,8 @@
 // Owns: Cluster resources: one per service port for all workloads, one per application port beside a sidecar.
 
 import { create, type JsonObject } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import type { PortProtocol } from "../../api/kinds/service.ts";
 import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import {
@@ -8,6 +10,7 @@ import {
   TlsParameters_TlsProtocol,
 } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import { HttpProtocolOptionsSchema } from "../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { inboundCluster, meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
 import type { PortPlan } from "../plan/plan.ts";
 import type { ServiceModel } from "../world.ts";
@@ -19,8 +22,26 @@ const connectTimeoutMs = 5000;
 /** Envoy's default of 3 is meant for one proxy before thousands; a killed instance under load needs a retry for each request in flight on it. */
 const maxRetries = 1024;
 
-/** HTTP/1.1 between sidecars, until both speak HTTP/2. */
 export const httpAlpn = "http/1.1";
+export const http2Alpn = "h2";
+
+/** Names the options of a cluster's protocol; Envoy's default, without them, is HTTP/1.1. */
+const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+function protocolOptions(protocol: PortProtocol): { [key: string]: Any } {
+  if (protocol !== "http2") return {};
+  const config = { case: "http2ProtocolOptions" as const, value: {} };
+  return {
+    [protocolOptionsKey]: any(HttpProtocolOptionsSchema, {
+      upstreamProtocolOptions: { case: "explicitHttpConfig", value: { protocolConfig: config } },
+    }),
+  };
+}
+
+function alpn(protocol: PortProtocol): string[] {
+  if (protocol === "tcp") return [];
+  return [protocol === "http2" ? http2Alpn : httpAlpn];
+}
 
 export function outbound(plan: PortPlan, trustDomain: string): Cluster {
   const { service, port } = plan;
@@ -32,6 +53,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     lbConfig: { case: "leastRequestLbConfig", value: { choiceCount: 2 } },
     circuitBreakers: { thresholds: [{ maxRetries }] },
+    typedExtensionProtocolOptions: protocolOptions(port.protocol),
     transportSocketMatches: [
       {
         name: "tlsMode-istio",
@@ -75,7 +97,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
             validationContextSdsSecretConfig: secret(meshRootsSecret),
           },
         },
-        alpnProtocols: port.protocol === "http" ? [httpAlpn] : [],
+        alpnProtocols: alpn(port.protocol),
       },
       sni: `outbound_.${port.port}_._.${service.host}`,
     };
@@ -83,7 +105,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
 }
 
 /** The application itself. `services` name it in metrics. */
-export function inbound(appPort: number, services: readonly ServiceModel[]): Cluster {
+export function inbound(appPort: number, protocol: PortProtocol, services: readonly ServiceModel[]): Cluster {
   const name = inboundCluster(appPort);
   return create(ClusterSchema, {
     name,
@@ -93,6 +115,7 @@ export function inbound(appPort: number, services: readonly ServiceModel[]): Clu
       clusterName: name,
       endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address: address("127.0.0.1", appPort) } } }] }],
     },
+    typedExtensionProtocolOptions: protocolOptions(protocol),
     ...(services.length === 0 ? {} : { metadata: { filterMetadata: { istio: servicesMetadata(services) } } }),
   });
 }

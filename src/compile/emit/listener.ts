@@ -52,7 +52,7 @@ export function httpProxy(port: number, logToStdout: boolean): Listener {
 export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
   const { service, port, cluster } = plan.target;
   const filter =
-    port.protocol === "http"
+    port.protocol !== "tcp"
       ? managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)
       : tcpProxy(plan.name, cluster, logToStdout);
   return create(ListenerSchema, {
@@ -68,7 +68,7 @@ export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boo
   const name = inboundListener(plan.name);
   const rules = rbacRules(plan.authz);
   const filters =
-    plan.protocol === "http"
+    plan.protocol !== "tcp"
       ? [
           inboundManager(
             name,
@@ -94,7 +94,7 @@ export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boo
         filters,
         transportSocket: {
           name: "envoy.transport_sockets.tls",
-          configType: { case: "typedConfig", value: downstreamTls(trustDomain, plan.protocol === "http") },
+          configType: { case: "typedConfig", value: downstreamTls(trustDomain, plan.protocol !== "tcp") },
         },
       },
     ],

@@ -1,6 +1,6 @@
 // Owns: the plan of one workload: which ports its sidecar opens, and what folds into them.
 
-import type { PortProtocol } from "../../api/kinds/service.ts";
+import { type PortProtocol, portProtocol } from "../../api/kinds/service.ts";
 import { parseInbound, parseUpstreams } from "../../api/kinds/workloadentry.ts";
 import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
@@ -51,7 +51,7 @@ export function inboundProtocol(
       protocol = protocol === "tcp" ? "tcp" : port.protocol;
     }
   }
-  return { protocol: protocol ?? (/^http(-.*)?$/.test(name) ? "http" : "tcp"), services };
+  return { protocol: protocol ?? portProtocol({ name }), services };
 }
 
 function planUpstreams(world: World, ports: ReadonlyMap<string, PortPlan>, workload: WorkloadModel): UpstreamPlan[] {

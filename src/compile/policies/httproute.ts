@@ -101,7 +101,7 @@ function attach(world: World, route: HTTPRouteObject, ref: ParentRef): Attached 
   );
   if (meant.length === 0)
     return nothing(`Service ${service.key} has no port ${ref.sectionName ?? ref.port ?? ""}; it has ${describePorts(service.ports)}`);
-  const http = meant.filter((port) => port.protocol === "http");
+  const http = meant.filter((port) => port.protocol !== "tcp");
   if (http.length === 0)
     return nothing(
       `Service ${service.key} speaks no HTTP there (${describePorts(meant)}); name the port http… or set its appProtocol to http`,
