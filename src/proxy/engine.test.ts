@@ -638,8 +638,12 @@ test("a new configuration: routes at the next request, endpoints keep connection
   const failures = proxy.engine.apply({ ...first, listeners: new Map([...first.listeners, ["other", taken]]) });
   expect(failures).toEqual([{ resource: { type: "listener", name: "other" }, reason: `127.0.0.1:${a.port} is in use by another process` }]);
   // An unsupported match is refused with its words.
-  const sni = listener("sni", [chain(http({ rds: "routes" }), { match: { transport: "tls", alpn: [], serverNames: ["x"] } })]);
-  expect(proxy.engine.apply({ ...first, listeners: new Map([...first.listeners, ["sni", sni]]) })[0]?.reason).toContain("server names");
+  const sni = listener("sni", [chain(http({ rds: "routes" }), { match: { transport: "tls", alpn: [], serverNames: ["*x"] } })], {
+    inspectTls: true,
+  });
+  expect(proxy.engine.apply({ ...first, listeners: new Map([...first.listeners, ["sni", sni]]) })[0]?.reason).toContain(
+    'server name "*x" is not supported',
+  );
   // A cluster that goes: 503 NC.
   proxy.engine.apply({ ...first, clusters: new Map(), routes: new Map([["routes", catchAll("a")]]) });
   expect(await peer.ask(get(), 5)).toContain("503 Service Unavailable\r\nx-weft-reason: NC ");
@@ -692,7 +696,7 @@ test("plain and TLS on one listener by the first byte; plain TCP through a tcp l
     await until(() => peer.closed, "the end");
   }
   const hopeless = await RawPeer.connect(both.port("in"));
-  hopeless.send("\u0016\u0003\u0001");
+  hopeless.send("\u0016\u0003\u0001\u0000\u0040\u0001");
   await until(() => hopeless.closed, "the refusal");
   expect(both.engine.stats()).toMatchObject({ connections: 0, activeRequests: 0 });
 });

@@ -49,7 +49,8 @@ function compilePermission(permission: Permission, seesPath: () => void): Rule {
     }
     case "port": {
       const port = permission.port;
-      return (subject) => subject.port === port;
+      // 0: connections of this chain come from a redirection or a load balancer, and each knows its own destination.
+      return (subject) => (subject.port !== 0 ? subject.port : (subject.wire?.localPort ?? 0)) === port;
     }
   }
 }

@@ -2,6 +2,7 @@
 
 import type { EndpointConfig, UpstreamProtocol } from "../config.ts";
 import type { TlsMaterial } from "../tls/material.ts";
+import { TlsSession } from "../tls/session.ts";
 import type { Cluster } from "./cluster.ts";
 
 /** A connection that waits in an endpoint's pool. */
@@ -35,6 +36,10 @@ export class Endpoint {
   connections = 0;
   /** Idle connections, the last used at the end. */
   readonly idle: Pooled[] = [];
+  /** Connections that carry many requests at once (HTTP/2), the oldest first. `dispose` lets the requests under way finish. */
+  readonly shared: Pooled[] = [];
+  /** What the last handshake agreed on where HTTP/1.1 and HTTP/2 were both offered; null: none yet. */
+  agreed: "h2" | "http/1.1" | null = null;
   /** Not part of the configuration any more: connections are let go when idle. */
   retired = false;
   /** Failed to connect just now: not chosen before this while others exist. */
@@ -42,6 +47,8 @@ export class Endpoint {
   #failures = 0;
   /** Series per answer status; belongs to `telemetry/request.ts`. */
   requestSeries: object | null = null;
+  /** Makes the next TLS connection cheaper. */
+  readonly tlsSession = new TlsSession();
   /** Belongs to `telemetry/tcp.ts`. */
   tcpSeries: object | null = null;
 
@@ -72,5 +79,6 @@ export class Endpoint {
   retire(): void {
     this.retired = true;
     for (const connection of this.idle.splice(0)) connection.dispose();
+    for (const connection of this.shared.splice(0)) connection.dispose();
   }
 }

@@ -9,6 +9,8 @@ import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core } from "../runtime/core.ts";
 import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
+import { refuseBroken } from "../tls/refusal.ts";
+import type { ResumableSocket } from "../tls/session.ts";
 import { BodyReader, framing } from "./body.ts";
 import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
 import { Head, parseAnswer } from "./head.ts";
@@ -243,6 +245,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     }
     if (this.endpoint.transport.tls !== null) {
       this.state = upstreamState.handshake;
+      this.endpoint.tlsSession.offer(wire as unknown as ResumableSocket, this.generation);
       return;
     }
     this.#ready();
@@ -253,12 +256,16 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     const material = this.endpoint.transport.tls;
     if (material === null) return;
     if (failed !== null && isTransportError(failed)) {
-      this.#fail(failures.tls, `the handshake failed: ${failed.message}`);
+      const why = refuseBroken(failed.message);
+      this.core.tlsRefusedUpstream.count();
+      this.endpoint.tlsSession.forget();
+      this.#fail(failures.tls, why);
       return;
     }
-    const peer = judgePeer(socket, material.rules, this.endpoint.config.identity, true);
+    const peer = judgePeer(socket, material.rules, this.endpoint.config.identity, true, this.core.wallMs());
     if (typeof peer === "string") {
-      this.core.tlsRefusedUpstream.value++;
+      this.core.tlsRefusedUpstream.count();
+      this.endpoint.tlsSession.forget();
       const { host, port, cluster } = this.endpoint;
       if (this.core.mayLog())
         this.core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: peer }, "The upstream peer was refused.");
@@ -267,6 +274,11 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     }
     this.peer = peer;
     this.#ready();
+  }
+
+  /** A ticket for the next connection. Before the peer is accepted it is worth nothing. */
+  ticket(session: Uint8Array): void {
+    if (this.peer !== null) this.endpoint.tlsSession.keep(session, this.generation);
   }
 
   received(bytes: Uint8Array): void {
@@ -558,6 +570,9 @@ const tlsHandlers = {
   ...plainHandlers,
   handshake(socket: BunSocket, _success: boolean, error: Error | null) {
     socket.data.handshaken(socket, error);
+  },
+  session(socket: BunSocket, ticket: Uint8Array) {
+    socket.data.ticket(ticket);
   },
 } as unknown as Bun.SocketHandler<Upstream>;
 

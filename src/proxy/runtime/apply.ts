@@ -8,6 +8,7 @@ import { makeChains } from "../chain/select.ts";
 import type { ClusterConfig, EndpointConfig, FilterChainConfig, ListenerConfig, ProxyConfig, RouteTableConfig } from "../config.ts";
 import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
+import { prepareOriginalDestination } from "../net/original-dst.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
 import { UdpListeners } from "../udp/live.ts";
 import { type BuildContext, buildChains, buildTransports } from "./build.ts";
@@ -129,7 +130,7 @@ export class Live {
       const next = listeners.get(name);
       if (next !== undefined && next.udp === undefined) continue;
       this.#listeners.delete(name);
-      live.bound.stop();
+      live.bound.remove();
       for (const slot of live.slots) retireMembers(slot);
     }
     for (const [name, next] of listeners) {
@@ -145,17 +146,22 @@ export class Live {
   }
 
   #bind(config: ListenerConfig): LiveListener {
-    const slots = buildChains(config, config.address.port, this.#context).map((current): ChainSlot => ({ current, members: new Set() }));
-    const bound = new BoundListener(this.#core, config.name, config.address, makeChains(slots), this.#deps.adopt);
+    const moved = destinationMoves(config);
+    if (config.before?.originalDestination === true) prepareOriginalDestination();
+    const port = moved ? 0 : config.address.port;
+    const slots = buildChains(config, port, this.#context).map((current): ChainSlot => ({ current, members: new Set() }));
+    const bound = new BoundListener(this.#core, config.name, config.address, makeChains(slots, config.before), this.#deps.adopt);
     bound.bind(bound.chains.allTls);
     // Port 0 in the configuration: policies on ports judge the one that was bound.
-    if (bound.address.port !== config.address.port) for (const slot of slots) slot.current = { ...slot.current, port: bound.address.port };
+    if (!moved && bound.address.port !== port) for (const slot of slots) slot.current = { ...slot.current, port: bound.address.port };
     return { config, bound, slots };
   }
 
   #replace(live: LiveListener, next: ListenerConfig): void {
     const sameAddress = live.config.address.host === next.address.host && live.config.address.port === next.address.port;
-    const built = buildChains(next, sameAddress ? live.bound.address.port : next.address.port, this.#context);
+    if (next.before?.originalDestination === true) prepareOriginalDestination();
+    const port = destinationMoves(next) ? 0 : sameAddress ? live.bound.address.port : next.address.port;
+    const built = buildChains(next, port, this.#context);
     const left = [...live.slots];
     const changed: ChainSlot[] = [];
     const publish: (() => void)[] = [];
@@ -172,7 +178,11 @@ export class Live {
       }
       return slot;
     });
-    const tlsOnly = built.every((chain) => chain.tls !== null && chain.config.match.transport === null);
+    // Of the chains as they will be: the slots still hold the old ones.
+    const tlsOnly = makeChains(
+      built.map((current): ChainSlot => ({ current, members: new Set() })),
+      next.before,
+    ).allTls;
     let bound = live.bound;
     if (!sameAddress) {
       // The new address is bound before the old one is let go; if that fails, nothing has changed.
@@ -180,13 +190,12 @@ export class Live {
       bound.bind(tlsOnly);
       live.bound.stop();
     } else if (live.bound.tlsOnly !== tlsOnly) {
-      // From plain to TLS or back on one address: the socket's handlers differ, and the gap is as short as two calls.
-      bound = new BoundListener(this.#core, next.name, live.bound.address, live.bound.chains, this.#deps.adopt);
-      live.bound.stop();
-      bound.bind(tlsOnly);
+      live.bound.rebind(tlsOnly);
     }
     for (const run of publish) run();
-    bound.chains = makeChains(slots);
+    bound.chains = makeChains(slots, next.before);
+    // Connections that came in at the old address choose among the new chains too.
+    live.bound.chains = bound.chains;
     this.#listeners.set(next.name, { config: next, bound, slots });
     for (const slot of left) retireMembers(slot, true);
     // Open connections are judged again under the new policies.
@@ -226,6 +235,11 @@ export class Live {
       })),
     };
   }
+}
+
+/** Every connection knows its own destination, from a redirection or a load balancer. */
+function destinationMoves(config: ListenerConfig): boolean {
+  return config.before !== undefined && (config.before.originalDestination || config.before.proxyProtocol !== null);
 }
 
 /** May open connections of the old chain live on under the new one? Its kind and transport security must be the same. */

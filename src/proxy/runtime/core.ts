@@ -4,9 +4,11 @@ import type { Logger } from "../../base/log.ts";
 import type { Series } from "../../base/metric.ts";
 import type { LocalWorkload } from "../config.ts";
 import type { EngineDeps } from "../engine.ts";
+import { Http2Metrics } from "../http2/metrics.ts";
 import { Ticker } from "../resilience/ticker.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
+import { TlsRefusals } from "../tls/refusal.ts";
 
 const linesPerSecond = 20;
 
@@ -26,6 +28,7 @@ export class Core {
   readonly wallMs: () => number;
   readonly requests: RequestMetrics;
   readonly tcp: TcpMetrics;
+  readonly http2: Http2Metrics;
   readonly open = new Set<Downstream>();
   activeRequests = 0;
   /** Some cluster speaks HTTP/2: request bodies lose their chunk framing as they are read. Set with the configuration and never unset, as requests are under way. */
@@ -36,8 +39,9 @@ export class Core {
   onQuiet: (() => void) | null = null;
   readonly malformed: Series;
   readonly malformedAnswers: Series;
-  readonly tlsRefusedDownstream: Series;
-  readonly tlsRefusedUpstream: Series;
+  readonly unmatched: Series;
+  readonly tlsRefusedDownstream: TlsRefusals;
+  readonly tlsRefusedUpstream: TlsRefusals;
   readonly idleBytes: Series;
   readonly retries: Series;
   readonly pauses: Series;
@@ -52,11 +56,13 @@ export class Core {
     this.wallMs = () => deps.clock.now();
     this.requests = new RequestMetrics(deps.metrics);
     this.tcp = new TcpMetrics(deps.metrics);
+    this.http2 = new Http2Metrics(deps.metrics);
     const counter = (name: string, help: string) => deps.metrics.counter(name, help).with([]);
     this.malformed = counter("weft_downstream_malformed_total", "Requests refused because they are not HTTP/1 as RFC 9112 has it.");
     this.malformedAnswers = counter("weft_upstream_malformed_total", "Answers refused because they are not HTTP/1 as RFC 9112 has it.");
-    this.tlsRefusedDownstream = counter("weft_downstream_tls_refused_total", "Downstream handshakes refused.");
-    this.tlsRefusedUpstream = counter("weft_upstream_tls_refused_total", "Upstream handshakes refused.");
+    this.unmatched = counter("weft_downstream_unmatched_total", "Connections that ended because no filter chain takes them.");
+    this.tlsRefusedDownstream = new TlsRefusals(deps.metrics, "weft_downstream_tls_refused_total", "Downstream handshakes refused.");
+    this.tlsRefusedUpstream = new TlsRefusals(deps.metrics, "weft_upstream_tls_refused_total", "Upstream handshakes refused.");
     this.idleBytes = counter(
       "weft_upstream_idle_bytes_total",
       "Idle pooled connections closed because the peer sent bytes nobody asked for.",

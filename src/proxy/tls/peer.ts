@@ -1,20 +1,25 @@
 // Owns: deciding whether the peer of a finished handshake is who it must be, and saying why not. The one place that reads the TLS library's verdict.
-// Must never accept on the library's name check: mesh certificates have no DNS name, so it always complains; chain and URI are judged here.
+// Must never accept on the library's name check: mesh certificates have no DNS name, so it always complains; chain and names are judged here.
 
-import { parseIdentity } from "../../wire/spiffe.ts";
 import type { SanMatcher } from "../config.ts";
 import { compileString } from "../route/match.ts";
-import { alternativeNames } from "./san.ts";
+import { factsOf } from "./certificate.ts";
+import { refuse } from "./refusal.ts";
 
 /** The part of Bun's TLS socket that is asked about the peer. */
 export interface TlsFacts {
   readonly authorized: boolean;
+  /** What ALPN agreed on; false: nothing. */
+  readonly alpnProtocol: string | false | null;
   getAuthorizationError(): Error | null;
-  getPeerCertificate(): unknown;
+  /** Its `raw` is the leaf in DER. A twelfth of the cost of `getPeerCertificate`. */
+  getPeerX509Certificate(): { readonly raw: Uint8Array } | undefined;
   getTLSVersion(): string;
+  /** The chain was verified when the session was made, not now. */
+  isSessionReused(): boolean;
 }
 
-/** Who is at the other end. One object a connection. */
+/** Who is at the other end. Shared by every connection of that certificate. */
 export interface Peer {
   /** The SPIFFE ID (or the only URI name); null: no certificate, or one without a URI. */
   readonly principal: string | null;
@@ -26,13 +31,15 @@ export interface Peer {
   readonly tlsVersion: string;
 }
 
+type NameRule = (names: { readonly uris: readonly string[]; readonly dns: readonly string[] }) => boolean;
+
 export interface PeerRules {
   /** There are roots, so the chain must verify. */
   readonly verify: boolean;
   /** No certificate is a refusal. */
   readonly required: boolean;
   /** Any of these; empty = any name. */
-  readonly names: readonly ((names: { readonly uris: readonly string[]; readonly dns: readonly string[] }) => boolean)[];
+  readonly names: readonly NameRule[];
   /** Only SPIFFE IDs of this trust domain; null = any. */
   readonly trustDomain: string | null;
   readonly minVersion13: boolean;
@@ -40,47 +47,72 @@ export interface PeerRules {
 
 /** Compiles name matchers. Throws on a bad regular expression (configuration time). */
 export function compileNames(matchers: readonly SanMatcher[]): PeerRules["names"] {
-  return matchers.map((matcher) => {
+  return matchers.map((matcher): NameRule => {
     const matches = compileString(matcher.match);
-    return matcher.type === "uri" ? (names) => names.uris.some(matches) : (names) => names.dns.some(matches);
+    if (matcher.type === "uri") return (names) => names.uris.some(matches);
+    if (matcher.match.kind !== "exact") return (names) => names.dns.some(matches);
+    // As Envoy has it: an exact DNS matcher also accepts a certificate's wildcard for that name.
+    const wanted = matcher.match.value.toLowerCase();
+    return (names) => names.dns.some((name) => coversDns(name, wanted));
   });
 }
 
-/** The peer, or the reason for refusing it as a sentence fragment for logs. `exact`: this very SPIFFE ID, over and above the rules. */
-export function judgePeer(socket: TlsFacts, rules: PeerRules, exact: string | null, isClient: boolean): Peer | string {
+/** Does a certificate's DNS name cover this host (RFC 6125 6.4.3: the wildcard is the whole left-most label and stands for one)? */
+export function coversDns(name: string, host: string): boolean {
+  const pattern = name.toLowerCase();
+  if (!pattern.startsWith("*.")) return pattern === host;
+  const dot = host.indexOf(".");
+  // At least two labels under the star: "*.com" would cover half of the world.
+  return dot > 0 && pattern.indexOf(".", 2) > 0 && host.slice(dot) === pattern.slice(1);
+}
+
+const nobody = new Map<string, Peer>();
+
+/** One for each version: most connections of an HTTPS listener have no certificate. */
+function anonymous(tlsVersion: string): Peer {
+  let peer = nobody.get(tlsVersion);
+  if (peer === undefined) {
+    peer = { principal: null, uris: [], dns: [], namespace: "", serviceAccount: "", tlsVersion };
+    nobody.set(tlsVersion, peer);
+  }
+  return peer;
+}
+
+/**
+ * The peer, or the reason for refusing it as a sentence fragment for logs (with `refusal` filled). `exact`: this very SPIFFE ID, over and above the
+ * rules. `wallMs`: the time of day, for certificates of resumed sessions.
+ */
+export function judgePeer(socket: TlsFacts, rules: PeerRules, exact: string | null, isClient: boolean, wallMs: number): Peer | string {
   const tlsVersion = socket.getTLSVersion();
-  if (rules.minVersion13 && tlsVersion !== "TLSv1.3") return `TLS 1.3 is required, the peer speaks ${tlsVersion}`;
-  const certificate = socket.getPeerCertificate() as { raw?: Uint8Array } | null | undefined;
-  const raw = certificate?.raw;
+  if (rules.minVersion13 && tlsVersion !== "TLSv1.3")
+    return refuse("protocol_version", `TLS 1.3 is required, the peer speaks ${tlsVersion}`);
+  const raw = socket.getPeerX509Certificate()?.raw;
   if (raw === undefined) {
-    if (rules.required || (rules.verify && isClient)) return "no certificate was presented";
-    return { principal: null, uris: [], dns: [], namespace: "", serviceAccount: "", tlsVersion };
+    if (rules.required || (rules.verify && isClient) || exact !== null) return refuse("no_certificate", "no certificate was presented");
+    return anonymous(tlsVersion);
   }
   if (rules.verify) {
     const fault = chainFault(socket, isClient);
     if (fault !== null) return fault;
   }
-  const names = alternativeNames(raw);
-  if (names === null) return "the certificate cannot be read";
-  const spiffe = names.uris.filter((uri) => uri.startsWith("spiffe://"));
-  // X.509-SVID 2: exactly one URI, else the peer could choose who it is.
-  if (spiffe.length > 0 && names.uris.length > 1) return "the certificate holds more than one URI name";
-  const principal = names.uris.length === 1 ? (names.uris[0] as string) : null;
-  const identity = principal === null ? undefined : parseIdentity(principal);
-  if (rules.trustDomain !== null && identity?.trustDomain !== rules.trustDomain) {
-    return `wrong identity: ${principal ?? "no SPIFFE ID"} is not of the trust domain ${rules.trustDomain}`;
+  const facts = factsOf(raw);
+  if (facts === null) return refuse("bad_certificate", "the certificate cannot be read");
+  // A ticket may outlive the certificate it was given to: what a full handshake would say is said here.
+  if (rules.verify && socket.isSessionReused()) {
+    if (wallMs > facts.notAfterMs) return refuse("expired", "the certificate has expired");
+    if (wallMs < facts.notBeforeMs) return refuse("not_yet_valid", "the certificate is not valid yet; are the clocks right?");
   }
-  if (rules.names.length > 0 && !rules.names.some((matches) => matches(names)))
-    return `wrong identity: ${principal ?? "no SPIFFE ID"} is not among the names expected`;
-  if (exact !== null && principal !== exact) return `wrong identity: ${principal ?? "no SPIFFE ID"}, expected ${exact}`;
-  return {
-    principal,
-    uris: names.uris,
-    dns: names.dns,
-    namespace: identity?.namespace ?? "",
-    serviceAccount: identity?.serviceAccount ?? "",
-    tlsVersion,
-  };
+  if (facts.fault !== "") return refuse("bad_certificate", facts.fault);
+  const { identity } = facts;
+  const peer = facts.peer(tlsVersion);
+  const shown = peer.principal ?? (peer.dns.length === 0 ? "no SPIFFE ID" : peer.dns.join(", "));
+  if (rules.trustDomain !== null && identity?.trustDomain !== rules.trustDomain) {
+    return refuse("wrong_identity", `wrong identity: ${shown} is not of the trust domain ${rules.trustDomain}`);
+  }
+  if (rules.names.length > 0 && !rules.names.some((matches) => matches(peer)))
+    return refuse("wrong_identity", `wrong identity: ${shown} is not among the names expected`);
+  if (exact !== null && peer.principal !== exact) return refuse("wrong_identity", `wrong identity: ${shown}, expected ${exact}`);
+  return peer;
 }
 
 /** Why the chain does not verify; null when it does. */
@@ -93,18 +125,18 @@ function chainFault(socket: TlsFacts, isClient: boolean): string | null {
   if (isClient && code === "ERR_TLS_CERT_ALTNAME_INVALID") return null;
   switch (code) {
     case "CERT_HAS_EXPIRED":
-      return "the certificate has expired";
+      return refuse("expired", "the certificate has expired");
     case "CERT_NOT_YET_VALID":
-      return "the certificate is not valid yet; are the clocks right?";
+      return refuse("not_yet_valid", "the certificate is not valid yet; are the clocks right?");
     case "DEPTH_ZERO_SELF_SIGNED_CERT":
     case "SELF_SIGNED_CERT_IN_CHAIN":
     case "UNABLE_TO_GET_ISSUER_CERT":
     case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
     case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
     case "CERT_SIGNATURE_FAILURE":
-      return `unknown authority (${code})`;
+      return refuse("unknown_authority", `unknown authority (${code})`);
     default:
-      return `the certificate does not verify (${code === "" ? "no reason given" : code})`;
+      return refuse("bad_certificate", `the certificate does not verify (${code === "" ? "no reason given" : code})`);
   }
 }
 
