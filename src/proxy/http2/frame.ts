@@ -13,6 +13,8 @@ export const framePing = 0x6;
 export const frameGoaway = 0x7;
 export const frameWindowUpdate = 0x8;
 export const frameContinuation = 0x9;
+/** RFC 9218 section 7.1: carries the priority of a stream; hop by hop, so it is read past. */
+export const framePriorityUpdate = 0x10;
 
 export const flagEndStream = 0x1;
 export const flagAck = 0x1;
@@ -26,6 +28,8 @@ export const settingMaxConcurrentStreams = 0x3;
 export const settingInitialWindowSize = 0x4;
 export const settingMaxFrameSize = 0x5;
 export const settingMaxHeaderListSize = 0x6;
+/** RFC 8441 section 3: extended CONNECT is understood. */
+export const settingEnableConnect = 0x8;
 
 export const frameHeadBytes = 9;
 /** RFC 9113 section 6.5.2: what everybody must take, and what we ask for. */

@@ -149,7 +149,7 @@ export class HpackDecoder {
       this.#text = latin1(buf, at, stop);
       return stop;
     }
-    const written = huffmanDecode(buf, at, stop, scratch);
+    const written = huffmanDecode(buf, at, stop, scratch, 0);
     if (written < 0) return written;
     this.#text = latin1(scratch, 0, written);
     return stop;

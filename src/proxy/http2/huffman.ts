@@ -1,7 +1,7 @@
-// Owns: the Huffman code of RFC 7541 appendix B. The code is canonical, so the lengths alone say it: codes of one length follow each other in the
-// order of their symbols. Never decides whether to use it.
+// Owns: the Huffman code of RFC 7541 appendix B, decoded half a byte at a time. The code is canonical, so the lengths alone say it: codes of one length
+// follow each other in the order of their symbols. The table is built with the first string that needs it.
 
-import { compressionError, refuse } from "./errors.ts";
+import { compressionError, enhanceYourCalm, refuse } from "./errors.ts";
 
 // Code lengths of symbols 0 to 255 (appendix B); the end-of-string symbol is 30 ones.
 const lengths = [
@@ -14,11 +14,19 @@ const lengths = [
   24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
 ];
 
-/** A binary tree in one array: entry 2n + bit of node n is the next node, or ~symbol. 256 inner nodes and a few for the end of string. */
-const tree = buildTree();
+/** Bits of a table entry: the next node above them, the symbol in the low byte. */
+const emits = 0x100;
+const fails = 0x200;
+const nodeShift = 10;
 
-function buildTree(): Int16Array {
-  const made = new Int16Array(2 * 300);
+/** Entry 16n + half of node n. */
+let table: Int32Array | null = null;
+/** 1: a string may end in this node, being at most seven ones into the end-of-string symbol (section 5.2). */
+let mayEnd: Uint8Array | null = null;
+
+/** A binary tree in one array: entry 2n + bit of node n is the next node, or ~symbol; 0 is a hole that only the end-of-string symbol leads to. */
+function buildTree(): { tree: Int16Array; nodes: number } {
+  const tree = new Int16Array(2 * 300);
   let nodes = 1;
   let code = 0;
   let before = 0;
@@ -31,44 +39,66 @@ function buildTree(): Int16Array {
       let node = 0;
       for (let bit = length - 1; bit > 0; bit--) {
         const slot = 2 * node + ((code >>> bit) & 1);
-        if (made[slot] === 0) made[slot] = nodes++;
-        node = made[slot] as number;
+        if (tree[slot] === 0) tree[slot] = nodes++;
+        node = tree[slot] as number;
       }
-      made[2 * node + (code & 1)] = ~symbol;
+      tree[2 * node + (code & 1)] = ~symbol;
     }
   }
+  return { tree, nodes };
+}
+
+function build(): Int32Array {
+  const { tree, nodes } = buildTree();
+  const made = new Int32Array(nodes * 16);
+  for (let start = 0; start < nodes; start++) {
+    for (let half = 0; half < 16; half++) {
+      let node = start;
+      let entry = 0;
+      for (let bit = 3; bit >= 0; bit--) {
+        const next = tree[2 * node + ((half >> bit) & 1)] as number;
+        if (next > 0) node = next;
+        else if (next === 0) {
+          entry = fails;
+          break;
+        } else {
+          // The shortest code has five bits, so half a byte ends at most one.
+          entry |= emits | ~next;
+          node = 0;
+        }
+      }
+      made[16 * start + half] = entry | (node << nodeShift);
+    }
+  }
+  const ends = new Uint8Array(nodes);
+  for (let node = 0, ones = 0; ones <= 7; ones++) {
+    ends[node] = 1;
+    node = tree[2 * node + 1] as number;
+  }
+  mayEnd = ends;
+  table = made;
   return made;
 }
 
 /**
- * Decodes bytes `at` to `end` into `out` and answers how many came out. Negative: a code that is the end-of-string symbol or padding that is not its
- * beginning (RFC 7541 section 5.2), or more than `out` holds.
+ * Decodes bytes [at, end) into `out` from `from` on and answers the position after what came out. Negative: a code that is the end-of-string symbol or
+ * padding that is not its beginning (RFC 7541 section 5.2), or more than `out` holds.
  */
-export function huffmanDecode(buf: Uint8Array, at: number, end: number, out: Uint8Array): number {
+export function huffmanDecode(buf: Uint8Array, at: number, end: number, out: Uint8Array, from: number): number {
+  const steps = table ?? build();
+  // The shortest code has five bits.
+  if (from + Math.floor(((end - at) * 8) / 5) > out.length) return refuse(enhanceYourCalm);
   let node = 0;
-  let written = 0;
-  let pending = 0;
-  let ones = true;
+  let to = from;
   for (let n = at; n < end; n++) {
     const byte = buf[n] as number;
-    for (let bit = 7; bit >= 0; bit--) {
-      const one = (byte >> bit) & 1;
-      const next = tree[2 * node + one] as number;
-      pending++;
-      if (one === 0) ones = false;
-      if (next > 0) {
-        node = next;
-        continue;
-      }
-      // Zero is a hole: only the end-of-string symbol leads there, and it must not be in a string.
-      if (next === 0 || written >= out.length) return refuse(compressionError);
-      out[written++] = ~next;
-      node = 0;
-      pending = 0;
-      ones = true;
-    }
+    let entry = steps[(node << 4) | (byte >> 4)] as number;
+    if ((entry & fails) !== 0) return refuse(compressionError);
+    if ((entry & emits) !== 0) out[to++] = entry & 0xff;
+    entry = steps[((entry >> nodeShift) << 4) | (byte & 15)] as number;
+    if ((entry & fails) !== 0) return refuse(compressionError);
+    if ((entry & emits) !== 0) out[to++] = entry & 0xff;
+    node = entry >> nodeShift;
   }
-  // At most seven bits of padding, all ones.
-  if (pending > 7 || !ones) return refuse(compressionError);
-  return written;
+  return (mayEnd as Uint8Array)[node] === 1 ? to : refuse(compressionError);
 }
