@@ -32,6 +32,8 @@ export interface ClusterSpec {
   readonly name: string;
   readonly port: number;
   readonly http2?: boolean;
+  /** Fields of its protocol options. */
+  readonly protocol?: JsonObject;
   /** Mutual TLS with a server of this SPIFFE ID. */
   readonly tls?: { readonly own: KeyPair; readonly roots: string; readonly serverId: string };
   /** Fields of the cluster beside the usual ones. */
@@ -105,7 +107,7 @@ function clusterSocket(tls: NonNullable<ClusterSpec["tls"]>, http2: boolean): Js
 function cluster(spec: ClusterSpec): JsonObject {
   const http2 = spec.http2 ?? false;
   const protocol = anyOf("extensions.upstreams.http.v3.HttpProtocolOptions", {
-    explicit_http_config: http2 ? { http2_protocol_options: {} } : { http_protocol_options: {} },
+    explicit_http_config: { [http2 ? "http2_protocol_options" : "http_protocol_options"]: spec.protocol ?? {} },
   });
   return {
     name: spec.name,

@@ -138,10 +138,15 @@ interface Ready {
 
 async function within<T>(started: Started, what: Promise<T>): Promise<T> {
   const limitMs = 15_000;
-  const late = Bun.sleep(limitMs).then(() => {
-    throw new Error(`${started.subject} was not ready within ${limitMs} ms:\n${started.lines.slice(-30).join("\n")}`);
-  });
-  return await Promise.race([what, started.ended, late]);
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    reject(new Error(`${started.subject} was not ready within ${limitMs} ms:\n${started.lines.slice(-30).join("\n")}`));
+  }, limitMs);
+  try {
+    return await Promise.race([what, started.ended, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function weftReady(started: Started): Promise<Ready> {

@@ -63,6 +63,12 @@ const usual: Readonly<Record<Subject, JsonObject>> = {
   envoy: { http_protocol_options: { enable_trailers: true }, http2_protocol_options: { allow_connect: true } },
 };
 
+/** A cluster's protocol, with what `usual` says for listeners. */
+function spoken(subject: Subject | undefined, http2: boolean): Pick<ClusterSpec, "http2" | "protocol"> {
+  if ((subject ?? judged) === "weft") return { http2 };
+  return { http2, protocol: http2 ? { allow_connect: true } : { enable_trailers: true } };
+}
+
 /** Starts the proxies of a way, the one before the application first. */
 export async function openWay(options: WayOptions): Promise<Way> {
   const { shape, origin, originHttp2 = false, middle = "http2", entryTls, manager = {}, filters = [], cluster = {} } = options;
@@ -74,7 +80,7 @@ export async function openWay(options: WayOptions): Promise<Way> {
     filters,
     ...(options.routes === undefined ? {} : { routes: options.routes }),
   };
-  const clusters = [{ name: "origin", port: origin, http2: originHttp2, more: cluster }, ...(options.clusters ?? [])];
+  const clusters = [{ name: "origin", port: origin, ...spoken(options.inbound, originHttp2), more: cluster }, ...(options.clusters ?? [])];
   const start = (subject: Subject | undefined, text: string): Promise<ProxyProcess> =>
     ProxyProcess.start(subject ?? judged, text, options.drainSeconds === undefined ? {} : { drainSeconds: options.drainSeconds });
   const entry = (tls: ListenerTls | undefined) => (tls === undefined ? {} : { tls });
@@ -87,7 +93,7 @@ export async function openWay(options: WayOptions): Promise<Way> {
   const toInbound: ClusterSpec = {
     name: "origin",
     port: inbound.port("inbound"),
-    http2: middle === "http2",
+    ...spoken(options.outbound, middle === "http2"),
     tls: { own: client, roots, serverId },
   };
   const first = {
