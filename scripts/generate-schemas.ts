@@ -65,4 +65,68 @@ for (const [name, source] of Object.entries(sources)) {
     Bun.spawnSync([join(root, "node_modules/.bin/biome"), "format", "--write", file]);
   }
 }
+
+/** What the packages say of each field in words, by kind and generic path (`spec.rules[].matches`): for `kubectl explain`. */
+const described: Readonly<Record<string, string>> = {
+  Namespace: "kubernetes-models/v1/Namespace",
+  Service: "kubernetes-models/v1/Service",
+  EndpointSlice: "kubernetes-models/discovery.k8s.io/v1/EndpointSlice",
+  HTTPRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute",
+  AuthorizationPolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy",
+  Telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry",
+  WorkloadEntry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry",
+};
+
+/** A first paragraph is what one line of a terminal's help can bear. */
+const mostWords = 600;
+
+/** Reads a declaration file by its lines, which the packages' generator writes one property each. */
+function readWords(module: string, prefix: string, out: Record<string, string>): void {
+  const text = readFileSync(join(root, "node_modules", `${module}.d.ts`), "utf8");
+  const imports = new Map([...text.matchAll(/import \{ (\w+) \} from "(\.[^"]+)"/g)].map(([, name = "", from = ""]) => [name, from]));
+  const stack: string[] = [prefix];
+  let comment: string[] = [];
+  let inside = false;
+  for (const line of text.split("\n")) {
+    const doc = /^\s*\*(?!\/) ?(.*)$/.exec(line)?.[1];
+    if (/^\s*\/\*\*/.test(line)) comment = [];
+    else if (doc !== undefined) comment.push(doc.trim());
+    else if (/^export (interface|declare type|type) /.test(line)) {
+      inside = true;
+      if (prefix === "") out[""] = first(comment);
+    } else if (inside && /^\}/.test(line)) return;
+    const [, name, optional] = /^\s*"([^"]+)"(\??): /.exec(line) ?? [];
+    if (inside && name !== undefined && optional !== undefined) {
+      const type = line.slice(line.indexOf(": ") + 2);
+      const path = [stack.at(-1), `${name}${type.startsWith("Array<") ? "[]" : ""}`].filter((part) => part !== "").join(".");
+      if (comment.length > 0 && !["apiVersion", "kind", "metadata"].includes(path)) out[path.replace(/\[\]$/, "")] = first(comment);
+      comment = [];
+      if (type.endsWith("{")) stack.push(path);
+      const named = /^(?:Array<)?(\w+)/.exec(type)?.[1];
+      const from = named === undefined ? undefined : imports.get(named);
+      if (from !== undefined && path !== "status") readWords(join(module, "..", from), path, out);
+    } else if (inside && /^\s*\}>?;/.test(line) && stack.length > 1) stack.pop();
+  }
+}
+
+function first(comment: readonly string[]): string {
+  const words = (comment.find((line) => line !== "") ?? "").replaceAll("\\*", "*").replaceAll(/\s+/g, " ");
+  return words.length <= mostWords ? words : `${words.slice(0, words.lastIndexOf(". ", mostWords) + 1 || mostWords)}`;
+}
+
+const words = Object.fromEntries(
+  Object.entries(described).map(([kind, module]) => {
+    const out: Record<string, string> = {};
+    readWords(module, "", out);
+    for (const path of Object.keys(out)) if (path.startsWith("status")) delete out[path];
+    return [kind, out];
+  }),
+);
+const wordsFile = join(root, "src/api/schemas/words.json");
+const wordsText = `${JSON.stringify(words, null, 2)}\n`;
+if (!existsSync(wordsFile) || readFileSync(wordsFile, "utf8") !== wordsText) {
+  stale++;
+  if (check) console.error("words.json differs from the packages");
+  else writeFileSync(wordsFile, wordsText);
+}
 if (check && stale > 0) process.exit(1);

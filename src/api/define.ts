@@ -17,6 +17,8 @@ export interface KindSpec {
   /** See KindDefinition. */
   readonly strictOnly?: boolean;
   /** See KindDefinition. */
+  readonly transient?: boolean;
+  /** See KindDefinition. */
   readonly selectableFields?: KindDefinition["selectableFields"];
   readonly columns: readonly Column[];
   /** What `metadata.name` must be; default a DNS subdomain name. */
@@ -69,6 +71,7 @@ export function defineKind(spec: KindSpec): DefinedKind {
     schema: root,
     unimplemented: spec.unimplemented ?? {},
     strictOnly: spec.strictOnly ?? false,
+    transient: spec.transient ?? false,
     selectableFields: spec.selectableFields ?? {},
     applyDefaults(object) {
       for (const [name, schema] of Object.entries(spec.fields)) {

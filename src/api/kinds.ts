@@ -3,6 +3,7 @@
 import type { DefinedKind } from "./define.ts";
 import { authorizationPolicyKind } from "./kinds/authorizationpolicy.ts";
 import { endpointSliceKind } from "./kinds/endpointslice.ts";
+import { eventKind } from "./kinds/event.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
@@ -20,6 +21,7 @@ export const kinds: readonly DefinedKind[] = [
   httpRouteKind,
   authorizationPolicyKind,
   telemetryKind,
+  eventKind,
   meshKind,
   proxyKind,
   edgeKind,

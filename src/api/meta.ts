@@ -69,6 +69,8 @@ export interface KindDefinition {
   /** Virtual kinds are read-only views of live state (proxies, edges); the store never holds them. */
   readonly virtual: boolean;
   readonly columns: readonly Column[];
+  /** Objects go by themselves after a while: they are not exported, and do not keep a namespace from being deleted. */
+  readonly transient?: boolean;
   /** Paths that a field selector may name beside metadata.name and metadata.namespace. Absent values count as "". */
   readonly selectableFields?: Readonly<Record<string, (object: KubeObject) => string>>;
   /** Of the whole object, with list types: what server-side apply and the OpenAPI documents go by. Absent: every list has one owner. */

@@ -4,7 +4,7 @@
 // finds the rest there. Stop order is the reverse.
 
 import { join, resolve } from "node:path";
-import { kinds } from "../api/kinds.ts";
+import { kindByResource, kinds } from "../api/kinds.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
@@ -21,6 +21,7 @@ import { Collector } from "./collector.ts";
 import { dashboardHandler, listenDashboard } from "./dashboard/server.ts";
 import { SignIn } from "./dashboard/signin.ts";
 import { hadProxy, Liveness } from "./discovery/liveness.ts";
+import { EventRecorder } from "./events.ts";
 import { contentType, exposition, processMetrics } from "./exposition.ts";
 import { authenticate, authorize, openAdminToken } from "./identity/access.ts";
 import { openAuthority, serverNames } from "./identity/authority.ts";
@@ -146,6 +147,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     store,
     clock,
     log,
+    ignores: (resource) => kindByResource(resource)?.transient === true,
     compiler: {
       buildWorld: (objects: Iterable<KubeObject>) => buildWorld(objects, trustDomain),
       compile: (world) => compileAll(world, cache),
@@ -181,6 +183,15 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   undo.add(() => liveness.stop());
   liveness.start(publisher.objects(entries));
 
+  const recorder = new EventRecorder({ store, clock, log, uid: () => crypto.randomUUID() });
+  undo.add(() => recorder.stop());
+  /** On the entry of a proxy; one that has been unregistered already has nothing to hang it on. */
+  const happened = (key: string | undefined, type: "Normal" | "Warning", reason: string, message: string) => {
+    const [namespace = "", name = ""] = (key ?? "").split("/");
+    const regarding = publisher.object(entries, namespace, name);
+    if (regarding !== undefined) recorder.record({ regarding, type, reason, message });
+  };
+
   const collector = new Collector({ store, kinds, clock, log });
   undo.add(() => collector.stop());
   await collector.start();
@@ -214,6 +225,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             if (node === undefined) return;
             liveness.connected(node.key);
             event("info", `proxy connected (${session.agent}, ${session.mode}) from ${session.peer}`, node.namespace, node.workload);
+            happened(node.key, "Normal", "ProxyConnected", `${session.agent} has connected`);
           },
           changed: () => proxies.touch(),
           sent: (_session, offer) => metrics.responses.with([offer.type]).value++,
@@ -230,6 +242,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
               node?.namespace,
               node?.workload,
             );
+            happened(node?.key, "Warning", "ConfigurationRejected", `${rejection.type} ${rejection.names.join(", ")}: ${rejection.reason}`);
           },
           closed: (session) => {
             const last = proxies.remove(session);
@@ -237,6 +250,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             if (node === undefined || !last) return;
             liveness.lost(node.key);
             event("info", "proxy disconnected", node.namespace, node.workload);
+            happened(node.key, "Normal", "ProxyDisconnected", "the stream of its proxy ended");
           },
           unknownType: (typeUrl, agent) =>
             log.info({ typeUrl, agent }, "A proxy asked for a type that is not served here; it is left alone"),

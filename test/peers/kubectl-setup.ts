@@ -7,9 +7,11 @@ import { join } from "node:path";
 import { kinds } from "../../src/api/kinds.ts";
 import type { KubeObject, Violation } from "../../src/api/meta.ts";
 import { systemClock } from "../../src/base/clock.ts";
+import { silentLogger } from "../../src/base/log.ts";
 import type { VirtualSource } from "../../src/control/apiserver/deps.ts";
 import { listenApi } from "../../src/control/apiserver/listen.ts";
 import { makeTestServer } from "../../src/control/apiserver/testing.ts";
+import { Collector } from "../../src/control/collector.ts";
 import { openAuthority, serverNames } from "../../src/control/identity/authority.ts";
 import { openSqliteStore } from "../../src/control/store/sqlite.ts";
 import { findPeer, peerVenv } from "../support/peers.ts";
@@ -39,6 +41,8 @@ export async function startPeerServer(
   const store = openSqliteStore(join(folder, "weft.db"));
   const live = makeLive();
   const { api } = makeTestServer({ store, kinds, admit, virtual: live });
+  const collector = new Collector({ store, kinds, clock: systemClock, log: silentLogger });
+  await collector.start();
   const listener = listenApi(api, { hostname: "127.0.0.1", port: 0, cert: certificate.certificatePem, key: certificate.keyPem.reveal() });
   const url = `https://127.0.0.1:${listener.port}`;
   const kubeconfig = join(folder, "kubeconfig");
@@ -51,6 +55,7 @@ export async function startPeerServer(
     live,
     async stop() {
       await listener.stop();
+      await collector.stop();
       await store.close();
       rmSync(folder, { recursive: true, force: true });
     },

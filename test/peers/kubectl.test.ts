@@ -200,6 +200,106 @@ describe.each(binaries)("%s", (binary) => {
     );
   });
 
+  test("apply on the server: own fields, another's conflict in its words, force, and what is left out goes", async () => {
+    const mine = (target: number, more = "") =>
+      `apiVersion: v1\nkind: Service\nmetadata: {name: ssa, namespace: shop${more}}\nspec: {ports: [{name: http, port: 80, targetPort: ${target}}]}\n`;
+    expect(await ok("apply --server-side -f -", mine(8080, ", labels: {a: b}"))).toBe("service/ssa serverside-applied\n");
+    const conflict = await refused("apply --server-side --field-manager=other -f -", mine(9090));
+    expect(conflict).toContain('Apply failed with 1 conflict: conflict with "kubectl": .spec.ports[port=80,protocol="TCP"].targetPort');
+    expect(conflict).toContain("Please review the fields above");
+    expect(await ok("apply --server-side --field-manager=other --force-conflicts -f -", mine(9090))).toBe(
+      "service/ssa serverside-applied\n",
+    );
+    expect(await ok("get svc ssa -o jsonpath={.spec.ports[0].targetPort}")).toBe("9090");
+    expect(await ok("apply --server-side --dry-run=server --force-conflicts -f -", mine(8080))).toContain(
+      "serverside-applied (server dry run)",
+    );
+    expect(await ok("apply --server-side --force-conflicts -f -", mine(8080))).toContain("serverside-applied");
+    expect(await ok("get svc ssa -o jsonpath={.metadata.labels}{.spec.ports[0].targetPort}")).toBe("8080");
+    const managed = await ok("get svc ssa -o yaml --show-managed-fields");
+    expect(managed).toMatch(/manager: kubectl\n +operation: Apply/);
+    expect(await ok("delete svc ssa")).toContain("deleted");
+  });
+
+  test("apply moves from the client to the server without a conflict with itself", async () => {
+    await ok("apply -f -", service(onePort).replace("name: reviews,", "name: moved,"));
+    expect(await ok("apply --server-side -f -", service(twoPorts).replace("name: reviews,", "name: moved,"))).toBe(
+      "service/moved serverside-applied\n",
+    );
+    expect(await ok("get svc moved -o jsonpath={.spec.ports[*].port}")).toBe("80 81");
+    expect(await ok("apply --server-side -f -", service(onePort).replace("name: reviews,", "name: moved,"))).toContain("applied");
+    expect(await ok("get svc moved -o jsonpath={.spec.ports[*].port}")).toBe("80");
+    await ok("delete svc moved");
+  });
+
+  test("unknown fields: refused, or left out with a warning", async () => {
+    const typo = service(onePort).replace("selector:", "selectr: {a: b}\n  selector:").replace("name: reviews,", "name: typo,");
+    if (minor < 27) return;
+    expect(await refused("apply -f -", typo)).toContain('unknown field "selectr"');
+    const warned = await kubectl("create --validate=warn -f -", typo);
+    expect([warned.code, warned.err]).toEqual([0, expect.stringContaining('Warning: unknown field "spec.selectr"')]);
+    await ok("delete svc typo");
+  });
+
+  test("explain tells fields in words, for every kind and version", async () => {
+    if (minor < 27) return;
+    expect(await ok("explain httproute.spec")).toMatch(/FIELDS:[\s\S]*rules\t<\[\]Object>[\s\S]*Rules are a list of HTTP matchers/);
+    expect(await ok("explain service.spec.ports.port")).toMatch(
+      /FIELD: port <integer>\n[\s\S]*The port that will be exposed by this service/,
+    );
+    expect(await ok("explain authorizationpolicies --api-version=security.istio.io/v1 --recursive")).toContain("principals");
+    expect(await ok("explain proxies")).toContain("KIND:       Proxy");
+    expect(await ok("explain httproute.metadata.ownerReferences")).toContain("blockOwnerDeletion");
+  });
+
+  test("what belongs to another goes with it, or is orphaned", async () => {
+    await ok("apply -f -", service(onePort).replace("name: reviews,", "name: owner,"));
+    const uid = await ok("get svc owner -o jsonpath={.metadata.uid}");
+    const owned = (name: string) =>
+      service(onePort).replace(
+        "name: reviews,",
+        `name: ${name}, ownerReferences: [{apiVersion: v1, kind: Service, name: owner, uid: ${uid}}],`,
+      );
+    await ok("apply -f -", owned("kept"));
+    await ok(minor < 20 ? "delete svc owner --cascade=false" : "delete svc owner --cascade=orphan");
+    const end = performance.now() + 5000;
+    while ((await kubectl("get svc owner")).code === 0 && performance.now() < end) await Bun.sleep(20);
+    expect(await ok("get svc kept -o jsonpath={.metadata.ownerReferences}")).toBe("");
+    await ok("apply -f -", service(onePort).replace("name: reviews,", "name: owner,"));
+    const second = await ok("get svc owner -o jsonpath={.metadata.uid}");
+    await ok("apply -f -", owned("goes").replace(uid, second));
+    await ok("delete svc owner --cascade=foreground");
+    expect(await ok("wait --for=delete svc/goes --timeout=5s")).toBeString();
+    expect(await ok("get svc -l app=reviews -o name")).not.toContain("goes");
+    await ok("delete svc kept");
+  });
+
+  test("events stand under describe and in a table of their own", async () => {
+    const uid = await ok("get svc reviews -o jsonpath={.metadata.uid}");
+    const event = {
+      apiVersion: "v1",
+      kind: "Event",
+      metadata: { name: "reviews.1", namespace: "shop" },
+      involvedObject: { apiVersion: "v1", kind: "Service", namespace: "shop", name: "reviews", uid },
+      reason: "Tried",
+      message: "by a test",
+      type: "Warning",
+      count: 3,
+      firstTimestamp: new Date().toISOString(),
+      lastTimestamp: new Date().toISOString(),
+      source: { component: "test" },
+    };
+    await ok("create -f -", JSON.stringify(event));
+    expect(await ok("get events")).toMatch(
+      /^LAST SEEN +TYPE +REASON +OBJECT +MESSAGE\n\d+s +Warning +Tried +service\/reviews +by a test\n$/,
+    );
+    expect(await ok("get events --field-selector involvedObject.name=nobody -o name")).toBe("");
+    expect(await refused("get events --field-selector spec.x=1")).toContain("events can be selected by involvedObject.apiVersion");
+    expect(await ok("describe svc reviews")).toMatch(/Events:\n[\s\S]*Warning +Tried[\s\S]*by a test/);
+    if (minor >= 27) expect(await ok("events --for svc/reviews")).toContain("Tried");
+    await ok("delete events --all");
+  });
+
   test("a stale object is a conflict", async () => {
     const stale = await ok("get svc reviews -o json");
     await ok("label svc reviews fresh=yes");
@@ -278,6 +378,11 @@ describe.each(binaries)("%s", (binary) => {
 
   test("callers: who am I, what may I, join tokens, wrong and missing credentials", async () => {
     expect(await ok("auth can-i create httproutes")).toBe("yes\n");
+    expect(await ok("auth can-i --list")).toMatch(/httproutes\.gateway\.networking\.k8s\.io +\[\] +\[\] +\[create delete/);
+    const as = "--as=system:serviceaccount:shop:reviews";
+    expect((await kubectl(`${as} auth can-i delete httproutes`)).out).toMatch(/^no/);
+    expect(await refused(`${as} get svc`)).toContain("Forbidden");
+    expect(await refused("--as=jane get svc")).toContain('users "jane" is forbidden');
     const workload = join(server.folder, "workload");
     writeFileSync(workload, kubeconfigText(server.url, server.caPem, "shop/reviews"));
     const denied = await run(server.folder, [

@@ -125,7 +125,9 @@ function withPropagation(finalizers: readonly string[], propagation: Propagation
 
 // Deleting everything inside, as Kubernetes does, would be a large act behind a small word; here it must be meant.
 async function refuseFullNamespace(core: Core, call: ResourceCall, name: string): Promise<void> {
-  const inside = (await core.deps.store.listAll()).items.filter((each) => each.key.namespace === name);
+  const inside = (await core.deps.store.listAll()).items.filter(
+    (each) => each.key.namespace === name && core.registry.byResource(each.key.resource)?.transient !== true,
+  );
   if (inside.length === 0) return;
   const byResource = new Map<string, string[]>();
   for (const { key } of inside) byResource.set(key.resource, [...(byResource.get(key.resource) ?? []), key.name]);

@@ -19,8 +19,16 @@ interface ListedResource {
 
 // What is served without being in the table of kinds (`reviews.ts`): they act and keep nothing.
 const reviewResources: ReadonlyMap<string, readonly ListedResource[]> = new Map([
-  ["authentication.k8s.io", [review("selfsubjectreviews", "SelfSubjectReview")]],
-  ["authorization.k8s.io", [review("selfsubjectaccessreviews", "SelfSubjectAccessReview")]],
+  ["authentication.k8s.io", [review("selfsubjectreviews", "SelfSubjectReview"), review("tokenreviews", "TokenReview")]],
+  [
+    "authorization.k8s.io",
+    [
+      { ...review("localsubjectaccessreviews", "LocalSubjectAccessReview"), namespaced: true },
+      review("selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+      review("selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+      review("subjectaccessreviews", "SubjectAccessReview"),
+    ],
+  ],
 ]);
 
 function review(name: string, kind: string): ListedResource {

@@ -1,10 +1,11 @@
-// Owns: the OpenAPI documents, as far as kubectl needs them: that they are there, that objects are checked by the server
-// (`fieldValidation`) and that a dry run is possible. Fields are described where a kind carries its schema.
-// Never used to validate: that is `api/`.
+// Owns: serving the OpenAPI documents: v3 by group and version under hashed addresses, cached; v2 as far as kubectl before 1.27 needs it.
+// What is in them is `openapi-document.ts`. Never used to validate: that is `api/`.
 
-import type { KindDefinition } from "../../api/meta.ts";
+import { join } from "node:path";
+import { packageRoot } from "../../base/root.ts";
 import { json, prefers } from "./negotiate.ts";
-import { apiVersionOf, type Registry } from "./registry.ts";
+import type { Words } from "./openapi-document.ts";
+import type { Registry } from "./registry.ts";
 import { pathNotFound } from "./status.ts";
 
 // Older clients ask for a name with "@", which is no media type in Go's eyes when it comes back.
@@ -30,111 +31,62 @@ function field(number: number, bytes: Buffer): Buffer {
   return Buffer.concat([Buffer.from([(number << 3) | 2, bytes.length]), bytes]);
 }
 
-/** `/openapi/v3` and `/openapi/v3/apis/GROUP/VERSION`. Throws 404. */
-export function openapiV3(registry: Registry, request: Request, path: string, version: string): Response {
+interface Made {
+  readonly text: string;
+  /** SHA-512 in hex, in the address as Kubernetes has it: what it leads to never changes. */
+  readonly hash: string;
+}
+
+/** Kept for the process' life: there is one a group and version, and clients ask for all of them at once. */
+const made = new WeakMap<Registry, Map<string, Made>>();
+
+/** `/openapi/v3` and `/openapi/v3/apis/GROUP/VERSION?hash=...`. Throws 404. */
+export async function openapiV3(registry: Registry, request: Request, path: string, version: string): Promise<Response> {
   const documents = new Map<string, { readonly group: string; readonly version: string }>();
   for (const [group, versions] of registry.groups) {
     for (const each of versions) documents.set(group === "" ? `api/${each}` : `apis/${group}/${each}`, { group, version: each });
   }
+  const known = made.get(registry) ?? new Map<string, Made>();
+  made.set(registry, known);
+  const make = async (name: string, of: { readonly group: string; readonly version: string }): Promise<Made> => {
+    const there = known.get(name);
+    if (there !== undefined) return there;
+    // Loaded when somebody asks for it: 50 KB of words and the code that weaves them in.
+    const [{ openapiDocument }, words] = await Promise.all([import("./openapi-document.ts"), loadWords()]);
+    const text = JSON.stringify(openapiDocument(registry, of.group, of.version, version, words));
+    const fresh = { text, hash: new Bun.CryptoHasher("sha512").update(text).digest("hex").toUpperCase() };
+    known.set(name, fresh);
+    return fresh;
+  };
+
   const name = path.slice("/openapi/v3".length).replace(/^\//, "");
   if (name === "") {
-    const paths = [...documents.keys()].map((key) => [
-      key,
-      { serverRelativeURL: `/openapi/v3/${key}?hash=${encodeURIComponent(version)}` },
-    ]);
-    return json(request, { paths: Object.fromEntries(paths) });
+    const paths: Record<string, unknown> = {};
+    for (const [each, of] of documents) paths[each] = { serverRelativeURL: `/openapi/v3/${each}?hash=${(await make(each, of)).hash}` };
+    return json(request, { paths });
   }
   const found = documents.get(name);
-  if (found === undefined) throw pathNotFound(`there is no OpenAPI document for ${JSON.stringify(name)}`);
-  const kinds = registry.kinds.filter((kind) => kind.group === found.group && kind.versions.includes(found.version));
-  return json(request, {
-    openapi: "3.0.0",
-    info: { title: "Weft", version },
-    paths: Object.fromEntries(kinds.flatMap((kind) => pathsOf(kind, found.version))),
-    components: { schemas: Object.fromEntries(kinds.map((kind) => [schemaName(kind, found.version), schemaOf(kind, found.version)])) },
-  });
-}
-
-function typeOf(kind: KindDefinition, version: string): Record<string, string> {
-  return { group: kind.group, version, kind: kind.kind };
-}
-
-function schemaName(kind: KindDefinition, version: string): string {
-  const reversed = (kind.group === "" ? "core.weft.dev" : kind.group).split(".").reverse().join(".");
-  return `${reversed}.${version}.${kind.kind}`;
-}
-
-function pathsOf(kind: KindDefinition, version: string): [string, unknown][] {
-  const root = kind.group === "" ? `/api/${version}` : `/apis/${apiVersionOf(kind.group, version)}`;
-  const collection = `${root}${kind.namespaced ? "/namespaces/{namespace}" : ""}/${kind.plural}`;
-  const type = { "x-kubernetes-group-version-kind": typeOf(kind, version) };
-  const ok = {
-    description: "OK",
-    content: { "application/json": { schema: { $ref: `#/components/schemas/${schemaName(kind, version)}` } } },
-  };
-  const operation = (action: string, writes: boolean) => ({
-    ...type,
-    "x-kubernetes-action": action,
-    ...(writes && {
-      parameters: ["dryRun", "fieldValidation"].map((name) => ({ name, in: "query", schema: { type: "string", uniqueItems: true } })),
-    }),
-    responses: { "200": ok },
-  });
-  const writable = !kind.virtual;
-  return [
-    [collection, { get: operation("list", false), ...(writable && { post: operation("post", true) }) }],
-    [
-      `${collection}/{name}`,
-      {
-        get: operation("get", false),
-        ...(writable && { put: operation("put", true), patch: operation("patch", true), delete: operation("delete", true) }),
-      },
-    ],
-  ];
-}
-
-function schemaOf(kind: KindDefinition, version: string): unknown {
-  const fields = fieldSchemas(kind);
-  return {
-    type: "object",
-    description: `${kind.kind} of ${apiVersionOf(kind.group, version)}.`,
-    properties: {
-      apiVersion: { type: "string", description: "Group and version of the object's form." },
-      kind: { type: "string", description: "Kind of the object." },
-      metadata: {
-        type: "object",
-        description: "Standard metadata: name, namespace, labels, annotations.",
-        "x-kubernetes-preserve-unknown-fields": true,
-      },
-      ...fields,
-      ...(kind.hasStatus && {
-        status: { type: "object", description: "Written by the control plane.", "x-kubernetes-preserve-unknown-fields": true },
-      }),
-    },
-    ...(fields === undefined && { "x-kubernetes-preserve-unknown-fields": true }),
-    "x-kubernetes-group-version-kind": [typeOf(kind, version)],
-  };
-}
-
-/** Schemas of the top-level fields, when the kind was made from some (`api/define.ts` keeps them under `definedBy`). */
-function fieldSchemas(kind: KindDefinition): Record<string, unknown> | undefined {
-  const fields = (kind as { definedBy?: { fields?: Record<string, unknown> } }).definedBy?.fields;
-  if (fields === undefined) return undefined;
-  return Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, published(schema)]));
-}
-
-// Our schemas name one type more than OpenAPI has.
-function published(schema: unknown): unknown {
-  if (Array.isArray(schema)) return schema.map(published);
-  if (typeof schema !== "object" || schema === null) return schema;
-  const out: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(schema)) {
-    if (key === "type" && value === "int-or-string") {
-      out["x-kubernetes-int-or-string"] = true;
-      out.oneOf = [{ type: "integer" }, { type: "string" }];
-    } else {
-      out[key] = published(value);
-    }
+  if (found === undefined) throw pathNotFound(`there is no OpenAPI document for ${JSON.stringify(name)}; /openapi/v3 lists them`);
+  const { text, hash } = await make(name, found);
+  const asked = new URL(request.url).searchParams.get("hash") ?? "";
+  if (asked !== "" && asked !== hash) {
+    return new Response(null, { status: 301, headers: { location: `/openapi/v3/${name}?hash=${hash}`, vary: "Accept" } });
   }
-  return out;
+  const headers = {
+    "content-type": "application/json",
+    etag: `"${hash}"`,
+    vary: "Accept",
+    "cache-control": asked === "" ? "no-cache, private" : "public, immutable, max-age=31536000",
+  };
+  if (request.headers.get("if-none-match")?.includes(`"${hash}"`)) return new Response(null, { status: 304, headers });
+  return new Response(text, { headers });
+}
+
+async function loadWords(): Promise<Words> {
+  try {
+    return (await Bun.file(join(packageRoot(), "src/api/schemas/words.json")).json()) as Words;
+  } catch {
+    // The fields are there all the same, without words.
+    return {};
+  }
 }

@@ -18,8 +18,9 @@ export interface ResourceTarget {
 /** Paths that are served without being a kind of the table: they act, and keep nothing. */
 export type ReviewTarget =
   | { readonly review: "token"; readonly namespace: string; readonly serviceAccount: string }
-  | { readonly review: "access" }
-  | { readonly review: "self" };
+  | { readonly review: "access" | "rules" | "self" | "token-review" }
+  /** `namespace` empty: over all of them. */
+  | { readonly review: "subject"; readonly namespace: string };
 
 /** Throws a 404 that says what is there instead. */
 export function parseTarget(registry: Registry, path: string): ResourceTarget | ReviewTarget {
@@ -68,9 +69,17 @@ function parseReview(group: string, version: string, rest: readonly string[]): R
   if (group === "" && version === "v1" && first === "namespaces" && third === "serviceaccounts" && fifth === "token" && rest.length === 5) {
     return { review: "token", namespace, serviceAccount };
   }
-  if (rest.length !== 1 || version !== "v1") return undefined;
-  if (group === "authorization.k8s.io" && first === "selfsubjectaccessreviews") return { review: "access" };
+  if (version !== "v1") return undefined;
+  if (group === "authorization.k8s.io" && first === "namespaces" && third === "localsubjectaccessreviews" && rest.length === 3)
+    return { review: "subject", namespace };
+  if (rest.length !== 1) return undefined;
+  if (group === "authorization.k8s.io") {
+    if (first === "selfsubjectaccessreviews") return { review: "access" };
+    if (first === "selfsubjectrulesreviews") return { review: "rules" };
+    if (first === "subjectaccessreviews") return { review: "subject", namespace: "" };
+  }
   if (group === "authentication.k8s.io" && first === "selfsubjectreviews") return { review: "self" };
+  if (group === "authentication.k8s.io" && first === "tokenreviews") return { review: "token-review" };
   return undefined;
 }
 

@@ -100,6 +100,12 @@ const kinds: Readonly<Record<string, Message>> = {
     ],
     3: ["status", "dropped"],
   },
+  SelfSubjectRulesReview: { 1: ["metadata", metadata], 2: ["spec", { 1: ["namespace", "string"] }], 3: ["status", "dropped"] },
+  TokenReview: {
+    1: ["metadata", metadata],
+    2: ["spec", { 1: ["token", "string"], 2: ["audiences", "strings"] }],
+    3: ["status", "dropped"],
+  },
   SelfSubjectReview: { 1: ["metadata", metadata], 2: ["status", "dropped"] },
   DeleteOptions: {
     1: ["gracePeriodSeconds", "int"],

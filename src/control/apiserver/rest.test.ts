@@ -751,12 +751,67 @@ describe("discovery", () => {
       paths: Record<string, { patch?: { parameters: { name: string }[] } }>;
     };
     const patch = document.paths["/apis/test.weft.dev/v1/namespaces/{namespace}/gadgets/{name}"]?.patch;
-    expect(patch?.parameters.map((parameter) => parameter.name)).toEqual(["dryRun", "fieldValidation"]);
+    expect(patch?.parameters.map((parameter) => parameter.name)).toEqual(["dryRun", "fieldManager", "fieldValidation", "force"]);
     expect((await server.ask("GET", "/openapi/v3/apis/nope/v1")).status).toBe(404);
     const protobuf = await server.ask("GET", "/openapi/v2", undefined, {
       accept: "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
     });
     expect(protobuf.headers.get("content-type")).toBe("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
     expect(Buffer.from(await protobuf.arrayBuffer()).toString("latin1")).toStartWith("\n\u00032.0");
+  });
+});
+
+describe("reviews", () => {
+  const ask = (path: string, spec: unknown, headers: Record<string, string> = {}) => server.ask("POST", path, { spec }, headers);
+  const authorization = "/apis/authorization.k8s.io/v1";
+  const tokens = "/apis/authentication.k8s.io/v1/tokenreviews";
+  const workload = { authorization: "Bearer shop/reviews" };
+  const status = async (response: Response | Promise<Response>) =>
+    ((await (await response).json()) as { status: Record<string, unknown> }).status;
+
+  test("tell what somebody may do: the caller, all of it, or somebody else", async () => {
+    const rules = await status(ask(`${authorization}/selfsubjectrulesreviews`, { namespace: "shop" }, workload));
+    expect(rules.resourceRules).toEqual([
+      {
+        verbs: ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        apiGroups: ["test.weft.dev"],
+        resources: ["gadgets"],
+      },
+      { verbs: ["get", "patch", "update"], apiGroups: ["test.weft.dev"], resources: ["gadgets/status"] },
+    ]);
+    expect(rules.nonResourceRules).toEqual([]);
+    expect((await ask(`${authorization}/selfsubjectrulesreviews`, {})).status).toBe(400);
+    const resourceAttributes = { verb: "get", group: "test.weft.dev", resource: "gadgets", namespace: "shop" };
+    const about = (user: string, namespace = "shop") =>
+      status(ask(`${authorization}/subjectaccessreviews`, { user, resourceAttributes: { ...resourceAttributes, namespace } }));
+    expect(await about("system:serviceaccount:shop:reviews")).toMatchObject({ allowed: true });
+    expect(await about("system:serviceaccount:shop:reviews", "bank")).toMatchObject({ allowed: false });
+    expect(await about("nobody")).toMatchObject({ allowed: false, reason: expect.stringContaining("is nobody here") });
+    const local = `${authorization}/namespaces/shop/localsubjectaccessreviews`;
+    expect(await status(ask(local, { user: "admin", resourceAttributes }))).toMatchObject({ allowed: true });
+    expect((await ask(local, { user: "admin", resourceAttributes: { ...resourceAttributes, namespace: "bank" } })).status).toBe(400);
+    expect((await ask(`${authorization}/subjectaccessreviews`, { user: "admin", resourceAttributes }, workload)).status).toBe(403);
+  });
+
+  test("tell whose token one is, to the administrator alone, and never give it back", async () => {
+    const answer = await ask(tokens, { token: "shop/reviews" });
+    const text = await answer.text();
+    expect(JSON.parse(text)).toMatchObject({
+      status: { authenticated: true, user: { username: "system:serviceaccount:shop:reviews" }, audiences: ["weft"] },
+    });
+    expect(text).not.toContain('"shop/reviews"');
+    expect(await status(ask(tokens, { token: "rubbish" }))).toMatchObject({ authenticated: false });
+    expect(await status(ask(tokens, { token: "shop/reviews", audiences: ["vault"] }))).toMatchObject({ authenticated: false });
+    expect((await ask(tokens, { token: "shop/reviews" }, workload)).status).toBe(403);
+  });
+
+  test("acting as somebody else takes the administrator, and gives no more than that somebody has", async () => {
+    const as = (user: string, more: Record<string, string> = {}) =>
+      server.ask("GET", "/api/v1/namespaces", undefined, { "impersonate-user": user, ...more });
+    expect((await as("admin")).status).toBe(200);
+    expect((await as("system:serviceaccount:shop:reviews")).status).toBe(403);
+    expect(await refusal(as("jane"))).toMatchObject({ code: 403, message: expect.stringContaining('users "jane" is forbidden') });
+    expect((await as("admin", workload)).status).toBe(403);
+    expect((await server.ask("GET", "/api/v1/namespaces", undefined, { "impersonate-group": "system:masters" })).status).toBe(403);
   });
 });

@@ -1,12 +1,14 @@
-// Owns: requests that ask rather than store: a join token (TokenRequest), what the caller may do, and who the caller is.
+// Owns: requests that ask rather than store: a join token (TokenRequest), what the caller or somebody else may do, and who the caller
+// or a token's holder is.
 // Never keeps anything, and never logs a token.
 
-import type { Violation } from "../../api/meta.ts";
+import { resourceOf, type Violation } from "../../api/meta.ts";
 import { isRecord, readData } from "./body.ts";
 import type { Call, Core } from "./core.ts";
-import type { Access, Verb } from "./deps.ts";
+import type { Access, Caller, Verb } from "./deps.ts";
 import { json } from "./negotiate.ts";
 import type { ReviewTarget } from "./paths.ts";
+import { verbsOf } from "./registry.ts";
 import { badRequest, forbidden, invalid, methodNotAllowed } from "./status.ts";
 
 const minSeconds = 600;
@@ -23,12 +25,110 @@ export async function answerReview(core: Core, call: Call, target: ReviewTarget)
       return reviewAccess(core, call);
     case "self": {
       await readReview(call, "authentication.k8s.io/v1", "SelfSubjectReview");
-      const groups =
-        call.caller.kind === "admin" ? ["system:masters", "system:authenticated"] : ["system:serviceaccounts", "system:authenticated"];
-      const status = { userInfo: { username: call.caller.user, groups } };
+      const status = { userInfo: userOf(call.caller) };
       return json(call.request, { kind: "SelfSubjectReview", apiVersion: "authentication.k8s.io/v1", metadata: {}, status }, 201);
     }
+    case "rules":
+      return reviewRules(core, call);
+    case "token-review":
+      return reviewToken(core, call);
+    case "subject":
+      return reviewSubject(core, call, target.namespace);
   }
+}
+
+function userOf(caller: Caller): { readonly username: string; readonly groups: readonly string[] } {
+  const groups =
+    caller.kind === "admin"
+      ? ["system:masters", "system:authenticated"]
+      : ["system:serviceaccounts", `system:serviceaccounts:${caller.namespace}`, "system:authenticated"];
+  return { username: caller.user, groups };
+}
+
+function permitReview(core: Core, call: Call, plural: string, group: string): void {
+  const access: Access = { type: "resource", verb: "create", resource: `${plural}.${group}`, subresource: "", namespace: "", name: "" };
+  const decision = core.deps.authorize(call.caller, access);
+  if (!decision.allowed) throw forbidden({ plural, group, name: "" }, decision.reason);
+}
+
+/** `kubectl auth can-i --list`: asks of every kind and verb what it would answer. */
+async function reviewRules(core: Core, call: Call): Promise<Response> {
+  const spec = await readReview(call, "authorization.k8s.io/v1", "SelfSubjectRulesReview");
+  const namespace = typeof spec.namespace === "string" ? spec.namespace : "";
+  if (namespace === "") throw badRequest("no namespace on request: spec.namespace is required");
+  const resourceRules: Record<string, unknown>[] = [];
+  for (const kind of core.registry.kinds) {
+    for (const subresource of kind.hasStatus && !kind.virtual ? ["", "status"] : [""]) {
+      const possible = subresource === "" ? verbsOf(kind) : ["get", "patch", "update"];
+      const allowed = possible.filter(
+        (verb) =>
+          core.deps.authorize(call.caller, {
+            type: "resource",
+            verb: verb as Verb,
+            resource: resourceOf(kind),
+            subresource,
+            namespace: kind.namespaced ? namespace : "",
+            name: "",
+          }).allowed,
+      );
+      const resources = [subresource === "" ? kind.plural : `${kind.plural}/${subresource}`];
+      if (allowed.length > 0) resourceRules.push({ verbs: allowed, apiGroups: [kind.group], resources });
+    }
+  }
+  const anyPath = core.deps.authorize(call.caller, { type: "path", verb: "get", path: "/" }).allowed;
+  const nonResourceRules = anyPath ? [{ verbs: ["*"], nonResourceURLs: ["*"] }] : [];
+  const status = { resourceRules, nonResourceRules, incomplete: false };
+  return json(call.request, { kind: "SelfSubjectRulesReview", apiVersion: "authorization.k8s.io/v1", metadata: {}, spec, status }, 201);
+}
+
+/** Whose token this is; for programs that are called with our tokens. */
+async function reviewToken(core: Core, call: Call): Promise<Response> {
+  permitReview(core, call, "tokenreviews", "authentication.k8s.io");
+  const spec = await readReview(call, "authentication.k8s.io/v1", "TokenReview");
+  const token = typeof spec.token === "string" ? spec.token : "";
+  const audiences = Array.isArray(spec.audiences) ? spec.audiences : [];
+  let status: Record<string, unknown>;
+  if (audiences.length > 0 && !audiences.includes(audience)) {
+    status = {
+      authenticated: false,
+      error: `tokens of this mesh are for ${JSON.stringify(audience)}, not for ${JSON.stringify(audiences)}`,
+    };
+  } else {
+    const verdict = await core.deps.authenticate(new Request(call.request.url, { headers: { authorization: `Bearer ${token}` } }));
+    status = verdict.ok
+      ? { authenticated: true, user: userOf(verdict.caller), audiences: [audience] }
+      : { authenticated: false, error: verdict.reason };
+  }
+  // The token does not go back.
+  return json(
+    call.request,
+    { kind: "TokenReview", apiVersion: "authentication.k8s.io/v1", metadata: {}, spec: { audiences }, status },
+    201,
+  );
+}
+
+/** What somebody else may do. */
+async function reviewSubject(core: Core, call: Call, namespace: string): Promise<Response> {
+  const kind = namespace === "" ? "SubjectAccessReview" : "LocalSubjectAccessReview";
+  permitReview(core, call, namespace === "" ? "subjectaccessreviews" : "localsubjectaccessreviews", "authorization.k8s.io");
+  const spec = await readReview(call, "authorization.k8s.io/v1", kind);
+  const user = typeof spec.user === "string" ? spec.user : "";
+  const about = isRecord(spec.resourceAttributes) ? spec.resourceAttributes : undefined;
+  if (namespace !== "" && about?.namespace !== namespace)
+    throw badRequest(`spec.resourceAttributes.namespace must be the path's, ${JSON.stringify(namespace)}`);
+  const subject = callerNamed(user);
+  const status =
+    subject === undefined
+      ? { allowed: false, reason: `${JSON.stringify(user)} is nobody here; users are admin and system:serviceaccount:NAMESPACE:NAME` }
+      : verdict(core, subject, spec);
+  return json(call.request, { kind, apiVersion: "authorization.k8s.io/v1", metadata: {}, spec, status }, 201);
+}
+
+/** The caller behind a user name; undefined when there is none of that name. */
+export function callerNamed(user: string): Caller | undefined {
+  if (user === "admin") return { kind: "admin", user };
+  const [, namespace, serviceAccount] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user) ?? [];
+  return namespace === undefined || serviceAccount === undefined ? undefined : { kind: "workload", user, namespace, serviceAccount };
 }
 
 async function readReview(call: Call, apiVersion: string, kind: string): Promise<Record<string, unknown>> {
@@ -101,14 +201,14 @@ const verbs: readonly Verb[] = ["get", "list", "watch", "create", "update", "pat
 
 async function reviewAccess(core: Core, call: Call): Promise<Response> {
   const spec = await readReview(call, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
-  const status = verdict(core, call, spec);
+  const status = verdict(core, call.caller, spec);
   return json(call.request, { kind: "SelfSubjectAccessReview", apiVersion: "authorization.k8s.io/v1", metadata: {}, spec, status }, 201);
 }
 
-function verdict(core: Core, call: Call, spec: Record<string, unknown>): { allowed: boolean; reason?: string } {
+function verdict(core: Core, caller: Caller, spec: Record<string, unknown>): { allowed: boolean; reason?: string } {
   const about = (attributes: Record<string, unknown>, name: string) => (typeof attributes[name] === "string" ? attributes[name] : "");
   const decide = (access: Access) => {
-    const decision = core.deps.authorize(call.caller, access);
+    const decision = core.deps.authorize(caller, access);
     return decision.allowed
       ? { allowed: true, ...(decision.ownsWhat && { reason: `as far as ${decision.ownsWhat}` }) }
       : { allowed: false, reason: decision.reason };

@@ -13,7 +13,7 @@ import { openapiV2, openapiV3 } from "./openapi.ts";
 import { parseTarget } from "./paths.ts";
 import { getObject, listObjects } from "./reads.ts";
 import { makeRegistry } from "./registry.ts";
-import { answerReview } from "./reviews.ts";
+import { answerReview, callerNamed } from "./reviews.ts";
 import {
   ApiError,
   bodyTooLarge,
@@ -125,7 +125,19 @@ function answerOpen(core: Core, request: Request, path: string): Response | unde
 async function identify(core: Core, request: Request): Promise<Caller> {
   const answer = await core.deps.authenticate(request);
   if (!answer.ok) throw unauthorized(answer.reason);
-  return answer.caller;
+  const wanted = request.headers.get("impersonate-user");
+  if (wanted === null && ![...request.headers.keys()].some((name) => name.startsWith("impersonate-"))) return answer.caller;
+  // `kubectl --as`: an answer as somebody with less rights must never be given with more.
+  const subject = callerNamed(wanted ?? "");
+  if (answer.caller.kind !== "admin" || subject === undefined) {
+    throw forbidden(
+      { plural: "users", group: "", name: wanted ?? "" },
+      answer.caller.kind !== "admin"
+        ? `${answer.caller.user} may not act as somebody else`
+        : "there is nobody of that name; act as admin or as system:serviceaccount:NAMESPACE:NAME",
+    );
+  }
+  return subject;
 }
 
 function permitPath(core: Core, call: Call, path: string): void {

@@ -21,7 +21,9 @@ const ageColumn: Column = {
 };
 
 function columnsOf(kind: KindDefinition): readonly Column[] {
-  const columns = kind.columns[0]?.name === "Name" ? [...kind.columns] : [nameColumn, ...kind.columns];
+  // A kind that names this column itself says where everything stands.
+  if (kind.columns.some((column) => column.name === "Name")) return kind.columns;
+  const columns = [nameColumn, ...kind.columns];
   // Live state has no age of its own.
   if (!kind.virtual && !columns.some((column) => column.name === "Age")) columns.push(ageColumn);
   return columns;

@@ -48,6 +48,8 @@ export interface PublisherDeps<W> {
   readonly clock: Clock;
   readonly log: Logger;
   readonly compiler: Compiler<W>;
+  /** Resources that the compiler does not read (Events): they are neither kept nor compiled for. */
+  readonly ignores?: (resource: string) => boolean;
   readonly onPublished: (publication: Publication) => void;
   readonly onCompileFailed: (reason: string) => void;
   /** Each store event, after the publisher has taken it in. */
@@ -81,7 +83,7 @@ export class Publisher<W> implements SnapshotSource {
   static async start<W>(deps: PublisherDeps<W>): Promise<Publisher<W>> {
     const publisher = new Publisher(deps);
     const { items, revision } = await deps.store.listAll();
-    for (const { key, object } of items) publisher.#objects.set(textKey(key), object);
+    for (const { key, object } of items) if (deps.ignores?.(key.resource) !== true) publisher.#objects.set(textKey(key), object);
     publisher.#firstEventMs = deps.clock.mono();
     publisher.#watch = await deps.store.watch(revision, undefined, (event) => publisher.#onEvent(event));
     publisher.#publish();
@@ -129,7 +131,7 @@ export class Publisher<W> implements SnapshotSource {
   }
 
   #onEvent(event: StoreEvent): void {
-    if (this.#stopped) return;
+    if (this.#stopped || this.#deps.ignores?.(event.key.resource) === true) return;
     const key = textKey(event.key);
     const before = this.#objects.get(key);
     if (event.type === "deleted") this.#objects.delete(key);

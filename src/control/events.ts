@@ -1,0 +1,149 @@
+// Owns: the Events that the control plane records, and that no Event is kept for ever. An event that comes again is counted.
+// Never in the way of what it tells about: recording is fire and forget, bounded, and a failed write is only logged.
+
+import type { EventObject } from "../api/kinds/event.ts";
+import { lastSeen } from "../api/kinds/event.ts";
+import type { KubeObject } from "../api/meta.ts";
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import type { ObjectKey, Store, Write } from "./store/store.ts";
+
+/** Kubernetes keeps events for an hour as well. */
+export const eventLifeMs = 3_600_000;
+/** All namespaces together; beyond it the oldest go. */
+export const maxEvents = 2_000;
+const sweepEveryMs = 60_000;
+/** The same event within this time is written once, with its count. */
+const gatherMs = 1_000;
+/** Different events waiting to be written; further ones are left out until the next round. */
+const maxWaiting = 500;
+const component = "weft";
+
+export interface Happening {
+  /** What it happened to; needs kind, apiVersion and metadata only. */
+  readonly regarding: Pick<KubeObject, "apiVersion" | "kind" | "metadata">;
+  readonly type: "Normal" | "Warning";
+  /** One word, CamelCase. */
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface EventDeps {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly uid: () => string;
+}
+
+interface Waiting {
+  readonly happening: Happening;
+  readonly firstMs: number;
+  lastMs: number;
+  count: number;
+}
+
+export class EventRecorder {
+  readonly #deps: EventDeps;
+  readonly #waiting = new Map<string, Waiting>();
+  readonly #sweeper: Timer;
+  #timer: Timer | undefined;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(deps: EventDeps) {
+    this.#deps = deps;
+    this.#sweeper = deps.clock.every(sweepEveryMs, () => this.#inTurn(() => this.#sweep()));
+  }
+
+  record(happening: Happening): void {
+    const { kind, metadata } = happening.regarding;
+    const id = JSON.stringify([kind, metadata.namespace, metadata.name, metadata.uid, happening.type, happening.reason, happening.message]);
+    const now = this.#deps.clock.now();
+    const known = this.#waiting.get(id);
+    if (known !== undefined) {
+      known.count++;
+      known.lastMs = now;
+    } else if (this.#waiting.size < maxWaiting) this.#waiting.set(id, { happening, firstMs: now, lastMs: now, count: 1 });
+    this.#timer ??= this.#deps.clock.after(gatherMs, () => {
+      this.#timer = undefined;
+      this.#inTurn(() => this.#flush());
+    });
+  }
+
+  /** Writes what is waiting. */
+  async stop(): Promise<void> {
+    this.#sweeper.cancel();
+    this.#timer?.cancel();
+    this.#inTurn(() => this.#flush());
+    await this.#writing;
+  }
+
+  #inTurn(run: () => Promise<void>): void {
+    this.#writing = this.#writing.then(run).catch((cause: unknown) => {
+      this.#deps.log.error({ cause }, "Events could not be written or tidied up");
+    });
+  }
+
+  async #flush(): Promise<void> {
+    const { store, uid } = this.#deps;
+    const all = [...this.#waiting];
+    this.#waiting.clear();
+    for (const [id, { happening, firstMs, lastMs, count }] of all) {
+      const { regarding, type, reason, message } = happening;
+      const namespace = regarding.metadata.namespace ?? "default";
+      const hash = new Bun.CryptoHasher("sha256").update(id).digest("hex").slice(0, 16);
+      const name = `${regarding.metadata.name.slice(0, 200)}.${hash}`;
+      const key: ObjectKey = { resource: "events", namespace, name };
+      const there = (await store.get(key)) as EventObject | undefined;
+      if (there !== undefined) {
+        const counted = { ...there, count: (there.count ?? 1) + count, lastTimestamp: stamp(lastMs) };
+        await store.update(key, counted, undefined);
+        continue;
+      }
+      const { name: about, namespace: within, uid: subject, resourceVersion } = regarding.metadata;
+      const event: EventObject = {
+        apiVersion: "v1",
+        kind: "Event",
+        metadata: { name, namespace, uid: uid(), creationTimestamp: stamp(firstMs) },
+        involvedObject: {
+          apiVersion: regarding.apiVersion,
+          kind: regarding.kind,
+          name: about,
+          ...(within !== undefined && { namespace: within }),
+          ...(subject !== undefined && { uid: subject }),
+          ...(resourceVersion !== undefined && { resourceVersion }),
+        },
+        reason,
+        message: message.slice(0, 1024),
+        type,
+        count,
+        firstTimestamp: stamp(firstMs),
+        lastTimestamp: stamp(lastMs),
+        source: { component },
+        reportingComponent: component,
+      };
+      await store.create(key, event);
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const { store, clock } = this.#deps;
+    const { items } = await store.list("events");
+    const oldest = clock.now() - eventLifeMs;
+    const byAge = [...items].sort((a, b) => (lastSeen(a) < lastSeen(b) ? -1 : 1));
+    const gone = byAge.filter((event, at) => !(Date.parse(lastSeen(event)) >= oldest) || at < byAge.length - maxEvents);
+    if (gone.length === 0) return;
+    const writes = gone.map(
+      ({ metadata }): Write => ({
+        verb: "delete",
+        key: { resource: "events", namespace: metadata.namespace ?? "", name: metadata.name },
+        expected: Number(metadata.resourceVersion),
+      }),
+    );
+    // One that changed meanwhile makes the whole wait for the next round.
+    await store.transact(writes);
+  }
+}
+
+function stamp(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}
