@@ -21,7 +21,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
 
 /** The hot path: own code that depends on nothing but Bun. `re2js` is for compiling patterns at configuration time. */
 const hotPath = ["net", "tls", "tcp", "http", "http1", "route", "chain", "balance", "authz"];
-const hotPathPackages = ["bun", "node:fs", "node:tls", "node:net", "re2js"];
+const hotPathPackages = ["bun", "bun:ffi", "node:fs", "node:tls", "node:net", "re2js"];
 
 const importPattern =
   /(?:^|\n)\s*(?:import|export)\s[^"';]*?from\s*["']([^"']+)["']|(?:^|\n)\s*import\s*["']([^"']+)["']|import\(\s*["']([^"']+)["']\s*\)/g;

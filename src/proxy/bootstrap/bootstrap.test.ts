@@ -126,7 +126,10 @@ describe("each thing that is refused, with its path", () => {
     },
     UDP: {
       change: (g) => (g.listener.address = { socket_address: { address: "::", port_value: 1, protocol: "UDP" } }),
-      wanted: [/protocol: UDP is not supported; supported: TCP/],
+      wanted: [
+        /filter_chains: are for connections; a UDP listener has listener_filters only/,
+        /listener_filters: must end in a UdpProxyConfig on a UDP address/,
+      ],
     },
     "the same listener twice": {
       change: (g) => ((g.file.static_resources as Json).listeners = [g.listener, g.listener]),

@@ -3,7 +3,9 @@
 
 import { denial, judge, subject } from "../authz/judge.ts";
 import type { ChainSlot, CompiledChain } from "../chain/chain.ts";
+import { Exchange } from "../http/exchange.ts";
 import { ServerConnection } from "../http1/server.ts";
+import { Http2ServerConnection, type MakeSink } from "../http2/server.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
 import { TcpConnection } from "../tcp/forward.ts";
 import type { Peer } from "../tls/peer.ts";
@@ -42,15 +44,18 @@ export function establish(core: Core, slot: ChainSlot, socket: EstablishedSocket
   return connection;
 }
 
+const makeExchange: MakeSink = (half, chain) => new Exchange(half, chain);
+
 /** `http2`: ALPN agreed on h2, or the first bytes are its preface. */
 function establishHttp(
   core: Core,
   slot: ChainSlot,
   socket: EstablishedSocket,
   peer: Peer | null,
-  _http2: boolean,
+  http2: boolean,
   now: number,
 ): Established & { goodbye(): void } {
+  if (http2) return new Http2ServerConnection(core, slot, socket, peer, now, makeExchange);
   return new ServerConnection(core, slot, socket, peer, now);
 }
 

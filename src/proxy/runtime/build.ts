@@ -60,7 +60,6 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
       name: config.routes.inline.name || listener.name,
       current: compileTable(config.routes.inline, (name) => context.clusterSlot(name)),
     };
-  if (config.codec === "http2") throw new Error("codec_type HTTP2 is not built yet; use AUTO or HTTP1");
   const upgrades = config.upgrades.map((token) => token.toLowerCase());
   const headBytes = config.limits.headBytes;
   if (headBytes > largestHead) throw new Error(`the limit of a head is ${headBytes} bytes; at most ${largestHead} is supported`);

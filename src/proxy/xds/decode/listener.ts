@@ -2,7 +2,9 @@
 
 import type { FilterChain, FilterChainMatch } from "../../../wire/gen/envoy/config/listener/v3/listener_components_pb.ts";
 import type { Listener } from "../../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { checkMatches } from "../../chain/select.ts";
 import type {
+  AddressPrefix,
   Direction,
   DownstreamTlsConfig,
   FilterChainConfig,
@@ -11,8 +13,10 @@ import type {
   RbacConfig,
   TcpProxyConfig,
 } from "../../config.ts";
-import { listenerFilters, networkFilters } from "./filters.ts";
-import { at, choose, decodeExtension, type Gate, hostPort, millis } from "./gate.ts";
+import { networkFilters } from "./filters.ts";
+import { at, choose, decodeExtension, type Gate, hostPort } from "./gate.ts";
+import { ipFamily } from "./ip.ts";
+import { decodeListenerFilters } from "./listener-filters.ts";
 import { downstreamTransportSockets } from "./tls.ts";
 import { decodeUdpListener, isUdpAddress } from "./udp.ts";
 
@@ -30,30 +34,39 @@ export function decodeListener(gate: Gate, listener: Listener, path: string): Li
   if (isUdpAddress(listener.address)) return decodeUdpListener(gate, listener, direction, path);
   const address = hostPort(gate, at(path, "address"), listener.address, true);
   if (listener.udpListenerConfig !== undefined) gate.add(at(path, "udp_listener_config"), "needs an address with protocol: UDP");
-  let inspectTls = false;
-  listener.listenerFilters.forEach((filter, n) => {
-    const where = `${at(path, "listener_filters")}[${n}]`;
-    if (decodeExtension(gate, listenerFilters, "listener filter", filter.name, filter.configType, where) !== undefined) inspectTls = true;
-  });
-  const timeout = millis(gate, at(path, "listener_filters_timeout"), listener.listenerFiltersTimeout, 15_000);
-  if (timeout !== 15_000) gate.add(at(path, "listener_filters_timeout"), "is not supported; it is 15s (Envoy's default)");
+  const { inspectTls, before } = decodeListenerFilters(gate, listener, path);
   const chains = listener.filterChains.map((chain, n) => decodeChain(gate, chain, `${at(path, "filter_chains")}[${n}]`));
-  checkMatches(gate, chains, at(path, "filter_chains"));
-  chains.sort(moreSpecificFirst);
-  // Envoy falls back to the default chain when none matches: last, and matching everything, is the same thing.
   if (listener.defaultFilterChain !== undefined) {
     const where = at(path, "default_filter_chain");
     const fallback = decodeChain(gate, listener.defaultFilterChain, where);
-    if (!matchesAll(fallback)) gate.add(at(where, "filter_chain_match"), "is not supported on a default chain");
-    if (chains.some(matchesAll)) gate.add(where, "is never reached: a chain without conditions stands before it");
-    chains.push(fallback);
+    if (listener.defaultFilterChain.filterChainMatch !== undefined)
+      gate.add(at(where, "filter_chain_match"), "has no meaning on a default chain");
+    chains.push({ ...fallback, fallback: true });
   }
   if (chains.length === 0) gate.add(at(path, "filter_chains"), "needs at least one");
   // Not in our form, and no policy: metadata and stat_prefix (nobody reads them), enable_reuse_port (one worker), and
   // per_connection_buffer_limit_bytes (our watermarks are fixed and below Envoy's default).
-  // Envoy puts the inspector in by itself where a chain needs it.
-  if (!chains.every(matchesAll)) inspectTls = true;
-  return { name: listener.name === "" ? `${address.host}:${address.port}` : listener.name, address, direction, chains, inspectTls };
+  const config: ListenerConfig = {
+    name: listener.name === "" ? `${address.host}:${address.port}` : listener.name,
+    address,
+    direction,
+    chains,
+    // Envoy puts the inspector in by itself where a chain needs it.
+    inspectTls: inspectTls || chains.some(needsInspector),
+    ...(before === undefined ? {} : { before }),
+  };
+  if (chains.length > 0) {
+    try {
+      checkMatches(config);
+    } catch (error) {
+      gate.add(at(path, "filter_chains"), (error as Error).message);
+    }
+  }
+  return config;
+}
+
+function needsInspector({ match }: FilterChainConfig): boolean {
+  return match.transport !== null || match.serverNames.length > 0 || match.alpn.length > 0;
 }
 
 function decodeChain(gate: Gate, chain: FilterChain, path: string): FilterChainConfig {
@@ -78,10 +91,10 @@ function decodeChain(gate: Gate, chain: FilterChain, path: string): FilterChainC
     gate.add(at(path, "filters"), "must end in a terminal filter: HttpConnectionManager or TcpProxy");
   }
   const tls = downstreamTls(gate, chain, path);
-  if (terminal?.kind === "http" && tls?.alpn.includes("h2")) {
+  if (terminal?.kind === "http" && terminal.codec === "http1" && tls?.alpn.includes("h2")) {
     gate.add(
       at(path, "transport_socket.typed_config.common_tls_context.alpn_protocols"),
-      '"h2" is not supported: this version speaks HTTP/1.1',
+      '"h2" is offered, but codec_type of the HttpConnectionManager is HTTP1',
     );
   }
   return {
@@ -109,37 +122,43 @@ function downstreamTls(gate: Gate, chain: FilterChain, path: string): Downstream
 
 function chainMatch(gate: Gate, match: FilterChainMatch | undefined, path: string): FilterChainConfig["match"] {
   if (match === undefined) return { transport: null, alpn: [], serverNames: [] };
-  if (match.destinationPort !== undefined) gate.add(at(path, "destination_port"), "is not supported");
+  const port = match.destinationPort;
+  if (port !== undefined && (port < 1 || port > 65_535)) gate.add(at(path, "destination_port"), `${port} is not a port (1 to 65535)`);
   const transport = match.transportProtocol;
   if (transport !== "" && transport !== "tls" && transport !== "raw_buffer") {
     gate.add(at(path, "transport_protocol"), `"${transport}" is not supported; supported: tls, raw_buffer`);
   }
-  // The engine tells chains apart by their first byte only.
-  if (match.serverNames.length > 0) gate.add(at(path, "server_names"), "is not supported in this version; match on transport_protocol");
-  if (match.applicationProtocols.length > 0) {
-    gate.add(at(path, "application_protocols"), "is not supported in this version; match on transport_protocol");
-  }
+  match.sourcePorts.forEach((one, n) => {
+    if (one < 1 || one > 65_535) gate.add(at(path, `source_ports[${n}]`), `${one} is not a port (1 to 65535)`);
+  });
+  const sourceType = choose<"local" | "external" | null>(
+    gate,
+    at(path, "source_type"),
+    "envoy.config.listener.v3.FilterChainMatch.ConnectionSourceType",
+    match.sourceType,
+    { ANY: null, SAME_IP_OR_LOOPBACK: "local", EXTERNAL: "external" },
+    null,
+  );
   return {
     transport: transport === "tls" || transport === "raw_buffer" ? transport : null,
     alpn: match.applicationProtocols,
-    serverNames: match.serverNames,
+    serverNames: match.serverNames.map((name) => name.toLowerCase()),
+    ...(port === undefined ? {} : { destinationPort: port }),
+    ...(match.prefixRanges.length === 0 ? {} : { destinationPrefixes: prefixes(gate, match.prefixRanges, at(path, "prefix_ranges")) }),
+    ...(sourceType === null ? {} : { sourceType }),
+    ...(match.sourcePrefixRanges.length === 0
+      ? {}
+      : { sourcePrefixes: prefixes(gate, match.sourcePrefixRanges, at(path, "source_prefix_ranges")) }),
+    ...(match.sourcePorts.length === 0 ? {} : { sourcePorts: match.sourcePorts }),
   };
 }
 
-function matchesAll(chain: FilterChainConfig): boolean {
-  return chain.match.transport === null;
-}
-
-function checkMatches(gate: Gate, chains: readonly FilterChainConfig[], path: string): void {
-  const seen = new Map<string | null, number>();
-  chains.forEach((chain, n) => {
-    const before = seen.get(chain.match.transport);
-    if (before === undefined) seen.set(chain.match.transport, n);
-    else gate.add(`${path}[${n}].filter_chain_match`, `matches the same connections as filter_chains[${before}]`);
+function prefixes(gate: Gate, ranges: FilterChainMatch["prefixRanges"], path: string): readonly AddressPrefix[] {
+  return ranges.map((range, n) => {
+    const length = range.prefixLen ?? 0;
+    const family = ipFamily(range.addressPrefix);
+    if (family === 0) gate.add(`${path}[${n}].address_prefix`, `"${range.addressPrefix}" is not an IP address`);
+    else if (length > (family === 4 ? 32 : 128)) gate.add(`${path}[${n}].prefix_len`, `${length} is too long for ${range.addressPrefix}`);
+    return { prefix: range.addressPrefix, length };
   });
-}
-
-/** Envoy picks the most specific chain; the engine takes the first that fits, so the order says it. */
-function moreSpecificFirst(a: FilterChainConfig, b: FilterChainConfig): number {
-  return Number(b.match.transport !== null) - Number(a.match.transport !== null);
 }
