@@ -21,7 +21,7 @@ import { found } from "./head-reader.ts";
 import { limits } from "./limits.ts";
 import type { DefenceReason, Http2Metrics } from "./metrics.ts";
 import { enter, leave } from "./output.ts";
-import { type StreamHome, sendReply, ServerStream } from "./server-stream.ts";
+import { ServerStream, type StreamHome, sendReply } from "./server-stream.ts";
 import { Session, type SessionOwner } from "./session.ts";
 import type { SessionStream, StreamUser } from "./session-stream.ts";
 
@@ -160,7 +160,8 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
   accept(): StreamUser | null {
     if (this.session.active === 0) this.session.idleAt(never);
     const most = this.#http().limits.requestsPerConnection;
-    if (most > 0 && ++this.#requests === most) queueMicrotask(() => this.session.drain("the connection has carried its number of requests"));
+    if (most > 0 && ++this.#requests === most)
+      queueMicrotask(() => this.session.drain("the connection has carried its number of requests"));
     return this.#take();
   }
 
@@ -269,6 +270,11 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
 
   retire(): void {
     this.session.drain("the listener changes or stops");
+  }
+
+  /** Accepted while the listener was closing: what the client has sent is still answered. */
+  goodbye(): void {
+    this.retire();
   }
 
   rejudge(): void {
