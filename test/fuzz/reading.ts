@@ -17,8 +17,9 @@ export interface Message {
   readonly path: string;
   /** Every field as it came, spelling and order kept. */
   readonly fields: readonly (readonly [string, string])[];
-  /** Names of the fields that would not be forwarded. */
+  /** Names of the fields that would not be forwarded, and the lines of those that would, as they stand in the buffer after parsing. */
   readonly dropped: readonly string[];
+  readonly kept: readonly string[];
   /** Payload. */
   readonly body: string;
   /** What is passed on when framing is kept; the empty line after trailers is the writer's. */
@@ -149,7 +150,7 @@ function read(stream: Uint8Array, cuts: Cuts, readHead: ReadHead): Reading {
 }
 
 interface Draft {
-  readonly head: Pick<Message, "start" | "minor" | "authority" | "path" | "fields" | "dropped">;
+  readonly head: Pick<Message, "start" | "minor" | "authority" | "path" | "fields" | "dropped" | "kept">;
   body: string;
   passed: string;
   size: number;
@@ -158,10 +159,12 @@ interface Draft {
 function headOf(head: Head, bytes: Uint8Array): Draft["head"] {
   const fields: [string, string][] = [];
   const dropped: string[] = [];
+  const kept: string[] = [];
   for (let i = 0; i < head.count; i++) {
     const name = text(bytes, head.nameFrom[i] as number, head.nameTo[i] as number);
     fields.push([name, text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number)]);
     if ((head.kind[i] as number) >= field.dropFrom) dropped.push(name);
+    else kept.push(text(bytes, head.nameFrom[i] as number, i + 1 < head.count ? (head.nameFrom[i + 1] as number) : head.to - 2));
   }
   const isAnswer = head.status > 0;
   return {
@@ -171,6 +174,7 @@ function headOf(head: Head, bytes: Uint8Array): Draft["head"] {
     path: isAnswer ? "" : text(bytes, head.pathFrom, head.pathTo),
     fields,
     dropped,
+    kept,
   };
 }
 

@@ -14,9 +14,13 @@ const at = {
   size: 1,
   extensionStart: 2,
   extensionName: 12,
-  extensionValue: 13,
-  extensionQuoted: 14,
-  extensionEscape: 15,
+  extensionNameSpace: 13,
+  extensionValueStart: 14,
+  extensionValue: 15,
+  extensionValueSpace: 16,
+  extensionQuoted: 17,
+  extensionEscape: 18,
+  extensionQuoteEnd: 19,
   sizeLf: 3,
   data: 4,
   dataCr: 5,
@@ -30,7 +34,10 @@ const at = {
 
 const CR = 13;
 const LF = 10;
+const SP = 32;
+const HTAB = 9;
 const SEMICOLON = 59;
+const EQUALS = 61;
 const QUOTE = 34;
 const BACKSLASH = 92;
 
@@ -135,46 +142,23 @@ export class BodyReader {
           read++;
           break;
         }
-        // to: extensionName. RFC 9112 7.1.1: extensions are ignored, and are for this hop alone; but malformed ones are what smuggling hides in.
+        // to: sizeLf, another of them. RFC 9112 7.1.1: extensions are ignored, and are for this hop alone; but malformed ones are what smuggling hides in.
         case at.extensionStart:
-          if (++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
-          if (tchar[byte] === 1) state = at.extensionName;
-          else if (byte !== 32 && byte !== 9) return -refusal.chunk;
-          read++;
-          break;
-        // to: sizeLf, extensionStart, extensionValue
         case at.extensionName:
-          if (byte === CR) {
-            state = at.sizeLf;
-            if (keepFraming) bytes[kept++] = byte;
-          } else {
-            if (++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
-            if (byte === SEMICOLON) state = at.extensionStart;
-            else if (byte === 61) state = at.extensionValue;
-            else if (tchar[byte] !== 1 && byte !== 32 && byte !== 9) return -refusal.chunk;
-          }
-          read++;
-          break;
-        // to: sizeLf, extensionStart, extensionQuoted
+        case at.extensionNameSpace:
+        case at.extensionValueStart:
         case at.extensionValue:
-          if (byte === CR) {
-            state = at.sizeLf;
-            if (keepFraming) bytes[kept++] = byte;
-          } else {
-            if (++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
-            if (byte === SEMICOLON) state = at.extensionStart;
-            else if (byte === QUOTE) state = at.extensionQuoted;
-            else if (tchar[byte] !== 1 && byte !== 32 && byte !== 9) return -refusal.chunk;
-          }
-          read++;
-          break;
-        // to: extensionValue, extensionEscape
+        case at.extensionValueSpace:
         case at.extensionQuoted:
         case at.extensionEscape:
-          if (fieldByte[byte] !== 1 || ++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
-          if (state === at.extensionEscape) state = at.extensionQuoted;
-          else if (byte === QUOTE) state = at.extensionValue;
-          else if (byte === BACKSLASH) state = at.extensionEscape;
+        case at.extensionQuoteEnd:
+          if (byte === CR && (state === at.extensionName || state === at.extensionValue || state === at.extensionQuoteEnd)) {
+            state = at.sizeLf;
+            if (keepFraming) bytes[kept++] = byte;
+          } else {
+            state = nextExtension(state, byte);
+            if (state < 0 || ++this.#overhead > bounds.chunkLineBytes) return -refusal.chunk;
+          }
           read++;
           break;
         // to: data, lineStart
@@ -273,5 +257,35 @@ export class BodyReader {
   #setAside(bytes: Uint8Array, from: number, to: number): void {
     const part = bytes.subarray(from, to);
     this.#aside = this.#aside === null ? Buffer.from(part) : Buffer.concat([this.#aside, part]);
+  }
+}
+
+/** `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 7.1.1): the state after this byte, -1 where it may not be. CR is the caller's. */
+function nextExtension(state: number, byte: number): number {
+  const isSpace = byte === SP || byte === HTAB;
+  switch (state) {
+    case at.extensionStart:
+      return isSpace ? state : tchar[byte] === 1 ? at.extensionName : -1;
+    case at.extensionName:
+      if (tchar[byte] === 1) return state;
+      if (isSpace) return at.extensionNameSpace;
+      return byte === EQUALS ? at.extensionValueStart : byte === SEMICOLON ? at.extensionStart : -1;
+    case at.extensionNameSpace:
+      if (isSpace) return state;
+      return byte === EQUALS ? at.extensionValueStart : byte === SEMICOLON ? at.extensionStart : -1;
+    case at.extensionValueStart:
+      if (isSpace) return state;
+      return byte === QUOTE ? at.extensionQuoted : tchar[byte] === 1 ? at.extensionValue : -1;
+    case at.extensionValue:
+      if (tchar[byte] === 1) return state;
+      return isSpace ? at.extensionValueSpace : byte === SEMICOLON ? at.extensionStart : -1;
+    case at.extensionQuoted:
+      if (byte === QUOTE) return at.extensionQuoteEnd;
+      return byte === BACKSLASH ? at.extensionEscape : fieldByte[byte] === 1 ? state : -1;
+    case at.extensionEscape:
+      return fieldByte[byte] === 1 ? at.extensionQuoted : -1;
+    default:
+      // After a quoted value, or the space after any.
+      return isSpace ? at.extensionValueSpace : byte === SEMICOLON ? at.extensionStart : -1;
   }
 }

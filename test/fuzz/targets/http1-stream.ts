@@ -6,18 +6,31 @@ import { bytesOf, must, type Target } from "../target.ts";
 import { requests } from "../vectors/http1-requests.ts";
 import { http1Words } from "./words.ts";
 
-/** What an origin gets of a message: the fields for one hop gone, framing and spelling kept. */
+/**
+ * What an origin is to get of a message: origin-form and HTTP/1.1 (RFC 9112 2.3, 3.2.1), one Host, the fields for one hop gone, all other lines and the
+ * framing as they stand. The plain form of what `http1/write.ts` does with byte ranges.
+ */
 export function forwarded(message: Message): string {
-  const left = [...message.dropped];
-  const fields = message.fields.filter(([name]) => {
-    const at = left.indexOf(name);
-    if (at >= 0) left.splice(at, 1);
-    return at < 0;
-  });
+  const absolute = message.start.slice(message.start.indexOf(" ") + 1) !== message.path;
+  const host = message.kept.find((line) => isHost(line));
+  const ownHost = absolute || host === undefined ? `Host: ${message.authority === "" ? "unnamed" : message.authority}\r\n` : "";
+  const lines = message.kept.filter((line) => ownHost === "" || !isHost(line));
   const trailers = filterTrailers(Buffer.from(message.trailers, "latin1")).toString("latin1");
   const end = message.trailers === "" ? "" : `${trailers}\r\n`;
-  const head = `${message.start} HTTP/1.${message.minor}\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`;
-  return head + message.passed + end;
+  return `${method(message)} ${originForm(message)} HTTP/1.1\r\n${ownHost}${lines.join("")}\r\n${message.passed}${end}`;
+}
+
+/** RFC 9110 7.1: an empty path is `/`. */
+export function originForm(message: Message): string {
+  return message.path.startsWith("/") || message.path === "*" ? message.path : `/${message.path}`;
+}
+
+export function method(message: Message): string {
+  return message.start.slice(0, message.start.indexOf(" "));
+}
+
+function isHost(line: string): boolean {
+  return line.slice(0, 5).toLowerCase() === "host:";
 }
 
 export const http1Stream: Target = {
@@ -37,7 +50,10 @@ export const http1Stream: Target = {
       const same = again.messages[0];
       must(again.end === "whole" && again.messages.length === 1 && same !== undefined, "what is forwarded is not one message", again);
       must(
-        same?.start === message.start && same.body === message.body && same.authority === message.authority && same.dropped.length === 0,
+        same?.start === `${method(message)} ${originForm(message)}` &&
+          same.body === message.body &&
+          same.authority === (message.authority === "" ? "unnamed" : message.authority) &&
+          same.dropped.length === 0,
         "what is forwarded means something else",
         same,
         message,
