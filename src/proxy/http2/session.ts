@@ -52,10 +52,22 @@ import {
   writeUint32,
 } from "./frame.ts";
 import { flood, Guard } from "./guard.ts";
-import { explainFault, fault, found, headSize, largestBlock, readSection, section, sectionSize, takeAnswer, takeRequest, takeTrailers } from "./head-reader.ts";
+import {
+  explainFault,
+  fault,
+  found,
+  headSize,
+  largestBlock,
+  readSection,
+  section,
+  sectionSize,
+  takeAnswer,
+  takeRequest,
+  takeTrailers,
+} from "./head-reader.ts";
+import { putLines, roomForLines } from "./head-writer.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { HpackEncoder } from "./hpack-encoder.ts";
-import { putLines, roomForLines } from "./head-writer.ts";
 import { limits } from "./limits.ts";
 import type { DefenceReason, Http2Metrics } from "./metrics.ts";
 import { gatherSize, Output } from "./output.ts";
@@ -631,7 +643,8 @@ export class Session implements Timed {
     }
     if (stream.expected >= 0) {
       const sum = stream.received + payload;
-      if (sum > stream.expected || (ends && sum !== stream.expected)) return "the content is not as long as content-length says (RFC 9113 8.1.1)";
+      if (sum > stream.expected || (ends && sum !== stream.expected))
+        return "the content is not as long as content-length says (RFC 9113 8.1.1)";
     }
     return "";
   }
@@ -941,7 +954,8 @@ export class Session implements Timed {
     const status = found.status;
     let problem = code === fault.none ? "" : explainFault(code);
     // Section 8.1: an interim answer never ends the stream.
-    if (problem === "" && status < 200 && (endStream || ++stream.interims > limits.interim)) problem = "a bad interim answer (RFC 9113 8.1)";
+    if (problem === "" && status < 200 && (endStream || ++stream.interims > limits.interim))
+      problem = "a bad interim answer (RFC 9113 8.1)";
     if (problem !== "") {
       this.#failStream(stream, protocolError, problem, true);
       return next;
@@ -950,7 +964,13 @@ export class Session implements Timed {
     let size = 0;
     let ends = endStream;
     let after = next;
-    if (status >= 200 && !endStream && !stream.tunnel && this.#dataFollows(stream.id, buf, next, end) && frameHead.length <= stream.receiveWindow) {
+    if (
+      status >= 200 &&
+      !endStream &&
+      !stream.tunnel &&
+      this.#dataFollows(stream.id, buf, next, end) &&
+      frameHead.length <= stream.receiveWindow
+    ) {
       size = frameHead.length;
       ends = (frameHead.flags & flagEndStream) !== 0;
       after = next + frameHeadBytes + size;
@@ -1028,7 +1048,11 @@ export class Session implements Timed {
     }
     const early = this.server && !stream.answered;
     transition(stream, streamEvent.reset);
-    stream.user.onReset(code, `the peer reset the stream (${errorName(code)})`, code === refusedStream ? resetBy.unprocessed : resetBy.peer);
+    stream.user.onReset(
+      code,
+      `the peer reset the stream (${errorName(code)})`,
+      code === refusedStream ? resetBy.unprocessed : resetBy.peer,
+    );
     this.#forget(stream, gone.byPeer);
     if (early) this.#excess(flood.rapid_reset);
   }
