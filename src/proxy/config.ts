@@ -308,6 +308,8 @@ export interface ClusterConfig {
   readonly protocol: UpstreamProtocol;
   /** It carries our own streams to the control plane and is no business of the data path. */
   readonly control: boolean;
+  /** Connections begin with a PROXY protocol header of this version: opaque TCP only, as a pooled connection carries requests of many clients. */
+  readonly proxyProtocol?: 1 | 2;
   /** From Istio's cluster metadata; names the destination service in metrics. */
   readonly service: { readonly host: string; readonly name: string; readonly namespace: string } | null;
 }

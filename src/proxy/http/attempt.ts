@@ -44,6 +44,11 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
     reply(x, failures.noEndpoint, "");
     return;
   }
+  if (cluster.config.proxyProtocol !== undefined) {
+    // Its header names one client; a pooled connection serves many.
+    reply(x, failures.noEndpoint, "the cluster wants a PROXY protocol header, which only opaque TCP can have: use a TCP listener for it");
+    return;
+  }
   let half: UpstreamHalf | null = takeIdle(endpoint);
   if (half === null && cluster.connections >= cluster.config.limits.maxConnections) {
     // At the limit any endpoint that has a connection is better than waiting.

@@ -7,7 +7,7 @@ import type { Cluster, ClusterSlot } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
 import type { ChainMember, ChainSlot, CompiledChain, TcpChain } from "../chain/chain.ts";
-import type { TcpProxyConfig } from "../config.ts";
+import type { HostPort, TcpProxyConfig } from "../config.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import { Upstream } from "../http1/client.ts";
@@ -19,9 +19,12 @@ import { inboundParties, outboundParties, type Parties } from "../telemetry/labe
 import type { AccessRecord, ResponseFlag } from "../telemetry/record.ts";
 import type { TcpCounters } from "../telemetry/tcp.ts";
 import type { Peer } from "../tls/peer.ts";
+import { proxyHeaderBytes, putProxyHeader } from "./proxy-header.ts";
 
 /** Attempts to connect where the configuration does not say: one endpoint may be down while another is not. */
 const connectAttempts = 3;
+
+const nowhere: HostPort = { host: "", port: 0 };
 
 export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOwner {
   readonly core: Core;
@@ -44,6 +47,8 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   readonly #startMs: number;
   #received = 0;
   #sent = 0;
+  /** For the log. */
+  #remote: HostPort = nowhere;
   #flag: ResponseFlag | null = null;
   #reason = "";
   /** When its time is over however busy it is. */
@@ -62,6 +67,8 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     core.activeRequests++;
     chain.members.add(this);
     core.ticker.add(this);
+    // A socket that is gone says nothing any more.
+    if (this.#tcp().logs.length > 0) this.#remote = { host: wire.remoteAddress, port: wire.remotePort };
     const mostMs = this.#config().maxDurationMs ?? 0;
     if (mostMs > 0) this.#endMs = nowMs + mostMs;
     this.deadlineMs = this.#endMs;
@@ -141,7 +148,10 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   readonly #early: Uint8Array[] = [];
 
   drained(): void {
-    if (this.#closed || !this.out.drain()) return;
+    if (this.#closed) return;
+    // Being read is being used: a slow reader of a long answer is not idle.
+    this.#touch();
+    if (!this.out.drain()) return;
     if (this.#upPaused) {
       this.#upPaused = false;
       this.#conn?.resumeReading();
@@ -176,10 +186,24 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.#opened();
     this.#touch();
     let all = true;
+    const version = (this.#cluster as Cluster).config.proxyProtocol;
+    if (version !== undefined) all = this.#introduce(conn, version);
     for (const bytes of this.#early) all = conn.sendRaw(bytes, 0, bytes.length);
     this.#early.length = 0;
     if (this.#downEnded) conn.finishRaw();
     if (all) this.#resumeDown();
+  }
+
+  /** The first bytes an upstream gets: who the client is. */
+  #introduce(conn: UpstreamHalf, version: 1 | 2): boolean {
+    const wire = this.out.wire;
+    // Its own buffer: what a socket does not take is kept as it is.
+    const bytes = Buffer.alloc(proxyHeaderBytes);
+    const size =
+      wire === null
+        ? putProxyHeader(version, "", 0, "", 0, bytes)
+        : putProxyHeader(version, wire.remoteAddress, wire.remotePort, wire.localAddress, wire.localPort, bytes);
+    return conn.sendRaw(bytes, 0, size);
   }
 
   onUpstreamFailed(conn: UpstreamHalf, failure: Failure, why: string): void {
@@ -219,11 +243,14 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     if (conn !== this.#conn) return;
     this.#upEnded = true;
     this.out.finish();
-    if (this.#downEnded && this.out.waiting === 0) this.#finish();
+    if (this.#downEnded) this.#finish();
   }
 
   onUpstreamDrained(conn: UpstreamHalf): void {
-    if (conn === this.#conn) this.#resumeDown();
+    if (conn !== this.#conn) return;
+    this.#touch();
+    this.#resumeDown();
+    if (this.#upEnded && this.#downEnded) this.#finish();
   }
 
   // An opaque connection has no messages; these belong to HTTP owners.
@@ -284,9 +311,9 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.destroy();
   }
 
-  /** Both directions ended. */
+  /** Both directions ended: it is over once both have taken everything. */
   #finish(): void {
-    if (this.out.waiting > 0) return;
+    if (this.out.waiting > 0 || (this.#conn !== null && this.#conn.waiting > 0)) return;
     const wire = this.out.wire;
     this.#close();
     this.out.wire = null;
@@ -361,7 +388,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
       upstreamCluster: cluster?.config.name ?? "",
       upstreamAddress: endpoint === null ? null : { host: endpoint.host, port: endpoint.port },
       attempts: this.#attempts,
-      downstreamRemote: { host: wire?.remoteAddress ?? "", port: wire?.remotePort ?? 0 },
+      downstreamRemote: this.#remote,
       downstreamLocal: { host: wire?.localAddress ?? "", port: wire?.localPort ?? chain.port },
       downstreamPeer: this.#peer?.principal ?? null,
       upstreamPeer: endpoint?.config.identity ?? null,

@@ -8,6 +8,7 @@ import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
 import { adsSource } from "./sources.ts";
+import { unwrapProxyProtocol } from "./tcp.ts";
 import { upstreamTransportSockets } from "./tls.ts";
 
 const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -17,7 +18,10 @@ export function decodeCluster(gate: Gate, cluster: Cluster, path: string): Clust
   const protocol = upstreamProtocol(gate, cluster, path);
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
-  const tls = upstreamTls(gate, cluster.transportSocket, at(path, "transport_socket"), protocol);
+  const wrapped = unwrapProxyProtocol(gate, cluster.transportSocket, at(path, "transport_socket"));
+  const tls = upstreamTls(gate, wrapped.socket, wrapped.path, protocol);
+  if (wrapped.version !== null && tls !== null)
+    gate.add(wrapped.path, "TLS behind a PROXY protocol header is not supported; use raw_buffer");
   return {
     name: cluster.name,
     connectTimeoutMs,
@@ -37,6 +41,7 @@ export function decodeCluster(gate: Gate, cluster: Cluster, path: string): Clust
     limits: limits(gate, cluster.circuitBreakers, at(path, "circuit_breakers")),
     protocol,
     control: protocol === "http2" && gate.world.controlClusters.has(cluster.name),
+    ...(wrapped.version === null ? {} : { proxyProtocol: wrapped.version }),
     service: destinationService(cluster),
   };
 }

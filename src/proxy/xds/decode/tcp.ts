@@ -1,9 +1,12 @@
-// Owns: envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy to TcpProxyConfig. Never knows listeners or clusters beyond their names.
+// Owns: envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy to TcpProxyConfig, and the PROXY protocol that a cluster may put before its connections.
+// Never knows listeners or clusters beyond their names.
 
+import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { TcpProxy as PbTcpProxy } from "../../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
 import type { TcpProxyConfig, WeightedCluster } from "../../config.ts";
+import { UpstreamProxyProtocol } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
-import { at, type Gate, millis, present } from "./gate.ts";
+import { at, choose, type Gate, millis, present, unpack } from "./gate.ts";
 
 /** Beyond this a client waits for minutes on an edge that is down. */
 const mostAttempts = 10;
@@ -45,4 +48,31 @@ function targets(gate: Gate, specifier: PbTcpProxy["clusterSpecifier"], path: st
   }
   gate.add(path, "needs one of cluster, weighted_clusters");
   return [];
+}
+
+/** A transport socket without its PROXY protocol wrapper, and the version of that. `path` is where the inner one stands. */
+export function unwrapProxyProtocol(
+  gate: Gate,
+  socket: TransportSocket | undefined,
+  path: string,
+): { readonly socket: TransportSocket | undefined; readonly version: 1 | 2 | null; readonly path: string } {
+  const typed = socket?.configType.value;
+  if (typed === undefined || !typed.typeUrl.endsWith(`/${UpstreamProxyProtocol.name}`)) return { socket, version: null, path };
+  const where = at(path, "typed_config");
+  const wrapper = unpack(gate, UpstreamProxyProtocol, typed, where);
+  const inner = at(where, "transport_socket");
+  if (wrapper === undefined) return { socket: undefined, version: 1, path: inner };
+  if (wrapper.transportSocket === undefined) gate.add(inner, "is missing; use raw_buffer");
+  if (wrapper.config?.passThroughTlvs !== undefined) {
+    gate.add(at(where, "config.pass_through_tlvs"), "is not supported: values beside the addresses are not passed on");
+  }
+  const version = choose<1 | 2>(
+    gate,
+    at(where, "config.version"),
+    "envoy.config.core.v3.ProxyProtocolConfig.Version",
+    wrapper.config?.version ?? 0,
+    { V1: 1, V2: 2 },
+    1,
+  );
+  return { socket: wrapper.transportSocket, version, path: inner };
 }
