@@ -161,19 +161,19 @@ export const budgets: readonly Budget[] = [
     name: "slow-one",
     case: "slow-readers",
     rule: { kind: "figure", subject: "weft", figure: "grownMb", load: "one" },
-    limit: 4,
+    limit: 8.5,
     unit: "MB",
     source:
-      "protocol engine, Numbers: one slow reader of a 1 GiB answer, memory bounded by the configured watermarks (1 MiB a buffer, upstream and downstream; as much again for garbage)",
+      "protocol engine, Numbers: one slow reader of a 1 GiB answer, memory bounded by the configured watermarks (256 KiB, as much again for a piece that was read before the watermark was seen, and 8 MB for what the process allocates besides)",
   },
   {
     name: "slow-many",
     case: "slow-readers",
     rule: { kind: "figure", subject: "weft", figure: "grownMb", load: "many" },
-    limit: 1000,
+    limit: 508,
     unit: "MB",
     source:
-      "protocol engine, Numbers: 1 000 slow readers of a 1 GiB answer at once, memory bounded by the configured watermarks (1 MiB a connection)",
+      "protocol engine, Numbers: 1 000 slow readers of a 1 GiB answer at once, memory bounded by the configured watermarks (twice 256 KiB each, and 8 MB)",
   },
   {
     name: "soak",

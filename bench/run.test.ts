@@ -10,7 +10,7 @@ describe("the command line of the bench", () => {
   test("an unknown case is refused with the list of cases", () => {
     const { status, err } = bench("--only", "http9");
     expect(status).toBe(2);
-    expect(err).toContain("--only http9: there is no such case; the cases are http1-hop, mtls-pair, idle-memory, start");
+    expect(err).toContain("--only http9: there is no such case; the cases are http1-hop, mtls-pair, http2-hop, grpc-unary");
   });
 
   test("numbers out of range and unknown flags are refused", () => {

@@ -26,7 +26,7 @@ import { type Found, findTool, type Tool } from "./peers.ts";
 import { Workshop } from "./proc.ts";
 import { budgetTable, callTable, loadTable, quietTable, recordTable } from "./report.ts";
 import { takeTurn } from "./turn.ts";
-import { judge, type Measured, type Verdict } from "./verdict.ts";
+import { brief, judge, type Measured, type Verdict } from "./verdict.ts";
 
 /** The cases under load, with what their load is; the first two have rounds of their own, the others fewer and shorter ones. */
 const loadCases = {
@@ -236,10 +236,11 @@ async function bench(options: Options): Promise<number> {
   try {
     for (const name of options.cases) {
       const result = await runCase(name, { shop, tools, plan }, options);
-      for (const row of result.figures) if (row.note !== undefined) say(`note: ${row.subject}: ${row.note}`);
+      const notes = result.figures.flatMap((row) => (row.note === undefined ? [] : [`note: ${row.subject}: ${row.note}`]));
+      for (const note of new Set(notes)) say(note);
       for (const failed of result.failed)
         say(
-          `${failed.optional ? "not run" : "FAILED"} ${name} ${failed.subject}${failed.load === null ? "" : ` (${failed.load})`}: ${failed.reason}`,
+          `${failed.optional ? "not run" : "FAILED"} ${name} ${failed.subject}${failed.load === null ? "" : ` (${failed.load})`}: ${brief(failed.reason)}`,
         );
       failures += result.failed.filter((failed) => !failed.optional).length;
       const judged = budgets

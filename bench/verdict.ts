@@ -39,8 +39,8 @@ export interface Unable {
   readonly reason: string;
 }
 
-/** Its own words on one line: the first of them where a heading stands before, without the bench's temporary folder. */
-function brief(reason: string): string {
+/** A subject's own words on one line: the first of them where a heading stands before, without the bench's temporary folder. */
+export function brief(reason: string): string {
   const lines = reason
     .split("\n")
     .map((line) => line.trim())

@@ -11,6 +11,7 @@ import { Collector, type QuietCase, type QuietResult } from "./collect.ts";
 import { frontBench } from "./load.ts";
 
 const SETTLE_MS = 4000; // runtimes give garbage back within two or three seconds
+const WATERMARK = 256 << 10; // of each downstream connection, configured in the bootstrap
 const READ_MS = 6000;
 const SAMPLE_MS = 50;
 
@@ -57,7 +58,7 @@ export async function idleConnections(input: QuietCase): Promise<QuietResult> {
 
 /** One reader of a 1 GiB answer, then `input.readers` of them at once, that take a piece every half second; growth of private memory at its peak. */
 export async function slowReaders(input: QuietCase): Promise<QuietResult> {
-  const { subjects } = await frontBench(input, { http2: false, tls: false, tcp: false });
+  const { subjects } = await frontBench(input, { http2: false, tls: false, tcp: false, bufferBytes: WATERMARK });
   const collector = new Collector(input);
   const script = new URL("../load/slow.ts", import.meta.url).pathname;
   for (const subject of subjects) {

@@ -51,7 +51,7 @@ export function listener(
   hosts: readonly Json[],
   filters: readonly Json[],
   tls: Json | null,
-): Json {
+): { readonly [key: string]: unknown } {
   return {
     name,
     address: address(port),

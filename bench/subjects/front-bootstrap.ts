@@ -35,6 +35,8 @@ export interface FrontWants {
   readonly http2: boolean;
   readonly tls: boolean;
   readonly tcp: boolean;
+  /** Watermark of each downstream connection's buffer (1 MiB without it, as in Envoy); what is above it stops the reading upstream. */
+  readonly bufferBytes?: number;
 }
 
 const both = (one: Json, other: Json): Json => ({ and_rules: { rules: [one, other] } });
@@ -101,6 +103,7 @@ export function frontBootstrap(ports: FrontPorts, certs: Certificates, wants: Fr
       route({ path_separated_prefix: "/api" }, "one"),
     ]),
   ];
+  const limit = wants.bufferBytes === undefined ? {} : { per_connection_buffer_limit_bytes: wants.bufferBytes };
   const clusters = [
     cluster("one", ports.originHttp1),
     cluster("nowhere", ports.originHttp1),
@@ -109,7 +112,7 @@ export function frontBootstrap(ports: FrontPorts, certs: Certificates, wants: Fr
   const alpn = wants.http2 ? ["h2", "http/1.1"] : ["http/1.1"];
   const tls = (caFile: string | null): Json => tlsContext("Downstream", certs.server, caFile, certs.client.spiffeId, alpn);
   const listeners = [
-    listener("plain", ports.plain, "INBOUND", hosts, frontPolicies, null),
+    { ...listener("plain", ports.plain, "INBOUND", hosts, frontPolicies, null), ...limit },
     ...(wants.tls
       ? [
           listener("tls", ports.tls, "INBOUND", hosts, frontPolicies, tls(null)),
