@@ -87,6 +87,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         readFile: () => {
           throw new Error("files may be named in the bootstrap only, not over xDS");
         },
+        readSystemFile: (path) => readFileSync(path),
         staticSecrets: new Map(),
         controlClusters: new Set([...bootstrap.clusters.values()].filter((c) => c.control).map((c) => c.name)),
       },

@@ -77,7 +77,8 @@ function compilePrincipal(principal: Principal, seesPath: () => void): Rule {
       return headerRule(principal.header, seesPath);
     case "remote_ip": {
       const within = addressInPrefix(principal.prefix, principal.prefixLength);
-      return (subject) => subject.wire !== null && within(subject.wire.remoteAddress);
+      // Envoy's direct_remote_ip: who is at the other end of the socket, whatever a PROXY header said.
+      return (subject) => subject.wire !== null && within(subject.wire.directAddress ?? subject.wire.remoteAddress);
     }
   }
 }

@@ -16,7 +16,7 @@ export class Subject {
   fullTo = 0;
   peer: Peer | null = null;
   /** The ends of the connection, or of the datagram. */
-  wire: Pick<Wire, "remoteAddress" | "remotePort" | "localAddress" | "localPort"> | null = null;
+  wire: Pick<Wire, "remoteAddress" | "directAddress" | "remotePort" | "localAddress" | "localPort"> | null = null;
   /** Of the listener. */
   port = 0;
 }

@@ -59,8 +59,8 @@ type Step = (slots: readonly ChainSlot[], rest: number) => Select;
 /** Throws a sentence for listeners that cannot choose. */
 export function checkMatches(config: ListenerConfig): void {
   if (config.chains.length === 0) throw new Error("a listener needs at least one filter chain");
-  const seen = new Map<string, string>();
-  for (const chain of config.chains) {
+  const seen = new Map<string, number>();
+  for (const [n, chain] of config.chains.entries()) {
     if (chain.fallback === true) continue;
     const { transport, serverNames, alpn } = chain.match;
     if ((transport !== null || serverNames.length > 0 || alpn.length > 0) && !config.inspectTls && config.before?.inspectHttp !== true)
@@ -68,8 +68,8 @@ export function checkMatches(config: ListenerConfig): void {
     for (const name of serverNames) checkServerName(chain.name, name);
     for (const key of keysOf(chain)) {
       const before = seen.get(key);
-      if (before !== undefined) throw new Error(`filter chains ${before} and ${chain.name} match the same connections`);
-      seen.set(key, chain.name);
+      if (before !== undefined) throw new Error(`the chains ${before} and ${n} (counted from 0) match the same connections`);
+      seen.set(key, n);
     }
   }
   if (config.chains.filter((chain) => chain.fallback === true).length > 1) throw new Error("only one filter chain can be the default");
@@ -78,7 +78,7 @@ export function checkMatches(config: ListenerConfig): void {
 function checkServerName(chain: string, name: string): void {
   const plain = name.startsWith("*.") ? name.slice(2) : name;
   if (plain === "" || plain.includes("*")) {
-    throw new Error(`filter chain ${chain}: server name "${name}" is not supported; give a whole name or "*." and what follows it`);
+    throw new Error(`filter chain "${chain}": server name "${name}" is not supported; give a whole name or "*." and what follows it`);
   }
 }
 

@@ -2,6 +2,7 @@
 // told us more than the socket knows. Policies, logs and forwarded headers read them off the socket as ever.
 
 import type { HostPort } from "../config.ts";
+import type { Wire } from "./outbox.ts";
 
 /** The text of an address of 4 or 16 bytes (RFC 5952: lower case, the longest run of zeros left out), as the kernel's own would be. */
 export function formatIp(bytes: Uint8Array, at: number, size: number): string {
@@ -38,8 +39,9 @@ export function formatIp(bytes: Uint8Array, at: number, size: number): string {
  * From now on the socket says these ends. Own properties before the getters of Bun's socket: nothing else has to know, and connections that are not
  * redirected pay nothing. Call before any policy is asked; again on the socket that TLS makes of it.
  */
-export function readdress(socket: object, remote: HostPort | null, local: HostPort | null): void {
+export function readdress(socket: Wire, remote: HostPort | null, local: HostPort | null): void {
   if (remote !== null) {
+    Object.defineProperty(socket, "directAddress", { value: socket.remoteAddress });
     Object.defineProperty(socket, "remoteAddress", { value: remote.host });
     Object.defineProperty(socket, "remotePort", { value: remote.port });
   }

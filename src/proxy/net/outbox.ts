@@ -11,6 +11,8 @@ export interface Wire {
   resume(): void;
   timeout(seconds: number): void;
   readonly remoteAddress: string;
+  /** Who is at the other end of the socket, where `remoteAddress` is what a PROXY protocol header said. */
+  readonly directAddress?: string;
   readonly remotePort: number;
   readonly localAddress: string;
   readonly localPort: number;

@@ -230,13 +230,13 @@ describe("listeners", () => {
   const chains = (...list: JsonValue[]): JsonValue => ({ name: "l", address: address(1), filterChains: list });
   const cases: Record<string, [JsonValue, string[]]> = {
     "no name": [{ address: address(1), filterChains: [{ filters: [tcp] }] }, ["name: must not be empty"]],
-    "server names": [
-      chains({ filterChainMatch: { serverNames: ["a"] }, filters: [tcp] }),
-      ["filter_chains[0].filter_chain_match.server_names: is not supported in this version; match on transport_protocol"],
+    "server names in the middle of a name": [
+      chains({ filterChainMatch: { serverNames: ["a.*.b"] }, filters: [tcp] }),
+      ['filter_chains: filter chain "": server name "a.*.b" is not supported; give a whole name or "*." and what follows it'],
     ],
     "two for everything": [
       chains({ filters: [tcp] }, { filters: [tcp] }),
-      ["filter_chains[1].filter_chain_match: matches the same connections as filter_chains[0]"],
+      ["filter_chains: the chains 0 and 1 (counted from 0) match the same connections"],
     ],
     "a terminal filter in the middle": [
       chains({ filters: [tcp, tcp] }),
@@ -318,7 +318,7 @@ describe("listeners", () => {
       ],
     });
     expect(listener.inspectTls).toBe(true);
-    expect(listener.chains.map((c) => c.name)).toEqual(["tls", "rest"]);
+    expect(listener.chains.map((c) => c.name)).toEqual(["rest", "tls"]);
     const withDefault = good("listener", {
       name: "l",
       address: address(1),
@@ -370,7 +370,7 @@ describe("clusters", () => {
             peerNames: [],
             alpn: [],
             sni: "s",
-            minVersion: "TLSv1.2",
+            minVersion: "TLSv1.3",
           },
         },
         { name: "tlsMode-disabled", match: {}, tls: null },

@@ -1,8 +1,8 @@
-// Owns: the tables of network, HTTP and listener filters, and what each is decoded to. Never knows listeners or routes beyond their decoders.
+// Owns: the tables of network and HTTP filters, and what each is decoded to. Never knows listeners or routes beyond their decoders.
 
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import type { HttpManagerConfig, RbacConfig, TcpProxyConfig } from "../../config.ts";
-import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy, TlsInspector } from "../proto/types.ts";
+import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
 import { http2Options, httpLimits, viaName } from "./http-limits.ts";
@@ -15,8 +15,6 @@ import { decodeTcpProxy } from "./tcp.ts";
 export type NetworkFilter =
   | { readonly kind: "rbac"; readonly rbac: RbacConfig | null }
   | { readonly kind: "terminal"; readonly terminal: HttpManagerConfig | TcpProxyConfig };
-
-export const listenerFilters: readonly Extension<"inspect-tls">[] = [extension(TlsInspector, () => "inspect-tls" as const)];
 
 export const networkFilters: readonly Extension<NetworkFilter>[] = [
   extension(

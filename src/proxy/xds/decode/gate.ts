@@ -21,6 +21,8 @@ export interface Violation {
 export interface DecodeWorld {
   /** Reads a file named by a DataSource. Throws with a readable message. */
   readonly readFile: (path: string) => Uint8Array;
+  /** Reads one of the places where the system keeps its authorities; absent: as `readFile`. */
+  readonly readSystemFile?: (path: string) => Uint8Array;
   /** `static_resources.secrets` of the bootstrap, by name. */
   readonly staticSecrets: ReadonlyMap<string, Secret>;
   /** Clusters that carry control traffic and so may be HTTP/2. */

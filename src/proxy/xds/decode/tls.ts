@@ -1,6 +1,7 @@
 // Owns: TLS contexts of listeners and clusters, and the table of transport sockets. Certificates from files or inline are read and checked here;
 // SDS names must be the two that the proxy serves from its own identity.
 
+import type { DataSource } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { ConfigSource } from "../../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
 import type {
   CertificateValidationContext,
@@ -10,6 +11,7 @@ import type { SdsSecretConfig } from "../../../wire/gen/envoy/extensions/transpo
 import type { CommonTlsContext } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { meshRootsSecret, workloadCertificateSecret } from "../../../wire/names.ts";
 import type { CertificateSource, DownstreamTlsConfig, RootsSource, SanMatcher, TlsVersion, UpstreamTlsConfig } from "../../config.ts";
+import { readSystemRoots } from "../../identity/system-roots.ts";
 import { certificatesOf } from "../../identity/x509.ts";
 import { DownstreamTlsContext, RawBuffer, UpstreamTlsContext } from "../proto/types.ts";
 import { at, choose, dataSource, type Extension, extension, type Gate } from "./gate.ts";
@@ -51,22 +53,42 @@ interface CommonTls {
   readonly peerNames: readonly SanMatcher[];
   readonly alpn: readonly string[];
   readonly minVersion: TlsVersion;
+  readonly maxVersion?: TlsVersion;
 }
+
+const protocols = "envoy.extensions.transport_sockets.tls.v3.TlsParameters.TlsProtocol";
 
 function commonTls(gate: Gate, common: CommonTlsContext | undefined, path: string): CommonTls {
   if (common === undefined) return { certificate: null, roots: null, peerNames: [], alpn: [], minVersion: "TLSv1.2" };
-  const protocol = "envoy.extensions.transport_sockets.tls.v3.TlsParameters.TlsProtocol";
+  const own = certificate(gate, common, path);
+  const checked = validation(gate, common, path);
+  // Envoy's AUTO begins at 1.2, which the outside world needs. Between the mesh's own identities both sides speak 1.3 unless a configuration says otherwise.
+  const auto: TlsVersion = own?.kind === "secret" || checked.roots?.kind === "secret" ? "TLSv1.3" : "TLSv1.2";
   const minVersion = choose<TlsVersion>(
     gate,
     at(path, "tls_params.tls_minimum_protocol_version"),
-    protocol,
+    protocols,
     common.tlsParams?.tlsMinimumProtocolVersion ?? 0,
-    { TLS_AUTO: "TLSv1.2", TLSv1_2: "TLSv1.2", TLSv1_3: "TLSv1.3" },
+    { TLS_AUTO: auto, TLSv1_2: "TLSv1.2", TLSv1_3: "TLSv1.3" },
     "TLSv1.3",
   );
   const maximum = at(path, "tls_params.tls_maximum_protocol_version");
-  choose(gate, maximum, protocol, common.tlsParams?.tlsMaximumProtocolVersion ?? 0, { TLS_AUTO: true, TLSv1_3: true }, true);
-  return { certificate: certificate(gate, common, path), ...validation(gate, common, path), alpn: alpn(gate, common, path), minVersion };
+  const maxVersion = choose<TlsVersion>(
+    gate,
+    maximum,
+    protocols,
+    common.tlsParams?.tlsMaximumProtocolVersion ?? 0,
+    { TLS_AUTO: "TLSv1.3", TLSv1_2: "TLSv1.2", TLSv1_3: "TLSv1.3" },
+    "TLSv1.3",
+  );
+  if (maxVersion < minVersion) gate.add(maximum, `${maxVersion} is older than the oldest version allowed, ${minVersion}`);
+  return {
+    certificate: own,
+    ...checked,
+    alpn: alpn(gate, common, path),
+    minVersion,
+    ...(maxVersion === "TLSv1.3" ? {} : { maxVersion }),
+  };
 }
 
 function alpn(gate: Gate, common: CommonTlsContext, path: string): readonly string[] {
@@ -128,7 +150,12 @@ function pemCertificate(gate: Gate, source: TlsCertificate, path: string): Certi
   if (chain === undefined || key === undefined) return noCertificate;
   const keyText = Buffer.from(key).toString("utf8");
   if (checkCertificates(gate, chainPath, chain)) checkPrivateKey(gate, keyPath, chain, keyText);
-  return { kind: "pem", certificatePem: Buffer.from(chain).toString("utf8"), privateKeyPem: keyText };
+  return { kind: "pem", certificatePem: Buffer.from(chain).toString("utf8"), privateKeyPem: keyText, ...fileName(source.certificateChain) };
+}
+
+/** What metrics call it; inline certificates have no name. */
+function fileName(source: DataSource | undefined): { name?: string } {
+  return source?.specifier.case === "filename" ? { name: source.specifier.value } : {};
 }
 
 function checkCertificates(gate: Gate, path: string, pem: Uint8Array): boolean {
@@ -198,6 +225,8 @@ function validationContext(
   const peerNames = context.matchTypedSubjectAltNames.map((matcher, n) =>
     sanMatcher(gate, matcher, `${path}.match_typed_subject_alt_names[${n}]`),
   );
+  // Envoy: the system's roots count only where no others are named.
+  if (context.systemRootCerts !== undefined && context.trustedCa === undefined) return { roots: systemRoots(gate, path), peerNames };
   const pem = dataSource(gate, at(path, "trusted_ca"), context.trustedCa);
   if (pem === undefined) {
     if (context.trustedCa === undefined && peerNames.length > 0) {
@@ -206,7 +235,17 @@ function validationContext(
     return { roots: null, peerNames };
   }
   checkCertificates(gate, at(path, "trusted_ca"), pem);
-  return { roots: { kind: "pem", pem: Buffer.from(pem).toString("utf8") }, peerNames };
+  return { roots: { kind: "pem", pem: Buffer.from(pem).toString("utf8"), ...fileName(context.trustedCa) }, peerNames };
+}
+
+function systemRoots(gate: Gate, path: string): RootsSource | null {
+  const found = readSystemRoots(gate.world.readSystemFile ?? gate.world.readFile);
+  if (found === undefined) {
+    gate.add(at(path, "system_root_certs"), "this host has no bundle of authorities; install ca-certificates, or name one in trusted_ca");
+    return null;
+  }
+  checkCertificates(gate, at(path, "system_root_certs"), found.pem);
+  return { kind: "pem", pem: Buffer.from(found.pem).toString("utf8"), name: found.path };
 }
 
 function sanMatcher(gate: Gate, matcher: CertificateValidationContext["matchTypedSubjectAltNames"][number], path: string): SanMatcher {

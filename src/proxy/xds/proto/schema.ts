@@ -62,10 +62,11 @@ M ~c.endpoint.v3.LbEndpoint endpoint=1=m~c.endpoint.v3.Endpoint=host_identifier 
 M ~c.endpoint.v3.LocalityLbEndpoints locality=1=m~c.core.v3.Locality lb_endpoints=2=*m~c.endpoint.v3.LbEndpoint load_balancing_weight=3=wu priority=5=u
 M ~c.endpoint.v3.ClusterLoadAssignment cluster_name=1=s endpoints=2=*m~c.endpoint.v3.LocalityLbEndpoints
 M ~c.listener.v3.Filter name=1=s typed_config=4=A=config_type
-M ~c.listener.v3.FilterChainMatch destination_port=8=wu transport_protocol=9=s application_protocols=10=*s server_names=11=*s
+M ~c.listener.v3.FilterChainMatch prefix_ranges=3=*m~c.core.v3.CidrRange source_prefix_ranges=6=*m~c.core.v3.CidrRange source_ports=7=*u destination_port=8=wu transport_protocol=9=s application_protocols=10=*s server_names=11=*s source_type=12=e~c.listener.v3.FilterChainMatch.ConnectionSourceType
+E ~c.listener.v3.FilterChainMatch.ConnectionSourceType ANY=0 SAME_IP_OR_LOOPBACK=1 EXTERNAL=2
 M ~c.listener.v3.FilterChain filter_chain_match=1=m~c.listener.v3.FilterChainMatch filters=3=*m~c.listener.v3.Filter transport_socket=6=m~c.core.v3.TransportSocket name=7=s
 M ~c.listener.v3.ListenerFilter name=1=s typed_config=3=A=config_type
-M ~c.listener.v3.Listener name=1=s address=2=m~c.core.v3.Address filter_chains=3=*m~c.listener.v3.FilterChain per_connection_buffer_limit_bytes=5=wu metadata=6=m~c.core.v3.Metadata listener_filters=9=*m~c.listener.v3.ListenerFilter listener_filters_timeout=15=D traffic_direction=16=e~c.core.v3.TrafficDirection udp_listener_config=18=m~c.listener.v3.UdpListenerConfig default_filter_chain=25=m~c.listener.v3.FilterChain stat_prefix=28=s enable_reuse_port=29=wb
+M ~c.listener.v3.Listener name=1=s address=2=m~c.core.v3.Address filter_chains=3=*m~c.listener.v3.FilterChain per_connection_buffer_limit_bytes=5=wu metadata=6=m~c.core.v3.Metadata listener_filters=9=*m~c.listener.v3.ListenerFilter listener_filters_timeout=15=D traffic_direction=16=e~c.core.v3.TrafficDirection continue_on_listener_filters_timeout=17=b udp_listener_config=18=m~c.listener.v3.UdpListenerConfig default_filter_chain=25=m~c.listener.v3.FilterChain stat_prefix=28=s enable_reuse_port=29=wb
 M ~c.listener.v3.UdpListenerConfig downstream_socket_config=5=m~c.core.v3.UdpSocketConfig
 M ~c.metrics.v3.MetricsServiceConfig grpc_service=1=m~c.core.v3.GrpcService report_counters_as_deltas=2=wb transport_api_version=3=e~c.core.v3.ApiVersion emit_tags_as_labels=4=b
 M ~c.metrics.v3.StatsSink name=1=s typed_config=3=A=config_type
@@ -116,6 +117,9 @@ M ~x.access_loggers.grpc.v3.TcpGrpcAccessLogConfig common_config=1=m~x.access_lo
 M ~x.filters.http.grpc_web.v3.GrpcWeb
 M ~x.filters.http.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC
 M ~x.filters.http.router.v3.Router suppress_envoy_headers=4=b
+M ~x.filters.listener.http_inspector.v3.HttpInspector
+M ~x.filters.listener.original_dst.v3.OriginalDst
+M ~x.filters.listener.proxy_protocol.v3.ProxyProtocol allow_requests_without_proxy_protocol=2=b disallowed_versions=4=*e~c.core.v3.ProxyProtocolConfig.Version stat_prefix=5=s
 M ~x.filters.listener.tls_inspector.v3.TlsInspector
 M ~x.filters.network.http_connection_manager.v3.Rds config_source=1=m~c.core.v3.ConfigSource route_config_name=2=s
 M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type
@@ -137,7 +141,8 @@ E ~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol TLS_AUTO=0 TLSv1_0=1 TLS
 M ~x.transport_sockets.tls.v3.TlsCertificate certificate_chain=1=m~c.core.v3.DataSource private_key=2=m~c.core.v3.DataSource
 M ~x.transport_sockets.tls.v3.SubjectAltNameMatcher san_type=1=e~x.transport_sockets.tls.v3.SubjectAltNameMatcher.SanType matcher=2=menvoy.type.matcher.v3.StringMatcher
 E ~x.transport_sockets.tls.v3.SubjectAltNameMatcher.SanType SAN_TYPE_UNSPECIFIED=0 EMAIL=1 DNS=2 URI=3 IP_ADDRESS=4 OTHER_NAME=5
-M ~x.transport_sockets.tls.v3.CertificateValidationContext trusted_ca=1=m~c.core.v3.DataSource match_typed_subject_alt_names=15=*m~x.transport_sockets.tls.v3.SubjectAltNameMatcher
+M ~x.transport_sockets.tls.v3.CertificateValidationContext trusted_ca=1=m~c.core.v3.DataSource match_typed_subject_alt_names=15=*m~x.transport_sockets.tls.v3.SubjectAltNameMatcher system_root_certs=17=m~x.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
+M ~x.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
 M ~x.transport_sockets.tls.v3.SdsSecretConfig name=1=s sds_config=2=m~c.core.v3.ConfigSource
 M ~x.transport_sockets.tls.v3.Secret name=1=s tls_certificate=2=m~x.transport_sockets.tls.v3.TlsCertificate=type validation_context=4=m~x.transport_sockets.tls.v3.CertificateValidationContext=type
 M ~x.transport_sockets.tls.v3.CommonTlsContext tls_params=1=m~x.transport_sockets.tls.v3.TlsParameters tls_certificates=2=*m~x.transport_sockets.tls.v3.TlsCertificate validation_context=3=m~x.transport_sockets.tls.v3.CertificateValidationContext=validation_context_type validation_context_sds_secret_config=7=m~x.transport_sockets.tls.v3.SdsSecretConfig=validation_context_type combined_validation_context=8=m~x.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext=validation_context_type alpn_protocols=4=*s tls_certificate_sds_secret_configs=6=*m~x.transport_sockets.tls.v3.SdsSecretConfig

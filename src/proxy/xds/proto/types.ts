@@ -12,6 +12,9 @@ import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import type * as httpInspector from "../../../wire/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.ts";
+import type * as originalDst from "../../../wire/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.ts";
+import type * as proxyHeader from "../../../wire/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.ts";
 import type * as inspector from "../../../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import type * as hcm from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import type * as networkRbac from "../../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
@@ -49,6 +52,9 @@ export const HttpRbac = messageType<httpRbac.RBAC>("envoy.extensions.filters.htt
 export const GrpcWeb = messageType<grpcWeb.GrpcWeb>("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb");
 export const Router = messageType<router.Router>("envoy.extensions.filters.http.router.v3.Router");
 export const TlsInspector = messageType<inspector.TlsInspector>("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector");
+export const HttpInspector = messageType<httpInspector.HttpInspector>("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector");
+export const OriginalDst = messageType<originalDst.OriginalDst>("envoy.extensions.filters.listener.original_dst.v3.OriginalDst");
+export const ProxyProtocol = messageType<proxyHeader.ProxyProtocol>("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol");
 export const RawBuffer = messageType<raw.RawBuffer>("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer");
 export const UpstreamTlsContext = messageType<tls.UpstreamTlsContext>("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext");
 export const DownstreamTlsContext = messageType<tls.DownstreamTlsContext>("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext");

@@ -4,19 +4,21 @@
 // @generated from file envoy/config/listener/v3/listener_components.proto (package envoy.config.listener.v3, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { CidrRange } from "../../core/v3/address_pb.ts";
+import { file_envoy_config_core_v3_address } from "../../core/v3/address_pb.ts";
 import type { TransportSocket } from "../../core/v3/base_pb.ts";
 import { file_envoy_config_core_v3_base } from "../../core/v3/base_pb.ts";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_any, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file envoy/config/listener/v3/listener_components.proto.
  */
 export const file_envoy_config_listener_v3_listener_components: GenFile = /*@__PURE__*/
-  fileDesc("CjJlbnZveS9jb25maWcvbGlzdGVuZXIvdjMvbGlzdGVuZXJfY29tcG9uZW50cy5wcm90bxIYZW52b3kuY29uZmlnLmxpc3RlbmVyLnYzIlMKBkZpbHRlchIMCgRuYW1lGAEgASgJEiwKDHR5cGVkX2NvbmZpZxgEIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnlIAEINCgtjb25maWdfdHlwZSKbAQoQRmlsdGVyQ2hhaW5NYXRjaBI2ChBkZXN0aW5hdGlvbl9wb3J0GAggASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEhoKEnRyYW5zcG9ydF9wcm90b2NvbBgJIAEoCRIdChVhcHBsaWNhdGlvbl9wcm90b2NvbHMYCiADKAkSFAoMc2VydmVyX25hbWVzGAsgAygJItcBCgtGaWx0ZXJDaGFpbhJGChJmaWx0ZXJfY2hhaW5fbWF0Y2gYASABKAsyKi5lbnZveS5jb25maWcubGlzdGVuZXIudjMuRmlsdGVyQ2hhaW5NYXRjaBIxCgdmaWx0ZXJzGAMgAygLMiAuZW52b3kuY29uZmlnLmxpc3RlbmVyLnYzLkZpbHRlchI/ChB0cmFuc3BvcnRfc29ja2V0GAYgASgLMiUuZW52b3kuY29uZmlnLmNvcmUudjMuVHJhbnNwb3J0U29ja2V0EgwKBG5hbWUYByABKAkiWwoOTGlzdGVuZXJGaWx0ZXISDAoEbmFtZRgBIAEoCRIsCgx0eXBlZF9jb25maWcYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55SABCDQoLY29uZmlnX3R5cGViBnByb3RvMw", [file_envoy_config_core_v3_base, file_google_protobuf_any, file_google_protobuf_wrappers]);
+  fileDesc("CjJlbnZveS9jb25maWcvbGlzdGVuZXIvdjMvbGlzdGVuZXJfY29tcG9uZW50cy5wcm90bxIYZW52b3kuY29uZmlnLmxpc3RlbmVyLnYzIlMKBkZpbHRlchIMCgRuYW1lGAEgASgJEiwKDHR5cGVkX2NvbmZpZxgEIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnlIAEINCgtjb25maWdfdHlwZSLGAwoQRmlsdGVyQ2hhaW5NYXRjaBI2Cg1wcmVmaXhfcmFuZ2VzGAMgAygLMh8uZW52b3kuY29uZmlnLmNvcmUudjMuQ2lkclJhbmdlEj0KFHNvdXJjZV9wcmVmaXhfcmFuZ2VzGAYgAygLMh8uZW52b3kuY29uZmlnLmNvcmUudjMuQ2lkclJhbmdlEhQKDHNvdXJjZV9wb3J0cxgHIAMoDRI2ChBkZXN0aW5hdGlvbl9wb3J0GAggASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEhoKEnRyYW5zcG9ydF9wcm90b2NvbBgJIAEoCRIdChVhcHBsaWNhdGlvbl9wcm90b2NvbHMYCiADKAkSFAoMc2VydmVyX25hbWVzGAsgAygJElQKC3NvdXJjZV90eXBlGAwgASgOMj8uZW52b3kuY29uZmlnLmxpc3RlbmVyLnYzLkZpbHRlckNoYWluTWF0Y2guQ29ubmVjdGlvblNvdXJjZVR5cGUiRgoUQ29ubmVjdGlvblNvdXJjZVR5cGUSBwoDQU5ZEAASFwoTU0FNRV9JUF9PUl9MT09QQkFDSxABEgwKCEVYVEVSTkFMEAIi1wEKC0ZpbHRlckNoYWluEkYKEmZpbHRlcl9jaGFpbl9tYXRjaBgBIAEoCzIqLmVudm95LmNvbmZpZy5saXN0ZW5lci52My5GaWx0ZXJDaGFpbk1hdGNoEjEKB2ZpbHRlcnMYAyADKAsyIC5lbnZveS5jb25maWcubGlzdGVuZXIudjMuRmlsdGVyEj8KEHRyYW5zcG9ydF9zb2NrZXQYBiABKAsyJS5lbnZveS5jb25maWcuY29yZS52My5UcmFuc3BvcnRTb2NrZXQSDAoEbmFtZRgHIAEoCSJbCg5MaXN0ZW5lckZpbHRlchIMCgRuYW1lGAEgASgJEiwKDHR5cGVkX2NvbmZpZxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnlIAEINCgtjb25maWdfdHlwZWIGcHJvdG8z", [file_envoy_config_core_v3_address, file_envoy_config_core_v3_base, file_google_protobuf_any, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.listener.v3.Filter
@@ -51,6 +53,21 @@ export const FilterSchema: GenMessage<Filter> = /*@__PURE__*/
  */
 export type FilterChainMatch = Message<"envoy.config.listener.v3.FilterChainMatch"> & {
   /**
+   * @generated from field: repeated envoy.config.core.v3.CidrRange prefix_ranges = 3;
+   */
+  prefixRanges: CidrRange[];
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.CidrRange source_prefix_ranges = 6;
+   */
+  sourcePrefixRanges: CidrRange[];
+
+  /**
+   * @generated from field: repeated uint32 source_ports = 7;
+   */
+  sourcePorts: number[];
+
+  /**
    * @generated from field: google.protobuf.UInt32Value destination_port = 8;
    */
   destinationPort?: number | undefined;
@@ -69,6 +86,11 @@ export type FilterChainMatch = Message<"envoy.config.listener.v3.FilterChainMatc
    * @generated from field: repeated string server_names = 11;
    */
   serverNames: string[];
+
+  /**
+   * @generated from field: envoy.config.listener.v3.FilterChainMatch.ConnectionSourceType source_type = 12;
+   */
+  sourceType: FilterChainMatch_ConnectionSourceType;
 };
 
 /**
@@ -77,6 +99,37 @@ export type FilterChainMatch = Message<"envoy.config.listener.v3.FilterChainMatc
  */
 export const FilterChainMatchSchema: GenMessage<FilterChainMatch> = /*@__PURE__*/
   messageDesc(file_envoy_config_listener_v3_listener_components, 1);
+
+/**
+ * @generated from enum envoy.config.listener.v3.FilterChainMatch.ConnectionSourceType
+ */
+export const FilterChainMatch_ConnectionSourceType = {
+  /**
+   * @generated from enum value: ANY = 0;
+   */
+  ANY: 0,
+
+  /**
+   * @generated from enum value: SAME_IP_OR_LOOPBACK = 1;
+   */
+  SAME_IP_OR_LOOPBACK: 1,
+
+  /**
+   * @generated from enum value: EXTERNAL = 2;
+   */
+  EXTERNAL: 2,
+} as const;
+
+/**
+ * @generated from enum envoy.config.listener.v3.FilterChainMatch.ConnectionSourceType
+ */
+export type FilterChainMatch_ConnectionSourceType = (typeof FilterChainMatch_ConnectionSourceType)[keyof typeof FilterChainMatch_ConnectionSourceType] | UnknownEnum;
+
+/**
+ * Describes the enum envoy.config.listener.v3.FilterChainMatch.ConnectionSourceType.
+ */
+export const FilterChainMatch_ConnectionSourceTypeSchema: GenEnum<FilterChainMatch_ConnectionSourceType> = /*@__PURE__*/
+  enumDesc(file_envoy_config_listener_v3_listener_components, 1, 0);
 
 /**
  * @generated from message envoy.config.listener.v3.FilterChain
