@@ -9,6 +9,7 @@ import { join } from "node:path";
 const sources: Readonly<Record<string, string>> = {
   httproute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute.mjs",
   authorizationpolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy.mjs",
+  peerauthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication.mjs",
   telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry.mjs",
   workloadentry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry.mjs",
 };
@@ -73,6 +74,7 @@ const described: Readonly<Record<string, string>> = {
   EndpointSlice: "kubernetes-models/discovery.k8s.io/v1/EndpointSlice",
   HTTPRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute",
   AuthorizationPolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy",
+  PeerAuthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication",
   Telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry",
   WorkloadEntry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry",
 };

@@ -7,6 +7,7 @@ import { eventKind } from "./kinds/event.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
+import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
 import { serviceKind } from "./kinds/service.ts";
 import { telemetryKind } from "./kinds/telemetry.ts";
 import { workloadEntryKind } from "./kinds/workloadentry.ts";
@@ -20,6 +21,7 @@ export const kinds: readonly DefinedKind[] = [
   workloadEntryKind,
   httpRouteKind,
   authorizationPolicyKind,
+  peerAuthenticationKind,
   telemetryKind,
   eventKind,
   meshKind,

@@ -4,6 +4,7 @@
 import type { KubeObject, Violation } from "../api/meta.ts";
 import { policyConflicts } from "./conflicts/authorizationpolicy.ts";
 import { routeConflicts } from "./conflicts/httproute.ts";
+import { peerAuthenticationConflicts } from "./conflicts/peerauthentication.ts";
 import { serviceConflicts } from "./conflicts/service.ts";
 import { telemetryConflicts } from "./conflicts/telemetry.ts";
 import { entryConflicts } from "./conflicts/workloadentry.ts";
@@ -15,6 +16,7 @@ type Conflicts = (world: World, candidate: KubeObject) => readonly Violation[];
 const byKind: Readonly<Record<string, Conflicts>> = {
   HTTPRoute: routeConflicts as Conflicts,
   AuthorizationPolicy: policyConflicts as Conflicts,
+  PeerAuthentication: peerAuthenticationConflicts as Conflicts,
   Service: serviceConflicts as Conflicts,
   Telemetry: telemetryConflicts as Conflicts,
   WorkloadEntry: entryConflicts as Conflicts,

@@ -413,3 +413,18 @@ spec: {address: 127.0.0.1, ports: {grpc-main: 40001}, serviceAccount: api}
   expect(options(`outbound|81||${host}`)).toBeUndefined();
   expect(virtualHosts(snapshot).map((each) => each.name)).toContain(`${host}:50051`);
 });
+
+test("a workload that takes plain text only is called in plain text, port by port", () => {
+  const { snapshots } = compiled(`${base}
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: cart, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  portLevelMtls: {"8001": {mode: DISABLE}}
+`);
+  const assignment = (port: number) =>
+    JSON.stringify(resourceToJson(snapshots.get("shop/cart-1")!.resources.endpoint.get(`outbound|${port}||cart.shop.svc.cluster.local`)!));
+  expect(assignment(80)).toContain('"tlsMode":"istio"');
+  expect(assignment(5432)).not.toContain('"tlsMode"');
+});

@@ -9,6 +9,7 @@ import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import { TlsInspectorSchema } from "../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import { HttpConnectionManagerSchema } from "../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import { TcpProxySchema } from "../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
@@ -29,6 +30,7 @@ const registry = createRegistry(
   FileAccessLogSchema,
   HttpGrpcAccessLogConfigSchema,
   HttpProtocolOptionsSchema,
+  TlsInspectorSchema,
   TcpGrpcAccessLogConfigSchema,
   HttpRbacSchema,
   RouterSchema,

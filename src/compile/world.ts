@@ -4,6 +4,7 @@
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
+import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
 import { type PortProtocol, portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
 import { defaultServiceAccount, isEndpoint, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
@@ -64,6 +65,8 @@ export interface World {
   readonly policies: ReadonlyMap<string, readonly AuthorizationPolicyObject[]>;
   /** By namespace, oldest first. */
   readonly telemetries: ReadonlyMap<string, readonly TelemetryObject[]>;
+  /** By namespace, oldest first. */
+  readonly peerAuthentications: ReadonlyMap<string, readonly PeerAuthenticationObject[]>;
   /** Services that select a workload, by the workload's key. */
   readonly servicesOf: ReadonlyMap<string, readonly ServiceModel[]>;
 }
@@ -96,7 +99,19 @@ export function buildWorld(objects: Iterable<KubeObject>, trustDomain: string): 
   const telemetries = new Map<string, TelemetryObject[]>();
   for (const telemetry of of<TelemetryObject>("Telemetry").sort(byAge)) push(telemetries, namespaceOf(telemetry), telemetry);
 
-  return { trustDomain, services, workloads, routes: of<HTTPRouteObject>("HTTPRoute").sort(byAge), policies, telemetries, servicesOf };
+  const peerAuthentications = new Map<string, PeerAuthenticationObject[]>();
+  for (const each of of<PeerAuthenticationObject>("PeerAuthentication").sort(byAge)) push(peerAuthentications, namespaceOf(each), each);
+
+  return {
+    trustDomain,
+    peerAuthentications,
+    services,
+    workloads,
+    routes: of<HTTPRouteObject>("HTTPRoute").sort(byAge),
+    policies,
+    telemetries,
+    servicesOf,
+  };
 }
 
 export function namespaceOf(object: KubeObject): string {

@@ -7,6 +7,7 @@ import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/liste
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import { TlsInspectorSchema } from "../../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import { HttpConnectionManagerSchema } from "../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import { TcpProxySchema } from "../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
@@ -26,12 +27,15 @@ import {
 } from "../../wire/names.ts";
 import type { InboundPlan, UpstreamPlan } from "../plan/plan.ts";
 import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
-import { httpAlpn } from "./cluster.ts";
+import { http2Alpn, httpAlpn } from "./cluster.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 import { rbacRules } from "./rbac.ts";
 import { upgrades } from "./route.ts";
 
 type FilterInit = MessageInitShape<typeof FilterSchema>;
+
+/** How long a PERMISSIVE port waits for a client's first byte. */
+const detectionMs = 3_000;
 
 /** Applications reach these on their own host only. */
 const loopback = "127.0.0.1";
@@ -88,17 +92,45 @@ export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boo
     name,
     address: address(plan.address, plan.port),
     trafficDirection: TrafficDirection.INBOUND,
-    filterChains: [
-      {
-        name,
-        filters,
-        transportSocket: {
-          name: "envoy.transport_sockets.tls",
-          configType: { case: "typedConfig", value: downstreamTls(trustDomain, plan.protocol !== "tcp") },
-        },
-      },
-    ],
+    ...inboundChains(name, plan, filters, trustDomain),
   });
+}
+
+/** Mutual TLS, plain text, or either by the first bytes: the filters are the same, but a caller in plain text has no identity. */
+function inboundChains(
+  name: string,
+  plan: InboundPlan,
+  filters: FilterInit[],
+  trustDomain: string,
+): MessageInitShape<typeof ListenerSchema> {
+  const secure = {
+    name,
+    filters,
+    transportSocket: {
+      name: "envoy.transport_sockets.tls",
+      configType: { case: "typedConfig" as const, value: downstreamTls(trustDomain, plan.protocol !== "tcp") },
+    },
+  };
+  const plain = { name: `${name}|plain`, filters };
+  switch (plan.mutualTls) {
+    case "STRICT":
+      return { filterChains: [secure] };
+    case "DISABLE":
+      return { filterChains: [plain] };
+    case "PERMISSIVE":
+      return {
+        listenerFilters: [
+          { name: "envoy.filters.listener.tls_inspector", configType: { case: "typedConfig", value: any(TlsInspectorSchema, {}) } },
+        ],
+        // A client that says nothing speaks a protocol in which servers speak first: plain text then.
+        listenerFiltersTimeout: duration(detectionMs),
+        continueOnListenerFiltersTimeout: true,
+        filterChains: [
+          { ...secure, filterChainMatch: { transportProtocol: "tls" } },
+          { ...plain, filterChainMatch: { transportProtocol: "raw_buffer" } },
+        ],
+      };
+  }
 }
 
 function downstreamTls(trustDomain: string, http: boolean): Any {
@@ -122,7 +154,7 @@ function downstreamTls(trustDomain: string, http: boolean): Any {
           validationContextSdsSecretConfig: secret(meshRootsSecret),
         },
       },
-      alpnProtocols: http ? [httpAlpn] : [],
+      alpnProtocols: http ? [http2Alpn, httpAlpn] : [],
     },
   });
 }

@@ -1,8 +1,10 @@
 // Owns: the part of the plan that all workloads share: every port of every service with its endpoints.
 
 import { accountsOfSlice } from "../../api/kinds/endpointslice.ts";
-import { outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
+import { parseInbound } from "../../api/kinds/workloadentry.ts";
+import { annotations, outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
+import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { compareText, resolvePort, type ServiceModel, type ServicePortModel, type WorkloadModel, type World } from "../world.ts";
 import type { EndpointPlan, PortPlan } from "./plan.ts";
 
@@ -26,7 +28,7 @@ function planPort(world: World, service: ServiceModel, port: ServicePortModel): 
   const identities = new Set<string>();
   for (const workload of service.workloads) {
     if (workload.mutualTls) identities.add(workload.identity);
-    const endpoint = workloadEndpoint(workload, port);
+    const endpoint = workloadEndpoint(world, workload, port);
     if (endpoint !== undefined) endpoints.push(endpoint);
   }
   for (const slice of service.slices) {
@@ -59,19 +61,27 @@ function planPort(world: World, service: ServiceModel, port: ServicePortModel): 
   };
 }
 
-function workloadEndpoint(workload: WorkloadModel, port: ServicePortModel): EndpointPlan | undefined {
+function workloadEndpoint(world: World, workload: WorkloadModel, port: ServicePortModel): EndpointPlan | undefined {
   const { address, weight } = workload.entry.spec;
   if (!workload.healthy || address === undefined || workload.entry.metadata.deletionTimestamp !== undefined) return undefined;
   const { labels, name, namespace } = workload;
+  const resolved = resolvePort(workload, port);
+  const mutualTls = workload.mutualTls && mutualTlsMode(world, workload, appPortOf(workload, resolved.name)) !== "DISABLE";
   return {
     address,
-    port: resolvePort(workload, port).number,
+    port: resolved.number,
     // 0 is how protobuf spells "not set" (Istio: default 1).
     weight: weight === undefined || weight === 0 ? 1 : weight,
-    mutualTls: workload.mutualTls,
-    identity: workload.mutualTls ? workload.identity : "",
+    mutualTls,
+    identity: mutualTls ? workload.identity : "",
     workload: `${name};${namespace};${labels.app ?? labels["app.kubernetes.io/name"] ?? ""};${labels.version ?? labels["app.kubernetes.io/version"] ?? ""};${clusterId}`,
   };
+}
+
+/** Where the application listens behind a port of its sidecar. */
+function appPortOf(workload: WorkloadModel, name: string | undefined): number | undefined {
+  const parsed = parseInbound(workload.entry.metadata.annotations?.[annotations.inbound] ?? "");
+  return typeof parsed === "string" ? undefined : parsed.find((each) => each.name === name)?.appPort;
 }
 
 /** Sorted by address and port; Envoy takes an address twice, but then counts it twice. The first by workload stays. */

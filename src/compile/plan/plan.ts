@@ -1,6 +1,7 @@
 // Owns: the intermediate form between objects and xDS: what each workload's proxy should do, in the mesh's words.
 // Policies fold into it (../policies), `../emit` turns it into resources. Never holds protobuf.
 
+import type { MutualTlsMode } from "../../api/kinds/peerauthentication.ts";
 import type { PortProtocol } from "../../api/kinds/service.ts";
 import type { ServiceModel, ServicePortModel, WorkloadModel } from "../world.ts";
 
@@ -122,6 +123,7 @@ export interface InboundPlan {
   readonly port: number;
   readonly appPort: number;
   readonly protocol: PortProtocol;
+  readonly mutualTls: MutualTlsMode;
   /** Services this port stands for, sorted by key. */
   readonly services: readonly ServiceModel[];
   readonly authz: AuthzPlan;

@@ -5,6 +5,7 @@ import { parseInbound, parseUpstreams } from "../../api/kinds/workloadentry.ts";
 import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
+import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";
 import { compareText, resolvePort, type ServiceModel, type WorkloadModel, type World } from "../world.ts";
 import type { InboundPlan, PortPlan, UpstreamPlan, WorkloadPlan } from "./plan.ts";
@@ -30,7 +31,9 @@ function planInbound(world: World, workload: WorkloadModel): InboundPlan[] {
     const port = ports?.[name];
     if (port === undefined) continue;
     const { protocol, services } = inboundProtocol(world, workload, name);
-    out.push({ name, address, port, appPort, protocol, services, authz: foldAuthorization(world, workload, { protocol, appPort }) });
+    const mutualTls = mutualTlsMode(world, workload, appPort);
+    const authz = foldAuthorization(world, workload, { protocol, appPort });
+    out.push({ name, address, port, appPort, protocol, mutualTls, services, authz });
   }
   return out;
 }

@@ -1,0 +1,36 @@
+// Owns: how PeerAuthentications fold into the mode of one port of one workload. Default: STRICT.
+
+import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
+import { type MutualTlsMode, type PeerAuthenticationObject, stated } from "../../api/kinds/peerauthentication.ts";
+import { matchesLabels } from "../../api/selector.ts";
+import type { WorkloadModel, World } from "../world.ts";
+
+/** `appPort`: where the application listens; undefined = a port without a sidecar's listener. */
+export function mutualTlsMode(world: World, workload: WorkloadModel, appPort: number | undefined): MutualTlsMode {
+  const own = workload.namespace === rootNamespace ? [] : (world.peerAuthentications.get(workload.namespace) ?? []);
+  const root = world.peerAuthentications.get(rootNamespace) ?? [];
+  const levels = [selecting(own, workload), unselective(own), selecting(root, workload), unselective(root)];
+  for (const level of levels) {
+    for (const each of appPort === undefined ? [] : level) {
+      const mode = stated(each.spec?.portLevelMtls?.[String(appPort)]);
+      if (mode !== undefined) return mode;
+    }
+    for (const each of level) {
+      const mode = stated(each.spec?.mtls);
+      if (mode !== undefined) return mode;
+    }
+  }
+  return "STRICT";
+}
+
+function selecting(list: readonly PeerAuthenticationObject[], workload: WorkloadModel): PeerAuthenticationObject[] {
+  return list.filter((each) => hasSelector(each) && matchesLabels(each.spec?.selector?.matchLabels ?? {}, workload.labels));
+}
+
+function unselective(list: readonly PeerAuthenticationObject[]): PeerAuthenticationObject[] {
+  return list.filter((each) => !hasSelector(each));
+}
+
+function hasSelector(each: PeerAuthenticationObject): boolean {
+  return Object.keys(each.spec?.selector?.matchLabels ?? {}).length > 0;
+}
