@@ -432,8 +432,8 @@ const secureHandlers = {
   end(socket: SecureSocket) {
     socket.data.ended();
   },
-  close(socket: SecureSocket) {
-    socket.data.lost();
+  close(socket: SecureSocket, error?: Error) {
+    socket.data.lost(error);
   },
   error(socket: SecureSocket, error: Error) {
     closeForBug((socket.data as Partial<Established>).core ?? null, socket.data, error);

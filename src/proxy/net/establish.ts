@@ -19,8 +19,8 @@ export interface Established extends Downstream {
   drained(): void;
   /** The peer's FIN. */
   ended(): void;
-  /** The socket is gone. */
-  lost(): void;
+  /** The socket is gone; `error` unless in good order. Bun tells of a FIN that follows our own by this alone. */
+  lost(error?: Error): void;
 }
 
 /** A socket whose `data` is its connection. */

@@ -123,8 +123,8 @@ function rawTlsHandlers(listener: BoundListener) {
       accepted.open(socket);
     },
     drain() {},
-    close(socket: RawSocket) {
-      socket.data.lost();
+    close(socket: RawSocket, error?: Error) {
+      socket.data.lost(error);
     },
     error(socket: RawSocket, error: Error) {
       closeForBug(listener.core, socket.data, error);

@@ -166,9 +166,15 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     if (this.#upEnded) this.#finish();
   }
 
-  lost(): void {
+  lost(error?: Error): void {
     this.out.wire = null;
-    if (!this.#closed && !(this.#downEnded && this.#upEnded)) this.#flag ??= "DC";
+    if (this.#closed) return;
+    // The client's FIN after ours is told as the socket's end: what it sent before still goes out to the upstream.
+    if (error === undefined && this.#upEnded && !this.#downEnded && this.out.waiting === 0) {
+      this.ended();
+      return;
+    }
+    if (!(this.#downEnded && this.#upEnded)) this.#flag ??= "DC";
     this.#close();
   }
 
