@@ -188,6 +188,7 @@ const reasons: Readonly<Record<number, string>> = {
   405: "Method Not Allowed",
   408: "Request Timeout",
   410: "Gone",
+  413: "Content Too Large",
   414: "URI Too Long",
   417: "Expectation Failed",
   421: "Misdirected Request",
