@@ -11,6 +11,8 @@ import { Head, parseRequest } from "../http1/head.ts";
 import { limits } from "../http1/limits.ts";
 import { takeIdle } from "../http1/pool.ts";
 import { RequestPlan } from "../http1/write.ts";
+import { http2Failures } from "../http2/failures.ts";
+import { acquireStream } from "../http2/pool.ts";
 import { retryOn } from "../resilience/retry.ts";
 import { markEdited } from "../route/edit.ts";
 import { rewritePrefix } from "../route/rewrite.ts";
@@ -49,25 +51,33 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
     reply(x, failures.noEndpoint, "the cluster wants a PROXY protocol header, which only opaque TCP can have: use a TCP listener for it");
     return;
   }
-  let half: UpstreamHalf | null = takeIdle(endpoint);
-  if (half === null && cluster.connections >= cluster.config.limits.maxConnections) {
-    // At the limit any endpoint that has a connection is better than waiting.
-    for (const other of cluster.usable) {
-      half = takeIdle(other);
-      if (half === null) continue;
-      endpoint = other;
-      break;
+  let half: UpstreamHalf | null;
+  if (speaksHttp2(x, endpoint)) half = acquireStream(core, endpoint, x, nowMs);
+  else {
+    let idle = takeIdle(endpoint);
+    if (idle === null && cluster.connections >= cluster.config.limits.maxConnections) {
+      // At the limit any endpoint that has a connection is better than waiting.
+      for (const other of cluster.usable) {
+        idle = takeIdle(other);
+        if (idle === null) continue;
+        endpoint = other;
+        break;
+      }
+    }
+    half = idle;
+    if (idle !== null) idle.take(x);
+    else if (cluster.connections < cluster.config.limits.maxConnections) {
+      const made = new Upstream(core, endpoint, x, nowMs);
+      made.connect();
+      half = made;
     }
   }
-  if (half !== null) (half as Upstream).take(x);
-  else if (cluster.connections >= cluster.config.limits.maxConnections) {
-    if (cluster.waiting.length >= cluster.config.limits.maxPending) {
+  if (half === null) {
+    if (cluster.waiting.length >= cluster.config.limits.maxPending)
       reply(x, failures.overflow, `the cluster is at its limit of ${cluster.config.limits.maxConnections} connections`);
-      return;
-    }
-    cluster.waiting.push(x);
+    else cluster.waiting.push(x);
     return;
-  } else half = new Upstream(core, endpoint, x, nowMs);
+  }
   x.attempts++;
   x.endpoint = endpoint;
   endpoint.active++;
@@ -76,8 +86,16 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   const perTry = (x.forward as CompiledForward).retry?.perTryTimeoutMs ?? 0;
   if (perTry > 0) x.tryAtMs = nowMs + perTry;
   if (half.open) send(x, half, head);
-  else (half as Upstream).connect();
   x.ownHalf.arm();
+}
+
+/** Opaque bytes (CONNECT terminated here) always have a connection of their own. */
+function speaksHttp2(x: Exchange, endpoint: Endpoint): boolean {
+  const transport = endpoint.transport;
+  if (transport.protocol === "http1" || x.isConnect) return false;
+  if (transport.protocol === "http2") return true;
+  if (transport.protocol === "downstream") return x.half.version === 2;
+  return transport.tls !== null && endpoint.agreed !== "http/1.1";
 }
 
 /** Writes head and what there is of the body. */
@@ -145,7 +163,11 @@ function fillPlan(x: Exchange, head: Head): void {
 /** An attempt ended without an answer: again, or tell the client. */
 export function failed(x: Exchange, failure: Failure, why: string): void {
   const last = x.endpoint;
-  if (mayRetry(x, failure)) again(x, last);
+  // Not a failure of anybody: ALPN has said which version it is, and nothing was sent.
+  if (failure === http2Failures.http1Only) {
+    x.attempts--;
+    attempt(x, x.down.core.ticker.nowMs, null, null);
+  } else if (mayRetry(x, failure)) again(x, last);
   else reply(x, failure, why);
 }
 

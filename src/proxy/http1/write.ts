@@ -2,6 +2,7 @@
 // Fields that are kept stay in their order and spelling; neighbours are copied in one go.
 
 import { latin1 } from "../http/bytes.ts";
+import { reasonPhrase } from "../http/failure.ts";
 import { scratch } from "../net/outbox.ts";
 import type { CompiledEdits } from "../route/edit.ts";
 import { field, form, type Head } from "./head.ts";
@@ -140,6 +141,20 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
 /** What the downstream connection is told. */
 export const persistence = { silent: 0, close: 1, keepAlive: 2, upgrade: 3 } as const;
 
+/** `HTTP/1.1 200 ` */
+const bareLine = 13;
+const reasons = new Map<number, Uint8Array>();
+
+/** ` PHRASE CRLF`; the space alone where we know no phrase. */
+function reasonBytes(status: number): Uint8Array {
+  let bytes = reasons.get(status);
+  if (bytes === undefined) {
+    bytes = latin1(` ${reasonPhrase(status)}\r\n`);
+    reasons.set(status, bytes);
+  }
+  return bytes;
+}
+
 /** What an HTTP/2 answer's head lacks for HTTP/1. */
 export const lacks = { nothing: 0, chunks: 1, length: 2 } as const;
 
@@ -158,7 +173,11 @@ export function writeAnswer(
   runFrom = 0;
   runTo = 0;
   cursor = 0;
-  if (head.minor === 1) keep(head.from, head.lineTo + 2);
+  if (head.minor === 1 && head.lineTo - head.from <= bareLine) {
+    // HTTP/2 has no reason phrase, and some clients of HTTP/1 do not read a line without one.
+    keep(head.from, head.from + bareLine - 1);
+    put(reasonBytes(head.status));
+  } else if (head.minor === 1) keep(head.from, head.lineTo + 2);
   else {
     put(answerVersion);
     keep(head.from + 8, head.lineTo + 2);

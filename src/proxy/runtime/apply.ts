@@ -92,6 +92,7 @@ export class Live {
       }
       // The control plane's own cluster speaks HTTP/2 and is no business of the data path.
       if (next.control) continue;
+      if (next.protocol !== "http1") this.#core.unchunkRequests = true;
       try {
         const transportOf = buildTransports(next, this.#deps.secrets);
         const cluster = live?.cluster ?? new Cluster(next);

@@ -100,7 +100,6 @@ function buildTcp(config: TcpProxyConfig, context: BuildContext): TcpChain {
 
 /** How the endpoints of a cluster are reached: built once for each entry, so that endpoints share TLS material. Throws a sentence. */
 export function buildTransports(config: ClusterConfig, secrets: SecretSource): (endpoint: EndpointConfig) => Transport {
-  if (config.protocol !== "http1") throw new Error("HTTP/2 to this cluster's endpoints is not built yet; leave http2_protocol_options out");
   const make = (name: string, tls: ClusterConfig["tls"]): Transport => {
     const material: TlsMaterial | null = tls === null ? null : upstreamMaterial(tls, secrets);
     // Everything that makes connections differ; two configurations with the same text share connections across updates.
