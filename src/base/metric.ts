@@ -33,7 +33,12 @@ export interface Family<S> {
 
 export type AnyFamily = Family<Series> | Family<HistogramSeries>;
 
-export class MetricRegistry {
+/** What exporters read: every family, freshly collected. */
+export interface MetricSource {
+  families(): readonly AnyFamily[];
+}
+
+export class MetricRegistry implements MetricSource {
   readonly #families = new Map<string, AnyFamily>();
   readonly #beforeExport: (() => void)[] = [];
 

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
-import type { MetricRegistry } from "../base/metric.ts";
+import type { MetricRegistry, MetricSource } from "../base/metric.ts";
 import { controlPlaneCluster } from "../wire/names.ts";
 import { formatIdentity, parseIdentity } from "../wire/spiffe.ts";
 import type { CertificateStatus, XdsStatus } from "./admin/admin.ts";
@@ -22,7 +22,10 @@ export interface ControlDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly random: () => number;
+  /** Where what happens here is counted. */
   readonly metrics: MetricRegistry;
+  /** What is told to the control plane: of this process, or of all that belong to the proxy. */
+  readonly exported: MetricSource;
   readonly bootstrap: BootstrapConfig;
   /** Of this program, for the control plane to show. */
   readonly version: string;
@@ -41,6 +44,10 @@ export interface Control {
   start(): void;
   /** Runs warming and apply again. */
   refresh(): void;
+  /** What could not be put into force, when `apply` could not tell at once. */
+  failed(failures: readonly ApplyFailure[]): void;
+  /** Sends the last metrics and no more: a successor tells from now on. */
+  stopMetrics(): void;
   stop(): void;
 }
 
@@ -49,7 +56,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const { clock, log, random, metrics, bootstrap, sinks } = deps;
   const node = describeSelf(bootstrap.node, deps.version);
   const channels = new Map<string, ControlChannel>();
-  const stops: (() => void)[] = [];
+  let stopMetrics = (): void => {};
   const token = (): string | undefined => (deps.tokenFile === null ? undefined : readToken(deps.tokenFile, log));
   const identity = deps.tokenFile === null ? null : await createIdentity(deps);
 
@@ -100,12 +107,15 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     const stream = streamMetrics({
       clock,
       random,
-      metrics,
+      metrics: deps.exported,
       channel: channelFor(bootstrap.metricsService),
       node,
       periodMs: bootstrap.flushIntervalMs,
     });
-    stops.push(() => stream.stop());
+    stopMetrics = () => {
+      stopMetrics = () => {};
+      stream.stop();
+    };
   }
   const dropped = metrics
     .counter("weft_als_dropped_total", "Access log entries not sent because the log service was slow or away.")
@@ -144,8 +154,10 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       for (const channel of channels.values()) channel.start();
     },
     refresh: () => ads?.refresh(),
+    failed: (failures) => ads?.failed(failures),
+    stopMetrics: () => stopMetrics(),
     stop() {
-      for (const stop of stops) stop();
+      stopMetrics();
       for (const sink of alsSinks.values()) sink.stop();
       ads?.stop();
       identity?.stop();

@@ -8,21 +8,29 @@ export interface ProxyFlags {
   readonly tokenFile: string | null;
   readonly drainMs: number;
   readonly logLevel: LogLevel;
+  /** Processes that serve traffic; 1: this one, and no other. */
+  readonly workers: number;
+  /** Path of the socket over which a successor takes this proxy's place, and this one a predecessor's; null: none. */
+  readonly handover: string | null;
 }
 
-const usage = "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent]";
+const usage =
+  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH]";
+
+const names = ["--bootstrap", "--token-file", "--drain-seconds", "--log-level", "--workers", "--handover"];
+/** More processes than this on one machine are a slip of the pen. */
+const mostWorkers = 128;
 
 const levels: readonly string[] = ["debug", "info", "warn", "error", "silent"] satisfies readonly LogLevel[];
 
-/** The flags, or a message for the user. Takes `--flag value` and `--flag=value`. */
-export function parseProxyFlags(argv: readonly string[]): ProxyFlags | { readonly problem: string } {
+/** The flags, or a message for the user. Takes `--flag value` and `--flag=value`. `cores`: that this process may use. */
+export function parseProxyFlags(argv: readonly string[], cores: () => number): ProxyFlags | { readonly problem: string } {
   const values = new Map<string, string>();
   for (let n = 0; n < argv.length; n++) {
     const word = argv[n] as string;
     const equals = word.indexOf("=");
     const name = equals < 0 ? word : word.slice(0, equals);
-    if (!["--bootstrap", "--token-file", "--drain-seconds", "--log-level"].includes(name))
-      return { problem: `unknown argument ${word}\n${usage}` };
+    if (!names.includes(name)) return { problem: `unknown argument ${word}\n${usage}` };
     if (values.has(name)) return { problem: `${name} is given twice\n${usage}` };
     const value = equals < 0 ? argv[++n] : word.slice(equals + 1);
     if (value === undefined || value === "") return { problem: `${name} needs a value\n${usage}` };
@@ -36,5 +44,16 @@ export function parseProxyFlags(argv: readonly string[]): ProxyFlags | { readonl
     return { problem: `--drain-seconds ${drain} is not a number of seconds from 0 to 3600` };
   const logLevel = values.get("--log-level") ?? "info";
   if (!levels.includes(logLevel)) return { problem: `--log-level ${logLevel} is not one of ${levels.join(", ")}` };
-  return { bootstrap, tokenFile: values.get("--token-file") ?? null, drainMs: seconds * 1000, logLevel: logLevel as LogLevel };
+  const wanted = values.get("--workers") ?? "1";
+  const workers = wanted === "auto" ? Math.max(1, Math.min(mostWorkers, cores())) : Number(wanted);
+  if (!/^(\d{1,3}|auto)$/.test(wanted) || workers < 1 || workers > mostWorkers)
+    return { problem: `--workers ${wanted} is not a number of processes from 1 to ${mostWorkers}, nor auto (one for each core)` };
+  return {
+    bootstrap,
+    tokenFile: values.get("--token-file") ?? null,
+    drainMs: seconds * 1000,
+    logLevel: logLevel as LogLevel,
+    workers,
+    handover: values.get("--handover") ?? null,
+  };
 }

@@ -65,7 +65,9 @@ function start(change: Partial<AdminSources> = {}): { url: string; port: number;
       }),
       xds: () => ({ connected: true, types: [] }),
       certificates: () => [{ name: "default", uri: "spiffe://x", notBefore: "a", notAfter: "b", serial: "01" }],
-      drain: () => done.push("drain"),
+      drain: (graceful) => done.push(graceful ? "drain gracefully" : "drain"),
+      setHealthy: (healthy) => done.push(healthy ? "healthy" : "failed"),
+      workers: () => 1,
       quit: () => done.push("quit"),
       ...change,
     },
@@ -139,8 +141,13 @@ describe("pages", () => {
     expect((await fetch(`${url}/quitquitquit`, { method: "POST", headers: { "sec-fetch-site": "cross-site" } })).status).toBe(403);
     expect(done).toEqual([]);
     expect((await fetch(`${url}/drain_listeners?graceful`, { method: "POST" })).status).toBe(200);
+    expect((await fetch(`${url}/drain_listeners`, { method: "POST" })).status).toBe(200);
+    expect((await fetch(`${url}/drain_listeners?inboundonly`, { method: "POST" })).status).toBe(400);
+    expect((await fetch(`${url}/healthcheck/fail`, { method: "POST" })).status).toBe(200);
+    expect((await fetch(`${url}/healthcheck/ok`, { method: "POST" })).status).toBe(200);
+    expect((await fetch(`${url}/healthcheck/fail`)).status).toBe(405);
     expect((await fetch(`${url}/quitquitquit`, { method: "POST" })).status).toBe(200);
-    expect(done).toEqual(["drain", "quit"]);
+    expect(done).toEqual(["drain gracefully", "drain", "failed", "healthy", "quit"]);
     expect((await fetch(`${url}/constructor`)).status).toBe(404);
   });
 });

@@ -1,11 +1,11 @@
 // Owns: the admin pages: readiness, what is configured, counters, drain and stop. Secrets never appear here. Never changes configuration.
 
-import type { MetricRegistry } from "../../base/metric.ts";
+import type { MetricSource } from "../../base/metric.ts";
 import type { HostPort, LocalWorkload, ProxyConfig } from "../config.ts";
 import type { EngineStats } from "../engine.ts";
 import { prometheusContentType, prometheusText } from "../telemetry/prometheus.ts";
 import { redact } from "./redact.ts";
-import { type AdminAnswer, type AdminListener, type AdminRequest, json, plain, serveAdmin } from "./responder.ts";
+import { type AdminAnswer, type AdminListener, type AdminReply, type AdminRequest, json, plain, serveAdmin } from "./responder.ts";
 
 /** One type's state on the xDS stream. */
 export interface XdsStatus {
@@ -30,7 +30,9 @@ export interface AdminSources {
   readonly local: LocalWorkload;
   readonly startedAtMs: number;
   readonly nowMs: () => number;
-  readonly metrics: MetricRegistry;
+  readonly metrics: MetricSource;
+  /** Asks the workers, where there are some, before a page that shows what they count; undefined: everything is here. */
+  readonly fresh?: () => Promise<void>;
   /** What still has to happen before the proxy is ready; empty = ready. */
   readonly waitingFor: () => readonly string[];
   readonly draining: () => boolean;
@@ -38,26 +40,51 @@ export interface AdminSources {
   readonly stats: () => EngineStats;
   readonly xds: () => XdsStatus | null;
   readonly certificates: () => readonly CertificateStatus[];
-  readonly drain: () => void;
+  /** `graceful`: goes on accepting for the drain time, while every connection ends with its next answer. */
+  readonly drain: (graceful: boolean) => void;
+  /** Says that this proxy is not to be used (false), or is again. */
+  readonly setHealthy: (healthy: boolean) => void;
+  /** Processes that serve traffic. */
+  readonly workers: () => number;
   readonly quit: () => void;
 }
 
 type Page = (sources: AdminSources, request: AdminRequest) => AdminAnswer;
 
-const pages: Readonly<Record<string, { readonly method: "GET" | "POST"; readonly what: string; readonly show: Page }>> = {
+const pages: Readonly<
+  Record<string, { readonly method: "GET" | "POST"; readonly what: string; readonly live?: true; readonly show: Page }>
+> = {
   "/ready": { method: "GET", what: "200 once configured, 503 with what is missing", show: ready },
   "/server_info": { method: "GET", what: "version, state and node", show: serverInfo },
   "/config_dump": { method: "GET", what: "the configuration in force (JSON)", show: configDump },
-  "/clusters": { method: "GET", what: "clusters and their endpoints (?format=json)", show: clusters },
-  "/listeners": { method: "GET", what: "listeners and their addresses (?format=json)", show: listeners },
+  "/clusters": { method: "GET", what: "clusters and their endpoints (?format=json)", live: true, show: clusters },
+  "/listeners": { method: "GET", what: "listeners and their addresses (?format=json)", live: true, show: listeners },
   "/certs": { method: "GET", what: "certificates of this proxy (JSON)", show: (s) => json(200, { certificates: s.certificates() }) },
-  "/stats/prometheus": { method: "GET", what: "counters in Prometheus text", show: stats },
-  "/metrics": { method: "GET", what: "the same", show: stats },
+  "/stats/prometheus": { method: "GET", what: "counters in Prometheus text", live: true, show: stats },
+  "/metrics": { method: "GET", what: "the same", live: true, show: stats },
   "/drain_listeners": {
     method: "POST",
-    what: "stop accepting, let open requests end",
+    what: "stop accepting, let open requests end (?graceful: say goodbye first, stop after the drain time)",
+    show(s, request) {
+      const foreign = [...request.query.keys()].filter((key) => key !== "graceful");
+      if (foreign.length > 0) return plain(400, `/drain_listeners takes ?graceful; ${foreign.join(", ")} is not supported.`);
+      s.drain(request.query.has("graceful"));
+      return plain(200, "OK");
+    },
+  },
+  "/healthcheck/fail": {
+    method: "POST",
+    what: "not ready; connections end with their next answer",
     show(s) {
-      s.drain();
+      s.setHealthy(false);
+      return plain(200, "OK");
+    },
+  },
+  "/healthcheck/ok": {
+    method: "POST",
+    what: "takes /healthcheck/fail back",
+    show(s) {
+      s.setHealthy(true);
       return plain(200, "OK");
     },
   },
@@ -71,12 +98,16 @@ const pages: Readonly<Record<string, { readonly method: "GET" | "POST"; readonly
   },
 };
 
-/** Opens the admin server. Throws if the address is taken. */
-export function openAdmin(address: HostPort, sources: AdminSources): AdminListener {
-  return serveAdmin(address, (request) => answerAdmin(sources, request));
+/** Opens the admin server, on a socket that listens already where there is one. Throws if the address is taken. */
+export function openAdmin(
+  address: HostPort,
+  sources: AdminSources,
+  adopted?: { readonly fd: number; readonly port: number },
+): AdminListener {
+  return serveAdmin(address, (request) => answerAdmin(sources, request), adopted);
 }
 
-export function answerAdmin(sources: AdminSources, request: AdminRequest): AdminAnswer {
+export function answerAdmin(sources: AdminSources, request: AdminRequest): AdminReply {
   if (request.path === "/" || request.path === "/help") {
     const lines = Object.entries(pages).map(([path, page]) => `  ${page.method.padEnd(4)} ${path.padEnd(20)} ${page.what}`);
     return plain(200, `Weft proxy ${sources.version}\n${lines.join("\n")}`);
@@ -84,6 +115,7 @@ export function answerAdmin(sources: AdminSources, request: AdminRequest): Admin
   const page = Object.hasOwn(pages, request.path) ? pages[request.path] : undefined;
   if (page === undefined) return plain(404, `There is no page ${request.path}; / lists them.`);
   if (page.method !== request.method) return { ...plain(405, `${request.path} takes ${page.method}.`), headers: { allow: page.method } };
+  if (page.live !== undefined && sources.fresh !== undefined) return sources.fresh().then(() => page.show(sources, request));
   return page.show(sources, request);
 }
 
@@ -96,7 +128,14 @@ function ready(s: AdminSources): AdminAnswer {
 function serverInfo(s: AdminSources): AdminAnswer {
   const state = s.draining() ? "DRAINING" : s.waitingFor().length === 0 ? "LIVE" : "PRE_INITIALIZING";
   const uptime = Math.floor((s.nowMs() - s.startedAtMs) / 1000);
-  return json(200, { version: `weft/${s.version}`, state, uptime_current_epoch: `${uptime}s`, node: s.local, pid: process.pid });
+  return json(200, {
+    version: `weft/${s.version}`,
+    state,
+    uptime_current_epoch: `${uptime}s`,
+    node: s.local,
+    pid: process.pid,
+    workers: s.workers(),
+  });
 }
 
 function configDump(s: AdminSources): AdminAnswer {

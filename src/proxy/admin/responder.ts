@@ -19,8 +19,15 @@ export interface AdminAnswer {
 
 export interface AdminListener {
   readonly address: HostPort;
+  /** Of the listening socket; it stays the listener's. */
+  readonly fd: number;
+  /** Listens no more; answers under way are finished. */
+  release(): void;
   close(): void;
 }
+
+/** Now, or once others have been asked. */
+export type AdminReply = AdminAnswer | Promise<AdminAnswer>;
 
 const maxHeadBytes = 8192;
 const maxConnections = 64;
@@ -34,12 +41,16 @@ interface Conversation {
   answered: boolean;
 }
 
-/** Listens at once; throws if the address is taken. */
-export function serveAdmin(address: HostPort, answer: (request: AdminRequest) => AdminAnswer): AdminListener {
+/** Listens at once; throws if the address is taken. `adopted`: a socket that listens there already, which is then the listener's. */
+export function serveAdmin(
+  address: HostPort,
+  answer: (request: AdminRequest) => AdminReply,
+  adopted?: { readonly fd: number; readonly port: number },
+): AdminListener {
   let open = 0;
+  const where = adopted === undefined ? { hostname: address.host, port: address.port } : { fd: adopted.fd };
   const server = Bun.listen<Conversation>({
-    hostname: address.host,
-    port: address.port,
+    ...(where as { hostname: string; port: number }),
     socket: {
       open(socket) {
         socket.data = { head: "", out: null, sent: 0, answered: false };
@@ -53,8 +64,13 @@ export function serveAdmin(address: HostPort, answer: (request: AdminRequest) =>
         const end = talk.head.indexOf("\r\n\r\n");
         if (end < 0 && talk.head.length <= maxHeadBytes) return;
         talk.answered = true;
-        talk.out = end < 0 ? encode(plain(431, "The request head is too large."), false) : respond(talk.head.slice(0, end), answer);
-        send(socket);
+        const out = end < 0 ? encode(plain(431, "The request head is too large."), false) : respond(talk.head.slice(0, end), answer);
+        const give = (bytes: Uint8Array): void => {
+          talk.out = bytes;
+          send(socket);
+        };
+        if (out instanceof Promise) out.then(give, () => socket.terminate());
+        else give(out);
       },
       drain: send,
       timeout(socket) {
@@ -66,7 +82,9 @@ export function serveAdmin(address: HostPort, answer: (request: AdminRequest) =>
       error() {},
     },
   });
-  return { address: { host: address.host, port: server.port }, close: () => server.stop(true) };
+  const fd = (server as unknown as { readonly fd: number }).fd;
+  const port = adopted?.port ?? server.port;
+  return { address: { host: address.host, port }, fd, release: () => server.stop(false), close: () => server.stop(true) };
 }
 
 export function plain(status: number, text: string): AdminAnswer {
@@ -86,7 +104,7 @@ function send(socket: Bun.Socket<Conversation>): void {
   socket.end();
 }
 
-function respond(head: string, answer: (request: AdminRequest) => AdminAnswer): Uint8Array {
+function respond(head: string, answer: (request: AdminRequest) => AdminReply): Uint8Array | Promise<Uint8Array> {
   const lines = head.split("\r\n");
   const [method = "", target = "", version = ""] = (lines[0] as string).split(" ");
   if (!version.startsWith("HTTP/1.") || !target.startsWith("/")) return encode(plain(400, "This is not an HTTP/1.1 request."), false);
@@ -105,7 +123,8 @@ function respond(head: string, answer: (request: AdminRequest) => AdminAnswer): 
     query.set(equals < 0 ? pair : pair.slice(0, equals), equals < 0 ? "" : pair.slice(equals + 1));
   }
   const headOnly = method === "HEAD";
-  return encode(answer({ method: headOnly ? "GET" : method, path, query }), headOnly);
+  const made = answer({ method: headOnly ? "GET" : method, path, query });
+  return made instanceof Promise ? made.then((later) => encode(later, headOnly)) : encode(made, headOnly);
 }
 
 const reasons: Readonly<Record<number, string>> = {

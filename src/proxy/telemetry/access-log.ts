@@ -140,7 +140,8 @@ class LineQueue {
   }
 }
 
-function openOutput(path: string): LineOutput {
+/** Opens a file for appending, or standard output or error. Throws when it cannot be opened. */
+export function openOutput(path: string): LineOutput {
   const target = path === "/dev/stdout" ? Bun.stdout : path === "/dev/stderr" ? Bun.stderr : Bun.file(openSync(path, "a", 0o640));
   const writer = target.writer();
   return {

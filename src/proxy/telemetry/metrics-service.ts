@@ -2,7 +2,7 @@
 // that changed. Never keeps what could not be sent: the next message carries it.
 
 import type { Clock, Timer } from "../../base/clock.ts";
-import type { AnyFamily, HistogramSeries, MetricRegistry, Series } from "../../base/metric.ts";
+import type { AnyFamily, HistogramSeries, MetricSource, Series } from "../../base/metric.ts";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { ControlChannel } from "../xds/channel.ts";
 import type { GrpcCall } from "../xds/grpc.ts";
@@ -14,7 +14,7 @@ import { isHistogram } from "./prometheus.ts";
 export interface MetricsStreamOptions {
   readonly clock: Clock;
   readonly random: () => number;
-  readonly metrics: MetricRegistry;
+  readonly metrics: MetricSource;
   readonly channel: ControlChannel;
   readonly node: Node | undefined;
   readonly periodMs: number;
@@ -71,7 +71,7 @@ export function streamMetrics(options: MetricsStreamOptions): { stop(): void } {
 }
 
 /** Istio's families as messages, only with series whose value is not the one in `sent`; `sent` is brought up to date. */
-export function changedFamilies(metrics: MetricRegistry, nowMs: number, sent: WeakMap<object, number>): object[] {
+export function changedFamilies(metrics: MetricSource, nowMs: number, sent: WeakMap<object, number>): object[] {
   const out: object[] = [];
   for (const family of metrics.families()) {
     if (!family.name.startsWith("istio_")) continue;

@@ -1,11 +1,11 @@
 // Owns: the Prometheus text exposition format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats). Never collects anything.
 
-import type { AnyFamily, Family, HistogramSeries, MetricRegistry, Series } from "../../base/metric.ts";
+import type { AnyFamily, Family, HistogramSeries, MetricSource, Series } from "../../base/metric.ts";
 
 export const prometheusContentType = "text/plain; version=0.0.4; charset=utf-8";
 
 /** Everything in the registry as text. Families without series are left out, as there is nothing to say of them. */
-export function prometheusText(metrics: MetricRegistry): string {
+export function prometheusText(metrics: MetricSource): string {
   let out = "";
   for (const family of metrics.families()) {
     if (family.series.length === 0) continue;

@@ -3,7 +3,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { MetricRegistry, Series } from "../../base/metric.ts";
 import type { AccessLogConfig } from "../config.ts";
-import type { FileLogs } from "./access-log.ts";
+import type { FileLogs, LineOutput } from "./access-log.ts";
 import type { AccessLogFactory, AccessSink } from "./record.ts";
 
 export interface LogSinks {
@@ -13,7 +13,14 @@ export interface LogSinks {
   flush(): Promise<void>;
 }
 
-export function createLogSinks(deps: { readonly clock: Clock; readonly metrics: MetricRegistry }): LogSinks {
+export interface LogSinkDeps {
+  readonly clock: Clock;
+  readonly metrics: MetricRegistry;
+  /** Takes the place of opening a path; undefined: open it after all. */
+  readonly output?: (path: string) => LineOutput | undefined;
+}
+
+export function createLogSinks(deps: LogSinkDeps): LogSinks {
   const dropped = deps.metrics.counter("weft_access_log_dropped_total", "Access log entries dropped because a sink was full or gone.", [
     "sink",
   ]);
@@ -25,8 +32,12 @@ export function createLogSinks(deps: { readonly clock: Clock; readonly metrics: 
     if (config.sink.kind === "als") return als?.(config.sink.logName, config.sink.cluster) ?? dropping(dropped.with(["als"]));
     if (files === undefined) {
       // Loaded on first use: access logs are off by default.
-      const { createFileLogs } = require("./access-log.ts") as typeof import("./access-log.ts");
-      files = createFileLogs({ clock: deps.clock, dropped: dropped.with(["file"]) });
+      const { createFileLogs, openOutput } = require("./access-log.ts") as typeof import("./access-log.ts");
+      files = createFileLogs({
+        clock: deps.clock,
+        dropped: dropped.with(["file"]),
+        open: (path) => deps.output?.(path) ?? openOutput(path),
+      });
     }
     return files.sink(config.sink);
   };

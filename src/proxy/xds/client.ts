@@ -124,6 +124,15 @@ export class AdsClient implements AdsHost {
     this.#put();
   }
 
+  /** Tells of what could not be applied where `apply` could not say so at once. All that fails now; what is missing works again. */
+  failed(failures: readonly ApplyFailure[]): void {
+    for (const failure of this.#note(failures)) {
+      const text = `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`;
+      this.log.warn({ problem: text }, "A part of an update could not be put into force.");
+      this.#session?.complainLate(failure.resource.type, text);
+    }
+  }
+
   stop(): void {
     this.#timer?.cancel();
     this.#stream.stop();
@@ -191,9 +200,15 @@ export class AdsClient implements AdsHost {
     if (!complete) return [];
     const failures = this.#options.apply(config);
     this.#applied = true;
+    const fresh = this.#note(failures);
+    this.#options.changed();
+    return fresh;
+  }
+
+  /** Keeps what fails; answers what did not fail so before. */
+  #note(failures: readonly ApplyFailure[]): readonly ApplyFailure[] {
     const fresh = failures.filter((f) => this.#failed.get(`${f.resource.type} ${f.resource.name}`) !== f.reason);
     this.#failed = new Map(failures.map((f) => [`${f.resource.type} ${f.resource.name}`, f.reason]));
-    this.#options.changed();
     return fresh;
   }
 
