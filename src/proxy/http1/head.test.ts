@@ -269,6 +269,10 @@ test("TE, Expect and Upgrade: what the exchange is told, and what is not forward
     expect(kinds(get(extra, version))).toBe("Expect");
     expect(head.expectContinue).toBe(false);
   }
+  head.openBody = true;
+  expect(kinds(get("Expect: 100-continue\r\n"))).toBe("");
+  expect(head.expectContinue).toBe(true);
+  head.openBody = false;
   kinds(get("Connection: upgrade\r\nUpgrade: websocket\r\n"));
   expect(head.upgrade).toBe(2);
   for (const extra of ["Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"]) {

@@ -129,6 +129,8 @@ export class Head {
   upgrade = -1;
   /** `100-continue` is expected, and the request has a body (RFC 9110 10.1.1); its field is then forwarded. */
   expectContinue = false;
+  /** A body may follow that the head does not announce, as in HTTP/2. Set by the owner, once; the parser leaves it. */
+  openBody = false;
   /** TE names `trailers`: the client takes trailer fields (RFC 9110 10.1.4). */
   teTrailers = false;
   /** Index of x-request-id, else -1. */
@@ -207,7 +209,7 @@ export function parseRequest(bytes: Uint8Array, from: number, to: number, head: 
     // What follows an upgrade is the new protocol or the body, and two readers may not agree which (RFC 9110 7.8 allows to ignore Upgrade).
     head.upgrade = -1;
     if (head.expectContinue && head.minor === 0) dropExpect(head);
-  } else if (head.expectContinue) dropExpect(head);
+  } else if (head.expectContinue && !head.openBody) dropExpect(head);
   return at - from;
 }
 
