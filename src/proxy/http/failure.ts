@@ -57,6 +57,15 @@ export const failures = {
   noRoute: failure("no-route", "self", "never", "NR", 404, "route_not_found", "no route matches this host and path"),
   noCluster: failure("no-cluster", "self", "never", "NC", 503, "cluster_not_found", "the route leads to a cluster that is not configured"),
   connectNotAllowed: failure("connect-not-allowed", "self", "never", "NR", 405, "connect_not_allowed", "CONNECT is not allowed here"),
+  upgradeNotAllowed: failure(
+    "upgrade-not-allowed",
+    "self",
+    "never",
+    null,
+    403,
+    "upgrade_failed",
+    "this route takes no such upgrade (upgrade_configs)",
+  ),
   denied: failure("denied", "self", "never", "RBAC", 403, "rbac_access_denied", "access denied"),
   noEndpoint: failure(
     "no-endpoint",

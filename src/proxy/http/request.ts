@@ -123,7 +123,14 @@ function begin(
   const retry = forward.retry;
   x.retriesLeft = retry === null ? 0 : retry.attempts;
   x.idempotent = retry !== null && isIdempotent(bytes, head.from, head.methodTo);
-  if (head.upgrade >= 0) x.upgrade = upgradeAllowed(http, forward, bytes, head);
+  if (head.upgrade >= 0) {
+    x.upgrade = upgradeAllowed(http, forward, bytes, head);
+    // An HTTP/1 client is answered without the upgrade (RFC 9110 7.8). Over HTTP/2 a 200 would say that the tunnel is open (RFC 8441 5).
+    if (!x.upgrade && x.ownHalf.version === 2) {
+      reply(x, failures.upgradeNotAllowed, "");
+      return;
+    }
+  }
   if (x.isConnect && !forward.terminateConnect) {
     reply(x, failures.connectNotAllowed, "CONNECT to this route is not terminated here");
     return;
