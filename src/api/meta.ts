@@ -69,6 +69,8 @@ export interface KindDefinition {
   /** Virtual kinds are read-only views of live state (proxies, edges); the store never holds them. */
   readonly virtual: boolean;
   readonly columns: readonly Column[];
+  /** A deletion is answered with the object instead of a Status, as typed clients expect it of this kind. */
+  readonly returnsDeleted?: boolean;
   /** Objects go by themselves after a while: they are not exported, and do not keep a namespace from being deleted. */
   readonly transient?: boolean;
   /** Paths that a field selector may name beside metadata.name and metadata.namespace. Absent values count as "". */

@@ -17,6 +17,7 @@ import { formatIdentity } from "../wire/spiffe.ts";
 import type { ApiServer } from "./apiserver/deps.ts";
 import { listenApi } from "./apiserver/listen.ts";
 import { createApiServer } from "./apiserver/server.ts";
+import type { StagedChange } from "./apiserver/staged.ts";
 import { Collector } from "./collector.ts";
 import { dashboardHandler, listenDashboard } from "./dashboard/server.ts";
 import { SignIn } from "./dashboard/signin.ts";
@@ -273,10 +274,24 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     mesh: () => ({ trustDomain, version, xdsAddress, caBundle: authority.rootPem, dashboardUrl: dashboardUrl(), startedAtMs }),
   });
 
+  // Built once a transaction: it asks about each of its objects with the same list.
+  let lastStaged: { readonly staged: readonly StagedChange[]; readonly world: World } | undefined;
+  const stagedWorld = (staged: readonly StagedChange[]): World => {
+    if (lastStaged?.staged !== staged) {
+      const changed = new Map(staged.map((change) => [`${change.key.resource}/${change.key.namespace}/${change.key.name}`, change.after]));
+      lastStaged = { staged, world: buildWorld(publisher.with(changed), trustDomain) };
+    }
+    return lastStaged.world;
+  };
+
   const api: ApiServer = createApiServer({
     store,
     kinds,
-    admit: (candidate) => admit(publisher.world(), candidate),
+    admit: (candidate, _existing, staged) => admit(staged === undefined ? publisher.world() : stagedWorld(staged), candidate),
+    preview: async (staged) => {
+      const { effects } = await import("../compile/effects.ts");
+      return effects(publisher.world(), stagedWorld(staged));
+    },
     authenticate: (request) => authenticate(request.headers.get("authorization"), admin, tokens),
     authorize,
     virtual: live,

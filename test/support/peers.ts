@@ -36,6 +36,14 @@ export const peers = {
   h2load: { program: "h2load", install: "apt-get install nghttp2-client" },
   nghttpd: { program: "nghttpd", install: "apt-get install nghttp2-server" },
   tshark: { program: "tshark", install: "apt-get install tshark" },
+  postgres: { program: "postgres", install: "apt-get install postgresql" },
+  redis: { program: "redis-server", install: "apt-get install redis-server" },
+  mariadb: { program: "mariadbd", install: "apt-get install mariadb-server" },
+  smtp: { program: "aiosmtpd", install: "apt-get install python3-aiosmtpd" },
+  dig: { program: "dig", install: "apt-get install bind9-dnsutils" },
+  logger: { program: "logger", install: "apt-get install bsdutils" },
+  go: { program: "go", install: "Go 1.26 on the path or in /usr/local/go" },
+  "python-kubernetes": { program: "kubernetes", install: `python3 -m venv ${peerVenv} && ${peerVenv}/bin/pip install kubernetes` },
   "grpc-interop-client": built("grpc-interop-client"),
   "grpc-interop-server": built("grpc-interop-server"),
   h2spec: built("h2spec"),
@@ -53,8 +61,26 @@ export function findPeer(name: PeerName): string | undefined {
   const named = process.env[`WEFT_${name.toUpperCase().replaceAll("-", "_")}`];
   if (named !== undefined && named !== "") return existsSync(named) ? named : undefined;
   const onPath = Bun.which(peers[name].program, { PATH: `${process.env.PATH ?? ""}:/usr/sbin:/usr/local/sbin:${peerVenv}/bin:${peerBin}` });
+  if (name === "go") return onPath ?? (existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined);
+  if (name === "python-kubernetes") return venvPackage("kubernetes");
+  if (name === "postgres") return onPath ?? debianPostgres();
   if (name !== "envoy") return onPath ?? undefined;
   return venvEnvoy() ?? onPath ?? undefined;
+}
+
+/** The folder of a Python package that brings no program. */
+function venvPackage(name: string): string | undefined {
+  const lib = join(peerVenv, "lib");
+  const pythons = existsSync(lib) ? readdirSync(lib) : [];
+  return pythons.map((python) => join(lib, python, "site-packages", name)).find((folder) => existsSync(folder));
+}
+
+/** Debian keeps the servers of each version apart, and off the path. */
+function debianPostgres(): string | undefined {
+  const versions = "/usr/lib/postgresql";
+  if (!existsSync(versions)) return undefined;
+  const found = readdirSync(versions).map((version) => join(versions, version, "bin", "postgres"));
+  return found.filter((program) => existsSync(program)).at(-1);
 }
 
 /** The binary itself inside the Python package: its wrapper script would be one process more. */

@@ -69,6 +69,7 @@ export const serviceKind = defineKind({
   categories: ["all"],
   namespaced: true,
   hasStatus: true,
+  returnsDeleted: true,
   nameForm: "dns-1035-label",
   requiredFields: ["spec"],
   selectableFields: {

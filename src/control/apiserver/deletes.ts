@@ -50,6 +50,7 @@ export async function deleteObject(core: Core, call: ResourceCall): Promise<Resp
   // Finalizers hold it: the object is shown with its deletionTimestamp.
   if (outcome.metadata.deletionTimestamp !== undefined && (outcome.metadata.finalizers?.length ?? 0) > 0)
     return answerObject(core, call, outcome);
+  if (call.target.kind.returnsDeleted === true) return answerObject(core, call, outcome);
   return json(call.request, deleted(subjectOf(call), outcome.metadata.uid));
 }
 

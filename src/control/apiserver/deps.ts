@@ -5,6 +5,7 @@ import type { KindDefinition, KubeObject, Violation } from "../../api/meta.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Store } from "../store/store.ts";
+import type { StagedChange } from "./staged.ts";
 
 /** Who is asking. `user` is what messages and `kubectl auth whoami` show. */
 export type Caller =
@@ -85,7 +86,14 @@ export interface ApiServerDeps {
    * Conflicts of an object with the others; called after defaults and validation, one write at a time, with the object as it would
    * be stored. With the SQLite store every acknowledged write has been delivered to watchers before the next call.
    */
-  readonly admit: (candidate: KubeObject, existing: KubeObject | undefined) => readonly Violation[] | Promise<readonly Violation[]>;
+  readonly admit: (
+    candidate: KubeObject,
+    existing: KubeObject | undefined,
+    /** Of a transaction: what else would be otherwise; judged as if it were so. */
+    staged?: readonly StagedChange[],
+  ) => readonly Violation[] | Promise<readonly Violation[]>;
+  /** What the proxies would do otherwise after these changes; absent = nobody can tell. */
+  readonly preview?: (changes: readonly StagedChange[]) => unknown;
   readonly authenticate: (request: Request) => Authentication | Promise<Authentication>;
   readonly authorize: (caller: Caller, access: Access) => Decision;
   readonly virtual: VirtualSource;

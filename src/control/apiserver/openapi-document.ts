@@ -125,7 +125,13 @@ function pathsOf(kind: KindDefinition, version: string): [string, Json][] {
         ...(writable && {
           put: operation("put", "replace", "", writing, answer(self, 200), content(self)),
           patch: operation("patch", "patch", "", [...writing, force], answer(self, 200, 201), patchBody),
-          delete: operation("delete", "delete", "", [...deleting, writing[0]!], answer(ref(`${meta}.Status`), 200)),
+          delete: operation(
+            "delete",
+            "delete",
+            "",
+            [...deleting, writing[0]!],
+            answer(kind.returnsDeleted === true ? self : ref(`${meta}.Status`), 200),
+          ),
         }),
       },
     ],

@@ -83,12 +83,26 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
   permitPath(core, call, path);
   if (path === "/openapi/v2" && request.method === "GET") return openapiV2(request, core.deps.version);
   if (/^\/openapi\/v3(\/|$)/.test(path) && request.method === "GET") return openapiV3(core.registry, request, path, core.deps.version);
+  if (path.startsWith("/weft/v1alpha1/")) {
+    const answer = await answerWeft(core, call, path);
+    if (answer !== undefined) return withWarnings(answer, call.warnings);
+  }
   for (const extra of core.deps.routes) {
     if (!path.startsWith(extra.prefix)) continue;
     const answer = await extra.handle(request, caller, call.hold);
     if (answer !== undefined) return answer;
   }
   throw pathNotFound(`there is nothing at ${path}; the API is under /api and /apis`);
+}
+
+/** What Kubernetes has no request for. Loaded when it is first asked for. */
+async function answerWeft(core: Core, call: Call, path: string): Promise<Response | undefined> {
+  const what = `${call.request.method} ${path.slice("/weft/v1alpha1/".length)}`;
+  const resource = (inside: Core, each: Call, request: Request) => answerResource(inside, each, new URL(request.url).pathname);
+  if (what === "POST transactions") return (await import("./transaction.ts")).answerTransaction(core, call, resource);
+  if (what === "GET history") return (await import("./past.ts")).answerHistory(core, call);
+  if (what === "POST rollback") return (await import("./past.ts")).answerRollback(core, call, resource);
+  return undefined;
 }
 
 /** RFC 9111 warn-code 299; each text once, and not so many that the head of the answer grows too large for clients. */

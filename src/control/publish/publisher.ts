@@ -109,6 +109,14 @@ export class Publisher<W> implements SnapshotSource {
     return this.#world;
   }
 
+  /** The objects as they are now, but for some, by `RESOURCE/NAMESPACE/NAME`: undefined = without it. */
+  *with(changed: ReadonlyMap<string, KubeObject | undefined>): Generator<KubeObject> {
+    for (const [key, object] of this.#objects) if (!changed.has(key)) yield object;
+    for (const [key, object] of changed) {
+      if (object !== undefined && this.#deps.ignores?.(key.slice(0, key.indexOf("/"))) !== true) yield object;
+    }
+  }
+
   /** An object as last seen; no more than a store event behind. */
   object(resource: string, namespace: string, name: string): KubeObject | undefined {
     return this.#objects.get(textKey({ resource, namespace, name }));

@@ -1,0 +1,199 @@
+// Owns: what a world makes the proxies do, told as short facts, and what differs between two worlds: the routes, clusters and permissions
+// that appear or vanish, proxy by proxy. Pure. For people: proxies get resources, not these.
+
+import { planPorts } from "./plan/mesh.ts";
+import type { AuthzRulePlan, InboundPlan, MatchPlan, PortPlan, RoutePlan, TextMatch } from "./plan/plan.ts";
+import { planWorkload } from "./plan/workload.ts";
+import { foldRoutes } from "./policies/httproute.ts";
+import { compareText, type World } from "./world.ts";
+
+export type EffectKind = "cluster" | "endpoint" | "route" | "permission" | "listener";
+
+/** One thing that some proxies do only before or only after. */
+export interface Effect {
+  readonly change: "appears" | "vanishes";
+  readonly kind: EffectKind;
+  /** `shop/reviews:80 path PathPrefix / -> reviews-v1:80 90%, reviews-v2:80 10%` */
+  readonly what: string;
+  /** `NS/WORKLOAD`, sorted. */
+  readonly proxies: readonly string[];
+  /** Every proxy there is. */
+  readonly all: boolean;
+}
+
+type Facts = Set<string>;
+
+interface Told {
+  /** Of every proxy. */
+  readonly common: Facts;
+  /** Of proxies by their namespace: what their application's calls meet. */
+  readonly byNamespace: ReadonlyMap<string, Facts>;
+  readonly byWorkload: ReadonlyMap<string, Facts>;
+  readonly namespaceOf: ReadonlyMap<string, string>;
+}
+
+/** What the proxies would do otherwise; nothing for a workload that is in one of the worlds only, but that it comes or goes. */
+export function effects(before: World, after: World): readonly Effect[] {
+  const [old, now] = [tell(before), tell(after)];
+  const found = new Map<string, string[]>();
+  const note = (change: Effect["change"], fact: string, proxy: string) => {
+    const id = `${change}\u0000${fact}`;
+    const list = found.get(id);
+    if (list === undefined) found.set(id, [proxy]);
+    else list.push(proxy);
+  };
+  const proxies = [...now.byWorkload.keys()].filter((key) => old.byWorkload.has(key)).sort(compareText);
+  const none: Facts = new Set();
+  for (const proxy of proxies) {
+    const namespace = now.namespaceOf.get(proxy) ?? "";
+    const was = [old.common, old.byNamespace.get(namespace) ?? none, old.byWorkload.get(proxy) ?? none];
+    const is = [now.common, now.byNamespace.get(namespace) ?? none, now.byWorkload.get(proxy) ?? none];
+    for (const [at, facts] of is.entries()) for (const fact of facts) if (!was[at]?.has(fact)) note("appears", fact, proxy);
+    for (const [at, facts] of was.entries()) for (const fact of facts) if (!is[at]?.has(fact)) note("vanishes", fact, proxy);
+  }
+  return [...found]
+    .map(([id, list]): Effect => {
+      const [change = "", kind = "", what = ""] = id.split("\u0000");
+      return { change: change as Effect["change"], kind: kind as EffectKind, what, proxies: list, all: list.length === proxies.length };
+    })
+    .sort((a, b) => compareText(a.kind, b.kind) || compareText(a.what, b.what) || compareText(b.change, a.change));
+}
+
+function tell(world: World): Told {
+  const ports = planPorts(world);
+  const folds = foldRoutes(world, ports);
+  const common: Facts = new Set();
+  const fact = (kind: EffectKind, what: string) => `${kind}\u0000${what}`;
+  for (const port of ports.values()) {
+    common.add(fact("cluster", `${nameOf(port)} (${port.port.protocol})`));
+    for (const endpoint of port.endpoints)
+      common.add(fact("endpoint", `${nameOf(port)} at ${endpoint.address}:${endpoint.port}${endpoint.mutualTls ? "" : ", plain text"}`));
+  }
+  const byNamespace = new Map<string, Facts>();
+  const byWorkload = new Map<string, Facts>();
+  const namespaceOf = new Map<string, string>();
+  for (const workload of world.workloads.values()) {
+    if (!byNamespace.has(workload.namespace)) {
+      const facts: Facts = new Set();
+      byNamespace.set(workload.namespace, facts);
+      for (const port of ports.values()) {
+        if (port.port.protocol === "tcp") continue;
+        const routes = folds.routesFor(port.cluster, workload.namespace);
+        if (routes === undefined) facts.add(fact("route", `${nameOf(port)} everything -> ${nameOf(port)}`));
+        for (const route of routes ?? []) facts.add(fact("route", `${nameOf(port)} ${matchWords(route.match)} -> ${actionWords(route)}`));
+      }
+    }
+    namespaceOf.set(workload.key, workload.namespace);
+    const facts: Facts = new Set();
+    byWorkload.set(workload.key, facts);
+    const plan = planWorkload(world, ports, workload);
+    for (const inbound of plan.inbound) {
+      if (inbound.mutualTls !== "STRICT") facts.add(fact("permission", `port ${inbound.name}: plain text is taken (${inbound.mutualTls})`));
+      facts.add(fact("listener", `inbound ${inbound.name} on ${inbound.address}:${inbound.port} (${inbound.protocol})`));
+      for (const words of permissions(inbound)) facts.add(fact("permission", `port ${inbound.name}: ${words}`));
+    }
+    for (const upstream of plan.upstreams)
+      facts.add(fact("listener", `127.0.0.1:${upstream.localPort} leads to ${nameOf(upstream.target)}`));
+  }
+  return { common, byNamespace, byWorkload, namespaceOf };
+}
+
+function nameOf({ service, port }: PortPlan): string {
+  return `${service.key}:${port.port}`;
+}
+
+function matchWords({ path, method, headers, query }: MatchPlan): string {
+  const parts = [
+    ...(path.value === "/" && path.kind === "prefix"
+      ? []
+      : [`path ${path.kind === "separated-prefix" ? "prefix" : path.kind} ${path.value}`]),
+    ...(method === undefined ? [] : [`method ${method}`]),
+    ...headers.map((each) => `header ${each.name}${each.kind === "regex" ? "~" : "="}${each.value}`),
+    ...query.map((each) => `query ${each.name}${each.kind === "regex" ? "~" : "="}${each.value}`),
+  ];
+  return parts.length === 0 ? "everything" : parts.join(", ");
+}
+
+function actionWords({ action, requestHeaders, responseHeaders }: RoutePlan): string {
+  const edits = (words: string, { set, add, remove }: RoutePlan["requestHeaders"]) => [
+    ...set.map((each) => `${words} ${each.name}=${each.value}`),
+    ...add.map((each) => `${words} +${each.name}=${each.value}`),
+    ...remove.map((each) => `${words} -${each}`),
+  ];
+  const headers = [...edits("request", requestHeaders), ...edits("response", responseHeaders)];
+  const suffix = headers.length === 0 ? "" : ` (${headers.join(", ")})`;
+  switch (action.kind) {
+    case "direct":
+      return `answer ${action.status}${suffix}`;
+    case "redirect": {
+      const to = [action.scheme, action.host, action.port, action.path?.value].filter((part) => part !== undefined);
+      return `redirect ${action.status} ${to.join(" ")}${suffix}`;
+    }
+    case "forward": {
+      const total = action.backends.reduce((sum, { weight }) => sum + weight, 0);
+      const shares = action.backends.map(({ cluster, weight, missing }) => {
+        const share = weight === total ? "" : ` ${Number(((weight / total) * 100).toFixed(2))}%`;
+        return `${clusterWords(cluster)}${share}${missing ? " (missing: 500)" : ""}`;
+      });
+      const more = [
+        ...(action.timeoutMs === 0 ? [] : [`timeout ${action.timeoutMs}ms`]),
+        ...(action.perTryTimeoutMs === 0 ? [] : [`per try ${action.perTryTimeoutMs}ms`]),
+        ...(action.retryCodes.length === 0 ? [] : [`retries ${action.retries} on ${action.retryCodes.join(",")}`]),
+        ...(action.prefixRewrite === undefined ? [] : [`path rewritten to ${action.prefixRewrite}`]),
+        ...(action.hostRewrite === undefined ? [] : [`host rewritten to ${action.hostRewrite}`]),
+      ];
+      return `${shares.join(", ")}${more.length === 0 ? "" : `, ${more.join(", ")}`}${suffix}`;
+    }
+  }
+}
+
+/** `outbound|80||cart.shop.svc.cluster.local` -> `shop/cart:80` */
+function clusterWords(cluster: string): string {
+  const [, port, name, namespace] = /^outbound\|(\d+)\|\|([^.]+)\.([^.]+)\./.exec(cluster) ?? [];
+  return name === undefined ? cluster : `${namespace}/${name}:${port}`;
+}
+
+function permissions({ authz }: InboundPlan): string[] {
+  const out = authz.deny.map((rule) => `deny ${ruleWords(rule)}`);
+  if (authz.allow === null) out.push("allow everybody in the mesh");
+  else if (authz.allow.length === 0) out.push("allow nobody");
+  else out.push(...authz.allow.map((rule) => `allow ${ruleWords(rule)}`));
+  return out;
+}
+
+function ruleWords(rule: AuthzRulePlan): string {
+  const condition = (field: string, negate: boolean, values: readonly string[]) => `${field} ${negate ? "not " : ""}${values.join("|")}`;
+  const sources = rule.sources.map((all) =>
+    all
+      .map((each) =>
+        each.field === "ip"
+          ? condition(
+              "ip",
+              each.negate,
+              each.values.map(({ prefix, length }) => `${prefix}/${length}`),
+            )
+          : condition("principal", each.negate, each.values.map(textWords)),
+      )
+      .join(" and "),
+  );
+  const operations = rule.operations.map((all) =>
+    all.map((each) => condition(each.field, each.negate, each.values.map(textWords))).join(" and "),
+  );
+  const from = sources.length === 0 ? "anybody" : sources.join(" or ");
+  return `${from}${operations.length === 0 ? "" : `: ${operations.join(" or ")}`} [${rule.name}]`;
+}
+
+function textWords(match: TextMatch): string {
+  switch (match.kind) {
+    case "present":
+      return "*";
+    case "prefix":
+      return `${match.value}*`;
+    case "suffix":
+      return `*${match.value}`;
+    case "regex":
+      return `/${match.value}/`;
+    case "exact":
+      return match.value;
+  }
+}
