@@ -1,21 +1,42 @@
 // Owns: an aid for whoever makes the proxy faster: runs Weft's proxy under the bench's load with Bun's CPU profiler and prints where its own
 // time goes; with strace installed also the system calls per request. Its times are not figures: the profiler itself costs.
-// Run: bun bench/profile.ts [--case http1-hop|mtls-a|mtls-b] [--seconds N] [--top N] [--keep DIR]
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+// Run: bun bench/profile.ts [--case NAME] [--seconds N] [--top N] [--keep DIR]
+import { copyFileSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { frontBench } from "./cases/load.ts";
 import { makeCertificates } from "./certs.ts";
-import { type Driver, saturate, type Target } from "./load/drive.ts";
+import { countCalls } from "./count.ts";
+import type { Driver } from "./load/drive.ts";
+import { bodies, fullHandshakes, grpcUnary, type Load, opaque, small, smallHttp2 } from "./load/loads.ts";
 import { type Cores, freePorts, pickCores, pin } from "./machine.ts";
+import type { Plan } from "./measure.ts";
 import { findTool } from "./peers.ts";
 import { probe, untilAnswering } from "./probe.ts";
 import { groupCpu, type Started, Workshop } from "./proc.ts";
+import { callTable } from "./report.ts";
 import { hopBootstrap, pairClientBootstrap, pairServerBootstrap } from "./subjects/bootstrap.ts";
-import { weftProxy } from "./subjects/build.ts";
-import { HOST, LOAD_PATH } from "./subjects/subject.ts";
+import { proxyTree, weftProxy } from "./subjects/build.ts";
+import { HOST, LOAD_PATH, type Subject } from "./subjects/subject.ts";
 import { takeTurn } from "./turn.ts";
 
-const ROOT = new URL("..", import.meta.url).pathname;
+const frontCases: Readonly<
+  Record<string, { http2: boolean; tcp: boolean; load: (certs: Parameters<typeof fullHandshakes>[0], file: string) => Load }>
+> = {
+  "http2-h2": { http2: true, tcp: false, load: () => smallHttp2("h2-h2", false, "http2") },
+  "http2-http1": { http2: true, tcp: false, load: () => smallHttp2("h2-http1", false, "http1") },
+  "http2-tls": { http2: true, tcp: false, load: () => smallHttp2("tls-h2", true, "http2") },
+  "grpc-unary": { http2: true, tcp: false, load: (_, file) => grpcUnary(file) },
+  "body-64k": { http2: false, tcp: false, load: () => bodies("http1", false, "64k") },
+  "body-1m": { http2: false, tcp: false, load: () => bodies("http1", false, "1m") },
+  "body-64k-tls": { http2: false, tcp: false, load: () => bodies("http1", true, "64k") },
+  "body-64k-http2": { http2: true, tcp: false, load: () => bodies("http2", false, "64k") },
+  "body-1m-http2": { http2: true, tcp: false, load: () => bodies("http2", false, "1m") },
+  tcp: { http2: false, tcp: true, load: () => opaque },
+  handshakes: { http2: false, tcp: false, load: (certs) => fullHandshakes(certs) },
+};
+const pairCases = ["mtls-a", "mtls-b", "mtls-http2-a", "mtls-http2-b"];
+const CASES = ["http1-hop", ...pairCases, ...Object.keys(frontCases)];
 
 const { values } = parseArgs({
   args: process.argv.slice(2),
@@ -27,84 +48,99 @@ const { values } = parseArgs({
   },
 });
 
-async function main(shop: Workshop, cores: Cores): Promise<void> {
-  const wrk = findTool("wrk", process.env);
-  const openssl = findTool("openssl", process.env);
-  if (wrk.path === null) throw new Error(`wrk is missing: ${wrk.install}`);
-  const driver: Driver = { wrk: wrk.path, h2load: null, connections: 64, cores: cores.others };
-  const seconds = Number(values.seconds);
-  const [origin, listen, middle, adminA, adminB, nobody] = await freePorts(6);
-  const behind = shop.start("origin", [process.execPath, join(ROOT, "bench/load/origin.ts"), String(origin)], cores.others);
-  await untilAnswering(behind, { port: origin!, host: HOST, path: LOAD_PATH }, performance.now());
+const tools = {
+  envoy: { path: null, install: "" },
+  haproxy: { path: null, install: "" },
+  nginx: findTool("nginx", process.env),
+  wrk: findTool("wrk", process.env),
+  h2load: findTool("h2load", process.env),
+  curl: findTool("curl", process.env),
+  taskset: findTool("taskset", process.env),
+  openssl: findTool("openssl", process.env),
+  strace: findTool("strace", process.env),
+};
 
-  const files: Record<string, string> = {};
-  if (values.case === "http1-hop") files.proxy = hopBootstrap({ listen: listen!, admin: adminA!, origin: origin! });
-  else if (values.case === "mtls-a" || values.case === "mtls-b") {
-    if (openssl.path === null) throw new Error(`openssl is missing: ${openssl.install}`);
-    const certs = makeCertificates(openssl.path, shop.dir);
-    const ports = {
-      listen: listen!,
-      middle: middle!,
-      adminA: adminA!,
-      adminB: adminB!,
-      origin: origin!,
-      impostor: nobody!,
-      stranger: nobody!,
-    };
-    files.b = pairServerBootstrap(ports, certs, "http1");
-    files.a = pairClientBootstrap(ports, certs, "http1");
-  } else throw new Error(`--case ${values.case}: http1-hop, mtls-a or mtls-b is wanted`);
-
-  const looked = values.case === "http1-hop" ? "proxy" : values.case === "mtls-a" ? "a" : "b";
-  const profileDir = join(shop.dir, "profile");
-  mkdirSync(profileDir);
-  let subject: Started | undefined;
-  for (const [side, text] of Object.entries(files)) {
-    const file = join(shop.dir, `${side}.json`);
-    await Bun.write(file, text);
-    const flags = ["--cpu-prof", "--cpu-prof-md", `--cpu-prof-dir=${profileDir}`, "--cpu-prof-interval=500"];
-    const command =
-      side === looked ? [process.execPath, ...flags, join(ROOT, "src/main.ts"), "proxy", "--bootstrap", file] : weftProxy(file);
-    const started = shop.start(side, command, String(cores.subject));
-    if (side === looked) subject = started;
-    else if (side === "a") await untilAnswering(started, { port: listen!, host: HOST, path: LOAD_PATH }, performance.now());
-  }
-  if (subject === undefined) throw new Error("nothing was started");
-  const target: Target = { port: listen!, host: HOST, path: LOAD_PATH };
-  await untilAnswering(subject, { port: listen!, host: HOST, path: LOAD_PATH }, performance.now());
-  await saturate(driver, target, 2);
-  const before = groupCpu([subject.pid]);
-  const result = await saturate(driver, target, seconds);
-  const after = groupCpu([subject.pid]);
-  const perRequest = (ms: number): string => `${((ms * 1000) / result.requests).toFixed(1)} us`;
-  say(
-    `${values.case}: ${result.requests} requests, ${Math.round(result.requestsPerSecond)}/s; with the profiler: user ${perRequest(after.userMs - before.userMs)}, kernel ${perRequest(after.kernelMs - before.kernelMs)} a request`,
-  );
-  await systemCalls(subject.pid, driver, target);
-  await probe({ port: listen!, host: HOST, path: LOAD_PATH });
-  await subject.stop(15_000);
-  printProfile(profileDir);
+/** What is started, by side, from which bootstrap file; `looked` is the side under the profiler. */
+interface Set {
+  readonly subject: Subject;
+  readonly files: Readonly<Record<string, string>>;
+  readonly looked: string;
+  readonly load: Load;
 }
 
-/** Counts system calls for a second with strace, where it is installed. */
-async function systemCalls(pid: number, driver: Driver, target: Target): Promise<void> {
-  const strace = ["/usr/bin/strace", "/usr/local/bin/strace"].find((path) => existsSync(path));
-  if (strace === undefined) {
-    say("(strace is not installed: no system calls per request; apt-get install --no-install-recommends strace)");
-    return;
+async function prepare(shop: Workshop, plan: Plan, name: string): Promise<Set> {
+  const front = frontCases[name];
+  if (front !== undefined) {
+    const bench = await frontBench({ shop, tools, plan }, { http2: front.http2, tls: !front.tcp, tcp: front.tcp });
+    const subject = bench.subjects[0]!;
+    return {
+      subject,
+      files: { proxy: subject.proxies[0]!.command.at(-1)! },
+      looked: "proxy",
+      load: front.load(bench.certs, bench.grpcFile),
+    };
   }
-  const traced = Bun.spawn([strace, "-c", "-f", "-p", String(pid)], { stdout: "ignore", stderr: "pipe" });
-  const result = await saturate(driver, target, 2);
-  traced.kill("SIGINT");
-  const text = await new Response(traced.stderr).text();
-  await traced.exited;
-  say(`\nsystem calls per request (${result.requests} requests under strace)`);
-  for (const line of text.split("\n")) {
-    const fields = line.trim().split(/\s+/);
-    const calls = Number(fields[3]);
-    if (fields.length >= 5 && calls / result.requests >= 0.005)
-      say(`  ${fields.at(-1)!.padEnd(16)} ${(calls / result.requests).toFixed(2)}`);
+  if (name !== "http1-hop" && !pairCases.includes(name)) throw new Error(`--case ${name}: one of ${CASES.join(", ")} is wanted`);
+  const [origin, listen, middle, adminA, adminB, nobody] = await freePorts(6);
+  const script = new URL("./load/origin.ts", import.meta.url).pathname;
+  const behind = shop.start("origin", [process.execPath, script, String(origin)], plan.driver.cores);
+  await untilAnswering(behind, { port: origin!, host: HOST, path: LOAD_PATH }, performance.now());
+  const subject: Subject = { name: "weft", version: "this tree", port: listen!, proxies: [] };
+  const write = async (side: string, text: string): Promise<string> => {
+    const file = join(shop.dir, `${side}.json`);
+    await Bun.write(file, text);
+    return file;
+  };
+  if (name === "http1-hop") {
+    const file = await write("proxy", hopBootstrap({ listen: listen!, admin: adminA!, origin: origin! }));
+    return { subject, files: { proxy: file }, looked: "proxy", load: small };
   }
+  if (tools.openssl.path === null) throw new Error(`openssl is missing: ${tools.openssl.install}`);
+  const certs = makeCertificates(tools.openssl.path, shop.dir);
+  const rogues = { impostor: nobody!, stranger: nobody! };
+  const ports = { listen: listen!, middle: middle!, adminA: adminA!, adminB: adminB!, origin: origin!, ...rogues };
+  const between = name.includes("http2") ? "http2" : "http1";
+  const files = {
+    b: await write("b", pairServerBootstrap(ports, certs, between)),
+    a: await write("a", pairClientBootstrap(ports, certs, between)),
+  };
+  return { subject, files, looked: name.at(-1)!, load: small };
+}
+
+async function main(shop: Workshop, cores: Cores): Promise<void> {
+  if (tools.wrk.path === null) throw new Error(`wrk is missing: ${tools.wrk.install}`);
+  const driver: Driver = { wrk: tools.wrk.path, h2load: tools.h2load.path, connections: 64, cores: cores.others };
+  const plan: Plan = { rounds: 1, seconds: Number(values.seconds), warmSeconds: 2, driver, cores, say };
+  const { subject, files, looked, load } = await prepare(shop, plan, values.case);
+  const profileDir = join(shop.dir, "profile");
+  mkdirSync(profileDir);
+  let profiled: Started | undefined;
+  let last: Started | undefined;
+  for (const [side, file] of Object.entries(files)) {
+    const flags = ["--cpu-prof", "--cpu-prof-md", `--cpu-prof-dir=${profileDir}`, "--cpu-prof-interval=500"];
+    const main = [process.execPath, ...flags, join(proxyTree, "src/main.ts"), "proxy", "--bootstrap", file];
+    const command = side === looked ? main : weftProxy(file);
+    last = shop.start(side, command, String(cores.subject));
+    if (side === looked) profiled = last;
+  }
+  if (profiled === undefined || last === undefined) throw new Error("nothing was started");
+  await untilAnswering(last, { port: subject.port, host: HOST, path: LOAD_PATH }, performance.now());
+  await load.run(driver, subject, plan.warmSeconds);
+  const before = groupCpu([profiled.pid]);
+  const result = await load.run(driver, subject, plan.seconds);
+  const after = groupCpu([profiled.pid]);
+  const each = (ms: number): string => `${((ms * 1000) / result.units).toFixed(1)} us`;
+  say(
+    `${values.case}: ${Math.round(result.units)} x ${load.unit}, ${Math.round(result.units / plan.seconds)}/s; with the profiler: user ${each(after.userMs - before.userMs)}, kernel ${each(after.kernelMs - before.kernelMs)} each`,
+  );
+  if (tools.strace.path === null) say(`(no system calls: ${tools.strace.install})`);
+  else {
+    const alive = { subject: { ...subject, proxies: [{ side: looked, command: [] }] }, groups: [profiled.pid] };
+    say(`\n${callTable(await countCalls(alive, load, plan, tools.strace))}`);
+  }
+  await probe({ port: subject.port, host: HOST, path: LOAD_PATH });
+  await profiled.stop(15_000);
+  printProfile(profileDir);
 }
 
 function printProfile(dir: string): void {
@@ -116,7 +152,7 @@ function printProfile(dir: string): void {
     `\n${lines
       .slice(from, from + 4 + Number(values.top))
       .join("\n")
-      .replaceAll(ROOT, "")}`,
+      .replaceAll(proxyTree, "")}`,
   );
   if (values.keep !== undefined) {
     mkdirSync(values.keep, { recursive: true });

@@ -11,7 +11,7 @@ import { nginxFront, nginxHop, nginxPairClient, nginxPairServer } from "./nginx.
 import type { Subject } from "./subject.ts";
 
 /** `$WEFT_BENCH_TREE`: another checkout (with its node_modules) whose proxy is measured by this bench. */
-const ROOT = process.env.WEFT_BENCH_TREE ?? new URL("../..", import.meta.url).pathname;
+export const proxyTree = process.env.WEFT_BENCH_TREE ?? new URL("../..", import.meta.url).pathname;
 const NGINX_NOTE = "nginx keeps no counters per route or endpoint (stub_status only)";
 
 export interface BuildContext {
@@ -22,9 +22,9 @@ export interface BuildContext {
 
 /** Runs the proxy as a user does. */
 export function weftProxy(bootstrapFile: string, ...flags: readonly string[]): readonly string[] {
-  const script = join(ROOT, "bin/weft");
+  const script = join(proxyTree, "bin/weft");
   if (existsSync(script)) return [script, "proxy", "--bootstrap", bootstrapFile, ...flags];
-  return [process.execPath, join(ROOT, "src/main.ts"), "proxy", "--bootstrap", bootstrapFile, ...flags];
+  return [process.execPath, join(proxyTree, "src/main.ts"), "proxy", "--bootstrap", bootstrapFile, ...flags];
 }
 
 export function envoy(path: string, bootstrapFile: string): readonly string[] {
