@@ -1,6 +1,6 @@
 // Owns: what makes two readings of one stream differ, in one word; the reasons stand in differences.ts.
 
-import { type Message, type Reading, readRequests } from "../reading.ts";
+import { type Cuts, type Message, type Reading, readRequests } from "../reading.ts";
 import type { ForeignMessage, ForeignParser, ForeignReading } from "./foreign.ts";
 
 /**
@@ -22,7 +22,13 @@ export interface Difference {
 }
 
 /** null: the same verdict and the same messages. */
-export function compare(stream: Uint8Array, ours: Reading, theirs: ForeignReading, parser: ForeignParser): Difference | null {
+export function compare(
+  stream: Uint8Array,
+  ours: Reading,
+  theirs: ForeignReading,
+  parser: ForeignParser,
+  readAll: (stream: Uint8Array, cuts?: Cuts) => Reading = readRequests,
+): Difference | null {
   const text = Buffer.from(stream).toString("latin1");
   const tail = text.slice(ours.messages.reduce((sum, message) => sum + message.size, 0));
   const difference = (kind: Kind, at: number): Difference => ({
@@ -49,16 +55,16 @@ export function compare(stream: Uint8Array, ours: Reading, theirs: ForeignReadin
   if (weRefuse) return theirs.end === "refused" || (theirs.end === "closed" && both > 0) ? null : difference(`stricter ${ours.end}`, both);
   if (theirs.end === "refused") {
     // A head that is not whole yet: we may judge later what the other judges at once.
-    if (ours.end === "more" && refusedOnceWhole(stream)) return null;
+    if (ours.end === "more" && refusedOnceWhole(stream, readAll)) return null;
     return difference("laxer", both);
   }
   if (ours.end === theirs.end || theirs.end === "closed") return null;
   return difference(`frames ours-${ours.end} theirs-${theirs.end}`, both);
 }
 
-function refusedOnceWhole(stream: Uint8Array): boolean {
+function refusedOnceWhole(stream: Uint8Array, readAll: (stream: Uint8Array) => Reading): boolean {
   for (const rest of ["\r\n\r\n", "\n\r\n", " / HTTP/1.1\r\nHost: x\r\n\r\n", ": \r\n\r\n"]) {
-    const end = readRequests(Buffer.concat([stream, Buffer.from(rest)])).end;
+    const end = readAll(Buffer.concat([stream, Buffer.from(rest)])).end;
     if (end === "whole" || end === "more") return false;
   }
   return true;
@@ -77,7 +83,7 @@ function saysClose(message: Message): boolean {
 }
 
 function differentPart(ours: Message, theirs: ForeignMessage, parser: ForeignParser): string | null {
-  if (ours.start !== `${theirs.method} ${theirs.target}`) return "start";
+  if (ours.start !== theirs.start) return "start";
   if (ours.minor !== theirs.minor) return "version";
   if (ours.body !== theirs.body) return "body";
   const seen = (fields: readonly (readonly [string, string])[]): readonly (readonly [string, string])[] =>

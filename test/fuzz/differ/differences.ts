@@ -1,6 +1,6 @@
 // Owns: why another parser may read a stream differently than we do. One entry each; what is not listed here fails the test, and so does an entry
-// that no longer happens. Two kinds are never listed: both read a message and its body differs, or one of them waits for more of a body that the
-// other has read whole.
+// that no longer happens. Two kinds are never listed for requests: both read a message and its body differs, or one of them waits for more of a body
+// that the other has read whole.
 
 import { method } from "../targets/http1-stream.ts";
 import type { Difference } from "./compare.ts";
@@ -169,6 +169,77 @@ export const explained: readonly Explained[] = [
     kind: "frames ours-done theirs-closed",
     reason: "RFC 9110 6.5.1: llhttp heeds Connection in trailers",
     when: (d) => /\n0+(;[^\r]*)?\r\n([^\r]+\r\n)*connection:/i.test(d.stream),
+  },
+];
+
+/** The same for answers, which llhttp alone reads. */
+export const explainedAnswers: readonly Explained[] = [
+  {
+    parser: "llhttp",
+    kind: "stricter statusLine",
+    reason: "RFC 9112 4: llhttp skips empty lines before an answer, and takes 2.0 and a status below 100",
+  },
+  { parser: "llhttp", kind: "stricter lineEnd", reason: "RFC 9112 4: llhttp takes control bytes in a reason" },
+  { parser: "llhttp", kind: "stricter fieldName", reason: "framing fields spelt with an underscore are fields like any to llhttp" },
+  {
+    parser: "llhttp",
+    kind: "stricter coding",
+    reason: "RFC 9112 6.1: other codings, which we never asked for; llhttp hands them to its user",
+  },
+  {
+    parser: "llhttp",
+    kind: "stricter codingOrder",
+    reason: "RFC 9112 6.3 (4) reads such an answer until close; no origin is known to send one",
+  },
+  { parser: "llhttp", kind: "stricter bothFramings", reason: "RFC 9112 6.1: chunked in HTTP/1.0 is a faulty framing; llhttp takes it" },
+  { parser: "llhttp", kind: "stricter contentLength", reason: "RFC 9112 6.3 (5): llhttp takes an empty length, and counts beyond 2^53" },
+  { parser: "llhttp", kind: "stricter host", reason: "Host means nothing in an answer; two of them are refused all the same" },
+  { parser: "llhttp", kind: "stricter nominated", reason: "what Connection names is for a proxy to judge" },
+  {
+    parser: "llhttp",
+    kind: "laxer",
+    reason: "RFC 9110 2.5: a higher minor version is read as 1.1",
+    when: (d) => d.why === "Invalid HTTP version" && /HTTP\/1\.[2-9]/.test(d.stream),
+  },
+  {
+    parser: "llhttp",
+    kind: "laxer",
+    reason: "RFC 9110 6.5.1: framing fields in trailers mean nothing; we filter them, llhttp refuses",
+    when: (d) =>
+      (d.why.startsWith("Content-Length can't be present") || d.why.startsWith("Invalid `Transfer-Encoding`")) &&
+      /\n0+(;[^\r]*)?\r\n/.test(d.stream),
+  },
+  {
+    parser: "llhttp",
+    kind: "frames ours-done theirs-closed",
+    reason: "RFC 9110 6.5.1: llhttp heeds Connection in trailers",
+    when: (d) => /\n0+(;[^\r]*)?\r\n([^\r]+\r\n)*connection:/i.test(d.stream),
+  },
+  {
+    parser: "llhttp",
+    kind: /^(stricter \w+|frames ours-\w+ theirs-tunnel)$/,
+    reason: "101 ends HTTP for llhttp; for us the connection that asked for it knows",
+    when: (d) => d.why.startsWith("Pause on") && d.stream.includes(" 101"),
+  },
+  {
+    parser: "llhttp",
+    kind: "laxer",
+    reason: "RFC 9110 5.6.3: a tab is white space around a length; what we forward has spaces there",
+    when: (d) => d.why === "Invalid character in Content-Length" && /length:[^\r]*\t/i.test(d.stream),
+  },
+  {
+    parser: "llhttp",
+    kind: "laxer",
+    reason: "RFC 9112 7.1.1: extensions may hold bad white space; none is forwarded",
+    when: (d) => d.why.startsWith("Invalid character in chunk extensions") && /\n[0-9a-f]+;[^\r]*[ \t]/i.test(d.stream),
+  },
+  { parser: "llhttp", kind: "stricter chunk", reason: "RFC 9112 7.1.1: llhttp takes extensions without a value" },
+  {
+    parser: "llhttp",
+    kind: /^(laxer|differs body|frames ours-\w+ theirs-more)$/,
+    reason:
+      "RFC 9112 6.3 (1): llhttp knows 100 to 103 and reads a body after any other interim answer, so that none is forwarded with a framing field",
+    when: (d) => /HTTP\/1\.\d 1(0[4-9]|[1-9]\d)/.test(d.stream),
   },
 ];
 

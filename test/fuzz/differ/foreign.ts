@@ -1,8 +1,8 @@
-// Owns: the shape in which another parser's reading of a request stream is compared with ours.
+// Owns: the shape in which another parser's reading of a stream is compared with ours.
 
 export interface ForeignMessage {
-  readonly method: string;
-  readonly target: string;
+  /** `GET /a` or `200`. */
+  readonly start: string;
   readonly minor: number;
   /** Lower-case names; values without white space at their ends. A parser that knows no order gives them sorted by name. */
   readonly fields: readonly (readonly [string, string])[];

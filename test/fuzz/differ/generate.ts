@@ -1,12 +1,14 @@
-// Owns: request streams for comparison: put together from parts that parsers disagree about, and the vectors, mutated. Repeatable.
+// Owns: streams of requests and of answers for comparison: put together from parts that parsers disagree about, and the vectors, mutated. Repeatable.
 
 import { mutate } from "../mutate.ts";
 import type { Random } from "../random.ts";
 import { bytesOf } from "../target.ts";
 import { http1Words } from "../targets/words.ts";
+import { answers } from "../vectors/http1-answers.ts";
 import { requests } from "../vectors/http1-requests.ts";
 
 const vectors = bytesOf(requests.filter((vector) => vector.raw.length < 1_500).map((vector) => vector.raw));
+const answerVectors = bytesOf(answers.map((vector) => vector.raw));
 const words = bytesOf(http1Words);
 
 const methods = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "get", "FROB"];
@@ -81,15 +83,53 @@ function message(random: Random): string {
   return `${random.once(20) ? random.pick(["\r\n", "\n", " ", "\r\n\r\n"]) : ""}${[start, ...fields, ""].map((line) => line + random.pick(eol)).join("")}${random.pick(bodies)}`;
 }
 
-export function generate(count: number, random: Random): readonly Uint8Array[] {
-  const out: Uint8Array[] = [...vectors];
+const statuses = [
+  "200 OK",
+  "200 OK",
+  "200 OK",
+  "200",
+  "204 No Content",
+  "304 x",
+  "100 Continue",
+  "103 y",
+  "500 \xe4",
+  "99 x",
+  "1000 x",
+  "2x0 x",
+  "200\tOK",
+  "101 z",
+];
+
+function answer(random: Random): string {
+  const eol = random.once(12) ? ends : ["\r\n"];
+  const fields: string[] = [];
+  if (random.once(2))
+    fields.push(`${random.pick(["Content-Length", "Content-Length", "content-length", "Content_Length"])}: ${random.pick(lengths)}`);
+  if (random.once(3))
+    fields.push(`${random.pick(["Transfer-Encoding", "Transfer-Encoding", "Transfer_Encoding"])}: ${random.pick(codings)}`);
+  for (let n = random.below(3); n > 0; n--) fields.splice(random.below(fields.length + 1), 0, random.pick(others));
+  const version = random.once(8) ? random.pick(["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "ICY", "HTTP/1"]) : "HTTP/1.1";
+  return `${[`${version} ${random.pick(statuses)}`, ...fields, ""].map((line) => line + random.pick(eol)).join("")}${random.pick(bodies)}`;
+}
+
+export function generateRequests(count: number, random: Random): readonly Uint8Array[] {
+  return generate(count, random, vectors, message);
+}
+
+export function generateAnswers(count: number, random: Random): readonly Uint8Array[] {
+  return generate(count, random, answerVectors, answer);
+}
+
+/** The seeds, then a quarter of them mutated, a quarter of made messages mutated, and half of them as they are. */
+function generate(count: number, random: Random, seeds: readonly Uint8Array[], make: (random: Random) => string): readonly Uint8Array[] {
+  const out: Uint8Array[] = [...seeds];
   while (out.length < count) {
     const kind = random.below(4);
-    if (kind === 0) out.push(mutate(random.pick(vectors), words, vectors, 3_000, random));
+    if (kind === 0) out.push(mutate(random.pick(seeds), words, seeds, 3_000, random));
     else {
-      const text = Array.from({ length: random.once(3) ? 2 : 1 }, () => message(random)).join("");
+      const text = Array.from({ length: random.once(3) ? 2 : 1 }, () => make(random)).join("");
       const bytes = new Uint8Array(Buffer.from(text, "latin1"));
-      out.push(kind === 1 ? mutate(bytes, words, vectors, 3_000, random) : bytes);
+      out.push(kind === 1 ? mutate(bytes, words, seeds, 3_000, random) : bytes);
     }
   }
   return out;

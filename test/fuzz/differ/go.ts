@@ -24,5 +24,16 @@ async function read(streams: readonly Uint8Array[]): Promise<readonly ForeignRea
   const lines = (await new Response(child.stdout).text()).split("\n").filter((line) => line !== "");
   if ((await child.exited) !== 0 || lines.length !== streams.length)
     throw new Error(`http1reader read ${lines.length} of ${streams.length} streams`);
-  return lines.map((line) => JSON.parse(line) as ForeignReading);
+  return lines.map((line) => {
+    const { messages, end, why } = JSON.parse(line) as { messages: readonly GoMessage[]; end: ForeignReading["end"]; why: string };
+    return { messages: messages.map(({ method, target, ...rest }) => ({ start: `${method} ${target}`, ...rest })), end, why };
+  });
+}
+
+interface GoMessage {
+  readonly method: string;
+  readonly target: string;
+  readonly minor: number;
+  readonly fields: readonly (readonly [string, string])[];
+  readonly body: string;
 }

@@ -1,4 +1,4 @@
-// Owns: reading requests with llhttp, the parser of Node: its WebAssembly build as undici brings it, so the version is the lock file's. Strict mode.
+// Owns: reading requests and answers with llhttp, the parser of Node: its WebAssembly build as undici brings it, so the version is the lock file's. Strict mode.
 
 import { createRequire } from "node:module";
 import type { ForeignMessage, ForeignParser, ForeignReading } from "./foreign.ts";
@@ -10,6 +10,8 @@ interface Exports {
   llhttp_alloc(type: number): number;
   llhttp_free(parser: number): void;
   llhttp_execute(parser: number, at: number, size: number): number;
+  llhttp_finish(parser: number): number;
+  llhttp_get_status_code(parser: number): number;
   llhttp_get_method(parser: number): number;
   llhttp_get_http_minor(parser: number): number;
   llhttp_get_error_reason(parser: number): number;
@@ -19,18 +21,18 @@ interface Exports {
 }
 
 /** llhttp's numbers. */
-const typeRequest = 1;
+const types = { requests: 1, answers: 2 } as const;
 const error = { ok: 0, closedConnection: 5, paused: 21, pausedUpgrade: 22, pausedH2Upgrade: 23 } as const;
 
 /** null where the package is not installed. */
-export function llhttp(): ForeignParser | null {
+export function llhttp(what: keyof typeof types): ForeignParser | null {
   let bytes: Uint8Array;
   try {
     bytes = require("undici/lib/llhttp/llhttp-wasm.js") as Uint8Array;
   } catch {
     return null;
   }
-  const reader = new Reader(bytes);
+  const reader = new Reader(bytes, what);
   return { name: "llhttp", hides: [], sorted: false, read: async (streams) => streams.map((stream) => reader.read(stream)) };
 }
 
@@ -45,7 +47,10 @@ class Reader {
   #open = false;
   #parser = 0;
 
-  constructor(bytes: Uint8Array) {
+  readonly #what: keyof typeof types;
+
+  constructor(bytes: Uint8Array, what: keyof typeof types) {
+    this.#what = what;
     const span = (at: number, size: number): string => Buffer.from(this.#exports.memory.buffer, at, size).toString("latin1");
     const module = new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
     const instance = new WebAssembly.Instance(module, {
@@ -90,8 +95,10 @@ class Reader {
           const own = this.#exports;
           this.#open = false;
           this.#messages.push({
-            method: this.#text(own.llhttp_method_name(own.llhttp_get_method(this.#parser))),
-            target: this.#url,
+            start:
+              this.#what === "answers"
+                ? String(own.llhttp_get_status_code(this.#parser))
+                : `${this.#text(own.llhttp_method_name(own.llhttp_get_method(this.#parser)))} ${this.#url}`,
             minor: own.llhttp_get_http_minor(this.#parser),
             fields: this.#fields.map(([name, value]) => [name.toLowerCase(), value.replace(/^[ \t]+|[ \t]+$/g, "")]),
             body: this.#body,
@@ -112,11 +119,13 @@ class Reader {
     const own = this.#exports;
     this.#messages = [];
     this.#open = false;
-    const parser = own.llhttp_alloc(typeRequest);
+    const parser = own.llhttp_alloc(types[this.#what]);
     this.#parser = parser;
     const at = own.malloc(stream.length + 1);
     new Uint8Array(own.memory.buffer).set(stream, at);
     const code = own.llhttp_execute(parser, at, stream.length);
+    // An answer may end with its connection.
+    if (code === error.ok && this.#what === "answers") own.llhttp_finish(parser);
     const why = code === error.ok ? "" : this.#text(own.llhttp_get_error_reason(parser));
     own.free(at);
     own.llhttp_free(parser);
