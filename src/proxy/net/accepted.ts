@@ -1,7 +1,7 @@
 // Owns: one accepted connection from its first moment until a protocol takes it. It is raw until its chain is known; the stages stand in `#advance`, in
 // order, and each runs only where the listener asks for it. TLS then starts on the accepted socket with the certificates of that moment, so that a
 // rotated certificate serves the next connection. Nothing here outlives the handing over: an established connection keeps none of it.
-// States: looking -> shaking hands -> first bytes -> over; any of them -> over.
+// States: looking -> upgrading -> handshake -> first bytes -> over; any of them -> over.
 
 import type { ChainSlot } from "../chain/chain.ts";
 import type { Chains, ConnectionFacts } from "../chain/select.ts";
@@ -27,9 +27,9 @@ export interface AcceptedBy {
 }
 
 export type AcceptedSocket = Wire &
-  TlsFacts & { data: unknown; readonly fd: number; upgradeTLS(options: unknown): [unknown, AcceptedSocket] };
+  TlsFacts & { data: unknown; readonly fd: number; upgradeTLS(options: unknown): [{ data: unknown }, AcceptedSocket] };
 
-const state = { looking: 0, handshake: 1, firstBytes: 2, over: 3 } as const;
+const state = { looking: 0, upgrading: 1, handshake: 2, firstBytes: 3, over: 4 } as const;
 
 const none: readonly string[] = [];
 
@@ -47,11 +47,11 @@ export class Accepted implements Timed, Downstream {
   slot = -1;
   #state: number = state.looking;
   #wire: AcceptedSocket | null;
-  /** The accepted socket under a secure one. */
-  #raw: AcceptedSocket | null = null;
   #chain: ChainSlot | null = null;
   #peer: Peer | null = null;
   #alpn = "";
+  /** For the log: a socket whose handshake failed does not know it any more. */
+  #from = "";
   /** Bytes that were read and are nobody's yet. */
   #held: Uint8Array | null = null;
   /** The PROXY header is off. */
@@ -198,25 +198,38 @@ export class Accepted implements Timed, Downstream {
       this.#refused(refuse("no_secret", options));
       return;
     }
-    this.#state = state.handshake;
+    this.#state = state.upgrading;
     this.#register(this.core.ticker.now() + netLimits.handshakeMs);
     const held = this.#held;
     this.#held = null;
-    this.#raw = socket;
-    const [, secure] = socket.upgradeTLS({
+    this.#from = socket.remoteAddress;
+    const [raw, secure] = socket.upgradeTLS({
       isServer: true,
       tls: options,
       socket: secureHandlers,
       data: this,
       ...(held === null ? {} : { initialData: held }),
     });
-    if (this.#state === state.over) return;
+    // A wrapper of its own, with the `data` it was given.
+    raw.data = spent;
+    socket.data = spent;
+    this.#state = state.handshake;
     this.#wire = secure;
     if (this.#remote !== null || this.#local !== null) readdress(secure, this.#remote, this.#local);
+    const early = this.#early;
+    this.#early = undefined;
+    if (early !== undefined) this.handshaken(secure, early);
   }
+
+  /** A handshake that came to its end within `upgradeTLS`: it is judged when the secure socket is known. */
+  #early: Error | null | undefined;
 
   handshaken(socket: AcceptedSocket, failed: Error | null): void {
     const chain = this.#chain;
+    if (this.#state === state.upgrading) {
+      this.#early = failed;
+      return;
+    }
     if (this.#state !== state.handshake || chain === null) return;
     const material = chain.current.tls;
     if (material === null) {
@@ -273,8 +286,6 @@ export class Accepted implements Timed, Downstream {
     const held = this.#held;
     this.#held = null;
     this.#wire = null;
-    if (this.#raw !== null) this.#raw.data = spent;
-    this.#raw = null;
     const connection = establish(core, chain, socket, this.#peer, isHttp2(chain.current, this.#alpn, preface));
     if (held !== null) connection.received(held);
     return connection;
@@ -292,7 +303,6 @@ export class Accepted implements Timed, Downstream {
       this.#hold(bytes);
       this.#lookForPreface(socket);
     }
-    // While shaking hands the raw socket shows the ciphertext, which the secure one reads by itself.
   }
 
   #hold(bytes: Uint8Array): void {
@@ -366,7 +376,7 @@ export class Accepted implements Timed, Downstream {
     this.core.tlsRefusedDownstream.count();
     if (this.core.mayLog()) {
       this.core.log.warn(
-        { listener: this.#listener.name, reason, remote: this.#wire?.remoteAddress ?? "" },
+        { listener: this.#listener.name, reason, remote: this.#from || (this.#wire?.remoteAddress ?? "") },
         "A downstream handshake was refused.",
       );
     }
@@ -391,7 +401,6 @@ export class Accepted implements Timed, Downstream {
   #forget(): void {
     this.#state = state.over;
     this.#wire = null;
-    this.#raw = null;
     this.#held = null;
     this.core.ticker.remove(this);
     this.core.closed(this);
