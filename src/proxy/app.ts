@@ -133,6 +133,7 @@ class ProxyProcess {
       secrets: this.#secrets(),
       local: this.#bootstrap.local,
       accessLog: this.#sinks.factory,
+      shareDatagrams: this.#flags.handover !== null,
       adopt: (name, address) => {
         const key = socketKey(name, address);
         const found = this.#inherited.get(key);

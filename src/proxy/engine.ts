@@ -21,6 +21,8 @@ export interface EngineDeps {
   readonly accessLog: AccessLogFactory;
   /** Sockets that were bound elsewhere; without it every listener binds its own. */
   readonly adopt?: AdoptSockets;
+  /** Other processes of this proxy (workers, a successor) bind the same UDP addresses; the kernel keeps each client with one of them. Default false. */
+  readonly shareDatagrams?: boolean;
 }
 
 /** One resource that could not be applied, and why. The others were. */

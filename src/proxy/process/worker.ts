@@ -102,6 +102,7 @@ class Worker {
           secrets: this.#secretSource(),
           local: message.local,
           accessLog: this.#sinks.factory,
+          shareDatagrams: true,
           adopt: (name, address) => this.#adopt(name, address),
         });
         break;

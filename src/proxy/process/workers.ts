@@ -233,7 +233,8 @@ export class WorkerPool {
 
   #listening(): EngineStats["listeners"] {
     const kept = new Map(this.#keeper.all().map((one) => [socketKey(one.name, one.address), one]));
-    return [...(this.#config?.listeners.values() ?? [])].flatMap(({ name, address }) => {
+    return [...(this.#config?.listeners.values() ?? [])].flatMap(({ name, address, udp }) => {
+      if (udp !== undefined) return [{ name, address }];
       const found = kept.get(socketKey(name, address));
       return found === undefined ? [] : [{ name, address: { host: address.host, port: found.port } }];
     });
@@ -346,6 +347,8 @@ export class WorkerPool {
   #sockets(config: ProxyConfig): ReadonlyMap<ListenerConfig, SocketsMessage["problem"]> {
     const found = new Map<ListenerConfig, SocketsMessage["problem"]>();
     for (const listener of config.listeners.values()) {
+      // Workers bind UDP addresses themselves, side by side.
+      if (listener.udp !== undefined) continue;
       try {
         this.#keeper.ensure(listener);
         found.set(listener, null);

@@ -51,7 +51,7 @@ export class Live {
       tableSlot: (name) => slotIn(this.#tableSlots, name),
     };
     const { clusterSlot, accessLog } = this.#context;
-    this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot });
+    this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot, shared: deps.shareDatagrams ?? false });
   }
 
   apply(config: ProxyConfig): readonly ApplyFailure[] {

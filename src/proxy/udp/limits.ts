@@ -11,4 +11,9 @@ export const udpLimits = {
   evictQuietMs: 1_000,
   /** A listener that is going (removed, or the proxy drains) ends a session after this silence, if its own idle limit is not shorter. */
   drainQuietMs: 5_000,
+  /**
+   * Where another process has bound the address too (a worker, a successor), a listener that is going serves on for this long, so that answers under
+   * way arrive; then it closes, and the kernel gives its clients to the other. Refusing them meanwhile would lose what they send.
+   */
+  sharedDrainMs: 1_000,
 } as const;

@@ -59,9 +59,12 @@ export class UdpListener implements Timed, ServerOwner {
   #newest: UdpSession | null = null;
   #count = 0;
   #going = false;
+  readonly #shared: boolean;
+  #closeAtMs = Number.POSITIVE_INFINITY;
 
-  constructor(core: Core, metrics: UdpMetrics, name: string, address: HostPort, plan: UdpPlan) {
+  constructor(core: Core, metrics: UdpMetrics, name: string, address: HostPort, plan: UdpPlan, shared: boolean) {
     this.core = core;
+    this.#shared = shared;
     this.name = name;
     this.address = address;
     this.#metrics = metrics;
@@ -72,7 +75,7 @@ export class UdpListener implements Timed, ServerOwner {
 
   /** Throws what Bun throws when the address cannot be bound. */
   bind(): void {
-    this.#socket = bindSocket(this.address.host, this.address.port, this);
+    this.#socket = bindSocket(this.address.host, this.address.port, this.#shared, this);
     this.address = { host: this.address.host, port: this.#socket.port };
   }
 
@@ -110,10 +113,12 @@ export class UdpListener implements Timed, ServerOwner {
     }
   }
 
-  /** No new sessions; those that are there go on until they are quiet. The socket closes with the last one. */
+  /** No new sessions; those that are there go on until they are quiet. The socket closes with the last one. Shared: see `sharedDrainMs`. */
   stop(): void {
+    if (this.#going) return;
     this.#going = true;
-    this.deadlineMs = this.core.ticker.nowMs;
+    this.deadlineMs = this.core.ticker.now();
+    if (this.#shared) this.#closeAtMs = this.deadlineMs + udpLimits.sharedDrainMs;
     this.#closeIfDone();
   }
 
@@ -165,10 +170,14 @@ export class UdpListener implements Timed, ServerOwner {
   }
 
   onDeadline(nowMs: number): void {
+    if (nowMs >= this.#closeAtMs) {
+      for (let oldest = this.#oldest; oldest !== null; oldest = this.#oldest) oldest.end("closed", "LR");
+      return;
+    }
     const own = this.#plan.config.idleTimeoutMs;
     const idleMs = this.#going && own > udpLimits.drainQuietMs ? udpLimits.drainQuietMs : own;
     for (let oldest = this.#oldest; oldest !== null && oldest.lastMs + idleMs <= nowMs; oldest = this.#oldest) oldest.end("idle", null);
-    this.deadlineMs = this.#oldest === null ? Number.POSITIVE_INFINITY : this.#oldest.lastMs + idleMs;
+    this.deadlineMs = this.#oldest === null ? this.#closeAtMs : Math.min(this.#oldest.lastMs + idleMs, this.#closeAtMs);
   }
 
   /** For a session that has ended. */
@@ -192,7 +201,7 @@ export class UdpListener implements Timed, ServerOwner {
     // Read, not the coarse one: without sessions nothing ticks.
     const now = core.ticker.now();
     if (port === 0) return this.#refuse("malformed");
-    if (this.#going) return this.#refuse("draining");
+    if (this.#going && !this.#shared) return this.#refuse("draining");
     const permit = this.#judge(host, port);
     if (permit === null) {
       this.#say(denial.reason, host);

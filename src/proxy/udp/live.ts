@@ -12,6 +12,8 @@ export interface UdpContext {
   readonly metrics: MetricRegistry;
   readonly accessLog: AccessLogFactory;
   readonly clusterSlot: (name: string) => ClusterSlot;
+  /** Other processes bind the same addresses. */
+  readonly shared: boolean;
 }
 
 interface LiveUdp {
@@ -58,7 +60,7 @@ export class UdpListeners {
       return;
     }
     // The new address is bound before the old one is let go; if that fails, nothing has changed.
-    const bound = new UdpListener(this.#core, this.#metrics, next.name, next.address, plan);
+    const bound = new UdpListener(this.#core, this.#metrics, next.name, next.address, plan, this.#context.shared);
     bound.bind();
     live?.bound.stop();
     this.#live.set(next.name, { config: next, bound });

@@ -32,11 +32,15 @@ interface Flags {
 
 type Make = (options: object) => Promise<unknown>;
 
-/** Throws what Bun throws when the address cannot be bound. */
-export function bindSocket(host: string, port: number, owner: ServerOwner): ServerSocket {
+/** SO_REUSEPORT, in the flags of Bun's UDP sockets (those of `node:dgram`'s binding). */
+const reusePort = 4;
+
+/** `shared`: others may bind it too, and the kernel keeps each client with one. Throws what Bun throws when the address cannot be bound. */
+export function bindSocket(host: string, port: number, shared: boolean, owner: ServerOwner): ServerSocket {
   return made({
     hostname: host,
     port,
+    ...(shared ? { flags: reusePort } : {}),
     socket: {
       data(_socket: unknown, bytes: Uint8Array, from: number, address: string, flags: Flags) {
         owner.received(bytes, from, address, flags.truncated);

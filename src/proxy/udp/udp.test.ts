@@ -418,6 +418,28 @@ describe("listeners", () => {
     await origin(undefined, running.port());
   });
 
+  test("two processes on one address: a client stays with one, and goes to the other when that closes", async () => {
+    const clock = new PausedClock();
+    const server = await origin();
+    const first = run(proxy([endpoint(server.port)]), { clock, shareDatagrams: true });
+    const address = { host: "127.0.0.1", port: first.port() };
+    const listener = udpListener(udp("dns"), { address });
+    const second = run(config([listener], [cluster("dns", [endpoint(server.port)])]), { clock, shareDatagrams: true });
+    const clients = await Promise.all(Array.from({ length: 24 }, () => Client.to(address.port)));
+    for (let round = 0; round < 2; round++) for (const client of clients) await client.ask("x");
+    const [a, b] = [first.count("weft_udp_sessions", "in"), second.count("weft_udp_sessions", "in")];
+    expect(a + b).toBe(24);
+    expect(Math.min(a, b)).toBeGreaterThan(0);
+    const drained = first.engine.drain(10_000);
+    // Everybody is served all the time.
+    for (const client of clients) await client.ask("y");
+    clock.advance(udpLimits.sharedDrainMs + 100);
+    await drained;
+    for (const client of clients) await client.ask("z");
+    expect(second.count("weft_udp_sessions", "in")).toBe(24);
+    expect(first.count("weft_udp_datagrams_dropped_total") + second.count("weft_udp_datagrams_dropped_total")).toBe(0);
+  });
+
   test("a name that changes from UDP to TCP and back", async () => {
     const server = await origin();
     const first = proxy([endpoint(server.port)]);
