@@ -4,16 +4,19 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect as connectTls } from "node:tls";
 import { create, createRegistry, fromJson, toBinary } from "@bufbuild/protobuf";
 import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { HttpConnectionManagerSchema } from "../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import { DownstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import {
   type DeltaDiscoveryRequest,
   type DeltaDiscoveryResponse,
   DeltaDiscoveryResponseSchema,
 } from "../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import { typeUrl } from "../wire/xds-types.ts";
+import { until as eventually } from "./process/testing.ts";
 import { createTestAuthority, type FakeStream, startFakeControlPlane, type TestAuthority, until } from "./xds/testing.ts";
 
 const mainPath = new URL("../main.ts", import.meta.url).pathname;
@@ -202,6 +205,8 @@ describe("what cannot start says why", () => {
       [["--bootstrap", "x", "--bootstrap", "y"], /given twice/],
       [["--what"], /unknown argument --what/],
       [["--bootstrap", "x", "--drain-seconds", "-1"], /--drain-seconds -1 is not/],
+      [["--bootstrap", "x", "--workers", "0"], /--workers 0 is not a number of processes from 1 to 128, nor auto/],
+      [["--bootstrap", "x", "--workers", "many"], /--workers many is not/],
       [["--bootstrap", "x", "--log-level", "loud"], /--log-level loud is not one of debug, info, warn, error, silent/],
       [["--bootstrap", join(folder, "none")], /cannot read the bootstrap file .*none/],
       [
@@ -290,7 +295,17 @@ describe("with a control plane", () => {
     ],
   });
 
-  const registry = createRegistry(HttpConnectionManagerSchema, RouterSchema);
+  /** Names in the certificate that a port shows. */
+  const peerNames = (port: number): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connectTls({ host: "127.0.0.1", port, rejectUnauthorized: false }, () => {
+        resolve(socket.getPeerCertificate().subjectaltname ?? "");
+        socket.destroy();
+      });
+      socket.on("error", reject);
+    });
+
+  const registry = createRegistry(HttpConnectionManagerSchema, RouterSchema, DownstreamTlsContextSchema);
   let nonce = 0;
   function push(
     stream: FakeStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>,
@@ -315,67 +330,150 @@ describe("with a control plane", () => {
     filter_chains: [{ filters: [{ name: "h", typed_config: manager({ direct_response: { status } }, extra) }] }],
   });
 
-  test("configured, identified, updated, refused, left alone and found again", async () => {
+  /** Every worker serves it: connections are spread over them. */
+  const serves = (url: string, status: number): Promise<boolean> =>
+    eventually(async () => {
+      for (let n = 0; n < 8; n++) if ((await fetch(url, { keepalive: false })).status !== status) return false;
+      return true;
+    }, `status ${status} of all workers`);
+
+  for (const workers of ["1", "2"]) {
+    test(`configured, identified, updated, refused, left alone and found again (${workers} workers)`, async () => {
+      const tls = { ca: authority.caPem, ...authority.issue(`URI:${serverName}`) };
+      const server = await startFakeControlPlane({ tls });
+      stops.push(() => server.stop());
+      server.sign = (request) => [authority.signRequest(request.csr), authority.caPem];
+      const one = start(
+        "--bootstrap",
+        write("s.json", sidecar(server.port)),
+        "--token-file",
+        write("join", "join-token\n"),
+        "--log-level",
+        "debug",
+        "--workers",
+        workers,
+      );
+      const stream = await until(() => server.delta[0], "the discovery stream");
+      expect(stream.metadata.get("authorization")).toEqual(["Bearer join-token"]);
+      push(stream, "cluster", {});
+      await Bun.sleep(30);
+      expect(one.lines.some((text) => text.includes('"msg":"ready"'))).toBe(false);
+      push(stream, "listener", { l: listener(201) });
+      const line = await ready(one);
+      const url = `http://${line.listeners[0]?.address}/`;
+      await serves(url, 201);
+      const certificates = (await (await fetch(`http://${line.admin}/certs`)).json()) as { certificates: { uri: string }[] };
+      expect(certificates.certificates[0]?.uri).toBe("spiffe://cluster.local/ns/shop/sa/cart");
+      expect(await (await fetch(`http://${line.admin}/config_dump`)).text()).not.toContain("PRIVATE KEY");
+
+      const good = push(stream, "listener", { l: listener(202) });
+      await until(() => stream.requests.some((r) => r.responseNonce === `n${nonce}`), "the acknowledgement");
+      await serves(url, 202);
+
+      const bad = push(stream, "listener", { l: listener(203, { codec_type: "HTTP3" }) });
+      const refusal = await until(() => stream.requests.find((r) => r.responseNonce === bad), "the rejection");
+      expect(refusal.errorDetail?.message).toContain("codec_type: HTTP3 is not supported");
+      await serves(url, 202);
+      const dump = (await (await fetch(`http://${line.admin}/config_dump`)).json()) as {
+        xds: { types: { type: string; resources: { state: string; reason?: string }[] }[] };
+      };
+      expect(dump.xds.types.find((t) => t.type === "listener")?.resources.map((r) => r.state)).toEqual(["accepted", "rejected"]);
+
+      const metrics = await until(
+        () => server.metrics[0]?.requests.flatMap((r) => r.envoyMetrics).find((f) => f.name === "istio_requests_total"),
+        "metrics",
+      );
+      expect(metrics.metric[0]?.label.find((l) => l.name === "source_app")?.value).toBe("cart");
+
+      server.stop();
+      await until(() => one.lines.some((text) => text.includes("Lost the control plane")), "the loss");
+      await serves(url, 202);
+      expect((await fetch(`http://${line.admin}/ready`)).status).toBe(200);
+      const back = await startFakeControlPlane({ tls, port: server.port });
+      stops.push(() => back.stop());
+      const again = await until(() => back.delta[0], "the new stream");
+      expect(again.metadata.get("authorization")).toEqual([]);
+      await until(() => again.requests.length === 2);
+      expect(again.requests[1]?.initialResourceVersions).toEqual({ l: good });
+      push(again, "listener", { l: listener(204) });
+      await until(() => again.requests.some((r) => r.responseNonce === `n${nonce}`));
+      await serves(url, 204);
+
+      // What only the processes that listen can find out is told too, if later than an acknowledgement.
+      const taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+      stops.push(() => taken.stop(true));
+      push(again, "listener", { other: { ...listener(205), name: "other", address: address(taken.port) } });
+      const complaint = await until(() => again.requests.find((r) => r.errorDetail !== undefined), "the rejection");
+      expect(complaint.errorDetail?.message).toContain(`listener other: 127.0.0.1:${taken.port} is in use by another process`);
+      await serves(url, 204);
+
+      // The certificate is where the handshakes are; the address stays, though the sockets' handlers change.
+      const secret = { name: "default", sds_config: { ads: {}, resource_api_version: "V3" } };
+      const transport = {
+        name: "tls",
+        typed_config: {
+          "@type": at(DownstreamTlsContextSchema.typeName),
+          common_tls_context: { tls_certificate_sds_secret_configs: [secret] },
+        },
+      };
+      const plain = listener(206);
+      push(again, "listener", {
+        l: { ...plain, filter_chains: plain.filter_chains.map((chain) => ({ ...chain, transport_socket: transport })) },
+      });
+      await eventually(async () => {
+        const names = await Promise.all(Array.from({ length: 8 }, () => peerNames(Number(new URL(url).port)).catch(() => "")));
+        return names.every((name) => name === "URI:spiffe://cluster.local/ns/shop/sa/cart");
+      }, "the proxy's certificate from every worker");
+      one.process.kill("SIGTERM");
+      expect(await one.process.exited).toBe(0);
+    }, 20_000);
+  }
+
+  test("a successor has its own identity before it takes over; counts go on", async () => {
     const tls = { ca: authority.caPem, ...authority.issue(`URI:${serverName}`) };
     const server = await startFakeControlPlane({ tls });
     stops.push(() => server.stop());
-    server.sign = (request) => [authority.signRequest(request.csr), authority.caPem];
-    const one = start(
-      "--bootstrap",
-      write("s.json", sidecar(server.port)),
-      "--token-file",
-      write("join", "join-token\n"),
-      "--log-level",
-      "debug",
-    );
-    const stream = await until(() => server.delta[0], "the discovery stream");
-    expect(stream.metadata.get("authorization")).toEqual(["Bearer join-token"]);
-    push(stream, "cluster", {});
-    await Bun.sleep(30);
-    expect(one.lines.some((text) => text.includes('"msg":"ready"'))).toBe(false);
-    push(stream, "listener", { l: listener(201) });
-    const line = await ready(one);
-    const url = `http://${line.listeners[0]?.address}/`;
-    expect((await fetch(url)).status).toBe(201);
-    const certificates = (await (await fetch(`http://${line.admin}/certs`)).json()) as { certificates: { uri: string }[] };
-    expect(certificates.certificates[0]?.uri).toBe("spiffe://cluster.local/ns/shop/sa/cart");
-    expect(await (await fetch(`http://${line.admin}/config_dump`)).text()).not.toContain("PRIVATE KEY");
-
-    push(stream, "listener", { l: listener(202) });
-    await until(() => stream.requests.some((r) => r.responseNonce === `n${nonce}`), "the acknowledgement");
-    expect((await fetch(url)).status).toBe(202);
-
-    const bad = push(stream, "listener", { l: listener(203, { codec_type: "HTTP3" }) });
-    const refusal = await until(() => stream.requests.find((r) => r.responseNonce === bad), "the rejection");
-    expect(refusal.errorDetail?.message).toContain("codec_type: HTTP3 is not supported");
-    expect((await fetch(url)).status).toBe(202);
-    const dump = (await (await fetch(`http://${line.admin}/config_dump`)).json()) as {
-      xds: { types: { type: string; resources: { state: string; reason?: string }[] }[] };
+    let refusing = false;
+    server.sign = (request) => {
+      if (refusing) throw Object.assign(new Error("not yet"), { code: 14 });
+      return [authority.signRequest(request.csr), authority.caPem];
     };
-    expect(dump.xds.types.find((t) => t.type === "listener")?.resources.map((r) => r.state)).toEqual(["accepted", "rejected"]);
-
-    const metrics = await until(
-      () => server.metrics[0]?.requests.flatMap((r) => r.envoyMetrics).find((f) => f.name === "istio_requests_total"),
-      "metrics",
-    );
-    expect(metrics.metric[0]?.label.find((l) => l.name === "source_app")?.value).toBe("cart");
-
-    server.stop();
-    await until(() => one.lines.some((text) => text.includes("Lost the control plane")), "the loss");
-    expect((await fetch(url)).status).toBe(202);
-    expect((await fetch(`http://${line.admin}/ready`)).status).toBe(200);
-    const back = await startFakeControlPlane({ tls, port: server.port });
-    stops.push(() => back.stop());
-    const again = await until(() => back.delta[0], "the new stream");
-    expect(again.metadata.get("authorization")).toEqual([]);
-    await until(() => again.requests.length === 2);
-    expect(again.requests[1]?.initialResourceVersions).toEqual({ l: "n3" });
-    push(again, "listener", { l: listener(204) });
-    await until(() => again.requests.some((r) => r.responseNonce === `n${nonce}`));
-    expect((await fetch(url)).status).toBe(204);
-    one.process.kill("SIGTERM");
+    const args = [
+      "--bootstrap",
+      write("h.json", sidecar(server.port)),
+      "--token-file",
+      write("join3", "x"),
+      "--handover",
+      join(folder, "h.sock"),
+    ];
+    const one = start(...args);
+    const stream = await until(() => server.delta[0], "the discovery stream");
+    push(stream, "cluster", {});
+    push(stream, "listener", { l: listener(201) });
+    const url = `http://${(await ready(one)).listeners[0]?.address}/`;
+    await serves(url, 201);
+    refusing = true;
+    const two = start(...args);
+    const second = await until(() => server.delta[1], "the successor's stream");
+    push(second, "cluster", {});
+    push(second, "listener", { l: listener(202) });
+    await until(() => two.lines.some((text) => text.includes("not yet")), "a refused certificate");
+    // It has all of the configuration, but could not answer a handshake: the first one serves.
+    await serves(url, 201);
+    expect(one.process.exitCode).toBe(null);
+    refusing = false;
+    const line = await ready(two);
+    expect(line.listeners[0]?.address).toBe(new URL(url).host);
+    await serves(url, 202);
     expect(await one.process.exited).toBe(0);
-  });
+    const counted = await eventually(async () => {
+      const text = await (await fetch(`http://${line.admin}/metrics`)).text();
+      return /istio_requests_total\{[^\n]*response_code="201"[^\n]*\} (\d+)/.exec(text)?.[1];
+    }, "the predecessor's counts");
+    expect(Number(counted)).toBeGreaterThanOrEqual(16);
+    two.process.kill("SIGTERM");
+    expect(await two.process.exited).toBe(0);
+  }, 20_000);
 
   test("while the control plane cannot be reached, it says so and stops when told", async () => {
     const one = start(
