@@ -15,8 +15,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   insight: ["base", "wire", "api"],
   control: ["base", "wire", "api", "compile", "insight"],
   proxy: ["base", "wire"],
-  // The command line talks to the API over HTTP; `main.ts` alone starts the other processes.
-  cli: ["base", "wire", "api"],
+  // The command line talks to the API over HTTP; `main.ts` alone starts the other processes. `weft validate` judges files with the compiler, which is pure.
+  cli: ["base", "wire", "api", "compile"],
 };
 
 /** The hot path: own code that depends on nothing but Bun. `re2js` is for compiling patterns at configuration time. */

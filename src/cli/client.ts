@@ -40,7 +40,12 @@ export interface Ask {
   /** 0 = no limit (streams). Default 15 000. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** Statuses beside 2xx whose bodies are answers too. */
+  readonly alsoGood?: readonly number[];
 }
+
+/** What the server keeps as the manager of fields that this program writes. */
+const agent = "weft";
 
 export const mergePatch = "application/merge-patch+json";
 export const tableAccept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -64,6 +69,11 @@ export class Client {
         `${this.access.server}${path} answered ${response.status} with something that is no JSON: ${text.slice(0, 120)}`,
       );
     }
+  }
+
+  /** The answer's body as it comes, for what is no JSON. */
+  async raw(path: string, ask: Ask = {}): Promise<Response> {
+    return this.#send(path, { timeoutMs: 0, ...ask });
   }
 
   /** Lines of a streamed answer, as they come; ends when the server or `ask.signal` ends it. */
@@ -92,7 +102,7 @@ export class Client {
 
   async #send(path: string, ask: Ask): Promise<Response> {
     const { access } = this;
-    const headers: Record<string, string> = { accept: ask.accept ?? "application/json" };
+    const headers: Record<string, string> = { accept: ask.accept ?? "application/json", "user-agent": agent };
     if (access.token !== undefined) headers.authorization = `Bearer ${access.token}`;
     const init: BunFetchRequestInit = { method: ask.method ?? "GET", headers, redirect: "manual" };
     if (ask.body !== undefined) {
@@ -114,7 +124,7 @@ export class Client {
     } catch (error) {
       throw this.#unreachable(error);
     }
-    if (response.ok) return response;
+    if (response.ok || ask.alsoGood?.includes(response.status) === true) return response;
     throw failureFrom(response.status, await this.#read(() => response.text()), access);
   }
 

@@ -51,7 +51,8 @@ export function verbHelp(spec: VerbSpec, colour: boolean, columns: number): stri
 
 const sections: readonly [title: string, verbs: readonly string[]][] = [
   ["Run a mesh", ["up", "run", "proxy"]],
-  ["Change it", ["apply", "get", "describe", "delete"]],
+  ["Change it", ["apply", "diff", "validate", "get", "describe", "delete"]],
+  ["Keep it", ["history", "rollback", "export", "backup", "restore", "token"]],
   ["See what it does", ["status", "top", "logs"]],
   ["Around it", ["kubeconfig", "version", "completion", "help"]],
 ];
@@ -63,10 +64,12 @@ export function overview(all: readonly VerbSpec[], colour: boolean, columns: num
     "Weft, a service mesh: a sidecar beside each program, one control plane, no Kubernetes needed.",
     `${title("Usage:")} weft VERB [flags]`,
     ...sections.map(([name, names]) => {
-      const lines = names.map((n) => {
-        const spec = all.find((v) => v.name === n);
-        return `  ${n.padEnd(12)}${wrap(spec?.summary ?? "", width, 14).trimStart()}`;
-      });
+      const lines = names
+        .filter((n) => all.some((v) => v.name === n))
+        .map((n) => {
+          const spec = all.find((v) => v.name === n);
+          return `  ${n.padEnd(12)}${wrap(spec?.summary ?? "", width, 14).trimStart()}`;
+        });
       return `${title(`${name}:`)}\n${lines.join("\n")}`;
     }),
     `${title("First steps:")}\n  weft up                                          ${paint(colour, "dim", "# in one terminal")}\n  weft run --service hello --port 8080 -- ./hello  ${paint(colour, "dim", "# in another")}\n  weft top`,

@@ -4,6 +4,11 @@ import type { Run } from "./verb.ts";
 
 export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run }>>> = {
   apply: () => import("./verbs/apply.ts"),
+  validate: () => import("./verbs/validate.ts"),
+  diff: () => import("./verbs/diff.ts"),
+  history: () => import("./verbs/history.ts"),
+  rollback: () => import("./verbs/rollback.ts"),
+  export: () => import("./verbs/export.ts"),
   get: () => import("./verbs/get.ts"),
   describe: () => import("./verbs/describe.ts"),
   delete: () => import("./verbs/delete.ts"),

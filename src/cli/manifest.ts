@@ -47,8 +47,12 @@ export async function readManifests(sources: readonly string[], stdin: () => Pro
 /** What others lean on goes first; within a rank, the order of the files. */
 const rank: Readonly<Record<string, number>> = { Namespace: 0, Service: 1, EndpointSlice: 2, WorkloadEntry: 2 };
 
+export function rankOf(object: Pick<KubeObject, "kind">): number {
+  return rank[object.kind] ?? 3;
+}
+
 export function inOrder(manifests: readonly Manifest[]): Manifest[] {
-  return [...manifests].sort((a, b) => (rank[a.object.kind] ?? 3) - (rank[b.object.kind] ?? 3));
+  return [...manifests].sort((a, b) => rankOf(a.object) - rankOf(b.object));
 }
 
 async function textsOf(source: string, stdin: () => Promise<string>): Promise<[file: string, text: string][]> {

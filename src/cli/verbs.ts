@@ -142,13 +142,63 @@ export const verbs: readonly VerbSpec[] = [
       "Every fault is shown with file, line and field; objects without faults are applied.",
     ],
     operands: [],
-    flags: [filesFlag],
+    flags: [
+      filesFlag,
+      {
+        name: "atomic",
+        help: "all or nothing: one fault, and no object is changed; contradictions are looked for among the outcomes of all",
+      },
+      {
+        name: "dry-run",
+        value: "server",
+        choices: ["server", "client"],
+        help: "let the control plane judge everything, and store nothing",
+      },
+    ],
     usesApi: true,
     outputs: ["text", "name", "json", "yaml"],
     examples: [
       { says: "one file", command: "weft apply -f routes.yaml" },
       { says: "a folder, into namespace shop", command: "weft apply -n shop -f mesh/" },
+      { says: "a folder as one change", command: "weft apply --atomic -f mesh/" },
       { says: "from another program", command: "generate-routes | weft apply -f -" },
+    ],
+  },
+  {
+    name: "diff",
+    summary: "show what files would change, object by object and proxy by proxy",
+    about: [
+      "The control plane judges the files as `weft apply --atomic` would have it, and compiles the mesh before and after. Nothing is stored.",
+      "The second half says what the proxies would do otherwise: routes, clusters, endpoints, listeners and permissions that appear (+) or vanish (-), and for which proxies.",
+    ],
+    operands: [],
+    flags: [filesFlag, { name: "exit-code", help: "exit with status 1 when something would change" }],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "before applying", command: "weft diff -f routes.yaml" },
+      { says: "in a pipeline: is the mesh as the repository says?", command: "weft diff --exit-code -f mesh/" },
+    ],
+  },
+  {
+    name: "validate",
+    summary: "check files without a control plane",
+    about: [
+      "By the code that judges them when they are applied: fields and their values, what is not built, contradictions among the files, references. The list is complete, each line with file, line and document.",
+      "A reference to something that is not in the files is a warning, since it may be in the mesh; with --complete it is an error.",
+    ],
+    operands: [],
+    flags: [
+      filesFlag,
+      { name: "namespace", short: "n", value: "NAMESPACE", help: "namespace of objects that name none (default: default)" },
+      { name: "complete", help: "nothing is there beside what the files say: what they refer to must be among them" },
+      { name: "trust-domain", value: "NAME", help: "trust domain of the mesh (default cluster.local)" },
+    ],
+    usesApi: false,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "a folder", command: "weft validate -f mesh/" },
+      { says: "in a pipeline, for a program", command: "weft validate -f mesh/ -o json" },
     ],
   },
   {
@@ -205,6 +255,63 @@ export const verbs: readonly VerbSpec[] = [
     examples: [
       { says: "one route", command: "weft delete httproute reviews -n shop" },
       { says: "what a file says", command: "weft delete -f routes.yaml" },
+    ],
+  },
+  {
+    name: "history",
+    summary: "show what was written, by whom and when",
+    about: [
+      "Newest first, as far back as the control plane keeps it (10 000 writes, its own included). Without KIND: of the namespace; with -A of all.",
+      "Writes of one transaction (`weft apply --atomic`, `weft rollback`) name their first revision under TRANSACTION.",
+    ],
+    operands: [
+      { name: "KIND", required: false, operand: "kind" },
+      { name: "NAME", required: false, operand: "object" },
+    ],
+    flags: [
+      everywhereFlag,
+      { name: "all", help: "also what the control plane wrote by itself: statuses, health, Events" },
+      { name: "limit", value: "N", help: "at most so many, 1 to 1000 (default 20)" },
+    ],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "of the whole mesh", command: "weft history -A" },
+      { says: "of one route", command: "weft history httproute reviews -n shop" },
+    ],
+  },
+  {
+    name: "rollback",
+    summary: "bring objects back to what they were at a revision",
+    about: [
+      "Everything configured in the namespace (with -A in all, with KIND and NAME one object) becomes what it was just after REVISION, in one transaction: changed, restored or deleted. It is a write like any other and stands in the history.",
+      "Registrations of running instances, Namespaces and Events are left alone.",
+    ],
+    operands: [
+      { name: "REVISION", required: true, operand: "text" },
+      { name: "KIND", required: false, operand: "kind" },
+      { name: "NAME", required: false, operand: "object" },
+    ],
+    flags: [everywhereFlag, { name: "dry-run", help: "show what would change, object by object and proxy by proxy" }],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "look first", command: "weft rollback 812 -n shop --dry-run" },
+      { says: "one route", command: "weft rollback 812 httproute reviews -n shop" },
+    ],
+  },
+  {
+    name: "export",
+    summary: "print everything that was configured, as YAML that can be applied again",
+    about: [
+      "All namespaces, or one with -n. Without what the server adds, and without registrations of running instances, statuses and Events.",
+    ],
+    operands: [],
+    flags: [],
+    usesApi: true,
+    examples: [
+      { says: "the whole mesh into a file", command: "weft export > mesh.yaml" },
+      { says: "into another mesh", command: "weft export -n shop | weft apply --kubeconfig other.kubeconfig -f -" },
     ],
   },
   {

@@ -3,16 +3,16 @@
 import type { KubeObject } from "../../api/meta.ts";
 import { ApiFailure, type Client, mergePatch } from "../client.ts";
 import { pathOf, type Resource, resourceFor, shownName } from "../discovery.ts";
-import { CliFailure } from "../failure.ts";
+import { CliFailure, UsageFailure } from "../failure.ts";
 import { inOrder, type Manifest, readManifests } from "../manifest.ts";
 import { onlyMemory, remembered, threeWay, withMemory } from "../merge.ts";
 import { openSession } from "../session.ts";
-import { paint } from "../terminal.ts";
+import { paint, type Terminal } from "../terminal.ts";
 import type { Invocation } from "../verb.ts";
 
-type Outcome = "created" | "configured" | "unchanged";
+export type Outcome = "created" | "configured" | "unchanged";
 
-interface Result {
+export interface Result {
   readonly name: string;
   readonly outcome: Outcome;
   readonly object: KubeObject;
@@ -24,6 +24,11 @@ export async function run(invocation: Invocation): Promise<number> {
   const { manifests, faults } = await readManifests(sources, () => Bun.stdin.text());
   const session = openSession(invocation);
   const asked = args.text("namespace");
+  const dryRun = dryRunOf(args.text("dry-run"));
+  if (args.on("atomic")) {
+    const { applyTogether } = await import("../together.ts");
+    return applyTogether(invocation, session, manifests, faults, { dryRun });
+  }
   const resources = await session.resources();
   const problems = [...faults];
   const results: Result[] = [];
@@ -33,17 +38,32 @@ export async function run(invocation: Invocation): Promise<number> {
     try {
       const resource = resourceFor(resources, manifest.object);
       const namespace = namespaceOf(manifest, resource, asked, session.namespace);
-      const result = await applyOne(session.client, resource, namespace, manifest.object);
+      const result = await applyOne(session.client, resource, namespace, manifest.object, dryRun);
       results.push(result);
-      if (format === undefined || format === "text") {
-        const tone = result.outcome === "unchanged" ? "dim" : result.outcome === "created" ? "green" : "yellow";
-        terminal.out(`${result.name} ${paint(terminal.colour, tone, result.outcome)}\n`);
-      } else if (format === "name") terminal.out(`${result.name}\n`);
+      if (format === undefined || format === "text") terminal.out(outcomeLine(terminal, result.name, result.outcome, dryRun));
+      else if (format === "name") terminal.out(`${result.name}\n`);
     } catch (error) {
       if (!(error instanceof CliFailure) || (!(error instanceof ApiFailure) && "retryable" in error)) throw error;
       problems.push(describeFault(manifest, error));
     }
   }
+  return report(invocation, results, problems, manifests.length + faults.length);
+}
+
+/** `shop/reviews configured (server dry run)`, as kubectl has it. */
+export function outcomeLine(terminal: Terminal, name: string, outcome: string, dryRun: boolean): string {
+  const tone = outcome === "unchanged" ? "dim" : outcome === "created" ? "green" : "yellow";
+  return `${name} ${paint(terminal.colour, tone, outcome)}${dryRun ? " (server dry run)" : ""}\n`;
+}
+
+/** Prints for programs, then the faults; answers the exit status. */
+export async function report(
+  { args, terminal }: Invocation,
+  results: readonly Result[],
+  problems: readonly string[],
+  asked: number,
+): Promise<number> {
+  const format = args.text("output");
   if (format === "json" || format === "yaml") {
     const { printed } = await import("../output.ts");
     await printed(terminal, format, {
@@ -59,12 +79,19 @@ export async function run(invocation: Invocation): Promise<number> {
   if (problems.length === 0) return 0;
   const red = (text: string) => paint(terminal.errColour, "red", text);
   for (const problem of problems) terminal.err(`${red("error:")} ${problem}\n`);
-  if (problems.length > 1)
-    terminal.err(`${red("error:")} ${problems.length} faults, ${results.length} of ${manifests.length + faults.length} objects applied\n`);
+  if (problems.length > 1 || args.on("atomic"))
+    terminal.err(
+      `${red("error:")} ${problems.length === 1 ? "1 fault" : `${problems.length} faults`}, ${results.length} of ${asked} objects applied\n`,
+    );
   return 1;
 }
 
-function namespaceOf(manifest: Manifest, resource: Resource, asked: string | undefined, fallback: string): string | undefined {
+function dryRunOf(value: string | undefined): boolean {
+  if (value === "client") throw new UsageFailure("--dry-run=server asks the control plane; without one: weft validate -f");
+  return value === "server";
+}
+
+export function namespaceOf(manifest: Manifest, resource: Resource, asked: string | undefined, fallback: string): string | undefined {
   const written = manifest.object.metadata.namespace;
   if (!resource.namespaced) {
     if (written !== undefined)
@@ -78,25 +105,23 @@ function namespaceOf(manifest: Manifest, resource: Resource, asked: string | und
 }
 
 /** Creates, patches or leaves alone. A race with another writer is tried again a few times. */
-export async function applyOne(client: Client, resource: Resource, namespace: string | undefined, object: KubeObject): Promise<Result> {
-  const wanted = remembered(object, namespace);
+export async function applyOne(
+  client: Client,
+  resource: Resource,
+  namespace: string | undefined,
+  object: KubeObject,
+  dryRun = false,
+): Promise<Result> {
   const name = shownName(resource, object.metadata.name);
-  const path = pathOf(resource, namespace, object.metadata.name);
+  const query = dryRun ? "?dryRun=All" : "";
   for (let attempt = 1; ; attempt++) {
-    const live = await client.json<KubeObject>(path).catch((error: unknown) => {
-      if (error instanceof ApiFailure && error.code === 404) return undefined;
-      throw error;
-    });
+    const live = await readLive(client, resource, namespace, object);
+    const ask = askFor(resource, namespace, object, live);
+    if (ask === undefined) return { name, outcome: "unchanged", object: live as KubeObject };
     try {
-      if (live === undefined) {
-        const created = await client.json<KubeObject>(pathOf(resource, namespace), { method: "POST", body: withMemory(wanted) });
-        return { name, outcome: "created", object: created };
-      }
-      const patch = threeWay(live, wanted);
-      if (patch === undefined) return { name, outcome: "unchanged", object: live };
-      const patched = await client.json<KubeObject>(path, { method: "PATCH", body: patch, contentType: mergePatch });
-      const still = onlyMemory(patch) && patched.metadata.generation === live.metadata.generation;
-      return { name, outcome: still ? "unchanged" : "configured", object: patched };
+      const { path, ...rest } = ask;
+      const answer = await client.json<KubeObject>(path + query, rest);
+      return { name, outcome: outcomeOf(ask, live, answer), object: answer };
     } catch (error) {
       if (attempt < 4 && error instanceof ApiFailure && error.code === 409) continue;
       throw error;
@@ -104,8 +129,49 @@ export async function applyOne(client: Client, resource: Resource, namespace: st
   }
 }
 
+export interface ApplyAsk {
+  readonly method: "POST" | "PATCH";
+  readonly path: string;
+  readonly body: Record<string, unknown>;
+  readonly contentType: string;
+}
+
+export async function readLive(
+  client: Client,
+  resource: Resource,
+  namespace: string | undefined,
+  object: KubeObject,
+): Promise<KubeObject | undefined> {
+  return client.json<KubeObject>(pathOf(resource, namespace, object.metadata.name)).catch((error: unknown) => {
+    if (error instanceof ApiFailure && error.code === 404) return undefined;
+    throw error;
+  });
+}
+
+/** The request that brings `live` to what the manifest says; undefined = nothing to do. */
+export function askFor(
+  resource: Resource,
+  namespace: string | undefined,
+  object: KubeObject,
+  live: KubeObject | undefined,
+): ApplyAsk | undefined {
+  const wanted = remembered(object, namespace);
+  if (live === undefined) {
+    const body = withMemory(wanted) as unknown as Record<string, unknown>;
+    return { method: "POST", path: pathOf(resource, namespace), body, contentType: "application/json" };
+  }
+  const patch = threeWay(live, wanted);
+  if (patch === undefined) return undefined;
+  return { method: "PATCH", path: pathOf(resource, namespace, object.metadata.name), body: patch, contentType: mergePatch };
+}
+
+export function outcomeOf(ask: ApplyAsk, live: KubeObject | undefined, answer: KubeObject): Outcome {
+  if (ask.method === "POST") return "created";
+  return onlyMemory(ask.body) && answer.metadata.generation === live?.metadata.generation ? "unchanged" : "configured";
+}
+
 /** `shop.yaml:12: HTTPRoute shop/reviews (document 2): …`, with one indented line for each cause at its own line of the file. */
-function describeFault(manifest: Manifest, error: CliFailure): string {
+export function describeFault(manifest: Manifest, error: CliFailure): string {
   const { object } = manifest;
   const label = `${object.kind} ${object.metadata.namespace === undefined ? "" : `${object.metadata.namespace}/`}${object.metadata.name} (document ${manifest.document})`;
   const causes = error instanceof ApiFailure ? error.causes : [];

@@ -61,6 +61,12 @@ export async function answerRollback(core: Core, call: Call, route: Route): Prom
   const scope = { namespace: words(namespace), resource: words(resource), name: words(name) };
   const newest = await core.deps.store.revision();
   if (revision > newest) throw badRequest(`revision ${revision} is yet to come; the newest is ${newest}`);
+  const [next] = await core.deps.store.history({ before: revision + 2, limit: 1 });
+  if (next !== undefined && next.revision === revision + 1 && next.transaction <= revision) {
+    throw badRequest(
+      `revision ${revision} is in the middle of a transaction, which nobody has ever seen; its beginning is ${next.transaction - 1}, and weft history names its end`,
+    );
+  }
   const then = await core.deps.store.listAllAt(revision).catch((error: unknown) => {
     if (error instanceof CompactedError) throw expired(`revision ${revision} is not kept any more; the oldest is ${error.oldest}`);
     throw error;

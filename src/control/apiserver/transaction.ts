@@ -92,21 +92,18 @@ export async function runTransaction(
     }
     // Contradictions among what would be there at the end: one that a later operation takes away is none.
     const changes = staged.changes();
-    const good = outcomes.every((outcome): boolean => "object" in outcome);
-    if (good) {
-      const judged = new Map<string, readonly Violation[]>();
-      for (const { key, before, after } of changes) {
-        if (after !== undefined) judged.set(textOf(key), await core.deps.admit(after, before, changes));
-      }
-      for (const [at, key] of touched.entries()) {
-        const violations = judged.get(key ?? "") ?? [];
-        const outcome = outcomes[at];
-        if (violations.length === 0 || outcome === undefined || !("object" in outcome)) continue;
-        const { kind, apiVersion, metadata } = outcome.object;
-        const group = apiVersion.includes("/") ? (apiVersion.split("/")[0] ?? "") : "";
-        const refused: Outcome = { code: 422, status: invalid(kind, group, metadata.name, violations).status };
-        outcomes.splice(at, 1, refused);
-      }
+    const judged = new Map<string, readonly Violation[]>();
+    for (const { key, before, after } of changes) {
+      if (after !== undefined) judged.set(textOf(key), await core.deps.admit(after, before, changes));
+    }
+    for (const [at, key] of touched.entries()) {
+      const violations = judged.get(key ?? "") ?? [];
+      const outcome = outcomes[at];
+      if (violations.length === 0 || outcome === undefined || !("object" in outcome)) continue;
+      const { kind, apiVersion, metadata } = outcome.object;
+      const group = apiVersion.includes("/") ? (apiVersion.split("/")[0] ?? "") : "";
+      const refused: Outcome = { code: 422, status: invalid(kind, group, metadata.name, violations).status };
+      outcomes.splice(at, 1, refused);
     }
     const accepted = outcomes.every((outcome): boolean => "object" in outcome);
     const proxies = accepted && options.preview ? await core.deps.preview?.(changes) : undefined;
