@@ -40,10 +40,6 @@ export class Endpoint {
   readonly shared: Pooled[] = [];
   /** What the last handshake agreed on where HTTP/1.1 and HTTP/2 were both offered; null: none yet. */
   agreed: "h2" | "http/1.1" | null = null;
-  /** Connections that carry many requests at once (HTTP/2), the oldest first. `dispose` lets the requests under way finish. */
-  readonly shared: Pooled[] = [];
-  /** What the last handshake agreed on where HTTP/1.1 and HTTP/2 were both offered; null: none yet. */
-  agreed: "h2" | "http/1.1" | null = null;
   /** Not part of the configuration any more: connections are let go when idle. */
   retired = false;
   /** Failed to connect just now: not chosen before this while others exist. */
@@ -83,7 +79,6 @@ export class Endpoint {
   retire(): void {
     this.retired = true;
     for (const connection of this.idle.splice(0)) connection.dispose();
-    for (const connection of this.shared.splice(0)) connection.dispose();
     for (const connection of this.shared.splice(0)) connection.dispose();
   }
 }

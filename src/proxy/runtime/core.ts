@@ -5,7 +5,6 @@ import type { Series } from "../../base/metric.ts";
 import type { LocalWorkload } from "../config.ts";
 import type { EngineDeps } from "../engine.ts";
 import { Http2Metrics } from "../http2/metrics.ts";
-import { Http2Metrics } from "../http2/metrics.ts";
 import { Ticker } from "../resilience/ticker.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
@@ -29,7 +28,6 @@ export class Core {
   readonly wallMs: () => number;
   readonly requests: RequestMetrics;
   readonly tcp: TcpMetrics;
-  readonly http2: Http2Metrics;
   readonly http2: Http2Metrics;
   readonly open = new Set<Downstream>();
   activeRequests = 0;
@@ -58,7 +56,6 @@ export class Core {
     this.wallMs = () => deps.clock.now();
     this.requests = new RequestMetrics(deps.metrics);
     this.tcp = new TcpMetrics(deps.metrics);
-    this.http2 = new Http2Metrics(deps.metrics);
     this.http2 = new Http2Metrics(deps.metrics);
     const counter = (name: string, help: string) => deps.metrics.counter(name, help).with([]);
     this.malformed = counter("weft_downstream_malformed_total", "Requests refused because they are not HTTP/1 as RFC 9112 has it.");
