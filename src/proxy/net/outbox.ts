@@ -57,7 +57,8 @@ export class Outbox {
       from += taken;
     }
     this.#rest ??= [];
-    this.#rest.push(shared ? bytes.slice(from, to) : bytes.subarray(from, to));
+    // A Buffer's own `slice` is a view, and shared bytes change before they are out.
+    this.#rest.push(shared ? Uint8Array.prototype.slice.call(bytes, from, to) : bytes.subarray(from, to));
     this.waiting += to - from;
     return false;
   }
