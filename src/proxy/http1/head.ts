@@ -527,7 +527,7 @@ function checkTarget(bytes: Uint8Array, head: Head): number {
   const hostTo = head.authorityTo;
   // RFC 9112 3.2: 400 for HTTP/1.1 without Host and for any Host that is invalid, also where the target overrules it. An empty one is: http has no
   // URIs without a host (RFC 9110 4.2.1), and origins differ about it.
-  if (hostTo > hostFrom ? !checkAuthority(bytes, hostFrom, hostTo, false) : head.minor === 1) return -refusal.host;
+  if (hostFrom > 0 ? !checkAuthority(bytes, hostFrom, hostTo, false) : head.minor === 1) return -refusal.host;
   const special = specialMethod(bytes, head);
   if (special < 0) return special;
   if (special === methods.connect) {

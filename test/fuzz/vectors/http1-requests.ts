@@ -147,6 +147,7 @@ export const requests: readonly Vector[] = [
   // ---- RFC 9112 3.2, RFC 9110 7.2: Host ---------------------------------------------------------------------------------
   no("9112 3.2", "no Host", "host", "GET / HTTP/1.1\r\n\r\n"),
   no("9112 3.2", "an empty Host", "host", "GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+  no("9112 3.2", "an empty Host in HTTP/1.0, which could not be forwarded as HTTP/1.1", "host", "GET / HTTP/1.0\r\nHost:\r\n\r\n"),
   no("9112 3.2", "two Hosts", "host", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
   no("9112 3.2", "two equal Hosts", "host", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
   no("9112 3.2", "two Hosts in one", "host", "GET / HTTP/1.1\r\nHost: a,b\r\n\r\n"),
