@@ -21,6 +21,8 @@ async function pick(name: string | undefined): Promise<Main> {
   const own = end < 0 ? rest : rest.slice(0, end);
   const wantsHelp = own.includes("--help") || own.includes("-h");
   if ((name === "proxy" || name === "up" || name === "run") && !wantsHelp) return load(name);
+  // Puts files into a folder; the control plane is not there to be asked.
+  if (name === "restore" && !wantsHelp) return (await import("./control/restore.ts")).main;
   const main = await load("cli");
   return () => main(argv);
 }

@@ -8,6 +8,7 @@ export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run 
   diff: () => import("./verbs/diff.ts"),
   history: () => import("./verbs/history.ts"),
   rollback: () => import("./verbs/rollback.ts"),
+  backup: () => import("./verbs/backup.ts"),
   export: () => import("./verbs/export.ts"),
   get: () => import("./verbs/get.ts"),
   describe: () => import("./verbs/describe.ts"),

@@ -315,6 +315,28 @@ export const verbs: readonly VerbSpec[] = [
     ],
   },
   {
+    name: "backup",
+    summary: "write the control plane's state and keys into one file, while it runs",
+    about: [
+      "All objects with their history, true at one revision, the certificate authority, the key of join tokens and the administrator's token. Mode 0600; a file that is there is never overwritten.",
+    ],
+    operands: [{ name: "FILE", required: true, operand: "file" }],
+    flags: [],
+    usesApi: true,
+    examples: [{ says: "each night", command: "weft backup weft-$(date +%F).backup" }],
+  },
+  {
+    name: "restore",
+    summary: "put a backup into an empty folder, to start a control plane from",
+    about: [
+      "The file is checked first. A folder that holds a mesh is refused. Sidecars find the restored control plane again if it runs at the same address: it has the same keys and ports.",
+    ],
+    operands: [{ name: "FILE", required: true, operand: "file" }],
+    flags: [{ name: "data", value: "DIR", operand: "folder", help: "folder for all state (default $WEFT_DATA, then ~/.weft)" }],
+    usesApi: false,
+    examples: [{ says: "on another machine", command: "weft restore weft-2026-11-23.backup --data ./mesh && weft up --data ./mesh" }],
+  },
+  {
     name: "status",
     summary: "show each proxy: connected, versions accepted, last rejection and why",
     about: [

@@ -296,6 +296,24 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     authorize,
     virtual: live,
     routes: [
+      {
+        prefix: "/weft/v1alpha1/backup",
+        handle: async (request, caller, hold) => {
+          if (request.method !== "GET" || new URL(request.url).pathname !== "/weft/v1alpha1/backup") return undefined;
+          const { streamAndForget, writeBackup } = await import("./backup.ts");
+          const path = join(dir, `.backup.${crypto.randomUUID()}`);
+          const { revision } = await writeBackup(store, dir, path, { madeAt: new Date(clock.now()).toISOString(), version });
+          event("info", `backup of revision ${revision} given to ${caller.user}`);
+          hold();
+          const { body, sizeBytes } = streamAndForget(path);
+          const headers = {
+            "content-type": "application/octet-stream",
+            "x-weft-revision": String(revision),
+            "x-weft-size": String(sizeBytes),
+          };
+          return new Response(body, { headers });
+        },
+      },
       { prefix: "/insight/", handle: (request, _caller, hold) => insight.handle(request, hold) },
       {
         prefix: "/metrics",
