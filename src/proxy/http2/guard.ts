@@ -33,6 +33,8 @@ export class Guard {
     counts[kind] = count;
     if (count <= (bounds[kind] as number)) return null;
     if (kind === flood.window_update && count <= (bounds[kind] as number) + 10 * this.dataSent) return null;
+    // The rest of a window is often small; a slow reader's frames all are.
+    if (kind === flood.tiny_window && count * 2 <= this.dataSent) return null;
     // As Envoy: only when most of what it opens is reset.
     if (kind === flood.rapid_reset && count * 2 <= this.opened) return null;
     return names[kind] as Flood;

@@ -62,6 +62,6 @@ export const floods = {
   ignored: 5_000,
   /** WINDOW_UPDATE beyond ten for each DATA frame we sent, as Envoy counts (CVE-2019-9517). */
   window_update: 2_000,
-  /** DATA frames that the peer's windows held below `limits.tinyData` (slow reading). */
+  /** DATA frames that the peer's windows held below `limits.tinyData` (slow reading), where they are also more than half of all. */
   tiny_window: 1_000,
 } as const;
