@@ -136,12 +136,17 @@ export class UdpListener implements Timed, ServerOwner {
 
   /** To a client. False: dropped, and counted. */
   answer(bytes: Uint8Array, port: number, host: string): boolean {
-    try {
-      if (this.#socket?.send(bytes, port, host) === true) return true;
-    } catch {
-      // Its route is gone, or a firewall refuses: the datagram is lost, as it would be on the way.
+    // Twice at most: the first may fail with an error that ICMP left for another client, which this clears (udp(7), Linux).
+    for (let n = 0; n < 2; n++) {
+      try {
+        if (this.#socket?.send(bytes, port, host) === true) return true;
+        this.drop("downstream_full");
+        return false;
+      } catch {
+        // Else its route is gone, or a firewall refuses.
+      }
     }
-    this.drop("downstream_full");
+    this.drop("client_unreachable");
     return false;
   }
 

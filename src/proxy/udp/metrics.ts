@@ -20,6 +20,7 @@ export type DropReason =
   | "needs_tls" // the endpoint takes mutual TLS only, which UDP has not
   | "overflow" // too many sessions, all of them busy
   | "unreachable" // no socket to the endpoint could be had, or it refused this datagram
+  | "client_unreachable" // the kernel refuses to send to the client
   | "upstream_full" // the kernel's buffer towards the endpoint was full
   | "downstream_full" // the kernel's buffer towards the client was full
   | "too_large" // above the configured size, or cut by the kernel

@@ -64,10 +64,19 @@ export class UdpSession implements Downstream, EndpointOwner {
       (this.#over || !this.#move())
     )
       return;
+    if (this.#send(bytes) || this.#over || !this.#suspect) return;
+    // That told of an earlier datagram, and this one has not gone yet.
+    if (this.#move() && !this.#send(bytes)) this.listener.drop("unreachable");
+  }
+
+  /** False: the socket had an error to tell instead. */
+  #send(bytes: Uint8Array): boolean {
     try {
       if (this.#socket?.send(bytes) === false) this.listener.drop("upstream_full");
+      return true;
     } catch (error) {
       this.#failed(error as Error);
+      return false;
     }
   }
 

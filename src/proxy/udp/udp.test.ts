@@ -152,6 +152,36 @@ describe("sessions", () => {
     expect(client.got.map(String)).toEqual(["hello"]);
   });
 
+  test("a client that has gone costs nobody else an answer", async () => {
+    // The kernel tells of the closed port at the next send, whoever that is to.
+    const homes = new Map<string, number>();
+    const server = await Bun.udpSocket({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(to, bytes, from, host) {
+          const text = bytes.toString();
+          homes.set(text, from);
+          if (text.startsWith("stays")) {
+            for (const [, port] of homes) if (port !== from) to.send("late", port, host);
+            to.send(text, from, host);
+          }
+        },
+      },
+    });
+    ends.push(() => server.close());
+    const running = run(proxy([endpoint(server.port)]));
+    const stays = await Client.to(running.port());
+    for (let n = 0; n < 10; n++) {
+      const goes = await Client.to(running.port());
+      goes.send(`goes ${n}`);
+      await until(() => homes.has(`goes ${n}`), "its datagram");
+      goes.close();
+      expect((await stays.ask(`stays ${n}`)).toString()).toBe(`stays ${n}`);
+      homes.delete(`stays ${n}`);
+    }
+  });
+
   test("idle sessions end when their time is up, busy ones do not", async () => {
     const clock = new PausedClock();
     const server = await origin();
