@@ -201,7 +201,8 @@ export function putAnswer(encoder: HpackEncoder, bytes: Uint8Array, head: Head, 
       continue;
     putField(encoder, bytes, head, i);
   }
-  if (how !== null && how.viaLine !== null) putLines(encoder, how.viaLine, 0, how.viaLine.length);
+  const via = how === null ? null : how.viaLine;
+  if (via !== null) putLines(encoder, via, 0, via.length);
   const edits = how === null ? null : how.edits;
   if (edits !== null) putLines(encoder, edits.append, 0, edits.append.length);
 }

@@ -84,8 +84,8 @@ export class HpackEncoder {
 
   /** A pseudo-header field whose name has this static index. */
   pseudo(index: number, bytes: Uint8Array, from: number, to: number): void {
-    const names = staticSlots === null ? (buildStatic(), staticNames) : staticNames;
-    const name = names[index - 1] as Uint8Array;
+    if (staticSlots === null) buildStatic();
+    const name = staticNames[index - 1] as Uint8Array;
     this.#write(name, 0, name.length, bytes, from, to, index, false);
   }
 

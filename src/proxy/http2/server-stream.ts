@@ -160,7 +160,7 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
 
   sendInterim(bytes: Uint8Array, head: Head): void {
     const stream = this.stream;
-    if (stream === null || !stream.canSend) return;
+    if (!stream?.canSend) return;
     const session = this.connection.session;
     putAnswer(session.beginBlock(roomFor(head, null, 0)), bytes, head, null, false);
     session.endBlock(stream, false);
@@ -168,7 +168,7 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
 
   sendAnswer(bytes: Uint8Array, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean {
     const stream = this.stream;
-    if (stream === null || !stream.canSend) return true;
+    if (!stream?.canSend) return true;
     const session = this.connection.session;
     stream.answered = true;
     if (stream.tunnel && head.status < 300) {
@@ -198,12 +198,12 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
 
   sendReply(size: number): void {
     const stream = this.stream;
-    if (stream !== null && stream.canSend) sendReply(this.connection.session, stream, size);
+    if (stream?.canSend) sendReply(this.connection.session, stream, size);
   }
 
   sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void {
     const stream = this.stream;
-    if (stream === null || !stream.canSend) return;
+    if (!stream?.canSend) return;
     const session = this.connection.session;
     stream.answered = true;
     if (bytes === null || head === null) putStatus(session.beginBlock(64), 200);
@@ -258,7 +258,7 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
     this.#release();
     const stream = this.stream;
     // What waits still goes out; a side that never ended is broken off.
-    if (stream !== null && stream.canSend && !stream.endQueued) this.connection.session.reset(stream, cancel);
+    if (stream?.canSend && !stream.endQueued) this.connection.session.reset(stream, cancel);
     else if (stream !== null) this.connection.session.stopReceiving(stream);
     this.#recycle();
   }

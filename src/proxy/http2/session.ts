@@ -115,6 +115,10 @@ export interface SessionOptions {
   readonly startTimeoutMs: number;
   /** A PING after this long without a byte; 0 = none. */
   readonly keepaliveMs: number;
+  /** For the answer to it; default `limits.pingTimeoutMs`. */
+  readonly pingTimeoutMs?: number;
+  /** Client: streams may be opened before the peer's SETTINGS are here (RFC 9113 3.4 lets it). */
+  readonly early?: boolean;
 }
 
 const never = Number.POSITIVE_INFINITY;
@@ -272,7 +276,9 @@ export class Session implements Timed {
 
   /** Client: may a stream be opened now? */
   get hasRoom(): boolean {
-    return this.#state === state.open && this.#streams.size < this.peer.maxStreams && this.#nextId < limits.lastStreamId;
+    const most = this.peer.maxStreams;
+    if (this.#state === state.starting) return this.#options.early === true && this.#streams.size < limits.assumedStreams;
+    return this.#state === state.open && this.#streams.size < most && this.#nextId < limits.lastStreamId;
   }
 
   /** Calls `owner.idle` then; Infinity: never. */
@@ -401,7 +407,7 @@ export class Session implements Timed {
       if (quietSince <= nowMs && !this.#pingOut) {
         this.#pingOut = true;
         this.#ping(pingKind.keepalive);
-        this.#pongAtMs = nowMs + limits.pingTimeoutMs;
+        this.#pongAtMs = nowMs + (this.#options.pingTimeoutMs ?? limits.pingTimeoutMs);
         this.#pingAtMs = never;
       } else this.#pingAtMs = quietSince > nowMs ? quietSince : nowMs + this.#options.keepaliveMs;
     }

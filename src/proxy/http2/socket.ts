@@ -3,7 +3,8 @@
 
 import type { Clock } from "../../base/clock.ts";
 import type { HostPort } from "../config.ts";
-import { Http2Connection, type Transport } from "./client.ts";
+import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
+import { Http2Connection } from "./client.ts";
 
 /** The state of a finished handshake, as the caller judges it. */
 export interface PeerState {
@@ -62,13 +63,25 @@ export function connectHttp2(options: ConnectOptions): (reason: string) => void 
   };
   const timer = options.clock.after(options.timeoutMs, () => finish(`no connection within ${options.timeoutMs} ms`));
 
-  const transport = new SocketTransport(() => socket);
-  const begin = (): void => {
+  const out = new Outbox();
+  const begin = (opened: Bun.Socket<undefined>): void => {
     timer.cancel();
+    const wire = opened as unknown as Wire;
+    out.wire = wire;
     connection = new Http2Connection({
       clock: options.clock,
-      transport,
-      closed: (_code, reason) => report(reason),
+      out,
+      closed: (_code, reason) => {
+        report(reason);
+        // GOAWAY goes before the FIN.
+        if (out.waiting > 0) {
+          out.finish();
+          wire.timeout(5);
+        } else {
+          out.wire = null;
+          closeGently(wire);
+        }
+      },
       ...(options.keepaliveMs === undefined ? {} : { keepaliveMs: options.keepaliveMs }),
       ...(options.keepaliveTimeoutMs === undefined ? {} : { keepaliveTimeoutMs: options.keepaliveTimeoutMs }),
     });
@@ -87,19 +100,19 @@ export function connectHttp2(options: ConnectOptions): (reason: string) => void 
           opened.terminate();
           return;
         }
-        if (tls === null) begin();
+        if (tls === null) begin(opened);
       },
       handshake(shaken, success, problem) {
         if (tls === null || over || connection !== undefined) return;
         const refused = judge(shaken, success, problem, tls);
         if (refused !== null) finish(refused);
-        else begin();
+        else begin(shaken);
       },
       data(_socket, bytes) {
-        connection?.receive(bytes);
+        connection?.received(bytes as Buffer);
       },
       drain() {
-        if (transport.flush()) connection?.drained();
+        connection?.drained();
       },
       close(_socket, error) {
         finish(error === undefined ? "the peer closed the connection" : `the connection broke: ${error.message}`);
@@ -144,55 +157,4 @@ function judge(socket: Bun.Socket<undefined>, success: boolean, problem: Error |
   const refused = tls.verify({ certificate: certificate.raw, chainProblem: chainGood ? null : (problem?.message ?? "not verified") });
   if (refused !== null) return `the server's certificate is refused: ${refused}`;
   return socket.alpnProtocol === "h2" ? null : "the server does not offer HTTP/2 (ALPN h2)";
-}
-
-class SocketTransport implements Transport {
-  readonly #socket: () => Bun.Socket<undefined> | undefined;
-  readonly #waiting: Uint8Array[] = [];
-  #backlog = 0;
-  #ending = false;
-
-  constructor(socket: () => Bun.Socket<undefined> | undefined) {
-    this.#socket = socket;
-  }
-
-  get backlog(): number {
-    return this.#backlog;
-  }
-
-  write(bytes: Uint8Array): void {
-    if (this.#ending) return;
-    const accepted = this.#backlog > 0 ? 0 : this.#push(bytes);
-    if (accepted === bytes.length) return;
-    this.#waiting.push(accepted === 0 ? bytes : bytes.subarray(accepted));
-    this.#backlog += bytes.length - accepted;
-  }
-
-  /** true: everything went out. */
-  flush(): boolean {
-    while (this.#waiting.length > 0) {
-      const first = this.#waiting[0] as Uint8Array;
-      const accepted = this.#push(first);
-      this.#backlog -= accepted;
-      if (accepted < first.length) {
-        this.#waiting[0] = first.subarray(accepted);
-        return false;
-      }
-      this.#waiting.shift();
-    }
-    if (this.#ending) this.#socket()?.end();
-    return true;
-  }
-
-  end(): void {
-    if (this.#ending) return;
-    this.#ending = true;
-    if (this.#backlog === 0) this.#socket()?.end();
-  }
-
-  #push(bytes: Uint8Array): number {
-    const accepted = this.#socket()?.write(bytes) ?? 0;
-    // -1: the socket is closed; its close callback tells the connection.
-    return Math.max(0, accepted);
-  }
 }

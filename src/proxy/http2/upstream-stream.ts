@@ -129,7 +129,7 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
     this.#over = true;
     const stream = this.stream;
     // What is still queued of a complete request goes out; a request that has not ended is broken off.
-    if (stream !== null && stream.canSend && !(requestComplete && stream.endQueued)) this.home.session?.reset(stream, cancel);
+    if (stream?.canSend && !(requestComplete && stream.endQueued)) this.home.session?.reset(stream, cancel);
   }
 
   dispose(): void {

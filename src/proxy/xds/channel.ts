@@ -4,8 +4,7 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ClusterConfig, EndpointConfig, SanMatcher, UpstreamTlsConfig } from "../config.ts";
-import type { Http2Connection } from "../http2/client.ts";
-import type { HeaderField } from "../http2/hpack.ts";
+import type { HeaderField, Http2Connection } from "../http2/client.ts";
 import { connectHttp2, type Http2TlsOptions } from "../http2/socket.ts";
 import { type Certificate, parseCertificate } from "../identity/x509.ts";
 import { Backoff } from "./backoff.ts";

@@ -1,10 +1,11 @@
 // Owns: gRPC over an HTTP/2 stream (github.com/grpc/grpc, PROTOCOL-HTTP2.md): message framing, metadata, and the status from trailers, from a reset, or
 // from an answer that is no gRPC at all. Never reconnects.
 
-import type { Http2Connection } from "../http2/client.ts";
-import { cancel, enhanceYourCalm, protocolError, refusedStream } from "../http2/errors.ts";
-import type { HeaderField } from "../http2/hpack.ts";
-import type { ClientStream, StreamEvents, StreamFailure } from "../http2/stream.ts";
+import { text } from "../http/bytes.ts";
+import type { Head } from "../http1/head.ts";
+import type { HeaderField, Http2Connection } from "../http2/client.ts";
+import { cancel, enhanceYourCalm, protocolError } from "../http2/errors.ts";
+import type { SessionStream, StreamUser } from "../http2/session-stream.ts";
 
 /** Status codes we act on by name (google.rpc.Code). */
 export const grpcOk = 0;
@@ -66,10 +67,12 @@ export interface GrpcTargetCall {
 const maxMessageBytes = 64 * 1024 * 1024;
 
 /** One call. Messages go out by `send`, come in by the events; `cancel` ends it without a sound. */
-export class GrpcCall {
+export class GrpcCall implements StreamUser {
+  /** The session's; null before and after. */
+  stream: SessionStream | null = null;
   readonly #connection: Http2Connection;
   readonly #events: GrpcEvents;
-  #stream: ClientStream | undefined;
+  #stream: SessionStream | undefined;
   #ended = false;
   #status: GrpcStatus | undefined;
   /** The message being collected: its five bytes of prefix, then its payload. */
@@ -91,7 +94,7 @@ export class GrpcCall {
       { name: "user-agent", value: "weft" },
       ...target.metadata,
     ];
-    this.#stream = connection.openStream(fields, this.#streamEvents());
+    this.#stream = connection.open(fields, this);
     if (this.#stream === undefined) {
       // Told later, as every end is: a caller in its constructor is not ready to hear it.
       queueMicrotask(() => this.#end({ code: grpcUnavailable, message: "the connection takes no more streams" }));
@@ -117,33 +120,49 @@ export class GrpcCall {
     if (this.#stream !== undefined) this.#connection.reset(this.#stream, cancel);
   }
 
-  #streamEvents(): StreamEvents {
-    return {
-      headers: (fields) => this.#headers(fields),
-      data: (bytes) => this.#data(bytes),
-      trailers: (fields) => {
-        this.#status ??= statusOf(fields) ?? { code: grpcUnknown, message: "the answer ended without grpc-status" };
-      },
-      end: () => {
-        const unfinished = this.#prefixBytes > 0 || this.#message !== undefined;
-        const status = this.#status ?? { code: grpcInternal, message: "the answer ended without trailers" };
-        this.#end(unfinished && status.code === grpcOk ? { code: grpcInternal, message: "the answer ended inside a message" } : status);
-      },
-      failed: (failure) => this.#end(this.#status ?? statusOfReset(failure)),
-      writable: () => {
-        if (!this.#ended) this.#events.writable();
-      },
-    };
+  onHead(bytes: Buffer, head: Head, from: number, to: number, end: boolean): void {
+    this.#headers(head.status, fieldsOf(bytes, head.lineTo + 2, head.to - 2));
+    if (to > from) this.#data(bytes.subarray(from, to));
+    if (end) this.#finished();
   }
 
-  #headers(fields: readonly HeaderField[]): void {
-    const http = fields.find((f) => f.name === ":status")?.value ?? "";
-    const type = fields.find((f) => f.name === "content-type")?.value ?? "";
-    const encoding = fields.find((f) => f.name === "grpc-encoding")?.value ?? "identity";
+  onInterim(): void {}
+
+  onData(bytes: Buffer, from: number, to: number, end: boolean): void {
+    if (to > from) this.#data(bytes.subarray(from, to));
+    if (end) this.#finished();
+  }
+
+  onTrailers(bytes: Buffer, from: number, to: number): void {
+    this.#status ??= statusOf(fieldsOf(bytes, from, to)) ?? { code: grpcUnknown, message: "the answer ended without grpc-status" };
+    this.#finished();
+  }
+
+  onReset(code: number, why: string): void {
+    this.#end(this.#status ?? statusOfReset(code, why));
+  }
+
+  onWritable(): void {
+    if (!this.#ended) this.#events.writable();
+  }
+
+  onClosed(): void {
+    this.stream = null;
+  }
+
+  #finished(): void {
+    const unfinished = this.#prefixBytes > 0 || this.#message !== undefined;
+    const status = this.#status ?? { code: grpcInternal, message: "the answer ended without trailers" };
+    this.#end(unfinished && status.code === grpcOk ? { code: grpcInternal, message: "the answer ended inside a message" } : status);
+  }
+
+  #headers(http: number, fields: ReadonlyMap<string, string>): void {
+    const type = fields.get("content-type") ?? "";
+    const encoding = fields.get("grpc-encoding") ?? "identity";
     // A trailers-only answer has its status here.
     this.#status = statusOf(fields);
     if (this.#status !== undefined) return;
-    if (http !== "200") this.#status = { code: codeOfHttp(http), message: `HTTP status ${http}` };
+    if (http !== 200) this.#status = { code: codeOfHttp(http), message: `HTTP status ${http}` };
     else if (!/^application\/grpc($|[+;])/.test(type)) this.#status = { code: grpcUnknown, message: `content-type "${type}" is not gRPC` };
     else if (encoding !== "identity") this.#status = { code: grpcInternal, message: `grpc-encoding ${encoding} was not offered` };
     if (this.#status !== undefined) this.#abort(this.#status);
@@ -188,10 +207,20 @@ export class GrpcCall {
   }
 }
 
-function statusOf(fields: readonly HeaderField[]): GrpcStatus | undefined {
-  const code = fields.find((f) => f.name === "grpc-status")?.value;
+/** The fields of lines `name: value CRLF`. */
+function fieldsOf(bytes: Uint8Array, from: number, to: number): ReadonlyMap<string, string> {
+  const fields = new Map<string, string>();
+  for (const line of text(bytes, from, to).split("\r\n")) {
+    const colon = line.indexOf(":");
+    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1).trim());
+  }
+  return fields;
+}
+
+function statusOf(fields: ReadonlyMap<string, string>): GrpcStatus | undefined {
+  const code = fields.get("grpc-status");
   if (code === undefined) return undefined;
-  const message = fields.find((f) => f.name === "grpc-message")?.value ?? "";
+  const message = fields.get("grpc-message") ?? "";
   return { code: /^\d{1,2}$/.test(code) ? Number(code) : grpcUnknown, message: percentDecode(message) };
 }
 
@@ -205,35 +234,35 @@ function percentDecode(text: string): string {
 }
 
 /** PROTOCOL-HTTP2.md, "HTTP2 Transport Mapping: Errors". */
-function statusOfReset(failure: StreamFailure): GrpcStatus {
-  const code =
-    failure.code === refusedStream
-      ? grpcUnavailable
-      : failure.code === cancel
-        ? grpcCancelled
-        : failure.code === enhanceYourCalm
-          ? grpcResourceExhausted
-          : failure.code === protocolError
-            ? grpcInternal
-            : grpcUnavailable;
-  return { code, message: failure.reason };
+function statusOfReset(reset: number, message: string): GrpcStatus {
+  switch (reset) {
+    case cancel:
+      return { code: grpcCancelled, message };
+    case enhanceYourCalm:
+      return { code: grpcResourceExhausted, message };
+    case protocolError:
+      return { code: grpcInternal, message };
+    default:
+      // REFUSED_STREAM among them.
+      return { code: grpcUnavailable, message };
+  }
 }
 
 /** github.com/grpc/grpc, http-grpc-status-mapping.md */
-function codeOfHttp(status: string): number {
+function codeOfHttp(status: number): number {
   switch (status) {
-    case "400":
+    case 400:
       return grpcInternal;
-    case "401":
+    case 401:
       return grpcUnauthenticated;
-    case "403":
+    case 403:
       return 7;
-    case "404":
+    case 404:
       return 12;
-    case "429":
-    case "502":
-    case "503":
-    case "504":
+    case 429:
+    case 502:
+    case 503:
+    case 504:
       return grpcUnavailable;
     default:
       return grpcUnknown;
