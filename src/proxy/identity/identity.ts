@@ -7,6 +7,7 @@ import type { MetricRegistry } from "../../base/metric.ts";
 import { meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
 import type { CertificateStatus } from "../admin/admin.ts";
 import type { SecretSource } from "../config.ts";
+import { expiryFamily } from "../tls/expiry.ts";
 import { Backoff } from "../xds/backoff.ts";
 import type { ControlChannel } from "../xds/channel.ts";
 import { type GrpcStatus, grpcUnauthenticated, sayStatus } from "../xds/grpc.ts";
@@ -62,8 +63,11 @@ export class Identity implements SecretSource {
     const expiry = options.metrics.gauge("weft_certificate_expiry_seconds", "Seconds until a certificate of this proxy expires.", [
       "resource_name",
     ]);
+    const expiresAt = expiryFamily(options.metrics);
     options.metrics.beforeExport(() => {
       if (this.#held === undefined) return;
+      expiresAt.with([workloadCertificateSecret]).value = this.#held.chain.notAfterMs / 1000;
+      expiresAt.with([meshRootsSecret]).value = this.#held.chain.rootsNotAfterMs / 1000;
       const now = options.clock.now();
       expiry.with([workloadCertificateSecret]).value = (this.#held.chain.notAfterMs - now) / 1000;
       expiry.with([meshRootsSecret]).value = (this.#held.chain.rootsNotAfterMs - now) / 1000;

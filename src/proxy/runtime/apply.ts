@@ -5,11 +5,20 @@
 import { Cluster, type ClusterSlot } from "../balance/cluster.ts";
 import type { ChainSlot, CompiledChain } from "../chain/chain.ts";
 import { makeChains } from "../chain/select.ts";
-import type { ClusterConfig, EndpointConfig, FilterChainConfig, ListenerConfig, ProxyConfig, RouteTableConfig } from "../config.ts";
+import type {
+  ClusterConfig,
+  EndpointConfig,
+  FilterChainConfig,
+  ListenerConfig,
+  ProxyConfig,
+  RouteTableConfig,
+  UpstreamTlsConfig,
+} from "../config.ts";
 import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { prepareOriginalDestination } from "../net/original-dst.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
+import { StaticExpiry, type TlsUsers } from "../tls/expiry.ts";
 import { UdpListeners } from "../udp/live.ts";
 import { type BuildContext, buildChains, buildTransports } from "./build.ts";
 import type { Core } from "./core.ts";
@@ -50,8 +59,18 @@ export class Live {
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),
     };
+    new StaticExpiry(deps.metrics, () => this.#tlsUsers());
     const { clusterSlot, accessLog } = this.#context;
     this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot, shared: deps.shareDatagrams ?? false });
+  }
+
+  /** What is in force and names certificates. */
+  #tlsUsers(): TlsUsers {
+    const upstream: UpstreamTlsConfig[] = [];
+    for (const { config } of this.#clusters.values()) {
+      for (const tls of [config.tls, ...config.transports.map((entry) => entry.tls)]) if (tls !== null) upstream.push(tls);
+    }
+    return { listeners: [...this.#listeners.values()].map((live) => live.config), upstream };
   }
 
   apply(config: ProxyConfig): readonly ApplyFailure[] {
