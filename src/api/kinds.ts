@@ -5,6 +5,7 @@ import { authorizationPolicyKind } from "./kinds/authorizationpolicy.ts";
 import { endpointSliceKind } from "./kinds/endpointslice.ts";
 import { eventKind } from "./kinds/event.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
+import { joinTokenKind } from "./kinds/jointoken.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
 import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
@@ -24,6 +25,7 @@ export const kinds: readonly DefinedKind[] = [
   peerAuthenticationKind,
   telemetryKind,
   eventKind,
+  joinTokenKind,
   meshKind,
   proxyKind,
   edgeKind,

@@ -9,6 +9,7 @@ export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run 
   history: () => import("./verbs/history.ts"),
   rollback: () => import("./verbs/rollback.ts"),
   backup: () => import("./verbs/backup.ts"),
+  token: () => import("./verbs/token.ts"),
   export: () => import("./verbs/export.ts"),
   get: () => import("./verbs/get.ts"),
   describe: () => import("./verbs/describe.ts"),

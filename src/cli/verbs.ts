@@ -337,6 +337,39 @@ export const verbs: readonly VerbSpec[] = [
     examples: [{ says: "on another machine", command: "weft restore weft-2026-11-23.backup --data ./mesh && weft up --data ./mesh" }],
   },
   {
+    name: "token",
+    summary: "give out, list and revoke credentials for joining the mesh",
+    about: [
+      "create prints a kubeconfig for `weft run` as that service account on another machine, and for nothing else. By default it is good for one certificate; with --reusable for as many as are asked for until it expires.",
+      "list shows what was given out and whether it was used; revoke NAME makes one worthless at once. Certificates that were got with it live on for a day at most; `weft delete workloadentry` takes an instance out.",
+    ],
+    operands: [
+      { name: "create|list|revoke", required: true, operand: "text" },
+      { name: "NAME", required: false, repeat: true, operand: "text" },
+    ],
+    flags: [
+      { name: "service-account", value: "NAME", help: "create: whom the holder joins as (required)" },
+      { name: "ttl", value: "TIME", help: "create: how long it is good for, 10m to 720h (default 1h)" },
+      { name: "reusable", help: "create: good for any number of instances until it expires" },
+      { name: "server", value: "URL", help: "create: address to write into the kubeconfig (default: the one in use)" },
+      { name: "all-namespaces", short: "A", help: "list: of all namespaces" },
+    ],
+    usesApi: true,
+    outputs: ["text", "token", "json", "yaml"],
+    examples: [
+      {
+        says: "let one instance of reviews join from another machine",
+        command: "weft token create --service-account reviews -n shop > join.kubeconfig",
+      },
+      {
+        says: "for a group of machines that grows by itself",
+        command: "weft token create --service-account reviews -n shop --reusable --ttl 168h > join.kubeconfig",
+      },
+      { says: "what is out there", command: "weft token list -A" },
+      { says: "make one worthless", command: "weft token revoke reviews-x7k2p -n shop" },
+    ],
+  },
+  {
     name: "status",
     summary: "show each proxy: connected, versions accepted, last rejection and why",
     about: [

@@ -27,6 +27,7 @@ import { contentType, exposition, processMetrics } from "./exposition.ts";
 import { authenticate, authorize, openAdminToken } from "./identity/access.ts";
 import { openAuthority, serverNames } from "./identity/authority.ts";
 import { ensureFolder, privateMode, writeFileAtomic } from "./identity/files.ts";
+import { JoinTokenList } from "./identity/jointokens.ts";
 import { openTokenAuthority } from "./identity/token.ts";
 import { adminKubeconfig } from "./kubeconfig.ts";
 import { liveObjects } from "./live.ts";
@@ -123,13 +124,15 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   undo.add(() => lock.release());
 
   const authority = await openAuthority({ dir, trustDomain: options.trustDomain, clock, random: randomBytes });
-  const tokens = openTokenAuthority(dir, authority.trustDomain, clock);
+  const tokens = openTokenAuthority(dir, authority.trustDomain, clock, (...asked) => joinTokens.check(...asked));
   const admin = openAdminToken(dir);
   const names = serverNames(listen);
   let certificate = await authority.serverCertificate(names);
 
   const store = openSqliteStore(join(dir, "weft.db"), { onError: (cause) => log.error({ cause }, "The store reports a failure") });
   undo.add(() => store.close());
+  const joinTokens = new JoinTokenList(store, clock, log);
+  undo.add(() => joinTokens.stop());
 
   const registry = new MetricRegistry();
   const metrics = controlMetrics(registry);
@@ -323,8 +326,8 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             : undefined,
       },
     ],
-    issueToken: async ({ namespace, serviceAccount, expirationSeconds }) => {
-      const issued = await tokens.issue({ namespace, serviceAccount }, expirationSeconds);
+    issueToken: async ({ namespace, serviceAccount, expirationSeconds, bound }) => {
+      const issued = await tokens.issue({ namespace, serviceAccount }, expirationSeconds, bound);
       event("info", `join token issued for service account ${serviceAccount}`, namespace);
       return { token: issued.token.reveal(), expirationTimestamp: new Date(issued.expiresAtMs).toISOString() };
     },

@@ -61,8 +61,10 @@ export interface VirtualSource {
 export interface TokenRequest {
   readonly namespace: string;
   readonly serviceAccount: string;
-  /** 600 to 86 400; checked before. */
+  /** 600 to 86 400, of a bound token to 30 days; checked before. */
   readonly expirationSeconds: number;
+  /** The JoinToken that the token is bound to; it is there. */
+  readonly bound?: { readonly namespace: string; readonly name: string; readonly uid: string };
 }
 
 export interface IssuedToken {

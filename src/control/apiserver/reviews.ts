@@ -2,10 +2,11 @@
 // or a token's holder is.
 // Never keeps anything, and never logs a token.
 
+import { type JoinTokenObject, joinTokenKind, longestJoinTokenSeconds } from "../../api/kinds/jointoken.ts";
 import { resourceOf, type Violation } from "../../api/meta.ts";
 import { isRecord, readData } from "./body.ts";
 import type { Call, Core } from "./core.ts";
-import type { Access, Caller, Verb } from "./deps.ts";
+import type { Access, Caller, TokenRequest, Verb } from "./deps.ts";
 import { json } from "./negotiate.ts";
 import type { ReviewTarget } from "./paths.ts";
 import { verbsOf } from "./registry.ts";
@@ -164,10 +165,12 @@ async function issueToken(core: Core, call: Call, namespace: string, serviceAcco
   if (!dnsName.test(serviceAccount))
     problems.push({ path: "metadata.name", message: `${JSON.stringify(serviceAccount)} is no service account name` });
   const seconds = spec.expirationSeconds ?? defaultSeconds;
-  if (typeof seconds !== "number" || !Number.isInteger(seconds) || seconds < minSeconds || seconds > maxSeconds) {
+  const reference = isRecord(spec.boundObjectRef) ? spec.boundObjectRef : undefined;
+  const most = reference === undefined ? maxSeconds : longestJoinTokenSeconds;
+  if (typeof seconds !== "number" || !Number.isInteger(seconds) || seconds < minSeconds || seconds > most) {
     problems.push({
       path: "spec.expirationSeconds",
-      message: `must be a whole number from ${minSeconds} to ${maxSeconds}, got ${JSON.stringify(seconds)}`,
+      message: `must be a whole number from ${minSeconds} to ${most}, got ${JSON.stringify(seconds)}`,
     });
   }
   const audiences = spec.audiences ?? [];
@@ -177,16 +180,14 @@ async function issueToken(core: Core, call: Call, namespace: string, serviceAcco
       message: `join tokens are for ${JSON.stringify(audience)} alone, got ${JSON.stringify(audiences)}; leave it out`,
     });
   }
-  if (spec.boundObjectRef !== undefined && spec.boundObjectRef !== null) {
-    problems.push({ path: "spec.boundObjectRef", message: "tokens bound to an object are not implemented; leave it out" });
-  }
+  const bound = reference === undefined ? undefined : await boundTo(core, namespace, serviceAccount, reference, problems);
   for (const name of Object.keys(spec)) {
     if (!["expirationSeconds", "audiences", "boundObjectRef"].includes(name))
       problems.push({ path: `spec.${name}`, message: "unknown field" });
   }
   if (problems.length > 0) throw invalid("TokenRequest", "authentication.k8s.io", serviceAccount, problems);
   const expirationSeconds = Number(seconds);
-  const status = await core.deps.issueToken({ namespace, serviceAccount, expirationSeconds });
+  const status = await core.deps.issueToken({ namespace, serviceAccount, expirationSeconds, ...(bound !== undefined && { bound }) });
   const body = {
     kind: "TokenRequest",
     apiVersion: "authentication.k8s.io/v1",
@@ -195,6 +196,40 @@ async function issueToken(core: Core, call: Call, namespace: string, serviceAcco
     status: { token: status.token, expirationTimestamp: status.expirationTimestamp },
   };
   return json(call.request, body, 201);
+}
+
+/** Tokens are bound to JoinTokens alone: deleting that object revokes them. */
+async function boundTo(
+  core: Core,
+  namespace: string,
+  serviceAccount: string,
+  reference: Record<string, unknown>,
+  problems: Violation[],
+): Promise<TokenRequest["bound"]> {
+  const { kind, apiVersion, name, uid } = reference;
+  const path = "spec.boundObjectRef";
+  if (kind !== "JoinToken" || (apiVersion ?? "weft.dev/v1alpha1") !== "weft.dev/v1alpha1") {
+    problems.push({
+      path,
+      message: `tokens can be bound to a JoinToken of weft.dev/v1alpha1 only, got ${JSON.stringify(kind)} of ${JSON.stringify(apiVersion)}`,
+    });
+    return undefined;
+  }
+  const found = typeof name === "string" ? await core.deps.store.get({ resource: resourceOf(joinTokenKind), namespace, name }) : undefined;
+  const token = found as JoinTokenObject | undefined;
+  if (token === undefined || (uid !== undefined && uid !== token.metadata.uid)) {
+    problems.push({
+      path: `${path}.name`,
+      message: `there is no JoinToken ${JSON.stringify(name)} in namespace ${namespace}${uid === undefined ? "" : " with that uid"}`,
+    });
+    return undefined;
+  }
+  if (token.spec.serviceAccount !== serviceAccount)
+    problems.push({
+      path,
+      message: `JoinToken ${token.metadata.name} is for service account ${token.spec.serviceAccount}, not ${serviceAccount}`,
+    });
+  return { namespace, name: token.metadata.name, uid: token.metadata.uid ?? "" };
 }
 
 const verbs: readonly Verb[] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];

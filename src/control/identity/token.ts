@@ -3,14 +3,18 @@
 
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { join } from "node:path";
+import { longestJoinTokenSeconds } from "../../api/kinds/jointoken.ts";
 import type { Clock } from "../../base/clock.ts";
 import { IdentityError } from "./failure.ts";
 import { createFileOnce, privateMode, readPrivate } from "./files.ts";
+import type { CheckBinding, TokenBinding, TokenPurpose } from "./jointokens.ts";
 import { Secret } from "./secret.ts";
 
 export const tokenAudience = "weft";
 /** Kubernetes's own bounds for a TokenRequest start at ten minutes; a join token is used at once, so a day is plenty. */
-export const tokenLifeSeconds = { least: 600, default: 3600, most: 86_400 } as const;
+export const tokenLifeSeconds = { least: 600, default: 3600, most: 86_400, mostBound: longestJoinTokenSeconds } as const;
+/** Claim that names the JoinToken a token is bound to. */
+const boundClaim = "weft.dev/jointoken";
 
 export interface ServiceAccount {
   readonly namespace: string;
@@ -20,13 +24,18 @@ export interface ServiceAccount {
 export type TokenVerdict = { readonly ok: true; readonly account: ServiceAccount } | { readonly ok: false; readonly reason: string };
 
 export interface TokenAuthority {
-  /** `expirationSeconds` must lie within `tokenLifeSeconds`; throws RangeError otherwise. */
-  issue(account: ServiceAccount, expirationSeconds: number): Promise<{ readonly token: Secret; readonly expiresAtMs: number }>;
-  /** Never throws; each way of being wrong has its own sentence. */
-  verify(token: string): Promise<TokenVerdict>;
+  /** `expirationSeconds` must lie within `tokenLifeSeconds`, its upper bound `mostBound` when the token is bound; throws RangeError otherwise. */
+  issue(
+    account: ServiceAccount,
+    expirationSeconds: number,
+    bound?: TokenBinding,
+  ): Promise<{ readonly token: Secret; readonly expiresAtMs: number }>;
+  /** Never throws; each way of being wrong has its own sentence. A bound token is asked after in the list, and its use noted there. */
+  verify(token: string, purpose?: TokenPurpose): Promise<TokenVerdict>;
 }
 
-export function openTokenAuthority(dir: string, trustDomain: string, clock: Clock): TokenAuthority {
+/** `check` judges bound tokens; without it none is good. */
+export function openTokenAuthority(dir: string, trustDomain: string, clock: Clock, check?: CheckBinding): TokenAuthority {
   const path = join(dir, "signing.key");
   let pem = readPrivate(path);
   if (pem === undefined) {
@@ -46,15 +55,14 @@ export function openTokenAuthority(dir: string, trustDomain: string, clock: Cloc
   const issuer = `https://weft.${trustDomain}`;
 
   return {
-    async issue(account, expirationSeconds) {
-      if (!(expirationSeconds >= tokenLifeSeconds.least && expirationSeconds <= tokenLifeSeconds.most)) {
-        throw new RangeError(
-          `expirationSeconds is ${expirationSeconds}; it must lie from ${tokenLifeSeconds.least} to ${tokenLifeSeconds.most}`,
-        );
+    async issue(account, expirationSeconds, bound) {
+      const most = bound === undefined ? tokenLifeSeconds.most : tokenLifeSeconds.mostBound;
+      if (!(expirationSeconds >= tokenLifeSeconds.least && expirationSeconds <= most)) {
+        throw new RangeError(`expirationSeconds is ${expirationSeconds}; it must lie from ${tokenLifeSeconds.least} to ${most}`);
       }
       const { SignJWT } = await import("jose");
       const now = Math.floor(clock.now() / 1000);
-      const token = await new SignJWT({})
+      const token = await new SignJWT(bound === undefined ? {} : { [boundClaim]: { name: bound.name, uid: bound.uid } })
         .setProtectedHeader({ alg: "ES256", typ: "JWT" })
         .setIssuer(issuer)
         .setAudience([tokenAudience])
@@ -64,7 +72,7 @@ export function openTokenAuthority(dir: string, trustDomain: string, clock: Cloc
         .sign(privateKey);
       return { token: new Secret(token), expiresAtMs: (now + expirationSeconds) * 1000 };
     },
-    async verify(token) {
+    async verify(token, purpose = "api") {
       const jose = await import("jose");
       try {
         const { payload } = await jose.jwtVerify(token, publicKey, {
@@ -81,6 +89,17 @@ export function openTokenAuthority(dir: string, trustDomain: string, clock: Cloc
             ok: false,
             reason: `the token's subject ${JSON.stringify(payload.sub)} is not of the form system:serviceaccount:NAMESPACE:NAME`,
           };
+        }
+        const bound = payload[boundClaim];
+        if (bound !== undefined) {
+          const { name, uid } = (bound ?? {}) as { name?: unknown; uid?: unknown };
+          if (typeof name !== "string" || typeof uid !== "string")
+            return { ok: false, reason: `the token's claim ${boundClaim} is malformed` };
+          const why =
+            check === undefined
+              ? "join tokens from the list are not accepted here"
+              : await check({ namespace, name, uid }, serviceAccount, purpose);
+          if (why !== undefined) return { ok: false, reason: why };
         }
         return { ok: true, account: { namespace, serviceAccount } };
       } catch (cause) {

@@ -153,12 +153,13 @@ function secureContext(rootPem: string, certificatePem: string, key: Secret): { 
 type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "getAuthContext">;
 type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string };
 
-async function whoIs(call: AnyCall, deps: XdsServerDeps): Promise<WhoIs> {
+/** `purpose`: what a token is shown for; a one-time token is used up by a certificate. */
+async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certificate" = "api"): Promise<WhoIs> {
   const header = call.metadata.get("authorization")[0];
   if (header !== undefined) {
     const token = /^bearer +(\S+)$/i.exec(String(header).trim())?.[1];
     if (token === undefined) return { ok: false, reason: "the authorization metadata is not of the form `Bearer TOKEN`" };
-    const verdict = await deps.tokens.verify(token);
+    const verdict = await deps.tokens.verify(token, purpose);
     return verdict.ok ? { ok: true, identity: { trustDomain: deps.authority.trustDomain, ...verdict.account } } : verdict;
   }
   // grpc-js shows a certificate only if TLS found its chain good; the dates are looked at again, for a stream may be opened on an old connection.
@@ -251,7 +252,7 @@ async function createCertificate(
   deps: XdsServerDeps,
 ): Promise<void> {
   try {
-    const who = await whoIs(call, deps);
+    const who = await whoIs(call, deps, "certificate");
     if (!who.ok) {
       reply({ code: status.UNAUTHENTICATED, details: who.reason });
       return;
