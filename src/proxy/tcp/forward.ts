@@ -310,10 +310,11 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.#flag = failure.flag;
     this.#reason = why === "" ? failure.sentence : failure === failures.denied ? why : `${failure.sentence}: ${why}`;
     const chain = this.#chain.current;
-    this.core.log.info(
-      { listener: chain.name, flag: this.#flag, reason: this.#reason, peer: this.#peer?.principal ?? null },
-      "A TCP connection was refused.",
-    );
+    if (this.core.mayLog())
+      this.core.log.info(
+        { listener: chain.name, flag: this.#flag, reason: this.#reason, peer: this.#peer?.principal ?? null },
+        "A TCP connection was refused.",
+      );
     this.destroy();
   }
 
