@@ -46,7 +46,8 @@ leads that to service NAME with mutual TLS, whatever the protocol.
 On SIGTERM or SIGINT the instance is first noted as unhealthy; after a moment, in which its peers learn of it, the signal goes to COMMAND;
 when COMMAND has ended, the registration is deleted and the sidecar finishes its open requests (\`--drain-timeout\`). A second signal goes to
 COMMAND at once. Ctrl-C on a terminal reaches COMMAND by itself and is not sent again. SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT and SIGWINCH are
-passed on. Under a service manager that tells every process at once (systemd's default), set it to tell \`weft run\` alone first
+passed on. SIGURG is for \`weft run\` itself: it starts a new sidecar from the program as it is installed now, which takes the place of the old one
+without failing a request. Under a service manager that tells every process at once (systemd's default), set it to tell \`weft run\` alone first
 (\`KillMode=mixed\`), so that COMMAND keeps its sidecar while it finishes. When \`weft run\` itself is killed with SIGKILL, a small guard unregisters the instance and ends COMMAND and sidecar.
 `;
 

@@ -125,6 +125,17 @@ export const verbs: readonly VerbSpec[] = [
       { name: "token-file", value: "FILE", operand: "file", help: "join token, read once for the first certificate" },
       { name: "drain-seconds", value: "SECONDS", help: "how long open requests may finish at SIGTERM (default 5)" },
       {
+        name: "workers",
+        value: "N",
+        help: "processes that serve traffic on the same ports, auto for one a core (default 1: no process but this one); Linux",
+      },
+      {
+        name: "handover",
+        value: "PATH",
+        operand: "file",
+        help: "take the place of the proxy that runs with this PATH, if there is one, without refusing a connection; then wait there for a successor; Linux",
+      },
+      {
         name: "log-level",
         value: "LEVEL",
         choices: ["debug", "info", "warn", "error", "silent"],
@@ -132,7 +143,14 @@ export const verbs: readonly VerbSpec[] = [
       },
     ],
     usesApi: false,
-    examples: [{ says: "a proxy with static listeners and clusters", command: "weft proxy --bootstrap envoy.yaml" }],
+    examples: [
+      { says: "a proxy with static listeners and clusters", command: "weft proxy --bootstrap envoy.yaml" },
+      { says: "one process for each core", command: "weft proxy --bootstrap envoy.yaml --workers auto" },
+      {
+        says: "start it, and later start the next version the same way: it takes over and the first one ends",
+        command: "weft proxy --bootstrap envoy.yaml --handover /run/weft/edge.sock",
+      },
+    ],
   },
   {
     name: "apply",

@@ -270,6 +270,25 @@ describe("when something dies", () => {
     await started.child.exited;
   });
 
+  test("SIGURG replaces the sidecar: the application goes on, and the new one is looked after like the first", async () => {
+    const started = await run("replaced");
+    await registered("replaced", started);
+    const before = Number(sidecarOf(started.child.pid));
+    started.child.kill("SIGURG");
+    await until(() => started.err.some((line) => line.includes("the sidecar was replaced")), "the sidecar is replaced", started);
+    const said = started.err.find((line) => line.includes("the sidecar was replaced")) as string;
+    const after = Number(/by (\d+)\)/.exec(said)?.[1]);
+    expect(said).toContain(`process ${before} by ${after}`);
+    await until(() => !existsSync(`/proc/${before}`), "the old one is gone", started);
+    expect(started.err.filter((line) => line.includes("starting it again"))).toEqual([]);
+    expect((await fetch(`http://127.0.0.1:${started.port}/`)).status).toBe(200);
+    process.kill(after, "SIGKILL");
+    await until(() => started.err.some((line) => line.includes("serves again after")), "the sidecar is back", started);
+    expect(signalsOf(started)).toEqual([]);
+    started.child.kill("SIGTERM");
+    await started.child.exited;
+  });
+
   test("weft run killed with SIGKILL: the guard unregisters and ends application and sidecar", async () => {
     const started = await run("orphan");
     await registered("orphan", started);

@@ -31,6 +31,8 @@ const unregisterLimitMs = 2000;
 
 /** Signals that are COMMAND's business alone. */
 const passedOn = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGQUIT"] as const;
+/** For us: replace the sidecar. One that COMMAND has no use for, and that does nothing to a program that does not know it. */
+const replacing = "SIGURG";
 const ending = ["SIGINT", "SIGTERM"] as const;
 type Ending = (typeof ending)[number];
 
@@ -131,6 +133,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           files.token,
           "--drain-seconds",
           String(plan.drainMs / 1000),
+          ...handoverFlags(dir),
         ],
         env: ownEnvironment(env),
         adminPort: ports.admin,
@@ -143,6 +146,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           }
         },
         wanted: () => !signals.stop.aborted,
+        onProcess: (pid) => guard?.tell("sidecar", pid),
         onHealth: (up) => {
           if (answering && !signals.stop.aborted) registration?.want(up ? whenUp : "sidecar-down");
         },
@@ -155,7 +159,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     starting.catch(() => undefined); // a signal may win the race and nobody look at it again
     const sidecarMs = await Promise.race([starting, signals.ended]);
     if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
-    if (sidecar.pid !== undefined) guard.tell("sidecar", sidecar.pid);
+    const replaced = sidecar;
+    signals.onReplace(() => void replaced.replace().then((what) => say.info(what)));
     say.info(
       `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
     );
@@ -268,6 +273,13 @@ function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: stri
   return files;
 }
 
+/** Where a new version of the sidecar takes this one's place; nothing where that cannot be. */
+function handoverFlags(dir: string): string[] {
+  const path = joinPath(dir, "sidecar.sock");
+  // The kernel's limit for the name of a socket.
+  return process.platform === "linux" && Buffer.byteLength(path) <= 107 ? ["--handover", path] : [];
+}
+
 function startCommand(plan: Plan, program: string, httpProxyPort: number): Bun.Subprocess {
   try {
     return Bun.spawn([program, ...plan.command.slice(1)], {
@@ -321,6 +333,7 @@ class Signals {
   readonly #handlers: [NodeJS.Signals, () => void][] = [];
   #send: ((signal: NodeJS.Signals) => void) | undefined;
   #repeat: ReturnType<typeof setTimeout> | undefined;
+  #replace: (() => void) | undefined;
 
   constructor() {
     const first = Promise.withResolvers<Ending>();
@@ -335,6 +348,12 @@ class Signals {
       });
     }
     for (const signal of passedOn) this.#on(signal, () => this.#forward(signal));
+    this.#on(replacing, () => this.#replace?.());
+  }
+
+  /** What SIGURG does. */
+  onReplace(replace: () => void): void {
+    this.#replace = replace;
   }
 
   attach(send: (signal: NodeJS.Signals) => void): void {

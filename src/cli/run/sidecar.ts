@@ -1,4 +1,4 @@
-// Owns: the sidecar's process: start, readiness, its words, restart with back-off, drain. Never touches the application.
+// Owns: the sidecar's process: start, readiness, its words, restart with back-off, replacement by a new version, drain. Never touches the application.
 
 import type { Clock } from "../../base/clock.ts";
 import { CliFailure } from "../failure.ts";
@@ -14,6 +14,8 @@ export interface SidecarSettings {
   readonly refresh: () => Promise<void>;
   /** False once the whole is ending: a service manager may tell all processes at once, and then the sidecar's end is in order. */
   readonly wanted: () => boolean;
+  /** A process has become the sidecar. */
+  readonly onProcess: (pid: number) => void;
   /** The sidecar is down for longer than a restart takes, or is back. */
   readonly onHealth: (up: boolean) => void;
 }
@@ -34,6 +36,12 @@ export class Sidecar {
   readonly #clock: Clock;
   readonly #say: Say;
   #child: Child | undefined;
+  /** Of the child that is to take the place of `#child`. Resolves to whether it did. */
+  #replacing: Promise<boolean> | undefined;
+  /** Those whose place was taken: they end when their last request does. */
+  readonly #leaving = new Set<Child>();
+  /** Those that said that they are ready. */
+  readonly #saidReady = new WeakSet<Child>();
   #lines: string[] = [];
   #stopping = false;
   /** Called when the sidecar says that it is ready: no need to wait for the next look. */
@@ -52,7 +60,7 @@ export class Sidecar {
   /** Starts it and waits until it serves. Throws CliFailure with its last words. Answers the milliseconds it took. */
   async start(): Promise<number> {
     const began = this.#clock.mono();
-    const child = this.#spawn();
+    const child = this.#begin();
     try {
       await this.#ready(child, readyLimitMs);
     } catch (error) {
@@ -67,12 +75,55 @@ export class Sidecar {
   /** SIGTERM, up to `graceMs` for what is in flight, then SIGKILL. Idempotent. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    for (const child of this.#leaving) child.kill("SIGTERM");
+    await this.#replacing;
     const child = this.#child;
     if (child === undefined || ended(child)) return;
     child.kill("SIGTERM");
     const timer = setTimeout(() => child.kill("SIGKILL"), graceMs + 500);
     await child.exited;
     clearTimeout(timer);
+  }
+
+  /**
+   * Starts another sidecar, from the program as it is installed now, which takes the place of this one: no request fails. Answers in a sentence
+   * what came of it; when the new one cannot serve, the old one serves on.
+   */
+  async replace(): Promise<string> {
+    const before = this.#child;
+    if (this.#stopping || before === undefined || ended(before)) return "the sidecar does not run; there is nothing to replace";
+    if (this.#replacing !== undefined) return "the sidecar is being replaced already";
+    const done = Promise.withResolvers<boolean>();
+    this.#replacing = done.promise;
+    const began = this.#clock.mono();
+    let next: Child | undefined;
+    try {
+      await this.#settings.refresh();
+      next = this.#spawn();
+      await this.#untilSaid(next, readyLimitMs);
+      this.#take(next);
+      this.#leaving.add(before);
+      void before.exited.then(() => this.#leaving.delete(before));
+      done.resolve(true);
+      return `the sidecar was replaced (process ${before.pid} by ${next.pid}) after ${Math.round(this.#clock.mono() - began)} ms`;
+    } catch (error) {
+      next?.kill("SIGKILL");
+      done.resolve(false);
+      return `the sidecar was not replaced, the old one serves on: ${error instanceof Error ? error.message : String(error)}`;
+    } finally {
+      this.#replacing = undefined;
+    }
+  }
+
+  #take(child: Child): void {
+    this.#child = child;
+    this.#settings.onProcess(child.pid);
+  }
+
+  #begin(): Child {
+    const child = this.#spawn();
+    this.#take(child);
+    return child;
   }
 
   #spawn(): Child {
@@ -85,33 +136,35 @@ export class Sidecar {
       // Its own session: Ctrl-C on the terminal is for the application, and the sidecar has to outlive it.
       detached: true,
     });
-    this.#child = child;
-    void this.#listen(child.stderr);
-    void this.#listen(child.stdout);
+    void this.#listen(child.stderr, child);
+    void this.#listen(child.stdout, child);
     return child;
   }
 
-  async #listen(stream: ReadableStream<Uint8Array>): Promise<void> {
+  async #listen(stream: ReadableStream<Uint8Array>, from: Child): Promise<void> {
     const decoder = new TextDecoder();
     let rest = "";
     try {
       for await (const chunk of stream) {
         const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
         rest = parts.pop() as string;
-        for (const line of parts) this.#word(line);
+        for (const line of parts) this.#word(line, from);
       }
     } catch {
       // The pipe broke with the process; its end is seen elsewhere.
     }
-    if (rest !== "") this.#word(rest);
+    if (rest !== "") this.#word(rest, from);
   }
 
-  #word(line: string): void {
+  #word(line: string, from: Child): void {
     if (line.trim() === "") return;
     this.#lines.push(line);
     if (this.#lines.length > keptLines) this.#lines.shift();
     const entry = parseLogLine(line);
-    if (line.includes('"msg":"ready"')) this.#wake();
+    if (line.includes('"msg":"ready"')) {
+      this.#saidReady.add(from);
+      this.#wake();
+    }
     if (this.#settings.verbose || entry === undefined) this.#say.info(`sidecar: ${line}`);
     else if (entry.level === "error") this.#say.warn(`sidecar: ${entry.text}`);
     else if (entry.level === "warn") this.#say.info(`sidecar: ${entry.text}`);
@@ -147,6 +200,20 @@ export class Sidecar {
     throw new CliFailure(`the sidecar was not ready after ${limitMs / 1000} s (${lastAnswer}). ${this.#last()}`);
   }
 
+  /** Its own word: the admin port is answered by the one it is to replace. */
+  async #untilSaid(child: Child, limitMs: number): Promise<void> {
+    const end = this.#clock.mono() + limitMs;
+    while (!this.#saidReady.has(child)) {
+      if (ended(child)) {
+        await Bun.sleep(20); // its pipes may hold a last line
+        throw new CliFailure(`the new one ended ${endOf(child)}. ${this.#last()}`);
+      }
+      if (this.#stopping) throw new CliFailure("weft run ends");
+      if (this.#clock.mono() > end) throw new CliFailure(`the new one was not ready after ${limitMs / 1000} s. ${this.#last()}`);
+      await Promise.race([child.exited, Bun.sleep(20)]);
+    }
+  }
+
   /** Restarts it for as long as it is wanted. */
   async #keep(first: Child): Promise<void> {
     let child = first;
@@ -156,6 +223,11 @@ export class Sidecar {
     let told = false;
     for (;;) {
       await child.exited;
+      if ((await this.#replacing) === true || this.#child !== child) {
+        child = this.#child as Child;
+        bornAt = this.#clock.mono();
+        continue;
+      }
       if (this.#stopping || !this.#settings.wanted()) break;
       if (this.#clock.mono() - bornAt > goodLifeMs) delayMs = leastDelayMs;
       await Bun.sleep(20);
@@ -172,7 +244,7 @@ export class Sidecar {
       if (this.#stopping) break;
       bornAt = this.#clock.mono();
       try {
-        child = this.#spawn();
+        child = this.#begin();
         await this.#ready(child, readyLimitMs);
       } catch (error) {
         if (this.#stopping) break;
