@@ -40,6 +40,7 @@ export const peers = {
   redis: { program: "redis-server", install: "apt-get install redis-server" },
   mariadb: { program: "mariadbd", install: "apt-get install mariadb-server" },
   smtp: { program: "aiosmtpd", install: "apt-get install python3-aiosmtpd" },
+  iptables: { program: "iptables", install: "apt-get install iptables" },
   dig: { program: "dig", install: "apt-get install bind9-dnsutils" },
   logger: { program: "logger", install: "apt-get install bsdutils" },
   go: { program: "go", install: "Go 1.26 on the path or in /usr/local/go" },
