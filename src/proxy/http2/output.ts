@@ -1,5 +1,7 @@
-// Owns: the frames that one event produces, gathered so that each connection makes one write of them (one system call, one run of TLS records), and the
-// order in which connections with something to say are flushed. A connection holds a buffer only between its first frame and the flush.
+// Owns: the frames that one turn of the event loop produces, gathered so that each connection makes one write of them (one system call, one run of TLS
+// records), and the order in which connections with something to say are flushed. A connection holds a buffer only between its first frame and the flush.
+// A turn handles every socket that had something to read: requests of many clients leave in one write to the instance they share, and the answers it gives
+// at once leave in one write to each client. Flushing after every event instead costs a third more CPU (docs/decisions/0013).
 
 import type { Outbox } from "../net/outbox.ts";
 
@@ -16,13 +18,20 @@ let scheduled = false;
 /** How many events are being handled (they nest when one connection's bytes end another). */
 let depth = 0;
 
-/** Call when a socket's event begins, and `leave` when it ends: everything that was written meanwhile, on whatever connection, then goes out. */
+/** Call when a socket's event begins, and `leave` when it ends: what was written meanwhile, on whatever connection, goes out at the end of the turn. */
 export function enter(): void {
   depth++;
 }
 
 export function leave(): void {
-  if (--depth === 0) flushAll();
+  if (--depth === 0 && dirty.length > 0) schedule();
+}
+
+/** Right after the sockets of this turn, before the loop waits again: nothing is held back for longer than the work at hand. */
+function schedule(): void {
+  if (scheduled) return;
+  scheduled = true;
+  setImmediate(flushAll);
 }
 
 function flushAll(): void {
@@ -59,10 +68,7 @@ export class Output {
       buffer = free.pop() ?? Buffer.allocUnsafeSlow(gatherSize);
       this.#buffer = buffer;
       dirty.push(this);
-      if (depth === 0 && !scheduled) {
-        scheduled = true;
-        queueMicrotask(flushAll);
-      }
+      if (depth === 0) schedule();
     }
     return buffer;
   }
