@@ -33,6 +33,9 @@ function answer(request, response) {
       response.setHeader("content-type", "text/plain");
       response.end(`hello over HTTP/${request.httpVersion}\n`);
       break;
+    case "/chat":
+      response.end("an ordinary answer, not a tunnel");
+      break;
     case "/length":
       response.setHeader("content-length", size);
       if (request.method === "HEAD") response.end();
