@@ -184,6 +184,44 @@ describe("workers", () => {
   });
 });
 
+describe("UDP behind workers", () => {
+  const datagrams = (port: number) => ({
+    name: "dns",
+    address: { socket_address: { address: "127.0.0.1", port_value: port, protocol: "UDP" } },
+    listener_filters: [
+      {
+        name: "udp",
+        typed_config: {
+          "@type": "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
+          stat_prefix: "dns",
+          matcher: {
+            on_no_match: {
+              action: {
+                name: "route",
+                typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.Route", cluster: "c" },
+              },
+            },
+          },
+        },
+      },
+    ],
+  });
+
+  test("an address that another process has is an error, and so is any port", async () => {
+    const taken = await Bun.udpSocket({ hostname: "127.0.0.1", port: 0, flags: 4, socket: {} } as never);
+    const one = runner.start("--bootstrap", file("u.json", 0, [datagrams(taken.port)]), "--workers", "2");
+    expect(await one.process.exited).toBe(1);
+    expect(one.lines.join("\n")).toContain(`listener dns: 127.0.0.1:${taken.port} is in use by another process`);
+    const two = runner.start("--bootstrap", file("v.json", 0, [datagrams(0)]), "--workers", "2");
+    expect(await two.process.exited).toBe(1);
+    expect(two.lines.join("\n")).toContain("port 0 would give each worker another UDP port");
+    const { port } = taken;
+    taken.close();
+    const three = runner.start("--bootstrap", file("w.json", 0, [datagrams(port)]), "--workers", "2");
+    expect((await ready(three)).listeners).toEqual([{ name: "dns", address: `127.0.0.1:${port}` }]);
+  });
+});
+
 describe("draining", () => {
   for (const workers of ["1", "2"]) {
     test(`at SIGTERM no connection that was made is reset (${workers} workers)`, async () => {

@@ -90,7 +90,10 @@ export class WorkerPool {
   #version = 0;
   #lastFailures = "";
   #failures: readonly ApplyFailure[] = [];
-  #secretNames = new Set<string>();
+  readonly #secretNames = new Set<string>();
+  #refused: ApplyFailure[] = [];
+  /** UDP addresses that are ours. */
+  readonly #datagrams = new Set<string>();
   #secrets: SecretsMessage = { generation: -1, certificates: [], roots: [] };
   #sourceGeneration = -1;
   #nextAsk = 1;
@@ -122,7 +125,8 @@ export class WorkerPool {
   }
 
   /** Tells every worker. What they cannot apply comes later, through `applied`; until then what they could not before is the answer. */
-  apply(config: ProxyConfig): readonly ApplyFailure[] {
+  apply(wanted: ProxyConfig): readonly ApplyFailure[] {
+    const config = { ...wanted, listeners: this.#withoutTakenDatagrams(wanted.listeners) };
     this.#config = config;
     this.#version++;
     for (const listener of config.listeners.values()) secretNames(listener, this.#secretNames);
@@ -130,7 +134,7 @@ export class WorkerPool {
     this.secretsChanged();
     const sockets = this.#sockets(config);
     for (const worker of this.#living()) this.#applyTo(worker, config, sockets);
-    this.#keeper.retain(config.listeners.values());
+    this.#keeper.retain([...config.listeners.values()].filter((listener) => listener.udp === undefined));
     this.#keeper.dropInherited();
     return this.#failures;
   }
@@ -335,7 +339,7 @@ export class WorkerPool {
       const key = `${failure.resource.type} ${failure.resource.name}`;
       if (!byResource.has(key)) byResource.set(key, failure);
     }
-    const failures = [...byResource.values()];
+    const failures = [...byResource.values(), ...this.#refused];
     const text = `${this.#version}${JSON.stringify(failures)}`;
     if (text === this.#lastFailures) return;
     this.#lastFailures = text;
@@ -357,6 +361,33 @@ export class WorkerPool {
       }
     }
     return found;
+  }
+
+  /**
+   * Workers bind UDP addresses side by side, and would do so beside a stranger's socket too: the first time, the address must be free. A listener
+   * whose address is not is left out, and told among the failures.
+   */
+  #withoutTakenDatagrams(listeners: ProxyConfig["listeners"]): ProxyConfig["listeners"] {
+    this.#refused = [];
+    const usable = new Map(listeners);
+    for (const { name, address, udp } of listeners.values()) {
+      const key = socketKey("", address);
+      if (udp === undefined || this.#datagrams.has(key)) continue;
+      try {
+        if (address.port === 0) throw new Error("port 0 would give each worker another UDP port; name one, or run without --workers");
+        if (this.#deps.inherited.length === 0) {
+          const { bindSocket } = require("../udp/socket.ts") as typeof import("../udp/socket.ts");
+          bindSocket(address.host, address.port, false, { received() {}, refused() {} }).close();
+        }
+        this.#datagrams.add(key);
+      } catch (error) {
+        const taken = (error as { readonly code?: string }).code === "EADDRINUSE";
+        const reason = taken ? `${address.host}:${address.port} is in use by another process` : problemOf(error).message;
+        this.#refused.push({ resource: { type: "listener", name }, reason });
+        usable.delete(name);
+      }
+    }
+    return usable;
   }
 
   #applyTo(worker: WorkerState, config: ProxyConfig, found: ReadonlyMap<ListenerConfig, SocketsMessage["problem"]>): void {
