@@ -188,7 +188,7 @@ const digits = new Uint8Array(3);
 /** An interim or final answer. `how` null: only what belongs to the connection is dropped. `tunnel`: it opens one (RFC 8441 section 5). */
 export function putAnswer(encoder: HpackEncoder, bytes: Uint8Array, head: Head, how: AnswerPlan | null, tunnel: boolean): void {
   putStatus(encoder, tunnel ? 200 : head.status);
-  const keepReason = how !== null && how.keepReason;
+  const keepReason = how?.keepReason === true;
   const count = head.count;
   for (let i = 0; i < count; i++) {
     const kind = head.kind[i] as number;

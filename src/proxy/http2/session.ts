@@ -71,6 +71,7 @@ import { HpackEncoder } from "./hpack-encoder.ts";
 import { limits } from "./limits.ts";
 import type { DefenceReason, Http2Metrics } from "./metrics.ts";
 import { gatherSize, Output } from "./output.ts";
+import { gone, RecentStreams } from "./recent.ts";
 import { resetBy, SessionStream, type StreamUser, streamEvent, streamState, transition } from "./session-stream.ts";
 import { defaultSettings, readSettings, writeSetting } from "./settings.ts";
 
@@ -123,10 +124,6 @@ export interface SessionOptions {
 
 const never = Number.POSITIVE_INFINITY;
 const state = { starting: 0, open: 1, draining: 2, closed: 3 } as const;
-
-/** Why a recent stream is over: what may still come on it depends on that (section 5.1). */
-const gone = { byUs: 1, ended: 2, byPeer: 3 } as const;
-const remembered = 32;
 
 /** Payloads of our PINGs, by their last byte. */
 const pingKind = { keepalive: 1, probe: 2, drain: 3 } as const;
@@ -196,9 +193,7 @@ export class Session implements Timed {
   #nextId = 1;
   /** Streams above this are not looked at (our GOAWAY). */
   #goawayLast = largestWindow;
-  #recentIds: Int32Array | null = null;
-  #recentWhy: Uint8Array | null = null;
-  #recentAt = 0;
+  readonly #recent = new RecentStreams();
   /** Answers to the peer's own frames since the outbox was last empty. */
   #controlQueued = 0;
   #settingsUnacknowledged = 0;
@@ -811,7 +806,12 @@ export class Session implements Timed {
   #sectionOfNew(id: number, endStream: boolean, buf: Buffer, from: number, to: number, next: number, end: number): number {
     if (!this.server || (id & 1) === 0 || id <= this.#lastPeerId) {
       if (this.#isIdle(id)) this.#fatal(protocolError, "HEADERS on a stream that the peer may not open (RFC 9113 5.1.1)");
-      else if (this.#discard(buf, from, to)) this.#late(id);
+      else if (this.#discard(buf, from, to)) {
+        // 5.1.1: numbers only grow, and those that were skipped are closed.
+        if (this.server && this.#recent.why(id) === gone.unknown)
+          this.#fatal(protocolError, "HEADERS on a stream below one that was opened before (RFC 9113 5.1.1)");
+        else this.#late(id);
+      }
       return next;
     }
     this.#lastPeerId = id;
@@ -819,7 +819,7 @@ export class Session implements Timed {
     if (id > this.#goawayLast) {
       // Section 6.8: told by GOAWAY that it is not looked at.
       this.#discard(buf, from, to);
-      this.#remember(id, gone.byUs);
+      this.#recent.add(id, gone.byUs);
       return next;
     }
     const http = this.#owner.httpLimits();
@@ -1030,7 +1030,7 @@ export class Session implements Timed {
   }
 
   #malformed(id: number, why: string): void {
-    this.#remember(id, gone.byUs);
+    this.#recent.add(id, gone.byUs);
     this.#rst(id, protocolError);
     const metrics = this.#options.metrics;
     if (metrics !== null) metrics.streamErrors.value++;
@@ -1039,7 +1039,7 @@ export class Session implements Timed {
   }
 
   #refuse(id: number): void {
-    this.#remember(id, gone.byUs);
+    this.#recent.add(id, gone.byUs);
     this.#rst(id, refusedStream);
   }
 
@@ -1198,23 +1198,13 @@ export class Session implements Timed {
 
   /** A frame on a stream that is over (section 5.1). False: the connection is, too. */
   #late(id: number): boolean {
-    const ids = this.#recentIds;
-    const at = ids === null ? -1 : ids.indexOf(id);
-    const why = at < 0 ? gone.byUs : ((this.#recentWhy as Uint8Array)[at] as number);
+    const why = this.#recent.why(id);
     if (why === gone.ended) {
       this.#fatal(streamClosed, "a frame after the end of its stream (RFC 9113 5.1)");
       return false;
     }
     if (why === gone.byPeer) this.#rst(id, streamClosed);
     return !this.#excess(flood.ignored);
-  }
-
-  #remember(id: number, why: number): void {
-    this.#recentIds ??= new Int32Array(remembered);
-    this.#recentWhy ??= new Uint8Array(remembered);
-    this.#recentIds[this.#recentAt] = id;
-    this.#recentWhy[this.#recentAt] = why;
-    this.#recentAt = (this.#recentAt + 1) % remembered;
   }
 
   // ---- ends of streams -------------------------------------------------------------------------------------------------------------------
@@ -1255,7 +1245,7 @@ export class Session implements Timed {
 
   #forget(stream: SessionStream, why: number): void {
     if (!this.#streams.delete(stream.id)) return;
-    this.#remember(stream.id, why);
+    this.#recent.add(stream.id, why);
     if (stream.listed) {
       stream.listed = false;
       const at = this.#ready.indexOf(stream);
