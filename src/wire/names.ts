@@ -64,6 +64,12 @@ export const annotations = {
   health: "weft.dev/health",
 } as const;
 
+/**
+ * Cluster metadata `filter_metadata["weft.dev"].http_between_sidecars = "auto"`: requests to endpoints with mutual TLS may ride HTTP/2 where ALPN agrees.
+ * Envoy has no such option beside endpoints in plain text, and passes over it.
+ */
+export const sidecarMetadata = { filter: "weft.dev", protocol: "http_between_sidecars" } as const;
+
 /** Headers of local replies: why, in words, and whether the request certainly never reached an application. */
 export const reasonHeader = "x-weft-reason";
 export const notDeliveredHeader = "x-weft-not-delivered";

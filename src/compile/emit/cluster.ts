@@ -11,7 +11,7 @@ import {
 } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
-import { inboundCluster, meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
+import { inboundCluster, meshRootsSecret, sidecarMetadata, workloadCertificateSecret } from "../../wire/names.ts";
 import type { PortPlan } from "../plan/plan.ts";
 import type { ServiceModel } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
@@ -72,7 +72,12 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
         },
       },
     ],
-    metadata: { filterMetadata: { istio: servicesMetadata([service]) } },
+    metadata: {
+      filterMetadata: {
+        istio: servicesMetadata([service]),
+        ...(port.protocol === "http" ? { [sidecarMetadata.filter]: { [sidecarMetadata.protocol]: "auto" } } : {}),
+      },
+    },
   });
 
   function upstreamTls(of: PortPlan, domain: string) {

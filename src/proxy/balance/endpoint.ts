@@ -17,6 +17,8 @@ export interface Pooled {
 export interface Transport {
   readonly key: string;
   readonly tls: TlsMaterial | null;
+  /** For connections that must not speak HTTP/2 whatever the cluster does (HTTP/1.1, opaque bytes): the same without h2 in ALPN. */
+  readonly tlsHttp1: TlsMaterial | null;
   readonly protocol: UpstreamProtocol;
 }
 

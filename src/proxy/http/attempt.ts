@@ -89,13 +89,13 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   x.ownHalf.arm();
 }
 
-/** Opaque bytes (CONNECT terminated here) always have a connection of their own. */
+/** Opaque bytes (CONNECT terminated here) always have a connection of their own, and so have upgrades where there is a choice. */
 function speaksHttp2(x: Exchange, endpoint: Endpoint): boolean {
   const transport = endpoint.transport;
   if (transport.protocol === "http1" || x.isConnect) return false;
   if (transport.protocol === "http2") return true;
   if (transport.protocol === "downstream") return x.half.version === 2;
-  return transport.tls !== null && endpoint.agreed !== "http/1.1";
+  return transport.tls !== null && !x.upgrade && endpoint.agreed !== "http/1.1";
 }
 
 /** Writes head and what there is of the body. */

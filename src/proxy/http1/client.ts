@@ -67,7 +67,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     endpoint.connections++;
     endpoint.cluster.connections++;
     this.core.ticker.add(this);
-    const material = endpoint.transport.tls;
+    const material = endpoint.transport.tlsHttp1;
     const options = material === null ? null : material.options();
     if (typeof options === "string") {
       queueMicrotask(() => this.#fail(failures.tls, options));
@@ -184,7 +184,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
   release(requestComplete: boolean, nowMs: number): void {
     this.owner = null;
     if (this.state === upstreamState.closed) return;
-    const material = this.endpoint.transport.tls;
+    const material = this.endpoint.transport.tlsHttp1;
     const stale = material !== null && material.generation !== this.generation;
     if (!this.#keep || !requestComplete || stale || this.endpoint.retired || this.out.waiting > 0 || this.#stash !== null) {
       this.dispose();
@@ -253,7 +253,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
 
   handshaken(socket: Wire & TlsFacts, failed: Error | null): void {
     if (this.state !== upstreamState.handshake) return;
-    const material = this.endpoint.transport.tls;
+    const material = this.endpoint.transport.tlsHttp1;
     if (material === null) return;
     if (failed !== null && isTransportError(failed)) {
       const why = refuseBroken(failed.message);

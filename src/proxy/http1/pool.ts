@@ -8,7 +8,7 @@ import { Upstream, upstreamState } from "./client.ts";
 export function takeIdle(endpoint: Endpoint): Upstream | null {
   const idle = endpoint.idle;
   if (idle.length === 0) return null;
-  const tls = endpoint.transport.tls;
+  const tls = endpoint.transport.tlsHttp1;
   const generation = tls === null ? 0 : tls.generation;
   for (;;) {
     const connection = idle.pop();

@@ -102,8 +102,11 @@ function buildTcp(config: TcpProxyConfig, context: BuildContext): TcpChain {
 export function buildTransports(config: ClusterConfig, secrets: SecretSource): (endpoint: EndpointConfig) => Transport {
   const make = (name: string, tls: ClusterConfig["tls"]): Transport => {
     const material: TlsMaterial | null = tls === null ? null : upstreamMaterial(tls, secrets);
+    const offersHttp2 = tls?.alpn.includes("h2") === true;
+    const tlsHttp1 =
+      tls !== null && offersHttp2 ? upstreamMaterial({ ...tls, alpn: tls.alpn.filter((name) => name !== "h2") }, secrets) : material;
     // Everything that makes connections differ; two configurations with the same text share connections across updates.
-    return { key: JSON.stringify([name, tls, config.protocol]), tls: material, protocol: config.protocol };
+    return { key: JSON.stringify([name, tls, config.protocol]), tls: material, tlsHttp1, protocol: config.protocol };
   };
   const matches = config.transports.map((entry) => ({ match: Object.entries(entry.match), transport: make(entry.name, entry.tls) }));
   const otherwise = make("", config.tls);

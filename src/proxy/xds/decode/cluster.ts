@@ -3,6 +3,7 @@
 import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
 import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import { sidecarMetadata } from "../../../wire/names.ts";
 import type { ClusterConfig, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeEndpoints } from "./endpoint.ts";
@@ -55,13 +56,14 @@ function upstreamTls(gate: Gate, socket: TransportSocket | undefined, path: stri
     gate.add(at(path, "typed_config.common_tls_context.alpn_protocols"), '"h2" is offered, but the cluster speaks HTTP/1.1 only');
   if (protocol === "http2" && !decoded.alpn.includes("h2"))
     return { ...decoded, alpn: ["h2", ...decoded.alpn.filter((name) => name !== "http/1.1")] };
-  if (protocol === "auto" && decoded.alpn.length === 0) return { ...decoded, alpn: ["h2", "http/1.1"] };
+  if (protocol === "auto" && !decoded.alpn.includes("h2")) return { ...decoded, alpn: ["h2", "http/1.1"] };
   return decoded;
 }
 
 function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamProtocol {
   // Numbers inside http2_protocol_options are bounds of Envoy's codec; ours has its own, smaller ones.
   let protocol: UpstreamProtocol = cluster.http2ProtocolOptions !== undefined ? "http2" : "http1";
+  const between = cluster.metadata?.filterMetadata[sidecarMetadata.filter]?.[sidecarMetadata.protocol];
   for (const [key, typed] of Object.entries(cluster.typedExtensionProtocolOptions)) {
     const where = at(path, `typed_extension_protocol_options["${key}"]`);
     if (key !== protocolOptionsKey) {
@@ -86,7 +88,8 @@ function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamP
       gate.add(at(where, "explicit_http_config"), "needs one of http_protocol_options, http2_protocol_options");
     } else protocol = explicit.value.protocolConfig.case === "http2ProtocolOptions" ? "http2" : "http1";
   }
-  return protocol;
+  // HTTP/1.1 that may ride HTTP/2 where TLS agrees on it. Envoy has no word for it beside endpoints in plain text, and passes over our metadata.
+  return protocol === "http1" && between === "auto" ? "auto" : protocol;
 }
 
 function balance(gate: Gate, cluster: Cluster, path: string): ClusterConfig["balance"] {
