@@ -186,11 +186,11 @@ describe("bad bytes", () => {
 
   test("unknown fields are reported with their place", () => {
     const seen: string[] = [];
-    // filter_chains[0] { filter_chain_match { 3: "x" } }, 77: 1
-    const bytes = Uint8Array.of(0x1a, 0x05, 0x0a, 0x03, 0x1a, 0x01, 0x78, 0xe8, 0x04, 0x01);
+    // filter_chains[0] { filter_chain_match { 4: "x" } }, 77: 1
+    const bytes = Uint8Array.of(0x1a, 0x05, 0x0a, 0x03, 0x22, 0x01, 0x78, 0xe8, 0x04, 0x01);
     decodeBinary(type, bytes, (message, field, path) => seen.push(`${path}|${message}|${field}`));
     expect(seen).toEqual([
-      "filter_chains[0].filter_chain_match|envoy.config.listener.v3.FilterChainMatch|3",
+      "filter_chains[0].filter_chain_match|envoy.config.listener.v3.FilterChainMatch|4",
       "|envoy.config.listener.v3.Listener|77",
     ]);
   });
