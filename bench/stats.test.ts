@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { median, pairedRatio, percentile, spread } from "./stats.ts";
+import { median, pairedRatio, percentile, slope, spread } from "./stats.ts";
 
 describe("figures of several rounds", () => {
   test("median of odd and even counts", () => {
@@ -30,4 +30,10 @@ describe("figures of several rounds", () => {
     expect(percentile([7], 0.99)).toBe(7);
     expect(percentile([], 0.5)).toBeNaN();
   });
+});
+
+test("the slope of a line is its rise per step, and noise around a level has none", () => {
+  expect(slope([1, 3, 5, 7])).toBe(2);
+  expect(slope([4, 5, 5, 4])).toBe(0);
+  expect(slope([9])).toBe(0);
 });
