@@ -1,0 +1,334 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { systemClock } from "../../base/clock.ts";
+import { silentLogger } from "../../base/log.ts";
+import { MetricRegistry } from "../../base/metric.ts";
+import { Cluster } from "../balance/cluster.ts";
+import { Endpoint, type Transport } from "../balance/endpoint.ts";
+import type { Failure } from "../http/failure.ts";
+import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
+import { Head, parseRequest } from "../http1/head.ts";
+import { RequestPlan } from "../http1/write.ts";
+import { Core } from "../runtime/core.ts";
+import { cluster, endpoint, localWorkload, noSecrets, until } from "../testing/fixture.ts";
+import { cancel, noError, refusedStream } from "./errors.ts";
+import {
+  flagEndStream,
+  frame,
+  frameData,
+  frameGoaway,
+  frameHeaders,
+  frameRstStream,
+  frameSettings,
+  numberFrame,
+  readUint32,
+} from "./frame.ts";
+import { fault, readSection, section, takeRequest } from "./head-reader.ts";
+import { HpackDecoder } from "./hpack-decoder.ts";
+import { acquireStream } from "./pool.ts";
+import { clientPreface } from "./session.ts";
+import { data, framesOf, headers, type Sent, settings } from "./testing.ts";
+
+interface Peer {
+  readonly sent: Sent[];
+  /** Requests as text, by stream. */
+  readonly asked: Map<number, string>;
+  socket: Bun.Socket<Peer> | null;
+  rest: Buffer;
+  readonly decoder: HpackDecoder;
+  ended: boolean;
+  write(...frames: readonly Uint8Array[]): void;
+}
+
+interface Origin {
+  readonly port: number;
+  readonly peers: Peer[];
+  stop(): void;
+}
+
+const origins: Origin[] = [];
+const cores: Core[] = [];
+afterEach(() => {
+  for (const origin of origins.splice(0)) origin.stop();
+  for (const core of cores.splice(0)) for (const open of [...core.open]) open.destroy();
+});
+
+/** A raw server: says `hello` when a connection is made, and `answer` gets each request's stream. */
+function serve(hello: readonly Uint8Array[], answer: (peer: Peer, stream: number, ended: boolean) => void = () => {}): Origin {
+  const peers: Peer[] = [];
+  const server = Bun.listen<Peer>({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      open(socket) {
+        const peer: Peer = {
+          sent: [],
+          asked: new Map(),
+          socket,
+          rest: Buffer.alloc(0),
+          decoder: new HpackDecoder(4_096),
+          ended: false,
+          write: (...frames) => void socket.write(Buffer.concat(frames.map((bytes) => Buffer.from(bytes)))),
+        };
+        socket.data = peer;
+        peers.push(peer);
+        peer.write(...hello);
+      },
+      data(socket, bytes) {
+        const peer = socket.data;
+        peer.rest = Buffer.concat([peer.rest, bytes]);
+        if (peer.rest.subarray(0, 3).toString() === "PRI" && peer.rest.length >= clientPreface.length)
+          peer.rest = peer.rest.subarray(clientPreface.length);
+        let whole = 0;
+        while (peer.rest.length - whole >= 9 && peer.rest.length - whole >= 9 + peer.rest.readUIntBE(whole, 3))
+          whole += 9 + peer.rest.readUIntBE(whole, 3);
+        const frames = framesOf(peer.rest.subarray(0, whole));
+        peer.rest = peer.rest.subarray(whole);
+        for (const sent of frames) {
+          peer.sent.push(sent);
+          if (hello.length > 0 && sent.type === frameSettings && sent.flags === 0)
+            peer.write(frame(frameSettings, 1, 0, new Uint8Array(0)));
+          if (sent.type === frameHeaders && !peer.asked.has(sent.stream)) {
+            expect(readSection(peer.decoder, sent.payload, 0, sent.payload.length, section.request, 60_000, 100)).toBe(fault.none);
+            peer.asked.set(sent.stream, takeRequest(0, () => 0).toString("latin1"));
+            answer(peer, sent.stream, (sent.flags & flagEndStream) !== 0);
+          }
+        }
+      },
+      close(socket) {
+        socket.data.ended = true;
+      },
+      error() {},
+      drain() {},
+    },
+  });
+  const origin = { port: server.port, peers, stop: () => server.stop(true) };
+  origins.push(origin);
+  return origin;
+}
+
+const ok = (stream: number): Uint8Array =>
+  Buffer.concat([headers(stream, false, [":status", "200"], ["a", "b"]), data(stream, true, "hi")]);
+
+/** Somebody who asks once and notes what becomes of it. */
+class Asker implements UpstreamOwner {
+  half: UpstreamHalf | null = null;
+  readonly heard: string[] = [];
+  failure: Failure | null = null;
+  readonly request: Buffer;
+  readonly body: readonly Uint8Array[];
+  readonly needs: RequestNeeds;
+  readonly plan = new RequestPlan();
+
+  constructor(
+    request = "GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nX-A: b\r\n\r\n",
+    more: Partial<RequestNeeds> = {},
+    body: readonly Uint8Array[] = [],
+  ) {
+    this.request = Buffer.from(request, "latin1");
+    this.body = body;
+    this.needs = { isHead: false, allowSwitch: false, unchunk: true, addChunks: false, end: true, ...more };
+  }
+  send(half: UpstreamHalf): void {
+    const head = new Head();
+    parseRequest(this.request, 0, this.request.length, head);
+    half.sendRequest(this.request, head, this.plan, this.needs, this.body);
+  }
+  onUpstreamReady(half: UpstreamHalf): void {
+    this.heard.push("ready");
+    this.send(half);
+  }
+  onUpstreamFailed(_half: UpstreamHalf, failure: Failure, why: string): void {
+    this.failure = failure;
+    this.heard.push(`failed ${failure.kind} ${why}`);
+  }
+  onInterim(_half: UpstreamHalf, _bytes: Uint8Array, head: Head): void {
+    this.heard.push(`interim ${head.status}`);
+  }
+  onAnswer(half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number, done: boolean): void {
+    this.heard.push(`answer ${head.status} ${Buffer.from(bytes).toString("latin1", from, to)}${done ? " done" : ""}`);
+    if (done) half.release(true, 0);
+  }
+  onAnswerBody(half: UpstreamHalf, bytes: Uint8Array, from: number, to: number, done: boolean): void {
+    this.heard.push(`body ${Buffer.from(bytes).toString("latin1", from, to)}${done ? " done" : ""}`);
+    if (done) half.release(true, 0);
+  }
+  onAnswerTrailers(half: UpstreamHalf, bytes: Uint8Array, from: number, to: number): void {
+    this.heard.push(`trailers ${Buffer.from(bytes).toString("latin1", from, to).trim()}`);
+    half.release(true, 0);
+  }
+  onSwitch(_half: UpstreamHalf, _bytes: Uint8Array, head: Head): void {
+    this.heard.push(`switch ${head.status}`);
+  }
+  onUpstreamLost(_half: UpstreamHalf, failure: Failure, why: string): void {
+    this.failure = failure;
+    this.heard.push(`lost ${failure.kind} ${why}`);
+  }
+  onUpstreamDrained(): void {
+    this.heard.push("drained");
+  }
+  onRawBytes(_half: UpstreamHalf, bytes: Uint8Array): void {
+    this.heard.push(`raw ${Buffer.from(bytes).toString("latin1")}`);
+  }
+  onRawEnd(): void {
+    this.heard.push("raw end");
+  }
+}
+
+function pool(port: number, maxConnections = 1_024, connectTimeoutMs = 1_000) {
+  const core = new Core({
+    clock: systemClock,
+    log: silentLogger,
+    metrics: new MetricRegistry(),
+    random: Math.random,
+    secrets: noSecrets,
+    local: localWorkload,
+    accessLog: () => ({ write: () => {} }),
+  });
+  cores.push(core);
+  const config = endpoint(port);
+  const owner = new Cluster(
+    cluster("c", [config], { connectTimeoutMs, limits: { maxConnections, maxPending: 10, maxRequests: 100, maxRetries: 3 } }),
+  );
+  const transport: Transport = { key: "plain", tls: null, tlsHttp1: null, protocol: "http2" };
+  const target = new Endpoint(owner, transport, config);
+  return {
+    core,
+    target,
+    ask(asker: Asker): Asker {
+      asker.half = acquireStream(core, target, asker, core.ticker.now());
+      if (asker.half?.open) asker.send(asker.half);
+      return asker;
+    },
+  };
+}
+
+describe("an upstream connection", () => {
+  test("waits for the peer's SETTINGS, then carries many requests at once", async () => {
+    const origin = serve([settings([3, 100])], (peer, stream) => peer.write(ok(stream)));
+    const one = pool(origin.port);
+    const first = [1, 2, 3].map(() => one.ask(new Asker()));
+    expect(first.map((asker) => asker.half?.open)).toEqual([false, false, false]);
+    await until(() => first.every((asker) => asker.heard.length === 2), "three answers");
+    expect(first[0]?.heard).toEqual(["ready", "answer 200 hi done"]);
+    const again = one.ask(new Asker());
+    expect(again.half?.open).toBe(true);
+    await until(() => again.heard.length === 1, "the fourth answer");
+    expect(origin.peers.length).toBe(1);
+    expect(origin.peers[0]?.asked.get(1)).toBe("GET /x HTTP/1.1\r\nHost: a.example\r\nx-a: b\r\n\r\n");
+    expect([one.target.connections, one.target.shared.length, one.core.http2.upstreamConnections.value]).toEqual([1, 1, 1]);
+    one.target.retire();
+    await until(() => origin.peers[0]?.ended === true, "the end of an idle connection");
+    expect([one.target.connections, one.target.shared.length]).toEqual([0, 0]);
+  });
+
+  test("RFC 9113 5.1.2: those for whom there is no room get other connections, within the cluster's limit", async () => {
+    const held: (() => void)[] = [];
+    const origin = serve([settings([3, 2])], (peer, stream) => void held.push(() => peer.write(ok(stream))));
+    const one = pool(origin.port, 2);
+    const askers = [1, 2, 3, 4, 5].map(() => one.ask(new Asker()));
+    await until(() => held.length === 4 && askers[4]?.failure !== null, "four requests on two connections");
+    expect(origin.peers.length).toBe(2);
+    expect(askers[4]?.failure?.kind).toBe("overflow");
+    expect(acquireStream(one.core, one.target, new Asker(), 0)).toBeNull();
+    let woken = 0;
+    one.target.cluster.waiting.push({ retryPick: () => void woken++ });
+    for (const answer of held) answer();
+    await until(() => woken === 1, "the one that waits to be woken");
+  });
+
+  test("RFC 9113 8.7 and 6.8: what the peer never looked at is safe to repeat", async () => {
+    const origin = serve([settings()], (peer, stream) => {
+      if (stream === 1) peer.write(numberFrame(frameRstStream, 1, refusedStream));
+      else if (stream === 3) peer.write(numberFrame(frameRstStream, 3, cancel));
+      else if (stream === 7) {
+        const payload = Buffer.alloc(8);
+        payload.writeUInt32BE(5, 0);
+        payload.writeUInt32BE(noError, 4);
+        peer.write(frame(frameGoaway, 0, 0, payload), ok(5));
+      }
+    });
+    const one = pool(origin.port);
+    const askers = [1, 3, 5, 7].map(() => one.ask(new Asker()));
+    await until(() => askers[2]?.heard.length === 2 && askers[3]?.failure !== null, "the answer to the third");
+    expect(askers.map((asker) => [asker.failure?.kind, asker.failure?.retry, asker.failure?.flag])).toEqual([
+      ["refused-stream", "safe", "UR"],
+      ["remote-reset", "idempotent", "UR"],
+      [undefined, undefined, undefined],
+      ["refused-stream", "safe", "UR"],
+    ]);
+    await until(() => one.target.connections === 0, "the connection to end with its last stream");
+  });
+
+  test("nobody there, a peer that is silent, and one that speaks HTTP/1", async () => {
+    const gone = serve([]);
+    gone.stop();
+    const refused = pool(gone.port).ask(new Asker());
+    await until(() => refused.failure !== null, "the refusal");
+    expect(refused.heard[0]).toContain("failed connect connection refused");
+    const silent = pool(serve([]).port, 10, 100).ask(new Asker());
+    const old = pool(serve([Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n")]).port).ask(new Asker());
+    await until(() => silent.failure !== null && old.failure !== null, "two failures");
+    expect(silent.heard[0]).toContain("failed connect-timeout no SETTINGS within the connect timeout");
+    expect(old.heard[0]).toStartWith("failed connect ");
+    expect([silent.failure?.retry, old.failure?.retry]).toEqual(["safe", "safe"]);
+  });
+
+  test("a connection that breaks loses its requests; one given up is reset", async () => {
+    const origin = serve([settings()], (peer, stream) => {
+      if (stream === 3) peer.write(headers(3, false, [":status", "200"]));
+    });
+    const one = pool(origin.port);
+    const [first, second] = [one.ask(new Asker()), one.ask(new Asker())];
+    await until(() => second?.heard.length === 2, "a head");
+    first?.half?.dispose();
+    await until(() => origin.peers[0]?.sent.some((sent) => sent.type === frameRstStream) === true, "the reset");
+    const reset = origin.peers[0]?.sent.find((sent) => sent.type === frameRstStream) as Sent;
+    expect([reset.stream, readUint32(reset.payload, 0)]).toEqual([1, cancel]);
+    origin.peers[0]?.socket?.terminate();
+    await until(() => second?.failure !== null, "the loss");
+    expect([first?.heard, second?.failure?.kind]).toEqual([["ready"], "reset"]);
+    expect([one.target.connections, one.target.cluster.connections]).toEqual([0, 0]);
+  });
+
+  test("a request body with trailers, an interim answer, and trailers back", async () => {
+    const origin = serve([settings()], (peer, stream) =>
+      peer.write(
+        headers(stream, false, [":status", "100"]),
+        headers(stream, false, [":status", "200"]),
+        headers(stream, true, ["grpc-status", "0"]),
+      ),
+    );
+    const one = pool(origin.port);
+    const asker = one.ask(
+      new Asker("POST /p HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n", { end: false }, [Buffer.from("abc")]),
+    );
+    await until(() => asker.heard.length === 4, "the trailers");
+    expect(asker.heard).toEqual(["ready", "interim 100", "answer 200 ", "trailers grpc-status: 0"]);
+    expect(origin.peers[0]?.asked.get(1)).toBe("POST /p HTTP/1.1\r\nHost: a\r\nte: trailers\r\n\r\n");
+    await until(() => origin.peers[0]?.sent.some((sent) => sent.type === frameRstStream) === true, "the reset of what never ended");
+    expect(origin.peers[0]?.sent.find((sent) => sent.type === frameData)?.payload.toString()).toBe("abc");
+  });
+
+  test("RFC 8441: a WebSocket where the peer offers it, a clear failure where it does not, and no other upgrade", async () => {
+    const websocket =
+      "GET /c HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    const ask = (port: number, text: string): Asker => {
+      const asker = new Asker(text, { allowSwitch: true });
+      asker.plan.keepUpgrade = true;
+      return pool(port).ask(asker);
+    };
+    const able = serve([settings([8, 1])], (peer, stream) =>
+      peer.write(headers(stream, false, [":status", "200"]), data(stream, false, "x"), data(stream, true, "")),
+    );
+    const good = ask(able.port, websocket);
+    const other = ask(able.port, websocket.replace("websocket", "h2c"));
+    const unable = ask(serve([settings()]).port, websocket);
+    await until(() => good.heard.length === 4 && other.failure !== null && unable.failure !== null, "three outcomes");
+    expect(good.heard).toEqual(["ready", "switch 200", "raw x", "raw end"]);
+    // Read as a server of ours would: an HTTP/1.1 upgrade, whose key is its own.
+    expect(able.peers[0]?.asked.get(1)).toContain(
+      "GET /c HTTP/1.1\r\nHost: a\r\nsec-websocket-version: 13\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+    );
+    expect([other.failure?.kind, unable.failure?.kind]).toEqual(["http2-upgrade", "http2-upgrade"]);
+  });
+});
