@@ -1,5 +1,6 @@
 // Owns: the wiring and the life of a proxy process: bootstrap, engine, admin, and (only when the bootstrap asks) control plane and identity.
 // The one place that names the real clock, randomness and process. Never decides anything about traffic.
+// rule 1: longer than 400 lines, as one life from start to end is read in one place; what has a life of its own is in `process/`.
 
 import { existsSync, writeSync } from "node:fs";
 import { availableParallelism } from "node:os";

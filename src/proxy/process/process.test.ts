@@ -3,7 +3,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { childrenOf, ProxyRunner, ready, startLoad, until } from "./testing.ts";
+import { childrenOf, ProxyRunner, ready, startHttp2Load, startLoad, until } from "./testing.ts";
 
 let runner: ProxyRunner;
 let origin: Bun.TCPSocketListener<undefined>;
@@ -306,6 +306,28 @@ describe("taking over", () => {
       expect(existsSync(socket)).toBe(false);
     }, 20_000);
   }
+
+  test("HTTP/2: each connection is told goodbye, and every stream that was taken is answered", async () => {
+    const socket = join(runner.folder, "h2.sock");
+    const [port, admin] = [freePort(), freePort()];
+    const path = file("h2.json", admin, [listener("l", port, { codec_type: "AUTO" })]);
+    const begin = () => runner.start("--bootstrap", path, "--handover", socket, "--drain-seconds", "2");
+    let last = begin();
+    await ready(last);
+    const load = startHttp2Load(port, 3);
+    for (let n = 0; n < 2; n++) {
+      const served = load.done();
+      await until(() => load.done() > served + 100, "load");
+      const next = begin();
+      expect((await ready(next)).replaced).toBe(last.process.pid);
+      expect(await last.process.exited).toBe(0);
+      last = next;
+    }
+    const served = load.done();
+    await until(() => load.done() > served + 100, "load on the last");
+    await load.stop();
+    expect(load.failures).toEqual([]);
+  }, 20_000);
 
   test("a successor that cannot serve gives up; the one that runs serves on as if nothing were", async () => {
     const socket = join(runner.folder, "failed.sock");

@@ -2,6 +2,7 @@
 // failure. Never loaded by the proxy.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -173,5 +174,57 @@ function converse(port: number, keep: boolean, answered: () => boolean): Promise
         },
       },
     }).catch((error: Error) => end(`no connection: ${error.message}`));
+  });
+}
+
+/** `clients` loops of requests, each on one HTTP/2 connection (prior knowledge) until the server says goodbye. */
+export function startHttp2Load(port: number, clients: number): Load {
+  let stopping = false;
+  let done = 0;
+  const failures: string[] = [];
+  const loop = async (): Promise<void> => {
+    while (!stopping) {
+      const session = connectHttp2(`http://127.0.0.1:${port}`);
+      let leaving = false;
+      session.on("goaway", () => {
+        leaving = true;
+      });
+      session.on("error", (error: Error) => failures.push(`the connection: ${error.message}`));
+      session.on("close", () => {
+        leaving = true;
+      });
+      while (!stopping && !leaving && !session.closed) {
+        const problem = await askHttp2(session);
+        if (problem === "") done++;
+        else {
+          failures.push(problem);
+          break;
+        }
+      }
+      session.close();
+    }
+  };
+  const loops = Array.from({ length: clients }, loop);
+  return {
+    done: () => done,
+    failures,
+    async stop() {
+      stopping = true;
+      await Promise.all(loops);
+    },
+  };
+}
+
+function askHttp2(session: ClientHttp2Session): Promise<string> {
+  return new Promise((resolve) => {
+    const stream = session.request({ ":path": "/" });
+    let status = 0;
+    stream.on("response", (headers) => {
+      status = Number(headers[":status"]);
+    });
+    stream.on("error", (error: Error) => resolve(`a stream: ${error.message}`));
+    stream.on("end", () => resolve(status === 200 ? "" : `the answer ${status}`));
+    stream.resume();
+    stream.end();
   });
 }

@@ -1,5 +1,6 @@
 // Owns: the workers of a proxy, as one data plane: starting them, replacing those that die, telling each what to serve and with which certificates, and
 // adding up what they tell. The owner accepts nothing itself, so that no fault on the data path takes identity and configuration with it.
+// rule 1: longer than 400 lines; every message to a worker is sent here and every answer taken here.
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger, LogLevel } from "../../base/log.ts";
