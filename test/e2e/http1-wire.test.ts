@@ -117,6 +117,13 @@ describe("what an origin gets", () => {
       `GET / HTTP/1.1\r\n${h}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n`,
       `GET / HTTP/1.1\r\n${h}\r\n`,
     ],
+    [
+      "9112 3.2.4",
+      "an asterisk for OPTIONS of a whole server through a proxy",
+      `OPTIONS http://y HTTP/1.1\r\n${h}\r\n`,
+      "OPTIONS * HTTP/1.1\r\nHost: y\r\n\r\n",
+    ],
+    ["9112 2.3", "our version for a higher one", `GET / HTTP/1.9\r\n${h}\r\n`, `GET / HTTP/1.1\r\n${h}\r\n`],
   ];
   for (const [rule, name, sent, gets] of cases) {
     test(`${rule}: ${name}`, async () => {
@@ -126,6 +133,22 @@ describe("what an origin gets", () => {
       expect(got()).toBe(gets);
     });
   }
+
+  test("9110 10.1.4: word that trailers are taken, and only that, of TE", async () => {
+    for (const te of ["trailers", "gzip;q=0.5, trailers"]) {
+      const { client, got } = await open([ok]);
+      client.send(`GET / HTTP/1.1\r\n${h}TE: ${te}\r\nConnection: TE\r\nA: b\r\n\r\n`);
+      await until(() => client.text === ok, "the answer");
+      expect(got()).toBe(`GET / HTTP/1.1\r\n${h}A: b\r\nTE: trailers\r\nConnection: TE\r\n\r\n`);
+    }
+  });
+
+  test("9112 3.3: a Host for HTTP/1.0 without one", async () => {
+    const { client, got, proxy } = await open([ok]);
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    await until(() => client.ended, "the end");
+    expect(got()).toBe(`GET / HTTP/1.1\r\nHost: 127.0.0.1:${proxy.port()}\r\n\r\n`);
+  });
 });
 
 describe("what a client gets", () => {
@@ -175,6 +198,41 @@ describe("what a client gets", () => {
       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n",
       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     ],
+    [
+      "9112 2.3",
+      "our version for a higher one",
+      get,
+      "HTTP/1.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ],
+    [
+      "9112 4",
+      "a reason where there is none, and the space before it",
+      get,
+      "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ],
+    [
+      "9110 8.6",
+      "no length in 204",
+      get,
+      "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nA: b\r\n\r\n",
+      "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n",
+    ],
+    [
+      "9112 6.1",
+      "no coding in 204",
+      get,
+      "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n",
+      "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n",
+    ],
+    [
+      "9110 8.6",
+      "no length in an interim answer",
+      get,
+      `HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nA: b\r\n\r\n${ok}`,
+      `HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n${ok}`,
+    ],
   ];
   for (const [rule, name, sent, said, gets] of cases) {
     test(`${rule}: ${name}`, async () => {
@@ -184,6 +242,37 @@ describe("what a client gets", () => {
       expect(client.text).toBe(gets);
     });
   }
+
+  test("9112 7.1.2: a HTTP/1.0 client gets no chunks and no word of trailers", async () => {
+    const { client } = await open([
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: a\r\nB: c\r\n\r\n1\r\na\r\n0\r\nA: b\r\n\r\n",
+    ]);
+    client.send(`GET / HTTP/1.0\r\n${h}\r\n`);
+    await until(() => client.ended, "the end");
+    expect(client.text).toBe("HTTP/1.1 200 OK\r\nB: c\r\nConnection: close\r\n\r\na");
+  });
+
+  test("9112 2.2: an answer's head may come in any two pieces", async () => {
+    const answer = `HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n${ok}`;
+    let split = 0;
+    const origin = rawOrigin((_text, write) => {
+      const at = split;
+      write(answer.slice(0, at));
+      setTimeout(() => write(answer.slice(at)), 2);
+    });
+    stops.push(() => origin.stop());
+    const proxy = start(hop([cluster("c", [endpoint(origin.port)])]));
+    stops.push(() => proxy.engine.close());
+    const client = await RawPeer.connect(proxy.port());
+    stops.push(() => client.close());
+    let expected = "";
+    for (split = 1; split < answer.length - 2; split++) {
+      client.send(get);
+      expected += answer;
+      await until(() => client.text.length >= expected.length, `the answer, split at ${split}`);
+      expect(client.text).toBe(expected);
+    }
+  });
 
   test("9110 15.2: a HTTP/1.0 client gets no interim answer", async () => {
     const { client } = await open([`HTTP/1.1 100 Continue\r\n\r\n${ok}`]);
@@ -221,6 +310,13 @@ describe("connections", () => {
     client.send("\r\n\r\n");
     await until(() => client.text.endsWith(ok), "the answer");
     expect(got().endsWith("\r\n\r\n\r\n\r\n")).toBe(true);
+  });
+
+  test("9110 10.1.1: an answer instead of 100 ends the connection, as the body may come or not", async () => {
+    const { client } = await open(["HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"]);
+    client.send(`POST / HTTP/1.1\r\n${h}Expect: 100-continue\r\nContent-Length: 4\r\n\r\n`);
+    await until(() => client.ended, "the end");
+    expect(client.text).toBe("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
   });
 
   const refusals: readonly (readonly [rule: string, name: string, sent: string, status: number])[] = [
@@ -279,6 +375,15 @@ describe("connections", () => {
     await until(() => slow.client.ended && head.client.ended, "both ends");
     expect(slow.client.text).toStartWith("HTTP/1.1 408 ");
     expect(head.client.text).toStartWith("HTTP/1.1 408 ");
+  });
+
+  test("9112 2.2: an empty line alone begins no request, so that nobody is told 408", async () => {
+    const { client } = await open([ok], { limits: { ...defaultLimits, headTimeoutMs: 60, idleTimeoutMs: 150 } });
+    client.send(get("/"));
+    await until(() => client.text === ok, "the answer");
+    client.send("\r\n");
+    await until(() => client.ended, "the end");
+    expect(client.text).toBe(ok);
   });
 
   test("9112 9.3.2: a pipeline is answered in order, and ends with the first that is refused", async () => {

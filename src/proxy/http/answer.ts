@@ -2,14 +2,13 @@
 
 import type { Endpoint } from "../balance/endpoint.ts";
 import type { HttpChain } from "../chain/chain.ts";
-import { field, Head, parseRequest } from "../http1/head.ts";
+import type { Head } from "../http1/head.ts";
 import { filterTrailers } from "../http1/trailers.ts";
 import { persistence } from "../http1/write.ts";
 import { retriesStatus, retryOn } from "../resilience/retry.ts";
 import { markEdited } from "../route/edit.ts";
 import type { CompiledForward, CompiledRoute } from "../route/table.ts";
-import { again, leaveForAnother, retryFits } from "./attempt.ts";
-import { equalsIgnoreCase, latin1 } from "./bytes.ts";
+import { again, leaveForAnother, mayTakeTrailers, retryFits } from "./attempt.ts";
 import type { Exchange } from "./exchange.ts";
 import { answered, closesAfter } from "./finish.ts";
 import { leaveEndpoint, pauseUp, touch } from "./flow.ts";
@@ -57,7 +56,8 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   const toOldClient = x.half.version === 1 && x.minor === 0;
   const untilClose = x.half.version === 1 && (half.endsWithConnection || (unframed && toOldClient));
   if (untilClose) x.downClose = true;
-  const close = closesAfter(x, false);
+  // RFC 9112 9.6: an answer that is over before its request ends the connection, as the client cannot know what is read of the rest.
+  const close = closesAfter(x, false) || (done && !x.requestDone && x.half.version === 1);
   how.edits = edits;
   how.viaLine = (x.chain.terminal as HttpChain).viaLine;
   how.persistence = close ? persistence.close : x.minor === 0 ? persistence.keepAlive : persistence.silent;
@@ -96,36 +96,6 @@ export function answerTrailers(x: Exchange, half: UpstreamHalf, bytes: Uint8Arra
 }
 
 const noLines = Buffer.alloc(0);
-const trailersToken = latin1("trailers");
-const askedHead = new Head();
-
-/** RFC 9110 6.5.1: trailers are for those who said `TE: trailers`; in HTTP/2 nobody has to. */
-function mayTakeTrailers(x: Exchange): boolean {
-  if (x.half.version === 2) return true;
-  askedHead.limits = (x.chain.terminal as HttpChain).limits;
-  if (x.minor === 0 || parseRequest(x.bytes, x.headFrom, x.headTo, askedHead) <= 0) return false;
-  for (let i = 0; i < askedHead.count; i++) {
-    if (askedHead.kind[i] !== field.te) continue;
-    if (hasToken(x.bytes, askedHead.valueFrom[i] as number, askedHead.valueTo[i] as number)) return true;
-  }
-  return false;
-}
-
-function hasToken(bytes: Uint8Array, from: number, to: number): boolean {
-  let at = from;
-  while (at < to) {
-    let end = at;
-    while (end < to && bytes[end] !== 44) end++;
-    let last = at;
-    while (last < end && bytes[last] !== 59) last++;
-    while (at < last && bytes[at] === 32) at++;
-    while (last > at && bytes[last - 1] === 32) last--;
-    if (equalsIgnoreCase(bytes, at, last, trailersToken)) return true;
-    at = end + 1;
-  }
-  return false;
-}
-
 /** Does this answer ask for another attempt? Then the half is given back (or up) and the attempt made. */
 function retryAnswer(x: Exchange, half: UpstreamHalf, head: Head, fromPeer: boolean, done: boolean): boolean {
   const retry = (x.forward as CompiledForward).retry;

@@ -6,6 +6,7 @@ import type { Cluster } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
 import type { HttpChain } from "../chain/chain.ts";
+import type { HostPort } from "../config.ts";
 import { Upstream } from "../http1/client.ts";
 import { Head, parseRequest } from "../http1/head.ts";
 import { limits } from "../http1/limits.ts";
@@ -17,6 +18,7 @@ import { retryOn } from "../resilience/retry.ts";
 import { markEdited } from "../route/edit.ts";
 import { rewritePrefix } from "../route/rewrite.ts";
 import type { CompiledForward, CompiledRoute } from "../route/table.ts";
+import { latin1 } from "./bytes.ts";
 import type { Exchange } from "./exchange.ts";
 import { type Failure, failures } from "./failure.ts";
 import { reply } from "./finish.ts";
@@ -151,13 +153,25 @@ function fillPlan(x: Exchange, head: Head): void {
     plan.pathSize = plan.path.length;
   }
   plan.host = forward.hostRewrite;
+  // RFC 9112 3.3: HTTP/1.0 may come without Host, and means whom it has reached; HTTP/1.1 may not go on without.
+  if (plan.host === null && head.authorityTo === head.authorityFrom) plan.host = ownAuthority(x.down.local());
   plan.addId = x.addedId;
   plan.id0 = x.id0;
   plan.id1 = x.id1;
   plan.id2 = x.id2;
   plan.id3 = x.id3;
   plan.keepUpgrade = x.upgrade;
+  plan.takesTrailers = mayTakeTrailers(x);
   plan.viaLine = (x.chain.terminal as HttpChain).viaLine;
+}
+
+function ownAuthority(local: HostPort): Uint8Array {
+  return latin1(local.host.includes(":") ? `[${local.host}]:${local.port}` : `${local.host}:${local.port}`);
+}
+
+/** RFC 9110 6.5.1: trailers are for those who said `TE: trailers`; in HTTP/2 nobody has to. */
+export function mayTakeTrailers(x: Exchange): boolean {
+  return x.half.version === 2 || (x.teTrailers && x.minor === 1);
 }
 
 /** An attempt ended without an answer: again, or tell the client. */

@@ -45,6 +45,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   isHead = false;
   isConnect = false;
   minor = 1;
+  /** The client takes trailers (RFC 9110 10.1.4). */
+  teTrailers = false;
   upgrade = false;
   /** `requestBytes` is counted here and not by the connection's body reader. */
   opaque = false;

@@ -22,7 +22,7 @@ import { phase } from "./phase.ts";
 import { writeDirect, writeRedirect } from "./reply.ts";
 import { readTarget, target } from "./target.ts";
 
-const headMethod = latin1("head");
+const headMethod = latin1("HEAD");
 
 /** Of a request that was translated; valid until the next one. */
 const webHead = new Head();
@@ -178,8 +178,10 @@ function note(x: Exchange, chain: CompiledChain, http: HttpChain, bytes: Uint8Ar
   x.path = null;
   x.upgrade = false;
   x.minor = head.minor;
+  x.teTrailers = head.teTrailers;
   x.downClose = head.minor === 1 ? head.close : !head.keepAlive || head.close;
-  x.isHead = head.methodTo - head.from === 4 && equalsIgnoreCase(bytes, head.from, head.methodTo, headMethod);
+  // Other spellings are refused (http1/head.ts).
+  x.isHead = head.methodTo - head.from === 4 && equals(bytes, head.from, head.methodTo, headMethod);
   x.isConnect = head.form === form.authority;
   x.unsized = head.chunked || (x.half.version === 2 && !done && head.contentLength < 0);
   x.framed = head.chunked && !core.unchunkRequests;

@@ -60,6 +60,13 @@ export function writeChunk(out: Outbox, bytes: Uint8Array, from: number, to: num
 /** The last chunk and trailer fields (complete lines in bytes[from, to)). `sizeOut`: the last chunk's own line is out already. */
 export function writeTrailers(out: Outbox, bytes: Uint8Array, from: number, to: number, sizeOut: boolean): void {
   let cursor = sizeOut ? 0 : put(lastSize, 0);
+  // A listener may set `trailerBytes` above what the scratch buffer holds.
+  if (!chunkFits(to - from, cursor)) {
+    out.write(scratch, 0, cursor, true);
+    out.write(bytes, from, to, true);
+    out.write(crlf, 0, crlf.length, false);
+    return;
+  }
   cursor = put(bytes.subarray(from, to), cursor);
   out.write(scratch, 0, put(crlf, cursor), true);
 }

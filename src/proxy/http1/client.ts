@@ -13,7 +13,7 @@ import { refuseBroken } from "../tls/refusal.ts";
 import type { ResumableSocket } from "../tls/session.ts";
 import { BodyReader, framing } from "./body.ts";
 import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
-import { Head, parseAnswer } from "./head.ts";
+import { findEnd, Head, parseAnswer } from "./head.ts";
 import { explainRefusal, limits, refusal } from "./limits.ts";
 import { type RequestPlan, writeRequest } from "./write.ts";
 
@@ -44,6 +44,8 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
   #allowSwitch = false;
   readonly #body = new BodyReader();
   #stash: Uint8Array | null = null;
+  /** How far the stash was searched for the end of a head. */
+  #searched = 0;
   #inBody = false;
   #interims = 0;
   #keep = false;
@@ -426,6 +428,10 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     if (this.#stash !== null) {
       bytes = Buffer.concat([this.#stash, chunk]);
       this.#stash = null;
+      if (findEnd(bytes, this.#searched > 3 ? this.#searched - 3 : 0) < 0) {
+        this.#wait(bytes, 0);
+        return;
+      }
     }
     for (;;) {
       const owner = this.owner;
@@ -436,8 +442,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
         return;
       }
       if (used === 0) {
-        if (bytes.length - at > limits.answerHead) this.#malformed(-refusal.headTooLarge);
-        else this.#stash = at === 0 ? bytes : bytes.subarray(at);
+        this.#wait(bytes, at);
         return;
       }
       // The head must fit the buffer it is rewritten in.
@@ -468,6 +473,16 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
       owner.onInterim(this, bytes, head);
       if (at === bytes.length) return;
     }
+  }
+
+  /** Part of a head: wait for the rest. */
+  #wait(bytes: Uint8Array, at: number): void {
+    if (bytes.length - at > limits.answerHead) {
+      this.#malformed(-refusal.headTooLarge);
+      return;
+    }
+    this.#stash = at === 0 ? bytes : bytes.subarray(at);
+    this.#searched = this.#stash.length;
   }
 
   /** Framing of a final answer, RFC 9112 6.3. */

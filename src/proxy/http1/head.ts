@@ -252,6 +252,19 @@ export function parseAnswer(bytes: Uint8Array, from: number, to: number, head: H
   return at - from;
 }
 
+/**
+ * Where a head in bytes[from, …) may end: after an empty line, with CRLF or (so that it is refused at once) without CR. -1: not yet. For a head that
+ * drips in: it is searched on for its end, not parsed again and again.
+ */
+export function findEnd(bytes: Uint8Array, from: number): number {
+  for (let i = from; i + 1 < bytes.length; i++) {
+    if (bytes[i] !== LF) continue;
+    if (bytes[i + 1] === LF) return i + 2;
+    if (bytes[i + 1] === CR && i + 2 < bytes.length && bytes[i + 2] === LF) return i + 3;
+  }
+  return -1;
+}
+
 /** `HTTP/1.0` or `HTTP/1.1`: 8, 0 for more, negative for anything else. */
 function parseVersion(bytes: Uint8Array, from: number, to: number, head: Head): number {
   const size = to - from < 8 ? to - from : 8;

@@ -19,7 +19,7 @@ import type { RequestCounters } from "../telemetry/request.ts";
 import type { Peer } from "../tls/peer.ts";
 import { BodyReader, framing } from "./body.ts";
 import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
-import { Head, parseRequest } from "./head.ts";
+import { findEnd, Head, parseRequest } from "./head.ts";
 import { explainRefusal, type HttpLimits, refusal } from "./limits.ts";
 import { lacks, persistence, writeAnswer } from "./write.ts";
 
@@ -154,10 +154,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     switch (this.#state) {
       case state.head: {
         // An idle connection goes quietly; a head that was begun is told why.
-        if (this.#stash === null) this.#linger();
-        else {
-          this.#fail(failures.headTimeout);
-        }
+        if (this.#betweenRequests) this.#linger();
+        else this.#fail(failures.headTimeout);
         break;
       }
       case state.linger:
@@ -270,6 +268,11 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     else if (this.#state === state.tunnel) this.#exchange.tunnelBytes(bytes.subarray(at));
   }
 
+  /** No byte of a head has come; an empty line before it is none (RFC 9112 2.2). */
+  get #betweenRequests(): boolean {
+    return this.#stash === null || this.#searched === 0;
+  }
+
   /** Part of a head: wait for the rest. */
   #wait(bytes: Uint8Array, at: number): void {
     const http = this.#http();
@@ -283,6 +286,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     }
     this.#stash = at === 0 ? bytes : bytes.subarray(at);
     // The clock of the head starts with its first byte.
+    if (isEmptyLine(this.#stash)) return;
     if (this.#searched === 0) this.deadlineMs = headDeadline(http.limits, this.core.ticker.nowMs);
     this.#searched = this.#stash.length;
   }
@@ -556,7 +560,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   retire(): void {
     this.closing = true;
-    if (this.#state === state.head && this.#stash === null) this.#linger();
+    if (this.#state === state.head && this.#betweenRequests) this.#linger();
   }
 
   rejudge(): void {
@@ -601,19 +605,14 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   }
 }
 
+/** CRLF, or as much of it as has come. */
+function isEmptyLine(bytes: Uint8Array): boolean {
+  return bytes[0] === 13 && (bytes.length === 1 || (bytes.length === 2 && bytes[1] === 10));
+}
+
 /** When a head that begins now must have come. */
 function headDeadline(limits: HttpLimits, nowMs: number): number {
   return limits.headTimeoutMs > 0 ? nowMs + limits.headTimeoutMs : Number.POSITIVE_INFINITY;
 }
 
 const established = Buffer.from("HTTP/1.1 200 Connection Established\r\n\r\n", "latin1");
-
-/** Where a head may end: after an empty line, with CRLF or (so that it is refused at once) without CR. -1: not yet. */
-function findEnd(bytes: Uint8Array, from: number): number {
-  for (let i = from; i + 1 < bytes.length; i++) {
-    if (bytes[i] !== 10) continue;
-    if (bytes[i + 1] === 10) return i + 2;
-    if (bytes[i + 1] === 13 && i + 2 < bytes.length && bytes[i + 2] === 10) return i + 3;
-  }
-  return -1;
-}

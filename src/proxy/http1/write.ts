@@ -1,7 +1,7 @@
 // Owns: building outgoing heads into the scratch buffer by copying byte ranges of the incoming head (rule 3: no strings, one write).
 // Fields that are kept stay in their order and spelling; neighbours are copied in one go.
 
-import { latin1 } from "../http/bytes.ts";
+import { equals, latin1 } from "../http/bytes.ts";
 import { reasonPhrase } from "../http/failure.ts";
 import { scratch } from "../net/outbox.ts";
 import type { CompiledEdits } from "../route/edit.ts";
@@ -18,6 +18,11 @@ const connectionKeep = latin1("Connection: keep-alive\r\n");
 const transferChunked = latin1("Transfer-Encoding: chunked\r\n");
 const noLength = latin1("Content-Length: 0\r\n");
 const slash = latin1("/");
+const asterisk = latin1("*");
+const optionsName = latin1("OPTIONS");
+const takesTrailers = latin1("TE: trailers\r\nConnection: TE\r\n");
+/** `1`, the minor version that we write. */
+const ourMinor = 49;
 
 /** What is to be different about a forwarded request. One object, reused. */
 export class RequestPlan {
@@ -38,6 +43,8 @@ export class RequestPlan {
   viaLine: Uint8Array | null = null;
   /** The body comes without framing or length, so the head announces chunks. */
   addChunks = false;
+  /** Our client takes trailer fields, and so can we (RFC 9110 10.1.4). */
+  takesTrailers = false;
 }
 
 // The run of source bytes that waits to be copied, and where the next byte goes. Module state, as the builders are never re-entered.
@@ -84,14 +91,15 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
   runTo = 0;
   cursor = 0;
   const absolute = head.form === form.absolute;
-  if (plan.path !== null || absolute || head.minor === 0) {
+  if (plan.path !== null || absolute || bytes[head.targetTo + 8] !== ourMinor) {
     keep(head.from, head.methodTo + 1);
     if (plan.path !== null) {
       flush();
       cursor = plan.pathSize <= 32 ? copy(plan.path, 0, plan.pathSize, cursor) : putLong(plan.path, plan.pathSize);
     } else {
-      // RFC 9110 7.1: an empty path becomes `/`, also before a query.
-      if (head.pathFrom === head.pathTo || bytes[head.pathFrom] === 63) put(slash);
+      // RFC 9110 7.1: an empty path becomes `/`, also before a query; RFC 9112 3.2.4: but `*` for OPTIONS.
+      if (head.pathFrom === head.pathTo) put(equals(bytes, head.from, head.methodTo, optionsName) ? asterisk : slash);
+      else if (bytes[head.pathFrom] === 63) put(slash);
       keep(head.pathFrom, head.pathTo);
     }
     put(requestVersion);
@@ -125,7 +133,7 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
     put(connectionUpgrade);
     const i = head.upgrade;
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
-  }
+  } else if (plan.takesTrailers) put(takesTrailers);
   if (plan.viaLine !== null) put(plan.viaLine);
   // From HTTP/2: an HTTP/1 head that was chunked says so itself.
   if (plan.addChunks && !head.chunked) put(transferChunked);
@@ -173,21 +181,24 @@ export function writeAnswer(
   runFrom = 0;
   runTo = 0;
   cursor = 0;
-  if (head.minor === 1 && head.lineTo - head.from <= bareLine) {
-    // HTTP/2 has no reason phrase, and some clients of HTTP/1 do not read a line without one.
-    keep(head.from, head.from + bareLine - 1);
+  if (head.lineTo - head.from <= bareLine) {
+    // HTTP/2 has no reason phrase, and some clients of HTTP/1 do not read a line without one, or without the space before it (RFC 9112 4).
+    put(answerVersion);
+    keep(head.from + 8, head.from + bareLine - 1);
     put(reasonBytes(head.status));
-  } else if (head.minor === 1) keep(head.from, head.lineTo + 2);
+  } else if (bytes[head.from + 7] === ourMinor) keep(head.from, head.lineTo + 2);
   else {
     put(answerVersion);
     keep(head.from + 8, head.lineTo + 2);
   }
+  // RFC 9110 8.6, RFC 9112 6.1: neither has a body, and there are readers that believe the length.
+  const noContent = head.status < 200 || head.status === 204;
   const last = head.count - 1;
   const end = head.to - 2;
   for (let i = 0; i <= last; i++) {
     const kind = head.kind[i] as number;
     if (kind >= field.dropFrom && !(keepReason && kind === field.reason)) continue;
-    if (dropFraming && kind === field.transferEncoding) continue;
+    if (kind !== field.plain && (noContent || dropFraming) && isFraming(kind, noContent)) continue;
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   }
   if (viaLine !== null) put(viaLine);
@@ -207,6 +218,11 @@ export function writeAnswer(
   }
   put(crlf);
   return cursor;
+}
+
+/** Fields that go with the chunked coding, and with a body that there is not. */
+function isFraming(kind: number, noContent: boolean): boolean {
+  return kind === field.transferEncoding || kind === field.trailer || (noContent && kind === field.contentLength);
 }
 
 function putLong(bytes: Uint8Array, size: number): number {

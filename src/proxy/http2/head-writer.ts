@@ -1,7 +1,7 @@
 // Owns: writing the heads of HTTP/1.1 text as header blocks, with the same rules of what is dropped, edited and added as `http1/write.ts` has (RFC 9110
 // 7.6.1, RFC 9113 8.2.2 and 8.3). Writes through an encoder that was begun; never frames.
 
-import { equalsIgnoreCase, latin1 } from "../http/bytes.ts";
+import { equals, equalsIgnoreCase, latin1 } from "../http/bytes.ts";
 import type { AnswerPlan } from "../http/halves.ts";
 import { field, form, type Head } from "../http1/head.ts";
 import { putUuid, type RequestPlan } from "../http1/write.ts";
@@ -13,6 +13,8 @@ const post = latin1("post");
 const connect = latin1("CONNECT");
 const websocket = latin1("websocket");
 const slash = latin1("/");
+const asterisk = latin1("*");
+const options = latin1("OPTIONS");
 const teTrailers = latin1("te: trailers");
 const protocolName = latin1(":protocol: websocket");
 const requestId = latin1("x-request-id: 00000000-0000-0000-0000-000000000000");
@@ -92,6 +94,7 @@ export function putRequest(
   if (!isConnect) {
     encoder.indexed(secure ? staticIndex.schemeHttps : staticIndex.schemeHttp);
     if (plan.path !== null) putPath(encoder, plan.path, 0, plan.pathSize);
+    else if (head.pathFrom === head.pathTo && equals(bytes, methodFrom, methodTo, options)) encoder.pseudo(4, asterisk, 0, 1);
     else putPath(encoder, bytes, head.pathFrom, head.pathTo);
   }
   if (plan.host !== null) encoder.pseudo(staticIndex.authority, plan.host, 0, plan.host.length);
@@ -189,16 +192,15 @@ const digits = new Uint8Array(3);
 export function putAnswer(encoder: HpackEncoder, bytes: Uint8Array, head: Head, how: AnswerPlan | null, tunnel: boolean): void {
   putStatus(encoder, tunnel ? 200 : head.status);
   const keepReason = how?.keepReason === true;
+  // RFC 9110 8.6: 1xx and 204 have no content, and so no length.
+  const noLength = tunnel || head.status < 200 || head.status === 204;
   const count = head.count;
   for (let i = 0; i < count; i++) {
     const kind = head.kind[i] as number;
     if (kind >= field.dropFrom && !(keepReason && kind === field.reason)) continue;
     if (kind === field.transferEncoding) continue;
-    if (
-      tunnel &&
-      (kind === field.contentLength || equalsIgnoreCase(bytes, head.nameFrom[i] as number, head.nameTo[i] as number, webSocketAccept))
-    )
-      continue;
+    if (noLength && kind === field.contentLength) continue;
+    if (tunnel && equalsIgnoreCase(bytes, head.nameFrom[i] as number, head.nameTo[i] as number, webSocketAccept)) continue;
     putField(encoder, bytes, head, i);
   }
   const via = how === null ? null : how.viaLine;

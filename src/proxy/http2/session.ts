@@ -844,6 +844,7 @@ export class Session implements Timed {
     }
     const tunnel = found.connect;
     const length = found.length;
+    const isHead = found.isHead;
     let size = 0;
     let ends = endStream;
     let after = next;
@@ -854,6 +855,8 @@ export class Session implements Timed {
     }
     const bytes = takeRequest(size, this.#options.random);
     requestHead.limits = http;
+    // RFC 9110 10.1.1: an expectation stands for what comes in DATA frames, announced or not.
+    requestHead.openBody = !endStream && !ends && !tunnel;
     const parsed = parseRequest(bytes, 0, headSize, requestHead);
     if (parsed !== headSize) {
       const refused = explainRefusal(parsed < 0 ? parsed : 0);
@@ -879,6 +882,7 @@ export class Session implements Timed {
     }
     const stream = this.#add(id, user);
     stream.gotHead = true;
+    stream.bodyless = isHead;
     stream.tunnel = tunnel;
     stream.expected = tunnel ? -1 : expected;
     if (!length && !endStream && !tunnel) requestHead.contentLength = -1;
