@@ -227,7 +227,12 @@ export const verbs: readonly VerbSpec[] = [
       { name: "KIND", required: true, operand: "kind" },
       { name: "NAME", required: false, repeat: true, operand: "object" },
     ],
-    flags: [everywhereFlag, watchFlag, selectorFlag],
+    flags: [
+      everywhereFlag,
+      watchFlag,
+      selectorFlag,
+      { name: "show-managed-fields", help: "with -o yaml or json: also who manages which field" },
+    ],
     usesApi: true,
     outputs: ["table", "wide", "yaml", "json", "name"],
     examples: [

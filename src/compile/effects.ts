@@ -43,13 +43,15 @@ export function effects(before: World, after: World): readonly Effect[] {
     else list.push(proxy);
   };
   const proxies = [...now.byWorkload.keys()].filter((key) => old.byWorkload.has(key)).sort(compareText);
-  const none: Facts = new Set();
+  // What all proxies, or those of a namespace, have in common is compared once, however many they are.
+  const common = compared(old.common, now.common);
+  const ofNamespace = new Map<string, readonly Change[]>();
   for (const proxy of proxies) {
     const namespace = now.namespaceOf.get(proxy) ?? "";
-    const was = [old.common, old.byNamespace.get(namespace) ?? none, old.byWorkload.get(proxy) ?? none];
-    const is = [now.common, now.byNamespace.get(namespace) ?? none, now.byWorkload.get(proxy) ?? none];
-    for (const [at, facts] of is.entries()) for (const fact of facts) if (!was[at]?.has(fact)) note("appears", fact, proxy);
-    for (const [at, facts] of was.entries()) for (const fact of facts) if (!is[at]?.has(fact)) note("vanishes", fact, proxy);
+    const shared = ofNamespace.get(namespace) ?? compared(old.byNamespace.get(namespace), now.byNamespace.get(namespace));
+    ofNamespace.set(namespace, shared);
+    const own = compared(old.byWorkload.get(proxy), now.byWorkload.get(proxy));
+    for (const [change, fact] of [...common, ...shared, ...own]) note(change, fact, proxy);
   }
   return [...found]
     .map(([id, list]): Effect => {
@@ -57,6 +59,13 @@ export function effects(before: World, after: World): readonly Effect[] {
       return { change: change as Effect["change"], kind: kind as EffectKind, what, proxies: list, all: list.length === proxies.length };
     })
     .sort((a, b) => compareText(a.kind, b.kind) || compareText(a.what, b.what) || compareText(b.change, a.change));
+}
+
+type Change = readonly [change: Effect["change"], fact: string];
+
+function compared(before: Facts = new Set(), after: Facts = new Set()): readonly Change[] {
+  const appears = [...after].filter((fact) => !before.has(fact)).map((fact): Change => ["appears", fact]);
+  return [...appears, ...[...before].filter((fact) => !after.has(fact)).map((fact): Change => ["vanishes", fact])];
 }
 
 function tell(world: World): Told {

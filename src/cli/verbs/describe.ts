@@ -35,7 +35,8 @@ export async function run(invocation: Invocation): Promise<number> {
   const resource = await session.find(kind);
   const namespace = resource.namespaced ? session.namespace : undefined;
   const object = await session.client.json<KubeObject>(pathOf(resource, namespace, name));
-  if (await printed(terminal, args.text("output"), object)) return 0;
+  const { managedFields: _managers, ...metadata } = object.metadata;
+  if (await printed(terminal, args.text("output"), { ...object, metadata })) return 0;
   await show(object, resource, session, terminal);
   return 0;
 }

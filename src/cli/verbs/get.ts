@@ -195,9 +195,16 @@ async function printObjects({ args, terminal }: Invocation, client: Client, targ
     }
     return 0;
   }
-  const value = single ? objects[0] : { apiVersion: "v1", kind: "List", items: objects };
+  const shown = args.on("show-managed-fields") ? objects : objects.map(withoutManagers);
+  const value = single ? shown[0] : { apiVersion: "v1", kind: "List", items: shown };
   terminal.out(format === "json" ? toJson(value) : await toYaml(value));
   return 0;
+}
+
+/** The server's account of who manages which field, longer than most objects: for who asks for it, as in kubectl. */
+function withoutManagers(object: KubeObject): KubeObject {
+  const { managedFields: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
 }
 
 /** Items of a list may come without apiVersion and kind (Kubernetes leaves them out). */
@@ -222,8 +229,10 @@ async function watch({ args, terminal, stop }: Invocation, client: Client, targe
   const print = async (type: string, object: unknown): Promise<void> => {
     if (!asTables) {
       if (format === "name") terminal.out(`${shownName(resource, (object as KubeObject).metadata.name)}\n`);
-      else if (format === "json") terminal.out(`${JSON.stringify({ type, object })}\n`);
-      else terminal.out(`---\n${await toYaml(object)}`);
+      else {
+        const shown = args.on("show-managed-fields") ? object : withoutManagers(object as KubeObject);
+        terminal.out(format === "json" ? `${JSON.stringify({ type, object: shown })}\n` : `---\n${await toYaml(shown)}`);
+      }
       return;
     }
     const answer = asTable(object as Table);
