@@ -23,6 +23,9 @@ export class Guard {
       counts = new Uint32Array(names.length);
       this.#counts = counts;
       this.#sinceMs = nowMs;
+      // What was before is no measure for the window that begins.
+      this.dataSent = 0;
+      this.opened = 1;
     } else if (nowMs - this.#sinceMs > limits.floodWindowMs) {
       counts.fill(0);
       this.#sinceMs = nowMs;

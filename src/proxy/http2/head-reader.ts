@@ -116,6 +116,7 @@ export function readSection(
   present = 0;
   crumbSize = 0;
   found.length = false;
+  found.isHead = false;
   while (at < end) {
     // After a fault nothing is kept: every line overwrites the one before.
     if (problem !== fault.none) to = 0;
@@ -140,6 +141,8 @@ export function readSection(
       present |= bit(name);
       pseudoFrom[name] = decoder.valueFrom;
       pseudoTo[name] = decoder.valueFrom + decoder.valueSize;
+      // Noted at once: an answer to a head with a fault must not have a body either.
+      if (name === fieldClass.method) found.isHead = pseudoIs(out, name, words.head);
       to += written;
       continue;
     }
@@ -226,7 +229,6 @@ function checkRequest(out: Buffer, host: boolean): number {
   found.websocket = false;
   found.connect = false;
   if ((present & methodBit) === 0 || pseudoFrom[fieldClass.method] === pseudoTo[fieldClass.method]) return fault.pseudoMissing;
-  found.isHead = pseudoIs(out, fieldClass.method, words.head);
   const authority = (present & authorityBit) !== 0;
   if (authority && pseudoFrom[fieldClass.authority] === pseudoTo[fieldClass.authority]) return fault.authority;
   const isConnect = pseudoIs(out, fieldClass.method, words.connect);

@@ -102,7 +102,7 @@ export class SessionStream {
   resetAfterEnd = false;
   /** An answer of ours has begun, or an answer of the peer's: it was no rapid reset. */
   answered = false;
-  /** The answer to it has no content whatever its head says (HEAD). */
+  /** A HEAD request: the answer to it has no content whatever its head says. */
   bodyless = false;
   /** A tunnel: lengths mean nothing. */
   tunnel = false;

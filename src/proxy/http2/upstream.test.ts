@@ -4,12 +4,15 @@ import { silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
 import { Cluster } from "../balance/cluster.ts";
 import { Endpoint, type Transport } from "../balance/endpoint.ts";
+import type { UpstreamProtocol } from "../config.ts";
 import type { Failure } from "../http/failure.ts";
 import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import { Head, parseRequest } from "../http1/head.ts";
 import { RequestPlan } from "../http1/write.ts";
 import { Core } from "../runtime/core.ts";
 import { cluster, endpoint, localWorkload, noSecrets, until } from "../testing/fixture.ts";
+import { authority, leaf } from "../testing/pki.ts";
+import { type TlsMaterial, upstreamMaterial } from "../tls/material.ts";
 import { cancel, noError, refusedStream } from "./errors.ts";
 import {
   flagEndStream,
@@ -174,7 +177,13 @@ class Asker implements UpstreamOwner {
   }
 }
 
-function pool(port: number, maxConnections = 1_024, connectTimeoutMs = 1_000) {
+function pool(
+  port: number,
+  maxConnections = 1_024,
+  connectTimeoutMs = 1_000,
+  tls: TlsMaterial | null = null,
+  protocol: UpstreamProtocol = "http2",
+) {
   const core = new Core({
     clock: systemClock,
     log: silentLogger,
@@ -189,7 +198,7 @@ function pool(port: number, maxConnections = 1_024, connectTimeoutMs = 1_000) {
   const owner = new Cluster(
     cluster("c", [config], { connectTimeoutMs, limits: { maxConnections, maxPending: 10, maxRequests: 100, maxRetries: 3 } }),
   );
-  const transport: Transport = { key: "plain", tls: null, tlsHttp1: null, protocol: "http2" };
+  const transport: Transport = { key: "one", tls, tlsHttp1: tls, protocol };
   const target = new Endpoint(owner, transport, config);
   return {
     core,
@@ -330,5 +339,62 @@ describe("an upstream connection", () => {
       "GET /c HTTP/1.1\r\nHost: a\r\nsec-websocket-version: 13\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
     );
     expect([other.failure?.kind, unable.failure?.kind]).toEqual(["http2-upgrade", "http2-upgrade"]);
+  });
+
+  test("ALPN: h2 is spoken, http/1.1 is told where either will do and refused where it will not, and silence is prior knowledge", async () => {
+    const issuer = await authority("weft");
+    const own = await leaf(issuer, ["spiffe://cluster.local/ns/a/sa/b"]);
+    const peer = (alpn: string | null): number => {
+      const server = Bun.listen({
+        hostname: "127.0.0.1",
+        port: 0,
+        tls: {
+          cert: own.certificatePem,
+          key: own.privateKeyPem,
+          ...(alpn === null ? {} : { ALPNProtocols: Buffer.concat([Buffer.from([alpn.length]), Buffer.from(alpn)]) }),
+        } as Bun.TLSOptions,
+        socket: {
+          handshake(socket) {
+            if (alpn !== "http/1.1")
+              socket.write(Buffer.concat([Buffer.from(settings()), Buffer.from(frame(frameSettings, 1, 0, new Uint8Array(0)))]));
+          },
+          data(socket, bytes) {
+            if (bytes.includes("a.example")) socket.write(ok(1));
+          },
+          error() {},
+        },
+      });
+      origins.push({ port: server.port, peers: [], stop: () => server.stop(true) });
+      return server.port;
+    };
+    const material = (): TlsMaterial =>
+      upstreamMaterial(
+        {
+          certificate: null,
+          roots: { kind: "pem", pem: issuer.pem },
+          peerNames: [],
+          alpn: ["h2", "http/1.1"],
+          sni: "",
+          minVersion: "TLSv1.3",
+        } as unknown as Parameters<typeof upstreamMaterial>[0],
+        noSecrets,
+      );
+    const made = (["h2", "http/1.1", "http/1.1", null] as const).map((alpn, i) =>
+      pool(peer(alpn), 10, 2_000, material(), i === 0 || i === 1 ? "auto" : "http2"),
+    );
+    const askers = made.map((one) => one.ask(new Asker()));
+    await until(
+      () => askers.every((asker) => (asker.heard.length > 0 && asker.heard[0] !== "ready") || asker.heard.length > 1),
+      "four outcomes",
+    );
+    expect(askers.map((asker) => asker.failure?.kind ?? asker.heard.at(-1))).toEqual([
+      "answer 200 hi done",
+      "http1-only",
+      "tls",
+      "answer 200 hi done",
+    ]);
+    expect(askers[2]?.heard[0]).toContain("agreed on http/1.1");
+    expect(made.map((one) => one.target.agreed)).toEqual(["h2", "http/1.1", null, "h2"]);
+    expect(askers[0]?.half?.peer?.principal).toBe("spiffe://cluster.local/ns/a/sa/b");
   });
 });

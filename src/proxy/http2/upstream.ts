@@ -139,14 +139,19 @@ export class Http2Upstream implements Pooled, Timed, SessionOwner, UpstreamHome 
     }
     this.peer = peer;
     const agreed = socket.alpnProtocol;
-    // Where only h2 was offered and nothing was said back, the configuration's word counts (RFC 9113 3.3 calls it prior knowledge).
-    const optional = this.endpoint.transport.protocol === "auto";
-    if (agreed !== "h2" && (optional || (agreed !== null && agreed !== undefined && agreed !== false && agreed !== ""))) {
-      this.endpoint.agreed = "http/1.1";
-      // No fault of the endpoint's: it is up, and the next attempt speaks its version.
-      this.endpoint.connected();
-      this.#end(http2Failures.http1Only, "");
-      return;
+    if (agreed !== "h2") {
+      if (this.endpoint.transport.protocol === "auto") {
+        this.endpoint.agreed = "http/1.1";
+        // No fault of the endpoint's: it is up, and the next attempt speaks its version.
+        this.endpoint.connected();
+        this.#end(http2Failures.http1Only, "");
+        return;
+      }
+      // Where nothing was said back, the configuration's word counts (RFC 9113 3.3 calls it prior knowledge).
+      if (typeof agreed === "string" && agreed !== "") {
+        this.#fail(failures.tls, `it agreed on ${agreed} by ALPN, and the cluster is configured for HTTP/2`);
+        return;
+      }
     }
     this.endpoint.agreed = "h2";
     this.#greet();
