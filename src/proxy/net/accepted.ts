@@ -16,7 +16,7 @@ import { type Established, establish, firstBytesDeadline, isHttp2, needsFirstByt
 import { firstBytes, http2Preface, inspectHttp, matchPreface } from "./http-preface.ts";
 import { netLimits } from "./limits.ts";
 import { originalDestination } from "./original-dst.ts";
-import type { Wire } from "./outbox.ts";
+import { closeGently, type Wire } from "./outbox.ts";
 import { explainProxyFault, ProxyHeader, parseProxyHeader, proxyFault } from "./proxy-protocol.ts";
 
 /** Where a connection came in. Its chains may be replaced at any time. */
@@ -324,7 +324,7 @@ export class Accepted implements Timed, Downstream {
       (socket.data as Established).ended?.();
       return;
     }
-    if (this.#state === state.firstBytes && this.#wire !== null) this.#establish(this.#wire, false)?.ended();
+    if (this.#state === state.firstBytes) this.#giveUpLooking()?.ended();
     else if (this.#state === state.handshake) this.destroy();
   }
 
@@ -354,11 +354,13 @@ export class Accepted implements Timed, Downstream {
   }
 
   /** Nothing came, and the connection ends quietly; or part of the preface and no more, which HTTP/1 refuses. */
-  #giveUpLooking(): void {
-    if (this.#wire === null) return;
-    const silent = this.#held === null;
-    const connection = this.#establish(this.#wire, false);
-    if (silent) connection?.retire();
+  #giveUpLooking(): Established | null {
+    const wire = this.#wire;
+    if (wire === null) return null;
+    if (this.#held !== null) return this.#establish(wire, false);
+    this.#forget();
+    closeGently(wire);
+    return null;
   }
 
   /** The handshake may end; what comes of it says goodbye. */

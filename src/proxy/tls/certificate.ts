@@ -26,7 +26,7 @@ const remembered: (Entry | undefined)[] = new Array<Entry | undefined>(slots);
 
 /** The facts, or null when the bytes are not a certificate that can be walked. */
 export function factsOf(der: Uint8Array): CertificateFacts | null {
-  const slot = Number(Bun.hash.wyhash(der) & BigInt(slots - 1));
+  const slot = Bun.hash.crc32(der) & (slots - 1);
   const known = remembered[slot];
   if (known !== undefined && Buffer.compare(known.der, der) === 0) return known.facts;
   const facts = read(der);
