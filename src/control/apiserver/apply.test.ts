@@ -226,6 +226,18 @@ describe("server-side apply", () => {
     expect(forceless.status).toBe(400);
   });
 
+  test("takes YAML, and YAML that begins like JSON", async () => {
+    const send = (text: string) =>
+      server.ask("PATCH", `${services}/cart?fieldManager=a`, text, { "content-type": "application/apply-patch+yaml" });
+    for (const text of [
+      "apiVersion: v1\nkind: Service\nmetadata: {name: cart}\nspec: {ports: [{port: 80}]}\n",
+      "{apiVersion: v1, kind: Service, metadata: {name: cart}, spec: {ports: [{port: 80}]}}",
+    ])
+      expect((await send(text)).ok).toBe(true);
+    expect((await send("{apiVersion: v1")).status).toBe(400);
+    expect((await send('{"__proto__": {}}')).status).toBe(400);
+  });
+
   test("dry run shows the outcome, conflicts included, and stores nothing", async () => {
     expect(ports(await applied("a", service([{ port: 80 }]), "&dryRun=All"))).toHaveLength(1);
     expect((await server.ask("GET", `${services}/cart`)).status).toBe(404);
