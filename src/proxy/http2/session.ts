@@ -65,13 +65,13 @@ import {
   takeRequest,
   takeTrailers,
 } from "./head-reader.ts";
-import { putLines, roomForLines } from "./head-writer.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
-import { HpackEncoder } from "./hpack-encoder.ts";
+import type { HpackEncoder } from "./hpack-encoder.ts";
 import { limits } from "./limits.ts";
 import type { DefenceReason, Http2Metrics } from "./metrics.ts";
-import { gatherSize, Output } from "./output.ts";
+import type { Output } from "./output.ts";
 import { gone, RecentStreams } from "./recent.ts";
+import { pingMark, Sender, type SenderHost } from "./sender.ts";
 import { resetBy, SessionStream, type StreamUser, streamEvent, streamState, transition } from "./session-stream.ts";
 import { defaultSettings, readSettings, writeSetting } from "./settings.ts";
 
@@ -125,9 +125,8 @@ export interface SessionOptions {
 const never = Number.POSITIVE_INFINITY;
 const state = { starting: 0, open: 1, draining: 2, closed: 3 } as const;
 
-/** Payloads of our PINGs, by their last byte. */
+/** Kinds of our PINGs. */
 const pingKind = { keepalive: 1, probe: 2, drain: 3 } as const;
-const pingMark = 0x77656674;
 
 /** Small bodies travel with their head to the receiver, as one piece of bytes. */
 const joinedBody = 16_384;
@@ -137,7 +136,6 @@ const joinedSize = 32_768;
 const frameHead: FrameHead = { length: 0, type: 0, flags: 0, stream: 0 };
 const requestHead = new Head();
 const answerHead = new Head();
-let largeBlock: Buffer | null = null;
 
 /** Of a stream that only carries our refusal. */
 class Nobody implements StreamUser {
@@ -159,24 +157,19 @@ interface Block {
   frames: number;
 }
 
-export class Session implements Timed {
+export class Session implements Timed, SenderHost {
   readonly server: boolean;
   readonly #options: SessionOptions;
   readonly #owner: SessionOwner;
-  readonly #box: Outbox;
   readonly output: Output;
   readonly #time: SessionOptions["time"];
   readonly #decoder = new HpackDecoder(limits.headerTable);
-  readonly #encoder = new HpackEncoder();
+  readonly #sender: Sender;
   readonly #guard = new Guard();
   readonly flow: ReceiveFlow;
   readonly #streams = new Map<number, SessionStream>();
   readonly peer = defaultSettings();
   #state: number = state.starting;
-  #sendWindow = defaultWindow;
-  /** Streams with something to send that the windows or the socket hold up, in the order of their turns. */
-  readonly #ready: SessionStream[] = [];
-  #pumping = false;
   /** Bytes of the client's preface seen so far. */
   #prefaceSeen = 0;
   #gotSettings = false;
@@ -194,8 +187,6 @@ export class Session implements Timed {
   /** Streams above this are not looked at (our GOAWAY). */
   #goawayLast = largestWindow;
   readonly #recent = new RecentStreams();
-  /** Answers to the peer's own frames since the outbox was last empty. */
-  #controlQueued = 0;
   #settingsUnacknowledged = 0;
   #pingOut = false;
   #lastByteMs: number;
@@ -220,8 +211,8 @@ export class Session implements Timed {
     this.#options = options;
     this.flow = new ReceiveFlow(options.streamWindow, options.connectionWindow);
     this.#owner = options.owner;
-    this.#box = options.out;
-    this.output = new Output(options.out, () => this.#flushed());
+    this.#sender = new Sender(this, options.out, this.#guard, options.time);
+    this.output = this.#sender.output;
     this.#time = options.time;
     const now = options.time.nowMs;
     this.#lastByteMs = now;
@@ -291,13 +282,13 @@ export class Session implements Timed {
     }
     this.#state = state.draining;
     if (!this.server) {
-      this.#goaway(0, noError, "");
+      this.#sender.goaway(0, noError, "");
       this.#endIfQuiet();
       return;
     }
     // What is on its way is still taken: the last stream is named once the peer has surely heard of the first GOAWAY.
-    this.#goaway(largestWindow, noError, "");
-    this.#ping(pingKind.drain);
+    this.#sender.goaway(largestWindow, noError, "");
+    this.#sender.ping(pingKind.drain);
     this.#goawayAtMs = this.#time.nowMs + limits.goawayMs;
     this.#arm();
   }
@@ -306,7 +297,7 @@ export class Session implements Timed {
     if (this.#goawayAtMs === never) return;
     this.#goawayAtMs = never;
     this.#goawayLast = this.#lastPeerId;
-    this.#goaway(this.#lastPeerId, noError, "");
+    this.#sender.goaway(this.#lastPeerId, noError, "");
     this.#endIfQuiet();
   }
 
@@ -317,7 +308,7 @@ export class Session implements Timed {
   /** Ends it now. Open streams are told. */
   close(code: number, why: string): void {
     if (this.#state === state.closed) return;
-    this.#goaway(this.#lastPeerId, code, why);
+    this.#sender.goaway(this.#lastPeerId, code, why);
     this.#end(code, why, null);
   }
 
@@ -334,7 +325,7 @@ export class Session implements Timed {
       metrics.connectionErrors.value++;
       if (defence !== null) metrics.defended(defence);
     }
-    this.#goaway(this.#lastPeerId, code, why);
+    this.#sender.goaway(this.#lastPeerId, code, why);
     this.#end(code, why, defence);
   }
 
@@ -347,7 +338,7 @@ export class Session implements Timed {
     this.#dataLeft = 0;
     this.#padLeft = 0;
     this.deadlineMs = never;
-    this.#ready.length = 0;
+    this.#sender.ready.length = 0;
     for (const stream of [...this.#streams.values()]) {
       transition(stream, streamEvent.reset);
       stream.user.onReset(code, why, resetBy.connection);
@@ -401,7 +392,7 @@ export class Session implements Timed {
       const quietSince = this.#lastByteMs + this.#options.keepaliveMs;
       if (quietSince <= nowMs && !this.#pingOut) {
         this.#pingOut = true;
-        this.#ping(pingKind.keepalive);
+        this.#sender.ping(pingKind.keepalive);
         this.#pongAtMs = nowMs + (this.#options.pingTimeoutMs ?? limits.pingTimeoutMs);
         this.#pingAtMs = never;
       } else this.#pingAtMs = quietSince > nowMs ? quietSince : nowMs + this.#options.keepaliveMs;
@@ -417,7 +408,7 @@ export class Session implements Timed {
 
   #checkStalls(nowMs: number): void {
     this.#stallAtMs = never;
-    for (const stream of [...this.#ready]) {
+    for (const stream of [...this.#sender.ready]) {
       if (stream.stalledSinceMs === 0) continue;
       if (stream.stalledSinceMs + limits.stallMs <= nowMs) {
         this.#options.metrics?.defended("stall");
@@ -699,10 +690,10 @@ export class Session implements Timed {
     if (stream.unacknowledged * 2 < this.flow.streamWindow) return;
     // Small rest of a known length: the peer has window enough for it.
     if (stream.expected >= 0 && stream.expected - stream.received <= stream.receiveWindow) return;
-    this.#number(frameWindowUpdate, stream.id, stream.unacknowledged);
+    this.#sender.number(frameWindowUpdate, stream.id, stream.unacknowledged);
     stream.receiveWindow += stream.unacknowledged;
     stream.unacknowledged = 0;
-    if (this.flow.probe(this.#time.now())) this.#ping(pingKind.probe);
+    if (this.flow.probe(this.#time.now())) this.#sender.ping(pingKind.probe);
   }
 
   /** The connection's own window grows back at once, so that one slow reader does not hold up the others; until too much is held. */
@@ -715,7 +706,7 @@ export class Session implements Timed {
     flow.unacknowledged += size + this.#withheld;
     this.#withheld = 0;
     if (flow.unacknowledged * 2 < flow.connectionWindow || this.#state === state.closed) return;
-    this.#number(frameWindowUpdate, 0, flow.unacknowledged);
+    this.#sender.number(frameWindowUpdate, 0, flow.unacknowledged);
     flow.window += flow.unacknowledged;
     flow.unacknowledged = 0;
   }
@@ -1035,7 +1026,7 @@ export class Session implements Timed {
 
   #malformed(id: number, why: string): void {
     this.#recent.add(id, gone.byUs);
-    this.#rst(id, protocolError);
+    this.#sender.reset(id, protocolError);
     const metrics = this.#options.metrics;
     if (metrics !== null) metrics.streamErrors.value++;
     this.#owner.malformed(why, true);
@@ -1044,7 +1035,7 @@ export class Session implements Timed {
 
   #refuse(id: number): void {
     this.#recent.add(id, gone.byUs);
-    this.#rst(id, refusedStream);
+    this.#sender.reset(id, refusedStream);
   }
 
   // ---- the other frames ------------------------------------------------------------------------------------------------------------------
@@ -1082,7 +1073,7 @@ export class Session implements Timed {
       this.#fatal(refusal(bad), "SETTINGS with a bad value (RFC 9113 6.5.2)");
       return;
     }
-    this.#encoder.resize(this.peer.headerTableSize);
+    this.#sender.encoder.resize(this.peer.headerTableSize);
     const change = this.peer.initialWindow - before;
     if (change !== 0) {
       for (const stream of this.#streams.values()) {
@@ -1093,7 +1084,7 @@ export class Session implements Timed {
         }
       }
     }
-    this.#control(frameHeadBytes);
+    this.#sender.control(frameHeadBytes);
     const out = this.output.reserve(frameHeadBytes);
     writeFrameHead(out, this.output.size, 0, frameSettings, flagAck, 0);
     this.output.size += frameHeadBytes;
@@ -1105,12 +1096,12 @@ export class Session implements Timed {
       this.#arm();
     }
     this.#owner.settled(first);
-    if (change > 0) this.#pump();
+    if (change > 0) this.#sender.pump();
   }
 
   #pinged(buf: Buffer, at: number, ack: boolean): void {
     if (!ack) {
-      if (this.#excess(flood.ping) || this.#control(frameHeadBytes + 8)) return;
+      if (this.#excess(flood.ping) || this.#sender.control(frameHeadBytes + 8)) return;
       const out = this.output.reserve(frameHeadBytes + 8);
       writeFrameHead(out, this.output.size, 8, framePing, flagAck, 0);
       buf.copy(out, this.output.size + frameHeadBytes, at, at + 8);
@@ -1150,7 +1141,7 @@ export class Session implements Timed {
       for (const stream of this.#streams.values()) stream.receiveWindow += flow.streamGrowth;
     }
     if (flow.connectionGrowth > 0) {
-      this.#number(frameWindowUpdate, 0, flow.connectionGrowth);
+      this.#sender.number(frameWindowUpdate, 0, flow.connectionGrowth);
       flow.window += flow.connectionGrowth;
     }
   }
@@ -1179,10 +1170,10 @@ export class Session implements Timed {
     if (this.#excess(flood.window_update)) return;
     if (id === 0) {
       if (increment === 0) this.#fatal(protocolError, "WINDOW_UPDATE of zero (RFC 9113 6.9)");
-      else if (this.#sendWindow + increment > largestWindow) this.#fatal(flowControlError, "a window above 2^31-1 (RFC 9113 6.9.1)");
+      else if (this.#sender.window + increment > largestWindow) this.#fatal(flowControlError, "a window above 2^31-1 (RFC 9113 6.9.1)");
       else {
-        this.#sendWindow += increment;
-        this.#pump();
+        this.#sender.window += increment;
+        this.#sender.pump();
       }
       return;
     }
@@ -1196,7 +1187,7 @@ export class Session implements Timed {
       this.#failStream(stream, flowControlError, "a window above 2^31-1 (RFC 9113 6.9.1)", true);
     else {
       stream.sendWindow += increment;
-      if (stream.listed) this.#pump();
+      if (stream.listed) this.#sender.pump();
     }
   }
 
@@ -1207,7 +1198,7 @@ export class Session implements Timed {
       this.#fatal(streamClosed, "a frame after the end of its stream (RFC 9113 5.1)");
       return false;
     }
-    if (why === gone.byPeer) this.#rst(id, streamClosed);
+    if (why === gone.byPeer) this.#sender.reset(id, streamClosed);
     return !this.#excess(flood.ignored);
   }
 
@@ -1217,7 +1208,7 @@ export class Session implements Timed {
   #failStream(stream: SessionStream, code: number, why: string, provoked: boolean): void {
     if (stream.state === streamState.closed) return;
     transition(stream, streamEvent.reset);
-    this.#rst(stream.id, code);
+    this.#sender.reset(stream.id, code);
     const metrics = this.#options.metrics;
     if (metrics !== null) metrics.streamErrors.value++;
     stream.user.onReset(code, why, provoked ? resetBy.rule : resetBy.stall);
@@ -1231,7 +1222,7 @@ export class Session implements Timed {
   reset(stream: SessionStream, code: number): void {
     if (stream.state === streamState.closed || stream.state === streamState.idle) return;
     transition(stream, streamEvent.reset);
-    if (this.#state !== state.closed) this.#rst(stream.id, code);
+    if (this.#state !== state.closed) this.#sender.reset(stream.id, code);
     this.#forget(stream, gone.byUs);
   }
 
@@ -1242,7 +1233,8 @@ export class Session implements Timed {
     else stream.resetAfterEnd = true;
   }
 
-  #localEnd(stream: SessionStream): void {
+  /** Our END_STREAM is out. */
+  localEnded(stream: SessionStream): void {
     if (transition(stream, streamEvent.localEnd) === streamState.closed) this.#forget(stream, gone.ended);
     else if (stream.resetAfterEnd) this.reset(stream, noError);
   }
@@ -1250,14 +1242,7 @@ export class Session implements Timed {
   #forget(stream: SessionStream, why: number): void {
     if (!this.#streams.delete(stream.id)) return;
     this.#recent.add(stream.id, why);
-    if (stream.listed) {
-      stream.listed = false;
-      const at = this.#ready.indexOf(stream);
-      if (at >= 0) this.#ready.splice(at, 1);
-    }
-    stream.queue.length = 0;
-    stream.queued = 0;
-    stream.trailers = null;
+    this.#sender.forget(stream);
     if (stream.held > 0) {
       this.flow.held -= stream.held;
       stream.held = 0;
@@ -1280,240 +1265,43 @@ export class Session implements Timed {
 
   /** Begins a HEADERS frame whose block takes at most `room` bytes. Write with the encoder, then call `endBlock`. */
   beginBlock(room: number): HpackEncoder {
-    const encoder = this.#encoder;
-    if (room <= defaultMaxFrameSize) {
-      const out = this.output.reserve(frameHeadBytes + room);
-      encoder.begin(out, this.output.size + frameHeadBytes);
-    } else {
-      if (largeBlock === null || largeBlock.length < room) largeBlock = Buffer.allocUnsafeSlow(room);
-      encoder.begin(largeBlock, 0);
-    }
-    return encoder;
+    return this.#sender.beginBlock(room);
   }
 
   endBlock(stream: SessionStream, endStream: boolean): void {
-    const encoder = this.#encoder;
-    const flags = endStream ? flagEndStream : 0;
-    if (encoder.out !== largeBlock) {
-      const start = this.output.size;
-      writeFrameHead(encoder.out, start, encoder.at - start - frameHeadBytes, frameHeaders, flags | flagEndHeaders, stream.id);
-      this.output.size = encoder.at;
-    } else {
-      const block = largeBlock;
-      let at = 0;
-      do {
-        const size = Math.min(encoder.at - at, defaultMaxFrameSize);
-        const last = at + size === encoder.at;
-        const out = this.output.reserve(frameHeadBytes + size);
-        writeFrameHead(
-          out,
-          this.output.size,
-          size,
-          at === 0 ? frameHeaders : frameContinuation,
-          (at === 0 ? flags : 0) | (last ? flagEndHeaders : 0),
-          stream.id,
-        );
-        block.copy(out, this.output.size + frameHeadBytes, at, at + size);
-        this.output.size += frameHeadBytes + size;
-        at += size;
-      } while (at < encoder.at);
-    }
-    if (endStream) this.#localEnd(stream);
+    this.#sender.endBlock(stream, endStream);
   }
 
   /** Sends payload, or queues what the windows and the socket do not take. False: something is queued; the user hears `onWritable`. */
   send(stream: SessionStream, bytes: Uint8Array, from: number, to: number, end: boolean): boolean {
-    if (!stream.canSend || stream.endQueued) return true;
-    let at = from;
-    if (!stream.listed && this.#box.waiting === 0) {
-      at = this.#writeData(stream, bytes, from, to, end, gatherSize * 64);
-      if (!stream.canSend || (at === to && !end)) return true;
-    } else if (from === to && !end) return stream.queued === 0;
-    if (to > at) {
-      // A small part of a large read must not keep all of it.
-      const size = to - at;
-      const rest = size * 4 < bytes.buffer.byteLength ? Buffer.from(bytes.subarray(at, to)) : bytes.subarray(at, to);
-      stream.queue.push(rest);
-      stream.queued += size;
-    }
-    if (end) stream.endQueued = true;
-    this.#list(stream);
-    return false;
+    return this.#sender.send(stream, bytes, from, to, end);
   }
 
   /** Ends our message with trailer lines: now, or after what is queued. */
   sendTrailers(stream: SessionStream, bytes: Uint8Array, from: number, to: number): void {
-    if (!stream.canSend || stream.endQueued) return;
-    if (stream.listed) {
-      stream.endQueued = true;
-      stream.trailers = Buffer.from(bytes.subarray(from, to));
-      return;
-    }
-    this.#writeTrailers(stream, bytes, from, to);
-  }
-
-  #writeTrailers(stream: SessionStream, bytes: Uint8Array, from: number, to: number): void {
-    if (from === to) {
-      this.#writeData(stream, noBytes, 0, 0, true, 0);
-      return;
-    }
-    putLines(this.beginBlock(roomForLines(from, to)), bytes, from, to);
-    this.endBlock(stream, true);
-  }
-
-  #list(stream: SessionStream): void {
-    if (stream.listed) return;
-    stream.listed = true;
-    this.#ready.push(stream);
-    this.#noteStall(stream);
-  }
-
-  #noteStall(stream: SessionStream): void {
-    if (this.#box.waiting > 0 || stream.stalledSinceMs !== 0) return;
-    stream.stalledSinceMs = this.#time.nowMs;
-    if (this.#stallAtMs === never) {
-      this.#stallAtMs = this.#time.nowMs + limits.stallMs;
-      this.#arm();
-    }
-  }
-
-  /** DATA frames of at most `most` bytes in all, as far as windows and socket allow. Answers the position after what was written. */
-  #writeData(stream: SessionStream, bytes: Uint8Array, from: number, to: number, end: boolean, most: number): number {
-    let at = from;
-    let left = most;
-    while (at < to || (end && stream.canSend)) {
-      let size = to - at < defaultMaxFrameSize ? to - at : defaultMaxFrameSize;
-      if (size > 0) {
-        if (left <= 0) return at;
-        const window = stream.sendWindow < this.#sendWindow ? stream.sendWindow : this.#sendWindow;
-        if (size > window) {
-          if (window <= 0) return at;
-          size = window;
-          if (size < limits.tinyData && this.#excess(flood.tiny_window)) return at;
-        }
-      }
-      const last = end && at + size === to;
-      const output = this.output;
-      const out = output.reserve(frameHeadBytes + size);
-      writeFrameHead(out, output.size, size, frameData, last ? flagEndStream : 0, stream.id);
-      if (size > 0) copyBytes(bytes, at, at + size, out, output.size + frameHeadBytes);
-      output.size += frameHeadBytes + size;
-      this.#guard.dataSent++;
-      stream.sendWindow -= size;
-      this.#sendWindow -= size;
-      at += size;
-      left -= size;
-      if (last) this.#localEnd(stream);
-      else if (this.#box.waiting > 0) return at;
-    }
-    return at;
-  }
-
-  /** Gives the listed streams their turns, a frame each. */
-  #pump(): void {
-    if (this.#pumping || this.#box.waiting > 0) return;
-    this.#pumping = true;
-    const ready = this.#ready;
-    let moved = true;
-    while (moved && ready.length > 0 && this.#box.waiting === 0) {
-      moved = false;
-      for (let i = 0; i < ready.length && this.#box.waiting === 0; ) {
-        const stream = ready[i] as SessionStream;
-        if (this.#turn(stream)) moved = true;
-        if (ready[i] === stream) i++;
-      }
-    }
-    this.#pumping = false;
-  }
-
-  /** One frame's worth of a listed stream. True: something was written. The stream leaves the list when nothing is left. */
-  #turn(stream: SessionStream): boolean {
-    const first = stream.queue[0];
-    let moved = false;
-    if (first !== undefined) {
-      const ends = stream.endQueued && stream.trailers === null && stream.queue.length === 1;
-      const taken = this.#writeData(stream, first, 0, first.length, ends, defaultMaxFrameSize);
-      moved = taken > 0;
-      stream.queued -= taken;
-      if (!stream.listed) return moved;
-      if (taken === first.length) stream.queue.shift();
-      else if (taken > 0) stream.queue[0] = first.subarray(taken);
-      if (moved) stream.stalledSinceMs = 0;
-      if (stream.queue.length > 0) {
-        this.#noteStall(stream);
-        return moved;
-      }
-    }
-    // The end, when it did not go out with the last frame.
-    this.#ready.splice(this.#ready.indexOf(stream), 1);
-    stream.listed = false;
-    stream.stalledSinceMs = 0;
-    if (stream.endQueued && stream.canSend) {
-      moved = true;
-      const trailers = stream.trailers;
-      if (trailers !== null) this.#writeTrailers(stream, trailers, 0, trailers.length);
-      else this.#writeData(stream, noBytes, 0, 0, true, 0);
-    }
-    if (stream.state !== streamState.closed) stream.user.onWritable();
-    return moved;
+    this.#sender.sendTrailers(stream, bytes, from, to);
   }
 
   /** The socket has taken what waited. */
   drained(): void {
-    this.#controlQueued = 0;
-    if (this.#state === state.closed) return;
-    this.#pump();
+    if (this.#state !== state.closed) this.#sender.drained();
   }
 
-  /** After a flush: what the socket did not take waits in the outbox, and its `drained` goes on. */
-  #flushed(): void {
-    if (this.#box.waiting === 0) this.#controlQueued = 0;
+  // ---- what the sender reports -------------------------------------------------------------------------------------------------------------
+
+  tiny(): boolean {
+    return this.#excess(flood.tiny_window);
   }
 
-  /** Counts an answer to a frame of the peer's. True: it does not read them, and the connection is over. */
-  #control(size: number): boolean {
-    if (this.#box.waiting === 0 && this.output.size + size < gatherSize) return false;
-    if (++this.#controlQueued <= limits.controlBacklog) return false;
+  stalled(): void {
+    if (this.#stallAtMs !== never) return;
+    this.#stallAtMs = this.#time.nowMs + limits.stallMs;
+    this.#arm();
+  }
+
+  unread(): void {
     this.#fatal(enhanceYourCalm, "the peer does not read our answers to its frames", "control_backlog");
-    return true;
-  }
-
-  #rst(id: number, code: number): void {
-    if (this.#control(frameHeadBytes + 4)) return;
-    this.#number(frameRstStream, id, code);
-  }
-
-  #number(type: number, stream: number, value: number): void {
-    const out = this.output.reserve(frameHeadBytes + 4);
-    writeFrameHead(out, this.output.size, 4, type, 0, stream);
-    writeUint32(out, this.output.size + frameHeadBytes, value);
-    this.output.size += frameHeadBytes + 4;
-  }
-
-  #ping(kind: number): void {
-    const out = this.output.reserve(frameHeadBytes + 8);
-    writeFrameHead(out, this.output.size, 8, framePing, 0, 0);
-    writeUint32(out, this.output.size + frameHeadBytes, pingMark);
-    writeUint32(out, this.output.size + frameHeadBytes + 4, kind);
-    this.output.size += frameHeadBytes + 8;
-  }
-
-  #goaway(last: number, code: number, why: string): void {
-    const text = Buffer.from(why.slice(0, 200), "latin1");
-    const out = this.output.reserve(frameHeadBytes + 8 + text.length);
-    writeFrameHead(out, this.output.size, 8 + text.length, frameGoaway, 0, 0);
-    writeUint32(out, this.output.size + frameHeadBytes, last);
-    writeUint32(out, this.output.size + frameHeadBytes + 4, code);
-    text.copy(out, this.output.size + frameHeadBytes + 8);
-    this.output.size += frameHeadBytes + 8 + text.length;
   }
 }
 
 const noBytes = Buffer.alloc(0);
-
-/** Short ranges by hand: a native call costs more than they do. */
-function copyBytes(bytes: Uint8Array, from: number, to: number, out: Buffer, at: number): void {
-  if (to - from <= 48) for (let i = from, o = at; i < to; i++) out[o++] = bytes[i] as number;
-  else if (from === 0 && to === bytes.length) out.set(bytes, at);
-  else out.set(bytes.subarray(from, to), at);
-}
