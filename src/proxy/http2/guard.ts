@@ -12,7 +12,7 @@ const bounds = Object.values(floods);
 export class Guard {
   #counts: Uint32Array | null = null;
   #sinceMs = 0;
-  /** DATA frames sent and streams opened by the peer within the window: what WINDOW_UPDATE and RST_STREAM are measured by. */
+  /** DATA frames sent and streams opened within the window: what WINDOW_UPDATE, RST_STREAM and what is ignored are measured by. */
   dataSent = 0;
   opened = 0;
 
@@ -36,6 +36,8 @@ export class Guard {
     counts[kind] = count;
     if (count <= (bounds[kind] as number)) return null;
     if (kind === flood.window_update && count <= (bounds[kind] as number) + 10 * this.dataSent) return null;
+    // A peer that answers before it has read may reset each stream a moment after it was over.
+    if (kind === flood.ignored && count <= (bounds[kind] as number) + 4 * this.opened) return null;
     // The rest of a window is often small; a slow reader's frames all are.
     if (kind === flood.tiny_window && count * 2 <= this.dataSent) return null;
     // As Envoy: only when most of what it opens is reset.

@@ -58,7 +58,7 @@ export const floods = {
   settings: 100,
   /** PING, each of which asks for an answer (CVE-2019-9512). Measuring peers send a few a second. */
   ping: 1_000,
-  /** PRIORITY, PRIORITY_UPDATE, unknown types, and frames on streams that are over (CVE-2019-9513). */
+  /** PRIORITY, PRIORITY_UPDATE, unknown types, and frames on streams that are over (CVE-2019-9513); beyond four for each stream, as nginx resets each that it answers unread. */
   ignored: 5_000,
   /** WINDOW_UPDATE beyond ten for each DATA frame we sent, as Envoy counts (CVE-2019-9517). */
   window_update: 2_000,

@@ -44,6 +44,8 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
   #dueMs = Number.POSITIVE_INFINITY;
   /** The exchange has the request. */
   #busy = false;
+  /** A request's, until both its stream and its exchange are through with it: it is given back once. */
+  #taken = false;
   /** Opaque bytes both ways. */
   #tunnel = false;
   /** What an eager client of a tunnel sent before it was opened. */
@@ -67,6 +69,7 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
     const now = core.ticker.now();
     this.requestBytes = to - from;
     this.inputEnded = end;
+    this.#taken = true;
     this.#busy = true;
     const limits = http.limits;
     this.#dueMs = end || tunnel || limits.requestTimeoutMs === 0 ? Number.POSITIVE_INFINITY : now + limits.requestTimeoutMs;
@@ -300,7 +303,9 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
   }
 
   #recycle(): void {
-    if (this.#busy || this.stream !== null) return;
+    // The end of the one is often told within the end of the other.
+    if (!this.#taken || this.#busy || this.stream !== null) return;
+    this.#taken = false;
     this.#tunnel = false;
     this.#early = null;
     this.#replaced = false;

@@ -1260,6 +1260,7 @@ export class Session implements Timed, SenderHost {
   openStream(user: StreamUser): SessionStream {
     const stream = this.#add(this.#nextId, user);
     this.#nextId += 2;
+    this.#guard.opened++;
     return stream;
   }
 
