@@ -141,6 +141,42 @@ async function main(shop: Workshop, cores: Cores): Promise<void> {
   await probe({ port: subject.port, host: HOST, path: LOAD_PATH });
   await profiled.stop(15_000);
   printProfile(profileDir);
+  printRooms(profileDir, ((after.userMs - before.userMs + after.kernelMs - before.kernelMs) * 1000) / result.units);
+}
+
+interface CpuProfile {
+  readonly nodes: readonly { readonly id: number; readonly callFrame: { readonly functionName: string; readonly url: string } }[];
+  readonly samples: readonly number[];
+  readonly timeDeltas: readonly number[];
+}
+
+/** Samples that mean waiting: the profiler books them on whatever function ran last, `dlopen` and module code among them. */
+const waiting = new Set(["dlopen", "(idle)", "(program)", "(root)"]);
+
+/** CPU time by file: where the user-space share of one request goes. Native code has no file; of it, writing to sockets stands out. */
+function printRooms(dir: string, usEach: number): void {
+  const name = readdirSync(dir).find((file) => file.endsWith(".cpuprofile"));
+  if (name === undefined) return;
+  const profile = JSON.parse(readFileSync(join(dir, name), "utf8")) as CpuProfile;
+  const places = new Map(
+    profile.nodes.map(({ id, callFrame: { functionName, url } }) => {
+      const at = url.indexOf("/src/");
+      if (at >= 0) return [id, url.slice(at + 1)];
+      return [id, waiting.has(functionName) ? "" : functionName === "write" ? "(sockets: write)" : "(native)"];
+    }),
+  );
+  const spent = new Map<string, number>();
+  let total = 0;
+  profile.samples.forEach((id, i) => {
+    const place = places.get(id) ?? "";
+    if (place === "") return;
+    const us = profile.timeDeltas[i] ?? 0;
+    total += us;
+    spent.set(place, (spent.get(place) ?? 0) + us);
+  });
+  const rows = [...spent].sort((a, b) => b[1] - a[1]).filter(([, us]) => us * 200 > total);
+  say(`\n## Where a request's ${usEach.toFixed(1)} us go (files above half a percent)\n`);
+  for (const [place, us] of rows) say(`${((us / total) * usEach).toFixed(2).padStart(6)} us  ${place}`);
 }
 
 function printProfile(dir: string): void {
