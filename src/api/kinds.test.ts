@@ -80,7 +80,16 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
     service("{type: ClusterIp, ports: [{port: 80}]}"),
     ['spec.type: must be one of "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", got "ClusterIp"; did you mean "ClusterIP"?'],
   ],
-  ["UDP", service("{ports: [{port: 53, protocol: UDP}]}"), [`spec.ports[0].protocol: value "UDP" ${left}: only TCP is carried`]],
+  [
+    "SCTP",
+    service("{ports: [{port: 53, protocol: SCTP}]}"),
+    [`spec.ports[0].protocol: value "SCTP" ${left}: only TCP and UDP are carried`],
+  ],
+  [
+    "one number of UDP twice",
+    service("{ports: [{name: a, port: 53, protocol: UDP}, {name: b, port: 53}, {name: c, port: 53, protocol: UDP}]}"),
+    ["spec.ports[2].port: 53 is taken by spec.ports[0]"],
+  ],
   [
     "a bad name",
     "{apiVersion: v1, kind: Service, metadata: {name: 1a}, spec: {ports: [{port: 80}]}}",

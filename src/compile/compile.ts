@@ -2,6 +2,7 @@
 // the same objects in any order give the same bytes. A cache of encoded resources may be passed; it saves time and changes nothing.
 
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { speaksHttp } from "../api/kinds/service.ts";
 import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { type Listener, ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
@@ -42,7 +43,7 @@ export function compileAll(world: World, cache: CompileCache = new CompileCache(
     snapshots.set(workload.key, mesh.snapshot(plan));
   }
   cache.sweep();
-  return { snapshots, statuses: statuses(world, routes, plans) };
+  return { snapshots, statuses: statuses(world, ports, routes, plans) };
 }
 
 /** Resources of one compile: those that all workloads hold are made once, the others as they are asked for. */
@@ -105,12 +106,12 @@ class MeshResources {
     }
     for (const upstream of plan.upstreams) {
       const { target, localPort } = upstream;
-      const http = target.port.protocol !== "tcp";
+      const http = speaksHttp(target.port.protocol);
       const table = upstreamListener(target.service.host, target.port.port);
       const needs = http ? { routes: [table] } : { clusters: [target.cluster] };
       listen(
         upstream.name,
-        [localPort, target.cluster, http, accessLog.client],
+        [localPort, target.cluster, target.port.protocol, accessLog.client],
         () => listeners.upstream(upstream, accessLog.client),
         needs,
       );
@@ -146,6 +147,7 @@ class MeshResources {
     return this.#table(`${namespace} ${httpProxyRoutes}`, httpProxyRoutes, () => {
       const hosts: Uint8Array[] = [];
       for (const target of this.#ports.values()) {
+        if (target.port.protocol === "udp") continue;
         hosts.push(this.#virtualHost(`${target.service.host}:${target.port.port}`, domainsOf(target, namespace), target, namespace));
       }
       hosts.push(unknownHostBytes);
@@ -169,7 +171,7 @@ class MeshResources {
   }
 
   #virtualHost(name: string, domains: readonly string[], target: PortPlan, namespace: string): Uint8Array {
-    const routes = target.port.protocol !== "tcp" ? this.#routes.routesFor(target.cluster, namespace) : undefined;
+    const routes = speaksHttp(target.port.protocol) ? this.#routes.routesFor(target.cluster, namespace) : undefined;
     return this.#cache.of(`host ${name} ${JSON.stringify([domains, target.cluster, routes])}`, () => {
       for (const { action, name: route } of routes ?? []) {
         if (action.kind === "forward") checkBackends(route, action.backends, this.#clusters);

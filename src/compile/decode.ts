@@ -13,6 +13,7 @@ import { TlsInspectorSchema } from "../wire/gen/envoy/extensions/filters/listene
 import { HttpConnectionManagerSchema } from "../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import { TcpProxySchema } from "../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
+import { UdpProxyConfigSchema } from "../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
 import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
@@ -37,6 +38,7 @@ const registry = createRegistry(
   HttpConnectionManagerSchema,
   NetworkRbacSchema,
   TcpProxySchema,
+  UdpProxyConfigSchema,
   RawBufferSchema,
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,

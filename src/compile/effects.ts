@@ -1,6 +1,7 @@
 // Owns: what a world makes the proxies do, told as short facts, and what differs between two worlds: the routes, clusters and permissions
 // that appear or vanish, proxy by proxy. Pure. For people: proxies get resources, not these.
 
+import { speaksHttp } from "../api/kinds/service.ts";
 import { planPorts } from "./plan/mesh.ts";
 import type { AuthzRulePlan, InboundPlan, MatchPlan, PortPlan, RoutePlan, TextMatch } from "./plan/plan.ts";
 import { planWorkload } from "./plan/workload.ts";
@@ -77,6 +78,8 @@ function tell(world: World): Told {
     common.add(fact("cluster", `${nameOf(port)} (${port.port.protocol})`));
     for (const endpoint of port.endpoints)
       common.add(fact("endpoint", `${nameOf(port)} at ${endpoint.address}:${endpoint.port}${endpoint.mutualTls ? "" : ", plain text"}`));
+    for (const { name, appPort, refusal } of port.withheld)
+      common.add(fact("endpoint", `${nameOf(port)} at port ${appPort} of ${name} gets no datagrams (${refusal.reason})`));
   }
   const byNamespace = new Map<string, Facts>();
   const byWorkload = new Map<string, Facts>();
@@ -86,7 +89,7 @@ function tell(world: World): Told {
       const facts: Facts = new Set();
       byNamespace.set(workload.namespace, facts);
       for (const port of ports.values()) {
-        if (port.port.protocol === "tcp") continue;
+        if (!speaksHttp(port.port.protocol)) continue;
         const routes = folds.routesFor(port.cluster, workload.namespace);
         if (routes === undefined) facts.add(fact("route", `${nameOf(port)} everything -> ${nameOf(port)}`));
         for (const route of routes ?? []) facts.add(fact("route", `${nameOf(port)} ${matchWords(route.match)} -> ${actionWords(route)}`));
@@ -108,7 +111,7 @@ function tell(world: World): Told {
 }
 
 function nameOf({ service, port }: PortPlan): string {
-  return `${service.key}:${port.port}`;
+  return `${service.key}:${port.port}${port.protocol === "udp" ? "/udp" : ""}`;
 }
 
 function matchWords({ path, method, headers, query }: MatchPlan): string {

@@ -28,15 +28,21 @@ export interface ServiceModel {
   readonly host: string;
   /** In the object's order. */
   readonly ports: readonly ServicePortModel[];
-  /** Where a name without port leads: port 80, or else the first. */
+  /** Where a name without port leads: port 80, or else the first; never one of UDP. */
   readonly defaultPort: ServicePortModel | undefined;
+  /** The first of UDP. */
+  readonly defaultUdpPort: ServicePortModel | undefined;
   /** Empty = no selector: endpoints come from EndpointSlices. */
   readonly selector: Readonly<Record<string, string>>;
   /** Selected workloads, sorted by key. */
   readonly workloads: readonly WorkloadModel[];
   /** Sorted by name; only for services without selector. */
   readonly slices: readonly EndpointSliceObject[];
+  readonly object: ServiceObject;
 }
+
+/** What selectors of policies look at. */
+export type Selectable = Pick<WorkloadModel, "namespace" | "labels">;
 
 export interface WorkloadModel {
   /** `NS/NAME` */
@@ -180,6 +186,7 @@ function serviceModel(object: ServiceObject, index: LabelIndex, slices: Readonly
     protocol: portProtocol(port),
     targetPort: port.targetPort,
   }));
+  const connected = ports.filter((port) => port.protocol !== "udp");
   let candidates: readonly WorkloadModel[] | undefined;
   for (const [label, value] of Object.entries(selector)) {
     const found = index.get(`${namespace}/${label}=${value}`) ?? [];
@@ -191,10 +198,12 @@ function serviceModel(object: ServiceObject, index: LabelIndex, slices: Readonly
     namespace,
     host: serviceHost(object.metadata.name, namespace),
     ports,
-    defaultPort: ports.find((port) => port.port === 80) ?? ports[0],
+    defaultPort: connected.find((port) => port.port === 80) ?? connected[0],
+    defaultUdpPort: ports.find((port) => port.protocol === "udp"),
     selector,
     workloads: (candidates ?? []).filter((workload) => matchesLabels(selector, workload.labels)),
     slices: candidates === undefined ? (slices.get(key) ?? []) : [],
+    object,
   };
 }
 

@@ -8,9 +8,15 @@ export function serviceHost(name: string, namespace: string): string {
   return `${name}.${namespace}.svc.${clusterDomain}`;
 }
 
-/** `outbound|80||reviews.shop.svc.cluster.local` */
-export function outboundCluster(port: number, host: string): string {
-  return `outbound|${port}||${host}`;
+/** What a port's number is one of: a Service may have a TCP and a UDP port of one number. */
+export type Transport = "tcp" | "udp";
+
+/**
+ * `outbound|80||reviews.shop.svc.cluster.local`; of UDP `outbound|53|udp|dns.shop.svc.cluster.local`: the place of the subset in Istio's form, so
+ * that its tools still find port and host. A subset must not be called `udp`.
+ */
+export function outboundCluster(port: number, host: string, transport: Transport = "tcp"): string {
+  return `outbound|${port}|${transport === "udp" ? "udp" : ""}|${host}`;
 }
 
 /** `inbound|9080||`: the application beside the proxy. */
@@ -22,9 +28,9 @@ export function inboundCluster(appPort: number): string {
 export const httpProxyListener = "outbound-http-proxy";
 export const httpProxyRoutes = "outbound-http-proxy";
 
-/** A fixed local port for one upstream (`--upstream cart=9001`): listener and route configuration share the name. */
-export function upstreamListener(host: string, servicePort: number): string {
-  return `upstream|${servicePort}||${host}`;
+/** A fixed local port for one upstream (`--upstream cart=9001`): listener and route configuration share the name. Of UDP: `upstream|53|udp|HOST`. */
+export function upstreamListener(host: string, servicePort: number, transport: Transport = "tcp"): string {
+  return `upstream|${servicePort}|${transport === "udp" ? "udp" : ""}|${host}`;
 }
 
 /** `inbound|http`: the listener that peers dial for one named port. */
@@ -58,7 +64,7 @@ export const annotations = {
   inbound: "weft.dev/inbound",
   /** Port on 127.0.0.1 of the forward proxy (HTTP_PROXY). */
   httpProxyPort: "weft.dev/http-proxy-port",
-  /** `cart=9001,stock.shop:5432=9002`: comma-separated SERVICE[.NAMESPACE][:PORT]=LOCALPORT. */
+  /** `cart=9001,stock.shop:5432=9002,dns=5300/udp`: comma-separated SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp]. */
   upstreams: "weft.dev/upstreams",
   /** `reported`: somebody reports this entry's health, so that it is no endpoint before the first report. */
   health: "weft.dev/health",

@@ -78,8 +78,7 @@ export const endpointSliceKind = defineKind({
   },
   unimplemented: {
     "addressType=FQDN": "give IP addresses; names are not resolved yet",
-    "ports[].protocol=UDP": "only TCP is carried",
-    "ports[].protocol=SCTP": "only TCP is carried",
+    "ports[].protocol=SCTP": "only TCP and UDP are carried",
     "endpoints[].hints": "balancing by zone is not built",
   },
   informational: [

@@ -19,8 +19,13 @@ export interface ServiceObject extends KubeObject {
   spec: { selector?: Record<string, string>; ports?: ServicePort[]; type?: string; clusterIP?: string };
 }
 
-/** What the application speaks on a port: HTTP/1.1, HTTP/2 without TLS (gRPC among it), or bytes that are passed on as they are. */
-export type PortProtocol = "http" | "http2" | "tcp";
+/** What the application speaks on a port: HTTP/1.1, HTTP/2 without TLS (gRPC among it), bytes that are passed on as they are, or datagrams. */
+export type PortProtocol = "http" | "http2" | "tcp" | "udp";
+
+/** Has requests, which routes and policies can tell apart. */
+export function speaksHttp(protocol: PortProtocol): boolean {
+  return protocol === "http" || protocol === "http2";
+}
 
 /** Values of `appProtocol` (Kubernetes's own begin with `kubernetes.io/`) and first words of port names (Istio's). */
 const words: Readonly<Record<string, PortProtocol>> = {
@@ -36,10 +41,11 @@ const words: Readonly<Record<string, PortProtocol>> = {
 };
 
 /**
- * `appProtocol` decides; then the port's name, as Istio has it (`http`, `http-web`, `grpc-api`, `tcp-db`); then tcp.
+ * `protocol: UDP` is datagrams, whatever they hold. Else `appProtocol` decides; then the port's name, as Istio has it (`http`, `http-web`, `grpc-api`, `tcp-db`); then tcp.
  * Protocols the proxies do not parse (mongo, mysql, tls, …) are carried as opaque bytes.
  */
-export function portProtocol(port: Pick<ServicePort, "name" | "appProtocol">): PortProtocol {
+export function portProtocol(port: Pick<ServicePort, "name" | "appProtocol" | "protocol">): PortProtocol {
+  if (port.protocol === "UDP") return "udp";
   if (port.appProtocol !== undefined) return words[port.appProtocol.toLowerCase()] ?? "tcp";
   const name = port.name?.toLowerCase() ?? "";
   if (name === "grpc-web" || name.startsWith("grpc-web-")) return "http";
@@ -95,8 +101,7 @@ export const serviceKind = defineKind({
     "spec.type=ExternalName": "use a Service without selector and an EndpointSlice",
     "spec.sessionAffinity=ClientIP": "remove it",
     "spec.sessionAffinityConfig": "",
-    "spec.ports[].protocol=UDP": "only TCP is carried",
-    "spec.ports[].protocol=SCTP": "only TCP is carried",
+    "spec.ports[].protocol=SCTP": "only TCP and UDP are carried",
     "spec.ports[].nodePort": noAddresses,
     "spec.clusterIPs": noAddresses,
     "spec.externalIPs": noAddresses,
@@ -116,8 +121,9 @@ export const serviceKind = defineKind({
   notes: [
     "Selects WorkloadEntries of its own namespace by their labels. Without selector its endpoints come from EndpointSlices.",
     "What the application speaks on a port says its `appProtocol`, else the first word of its name (`http-web`, `grpc-api`): `http`, `ws` and `grpc-web` are HTTP/1.1; `http2`, `h2c` and `grpc` are HTTP/2; everything else (mongo, mysql, tls, ...) is carried as opaque TCP.",
+    "A port with `protocol: UDP` carries datagrams as they are, whatever its name and `appProtocol` say, and may have the number of a TCP port. They go in plain text from the caller's sidecar to the application, so only where no policy of the workload forbids that: the condition `UDPCarried` says where it does, and what to do. Callers reach it by `weft run --upstream NAME=PORT/udp`.",
     "The port of a workload: the one in `spec.ports` with the service port's name, else the one `targetPort` names, else the number in `targetPort`.",
-    "Reached through the sidecar as NAME (own namespace), NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local, with or without port; without, port 80 is meant, or the first if there is none.",
+    "Reached through the sidecar as NAME (own namespace), NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local, with or without port; without, port 80 is meant, or the first of TCP if there is none.",
     "Refused beside another Service that says a different protocol of the same port of the same workloads.",
   ],
   moreDefaults: fillTargetPorts,
@@ -152,7 +158,8 @@ function serviceRules(object: KubeObject): Violation[] {
     if (each.name === undefined && ports.length > 1)
       out.push({ path: `${path}.name`, message: "is required when a service has several ports" });
     for (let other = 0; other < at; other++) {
-      if (ports[other]!.port === each.port) out.push({ path: `${path}.port`, message: `${each.port} is taken by spec.ports[${other}]` });
+      if (ports[other]!.port === each.port && (ports[other]!.protocol ?? "TCP") === (each.protocol ?? "TCP"))
+        out.push({ path: `${path}.port`, message: `${each.port} is taken by spec.ports[${other}]` });
       if (each.name !== undefined && ports[other]!.name === each.name)
         out.push({ path: `${path}.name`, message: `${show(each.name)} is taken by spec.ports[${other}]` });
     }
@@ -164,7 +171,7 @@ function serviceRules(object: KubeObject): Violation[] {
         path: `${path}.targetPort`,
         message: `${show(target)} is no port name of a workload (at most 15 lower-case letters, digits and '-'); a number goes without quotes`,
       });
-    if (each.appProtocol !== undefined && each.appProtocol.toLowerCase() === "https")
+    if (each.protocol !== "UDP" && each.appProtocol?.toLowerCase() === "https")
       out.push({
         path: `${path}.appProtocol`,
         message: notImplemented('value "https"', "use http: the mesh encrypts; or tcp when the application itself speaks TLS"),

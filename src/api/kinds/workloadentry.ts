@@ -2,7 +2,7 @@
 // sidecar is laid out on its host. Written by `weft run`; by hand for programs without a sidecar.
 
 import { isIP } from "node:net";
-import { annotations, tlsModeLabel } from "../../wire/names.ts";
+import { annotations, type Transport, tlsModeLabel } from "../../wire/names.ts";
 import { ageColumn, defineKind, dns1035Label, dnsLabel, dnsSubdomain, textColumn } from "../define.ts";
 import type { Condition, KubeObject, Violation } from "../meta.ts";
 import { portNumber } from "../port.ts";
@@ -32,9 +32,10 @@ export interface Upstream {
   readonly service: string;
   /** undefined = the workload's own. */
   readonly namespace: string | undefined;
-  /** undefined = the service's default port. */
+  /** undefined = the service's default port of `transport`. */
   readonly port: number | undefined;
   readonly localPort: number;
+  readonly transport: Transport;
 }
 
 /** Labels that selectors see: `spec.labels` over `metadata.labels`. */
@@ -80,20 +81,22 @@ export function parseInbound(text: string): readonly InboundPort[] | string {
 export function parseUpstreams(text: string): readonly Upstream[] | string {
   const out: Upstream[] = [];
   for (const part of parts(text)) {
-    const [, service, namespace, port, local] = /^([^.:=]+)(?:\.([^.:=]+))?(?::(\d+))?=(\d+)$/.exec(part) ?? [];
+    const [, service, namespace, port, local, udp] = /^([^.:=]+)(?:\.([^.:=]+))?(?::(\d+))?=(\d+)(\/udp)?$/.exec(part) ?? [];
     if (
       service === undefined ||
       local === undefined ||
       !dns1035Label.test(service) ||
       (namespace !== undefined && !dnsLabel.test(namespace))
     ) {
-      return `${show(part)} is not of the form SERVICE[.NAMESPACE][:PORT]=LOCALPORT`;
+      return `${show(part)} is not of the form SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp]`;
     }
     const localPort = portNumber(local);
     const servicePort = port === undefined ? undefined : portNumber(port);
     if (localPort === undefined || (port !== undefined && servicePort === undefined)) return `${show(part)}: ports must be from 1 to 65535`;
-    if (out.some((other) => other.localPort === localPort)) return `local port ${localPort} stands there twice`;
-    out.push({ service, namespace, port: servicePort, localPort });
+    const transport = udp === undefined ? "tcp" : "udp";
+    if (out.some((other) => other.localPort === localPort && other.transport === transport))
+      return `local port ${localPort} stands there twice`;
+    out.push({ service, namespace, port: servicePort, localPort, transport });
   }
   return out;
 }
@@ -123,7 +126,7 @@ export const workloadEntryKind = defineKind({
   notes: [
     "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent. With the annotation `weft.dev/health: reported`, as `weft run` writes it, absent means no.",
     "The label `security.istio.io/tlsMode: istio` says that its ports take mutual TLS; callers then expect the identity of `spec.serviceAccount` (default `default`).",
-    "Annotations lay out the sidecar: `weft.dev/inbound` (PORTNAME=APPLICATIONPORT,...), `weft.dev/http-proxy-port`, `weft.dev/upstreams` (SERVICE[.NAMESPACE][:PORT]=LOCALPORT,...). An upstream whose Service does not exist yet stays closed until it does.",
+    "Annotations lay out the sidecar: `weft.dev/inbound` (PORTNAME=APPLICATIONPORT,...), `weft.dev/http-proxy-port`, `weft.dev/upstreams` (SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp],...). An upstream whose Service does not exist yet stays closed until it does.",
     "Refused beside another healthy entry with the same address and port.",
   ],
   rules: entryRules,
@@ -206,7 +209,7 @@ function annotationProblems(entry: WorkloadEntryObject): Violation[] {
   if (upstreams !== undefined) {
     const parsed = parseUpstreams(upstreams);
     if (typeof parsed === "string") out.push({ path: at(annotations.upstreams), message: parsed });
-    else if (proxyPort !== undefined && parsed.some((each) => String(each.localPort) === proxyPort))
+    else if (proxyPort !== undefined && parsed.some((each) => each.transport === "tcp" && String(each.localPort) === proxyPort))
       out.push({
         path: at(annotations.upstreams),
         message: `local port ${proxyPort} is the forward proxy's (${annotations.httpProxyPort})`,

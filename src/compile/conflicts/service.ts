@@ -20,7 +20,11 @@ export function serviceConflicts(world: World, candidate: ServiceObject): readon
     for (const [at, port] of (candidate.spec.ports ?? []).entries()) {
       const model = portModel(port);
       const clash = other.ports.find(
-        (theirs) => theirs.protocol !== model.protocol && meets(model, theirs, shared, canonical(selector) === canonical(other.selector)),
+        (theirs) =>
+          theirs.protocol !== model.protocol &&
+          theirs.protocol !== "udp" &&
+          model.protocol !== "udp" &&
+          meets(model, theirs, shared, canonical(selector) === canonical(other.selector)),
       );
       if (clash === undefined) continue;
       out.push({

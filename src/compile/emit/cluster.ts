@@ -2,7 +2,7 @@
 
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
-import type { PortProtocol } from "../../api/kinds/service.ts";
+import { type PortProtocol, speaksHttp } from "../../api/kinds/service.ts";
 import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import {
@@ -22,6 +22,9 @@ const connectTimeoutMs = 5000;
 /** Envoy's default of 3 is meant for one proxy before thousands; a killed instance under load needs a retry for each request in flight on it. */
 const maxRetries = 1024;
 
+/** Sessions to one UDP port: as many as a listener of our proxy holds. Envoy's 1024 would be used up by a client that asks DNS from a new port each time. */
+const maxUdpSessions = 10_000;
+
 export const httpAlpn = "http/1.1";
 export const http2Alpn = "h2";
 
@@ -39,7 +42,7 @@ function protocolOptions(protocol: PortProtocol): { [key: string]: Any } {
 }
 
 function alpn(protocol: PortProtocol): string[] {
-  if (protocol === "tcp") return [];
+  if (!speaksHttp(protocol)) return [];
   return [protocol === "http2" ? http2Alpn : httpAlpn];
 }
 
@@ -52,26 +55,30 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
     connectTimeout: duration(connectTimeoutMs),
     lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
     lbConfig: { case: "leastRequestLbConfig", value: { choiceCount: 2 } },
-    circuitBreakers: { thresholds: [{ maxRetries }] },
+    circuitBreakers: { thresholds: [port.protocol === "udp" ? { maxConnections: maxUdpSessions } : { maxRetries }] },
     typedExtensionProtocolOptions: protocolOptions(port.protocol),
-    transportSocketMatches: [
-      {
-        name: "tlsMode-istio",
-        match: { tlsMode: "istio" },
-        transportSocket: {
-          name: "envoy.transport_sockets.tls",
-          configType: { case: "typedConfig", value: any(UpstreamTlsContextSchema, upstreamTls(plan, trustDomain)) },
-        },
-      },
-      {
-        name: "tlsMode-disabled",
-        match: {},
-        transportSocket: {
-          name: "envoy.transport_sockets.raw_buffer",
-          configType: { case: "typedConfig", value: any(RawBufferSchema, {}) },
-        },
-      },
-    ],
+    // Datagrams have no transport socket: they go as they are.
+    transportSocketMatches:
+      port.protocol === "udp"
+        ? []
+        : [
+            {
+              name: "tlsMode-istio",
+              match: { tlsMode: "istio" },
+              transportSocket: {
+                name: "envoy.transport_sockets.tls",
+                configType: { case: "typedConfig", value: any(UpstreamTlsContextSchema, upstreamTls(plan, trustDomain)) },
+              },
+            },
+            {
+              name: "tlsMode-disabled",
+              match: {},
+              transportSocket: {
+                name: "envoy.transport_sockets.raw_buffer",
+                configType: { case: "typedConfig", value: any(RawBufferSchema, {}) },
+              },
+            },
+          ],
     metadata: {
       filterMetadata: {
         istio: servicesMetadata([service]),

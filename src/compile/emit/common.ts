@@ -3,8 +3,9 @@
 import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any, Duration } from "@bufbuild/protobuf/wkt";
 import { anyPack } from "@bufbuild/protobuf/wkt";
+import type { PortProtocol } from "../../api/kinds/service.ts";
 import type { Address } from "../../wire/gen/envoy/config/core/v3/address_pb.ts";
-import { AddressSchema } from "../../wire/gen/envoy/config/core/v3/address_pb.ts";
+import { AddressSchema, SocketAddress_Protocol } from "../../wire/gen/envoy/config/core/v3/address_pb.ts";
 import {
   ApiConfigSource_ApiType,
   ApiVersion,
@@ -13,19 +14,25 @@ import {
 } from "../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
 import { type SdsSecretConfig, SdsSecretConfigSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
 import { type StringMatcher, StringMatcherSchema } from "../../wire/gen/envoy/type/matcher/v3/string_pb.ts";
+import type { Transport } from "../../wire/names.ts";
 import type { TextMatch } from "../plan/plan.ts";
 
 export function any<D extends DescMessage>(schema: D, init: MessageInitShape<D>): Any {
   return anyPack(schema, create(schema, init));
 }
 
+export function transportOf(protocol: PortProtocol): Transport {
+  return protocol === "udp" ? "udp" : "tcp";
+}
+
 export function duration(ms: number): Duration {
   return { $typeName: "google.protobuf.Duration", seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
 }
 
-export function address(host: string, port: number): Address {
+export function address(host: string, port: number, transport: Transport = "tcp"): Address {
+  const protocol = transport === "udp" ? SocketAddress_Protocol.UDP : SocketAddress_Protocol.TCP;
   return create(AddressSchema, {
-    address: { case: "socketAddress", value: { address: host, portSpecifier: { case: "portValue", value: port } } },
+    address: { case: "socketAddress", value: { protocol, address: host, portSpecifier: { case: "portValue", value: port } } },
   });
 }
 

@@ -2,19 +2,21 @@
 
 import { create } from "@bufbuild/protobuf";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
+import type { Transport } from "../../wire/names.ts";
 import type { EndpointPlan, PortPlan } from "../plan/plan.ts";
-import { address } from "./common.ts";
+import { address, transportOf } from "./common.ts";
 
 export function loadAssignment(plan: PortPlan): ClusterLoadAssignment {
   return create(ClusterLoadAssignmentSchema, {
     clusterName: plan.cluster,
-    endpoints: plan.endpoints.length === 0 ? [] : [{ lbEndpoints: plan.endpoints.map(lbEndpoint) }],
+    endpoints:
+      plan.endpoints.length === 0 ? [] : [{ lbEndpoints: plan.endpoints.map((each) => lbEndpoint(each, transportOf(plan.port.protocol))) }],
   });
 }
 
-function lbEndpoint(endpoint: EndpointPlan) {
+function lbEndpoint(endpoint: EndpointPlan, transport: Transport) {
   return {
-    hostIdentifier: { case: "endpoint" as const, value: { address: address(endpoint.address, endpoint.port) } },
+    hostIdentifier: { case: "endpoint" as const, value: { address: address(endpoint.address, endpoint.port, transport) } },
     loadBalancingWeight: endpoint.weight,
     metadata: {
       filterMetadata: {

@@ -2,6 +2,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
+import { speaksHttp } from "../../api/kinds/service.ts";
 import { TrafficDirection } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/listener_components_pb.ts";
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
@@ -11,6 +12,7 @@ import { TlsInspectorSchema } from "../../wire/gen/envoy/extensions/filters/list
 import { HttpConnectionManagerSchema } from "../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import { TcpProxySchema } from "../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
+import { UdpProxyConfigSchema } from "../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
 import {
   SubjectAltNameMatcher_SanType,
   TlsParameters_TlsProtocol,
@@ -55,10 +57,16 @@ export function httpProxy(port: number, logToStdout: boolean): Listener {
 /** One local port that leads to one service. */
 export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
   const { service, port, cluster } = plan.target;
-  const filter =
-    port.protocol !== "tcp"
-      ? managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)
-      : tcpProxy(plan.name, cluster, logToStdout);
+  if (port.protocol === "udp")
+    return create(ListenerSchema, {
+      name: plan.name,
+      address: address(loopback, plan.localPort, "udp"),
+      trafficDirection: TrafficDirection.OUTBOUND,
+      listenerFilters: [{ name: "envoy.filters.udp_listener.udp_proxy", configType: udpProxy(plan.name, cluster, logToStdout) }],
+    });
+  const filter = speaksHttp(port.protocol)
+    ? managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)
+    : tcpProxy(plan.name, cluster, logToStdout);
   return create(ListenerSchema, {
     name: plan.name,
     address: address(loopback, plan.localPort),
@@ -71,23 +79,22 @@ export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
 export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boolean): Listener {
   const name = inboundListener(plan.name);
   const rules = rbacRules(plan.authz);
-  const filters =
-    plan.protocol !== "tcp"
-      ? [
-          inboundManager(
-            name,
-            plan,
-            rules.map((each) => ({
-              name: "envoy.filters.http.rbac",
-              configType: { case: "typedConfig" as const, value: any(HttpRbacSchema, { rules: each }) },
-            })),
-            logToStdout,
-          ),
-        ]
-      : [
-          ...rules.map((each) => typed("envoy.filters.network.rbac", any(NetworkRbacSchema, { statPrefix: "tcp.", rules: each }))),
-          tcpProxy(name, inboundCluster(plan.appPort), logToStdout),
-        ];
+  const filters = speaksHttp(plan.protocol)
+    ? [
+        inboundManager(
+          name,
+          plan,
+          rules.map((each) => ({
+            name: "envoy.filters.http.rbac",
+            configType: { case: "typedConfig" as const, value: any(HttpRbacSchema, { rules: each }) },
+          })),
+          logToStdout,
+        ),
+      ]
+    : [
+        ...rules.map((each) => typed("envoy.filters.network.rbac", any(NetworkRbacSchema, { statPrefix: "tcp.", rules: each }))),
+        tcpProxy(name, inboundCluster(plan.appPort), logToStdout),
+      ];
   return create(ListenerSchema, {
     name,
     address: address(plan.address, plan.port),
@@ -108,7 +115,7 @@ function inboundChains(
     filters,
     transportSocket: {
       name: "envoy.transport_sockets.tls",
-      configType: { case: "typedConfig" as const, value: downstreamTls(trustDomain, plan.protocol !== "tcp") },
+      configType: { case: "typedConfig" as const, value: downstreamTls(trustDomain, speaksHttp(plan.protocol)) },
     },
   };
   const plain = { name: `${name}|plain`, filters };
@@ -214,6 +221,15 @@ function tcpProxy(name: string, cluster: string, logToStdout: boolean): FilterIn
     "envoy.filters.network.tcp_proxy",
     any(TcpProxySchema, { statPrefix: name, clusterSpecifier: { case: "cluster", value: cluster }, accessLog: tcpAccessLogs(logToStdout) }),
   );
+}
+
+function udpProxy(name: string, cluster: string, logToStdout: boolean) {
+  const value = any(UdpProxyConfigSchema, {
+    statPrefix: name,
+    routeSpecifier: { case: "cluster", value: cluster },
+    accessLog: tcpAccessLogs(logToStdout),
+  });
+  return { case: "typedConfig" as const, value };
 }
 
 function typed(name: string, value: Any): FilterInit {

@@ -1,12 +1,13 @@
 // Owns: the part of the plan that all workloads share: every port of every service with its endpoints.
 
-import { accountsOfSlice } from "../../api/kinds/endpointslice.ts";
+import { accountsOfSlice, type EndpointSliceObject } from "../../api/kinds/endpointslice.ts";
 import { parseInbound } from "../../api/kinds/workloadentry.ts";
 import { annotations, outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
+import { datagramRefusal } from "../policies/datagrams.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
-import { compareText, resolvePort, type ServiceModel, type ServicePortModel, type WorkloadModel, type World } from "../world.ts";
-import type { EndpointPlan, PortPlan } from "./plan.ts";
+import { compareText, keyOf, resolvePort, type ServiceModel, type ServicePortModel, type WorkloadModel, type World } from "../world.ts";
+import type { EndpointPlan, PortPlan, WithheldPlan } from "./plan.ts";
 
 /** Cluster id in metrics and endpoint metadata. */
 export const clusterId = "weft";
@@ -24,6 +25,7 @@ export function planPorts(world: World): ReadonlyMap<string, PortPlan> {
 }
 
 function planPort(world: World, service: ServiceModel, port: ServicePortModel): PortPlan {
+  if (port.protocol === "udp") return planDatagrams(world, service, port);
   const endpoints: EndpointPlan[] = [];
   const identities = new Set<string>();
   for (const workload of service.workloads) {
@@ -32,44 +34,102 @@ function planPort(world: World, service: ServiceModel, port: ServicePortModel): 
     if (endpoint !== undefined) endpoints.push(endpoint);
   }
   for (const slice of service.slices) {
-    const mutualTls = slice.metadata.labels?.[tlsModeLabel] === tlsModeMutual;
+    const mutualTls = hasMutualTls(slice);
     if (mutualTls)
       for (const serviceAccount of accountsOfSlice(slice))
         identities.add(formatIdentity({ trustDomain: world.trustDomain, namespace: service.namespace, serviceAccount }));
-    // A service port without name goes with a slice port without name, as in Kubernetes.
-    const number = slice.ports?.find((each) => (each.name ?? "") === port.name)?.port;
-    if (number === undefined) continue;
-    for (const endpoint of slice.endpoints ?? []) {
-      if (endpoint.conditions?.ready === false) continue;
-      for (const address of endpoint.addresses)
-        endpoints.push({
-          address,
-          port: number,
-          weight: 1,
-          mutualTls,
-          identity: "",
-          workload: `;${service.namespace};${service.name};;${clusterId}`,
-        });
-    }
+    const number = slicePort(slice, port);
+    if (number !== undefined) endpoints.push(...sliceEndpoints(service, slice, number, mutualTls));
   }
   return {
     service,
     port,
     cluster: outboundCluster(port.port, service.host),
     endpoints: distinct(endpoints),
+    withheld: [],
     identities: [...identities].sort(),
   };
 }
 
+/** Datagrams go to the application itself, in plain text and without a caller's name: nobody gets them whose policies say otherwise. */
+function planDatagrams(world: World, service: ServiceModel, port: ServicePortModel): PortPlan {
+  const endpoints: EndpointPlan[] = [];
+  const withheld: WithheldPlan[] = [];
+  for (const workload of service.workloads) {
+    const target = datagramPort(workload, port);
+    if (target === undefined || workload.entry.spec.address === undefined) continue;
+    const refusal = datagramRefusal(world, workload, workload.mutualTls, target);
+    if (refusal !== undefined) withheld.push({ name: workload.key, appPort: target, refusal });
+    else if (isReachable(workload)) endpoints.push(endpointOf(workload, workload.entry.spec.address, target, false));
+  }
+  for (const slice of service.slices) {
+    const number = slicePort(slice, port);
+    if (number === undefined) continue;
+    // Who stands behind a slice has no labels here: what speaks about the whole namespace counts.
+    const refusal = datagramRefusal(world, { namespace: service.namespace, labels: {} }, hasMutualTls(slice), number);
+    if (refusal !== undefined) withheld.push({ name: `EndpointSlice ${keyOf(slice)}`, appPort: number, refusal });
+    else endpoints.push(...sliceEndpoints(service, slice, number, false));
+  }
+  return {
+    service,
+    port,
+    cluster: outboundCluster(port.port, service.host, "udp"),
+    endpoints: distinct(endpoints),
+    withheld,
+    identities: [],
+  };
+}
+
+/** Where the application takes datagrams; undefined = it is an instance of `weft run` that has no such port. */
+function datagramPort(workload: WorkloadModel, port: ServicePortModel): number | undefined {
+  const { name, number } = resolvePort(workload, port);
+  if (name === undefined && workload.entry.metadata.annotations?.[annotations.health] === "reported") return undefined;
+  return appPortOf(workload, name) ?? number;
+}
+
+function sliceEndpoints(service: ServiceModel, slice: EndpointSliceObject, port: number, mutualTls: boolean): EndpointPlan[] {
+  return (slice.endpoints ?? [])
+    .filter((endpoint) => endpoint.conditions?.ready !== false)
+    .flatMap((endpoint) =>
+      endpoint.addresses.map((address) => ({
+        address,
+        port,
+        weight: 1,
+        mutualTls,
+        identity: "",
+        workload: `;${service.namespace};${service.name};;${clusterId}`,
+      })),
+    );
+}
+
+/** A service port without name goes with a slice port without name, as in Kubernetes. */
+function slicePort(slice: EndpointSliceObject, port: ServicePortModel): number | undefined {
+  const udp = port.protocol === "udp";
+  return slice.ports?.find((each) => (each.name ?? "") === port.name && (each.protocol === "UDP") === udp)?.port;
+}
+
+function hasMutualTls(slice: EndpointSliceObject): boolean {
+  return slice.metadata.labels?.[tlsModeLabel] === tlsModeMutual;
+}
+
+function isReachable(workload: WorkloadModel): boolean {
+  return workload.healthy && workload.entry.metadata.deletionTimestamp === undefined;
+}
+
 function workloadEndpoint(world: World, workload: WorkloadModel, port: ServicePortModel): EndpointPlan | undefined {
-  const { address, weight } = workload.entry.spec;
-  if (!workload.healthy || address === undefined || workload.entry.metadata.deletionTimestamp !== undefined) return undefined;
-  const { labels, name, namespace } = workload;
+  const { address } = workload.entry.spec;
+  if (address === undefined || !isReachable(workload)) return undefined;
   const resolved = resolvePort(workload, port);
   const mutualTls = workload.mutualTls && mutualTlsMode(world, workload, appPortOf(workload, resolved.name)) !== "DISABLE";
+  return endpointOf(workload, address, resolved.number, mutualTls);
+}
+
+function endpointOf(workload: WorkloadModel, address: string, port: number, mutualTls: boolean): EndpointPlan {
+  const { labels, name, namespace } = workload;
+  const { weight } = workload.entry.spec;
   return {
     address,
-    port: resolved.number,
+    port,
     // 0 is how protobuf spells "not set" (Istio: default 1).
     weight: weight === undefined || weight === 0 ? 1 : weight,
     mutualTls,

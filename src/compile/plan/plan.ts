@@ -14,9 +14,25 @@ export interface PortPlan {
   /** `outbound|80||cart.shop.svc.cluster.local` */
   readonly cluster: string;
   readonly endpoints: readonly EndpointPlan[];
+  /** Who gets no datagrams although it stands behind the port, sorted by name; empty for ports that are not UDP. */
+  readonly withheld: readonly WithheldPlan[];
   /** SPIFFE IDs that its endpoints with mutual TLS may present, sorted; healthy or not, so that a flapping endpoint changes endpoints only. */
   readonly identities: readonly string[];
 }
+
+export interface WithheldPlan {
+  /** `NS/WORKLOAD`, or `EndpointSlice NS/NAME`. */
+  readonly name: string;
+  /** Where the application takes datagrams. */
+  readonly appPort: number;
+  readonly refusal: DatagramRefusal;
+}
+
+/** Why datagrams, which have neither encryption nor an identity, must not go somewhere. */
+export type DatagramRefusal =
+  | { readonly reason: "StrictMutualTLS" }
+  /** `NS/NAME` of the policies that would have to be asked. */
+  | { readonly reason: "AuthorizationPolicy"; readonly policies: readonly string[] };
 
 export interface EndpointPlan {
   readonly address: string;

@@ -48,6 +48,8 @@ export function inboundProtocol(
   let protocol: PortProtocol | undefined;
   for (const service of world.servicesOf.get(workload.key) ?? []) {
     for (const port of service.ports) {
+      // Datagrams go past the sidecar of their destination.
+      if (port.protocol === "udp") continue;
       if (resolvePort(workload, port).name !== name) continue;
       if (!services.includes(service)) services.push(service);
       // tcp carries anything; should a contradiction have slipped through, opaque bytes still arrive.
@@ -65,11 +67,13 @@ function planUpstreams(world: World, ports: ReadonlyMap<string, PortPlan>, workl
   for (const upstream of [...parsed].sort((a, b) => a.localPort - b.localPort)) {
     const namespace = upstream.namespace ?? workload.namespace;
     const service = world.services.get(`${namespace}/${upstream.service}`);
-    const number = upstream.port ?? service?.defaultPort?.port;
-    const target = number === undefined ? undefined : ports.get(outboundCluster(number, serviceHost(upstream.service, namespace)));
+    const { transport } = upstream;
+    const number = upstream.port ?? (transport === "udp" ? service?.defaultUdpPort : service?.defaultPort)?.port;
+    const host = serviceHost(upstream.service, namespace);
+    const target = number === undefined ? undefined : ports.get(outboundCluster(number, host, transport));
     // No such service yet: the local port stays closed, and opens with the service.
     if (target === undefined) continue;
-    const base = upstreamListener(target.service.host, target.port.port);
+    const base = upstreamListener(host, target.port.port, transport);
     const name = names.has(base) ? `${base}|${upstream.localPort}` : base;
     names.add(name);
     out.push({ name, localPort: upstream.localPort, target });

@@ -11,11 +11,11 @@ import {
   parseCidr,
   rootNamespace,
 } from "../../api/kinds/authorizationpolicy.ts";
-import type { PortProtocol } from "../../api/kinds/service.ts";
+import { type PortProtocol, speaksHttp } from "../../api/kinds/service.ts";
 import { matchesLabels } from "../../api/selector.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
 import type { AuthzPlan, AuthzRulePlan, OperationCondition, SourceCondition, TextMatch } from "../plan/plan.ts";
-import { namespaceOf, type WorkloadModel, type World } from "../world.ts";
+import { namespaceOf, type Selectable, type World } from "../world.ts";
 
 export interface GuardedPort {
   readonly protocol: PortProtocol;
@@ -23,10 +23,15 @@ export interface GuardedPort {
   readonly appPort: number;
 }
 
-export function foldAuthorization(world: World, workload: WorkloadModel, port: GuardedPort): AuthzPlan {
+export function foldAuthorization(world: World, workload: Selectable, port: GuardedPort): AuthzPlan {
+  return foldPolicies(world, policiesOf(world, workload), port);
+}
+
+/** The same, of the policies given. */
+export function foldPolicies(world: World, policies: readonly AuthorizationPolicyObject[], port: GuardedPort): AuthzPlan {
   const deny: AuthzRulePlan[] = [];
   let allow: AuthzRulePlan[] | null = null;
-  for (const policy of policiesOf(world, workload)) {
+  for (const policy of policies) {
     const action = policy.spec?.action ?? "ALLOW";
     if (action === "ALLOW") allow ??= [];
     const into = action === "DENY" ? deny : allow!;
@@ -40,14 +45,14 @@ export function foldAuthorization(world: World, workload: WorkloadModel, port: G
 }
 
 /** The policies in force at a workload: of its namespace and of the root namespace, those without selector or whose selector fits. */
-export function policiesOf(world: World, workload: WorkloadModel): readonly AuthorizationPolicyObject[] {
+export function policiesOf(world: World, workload: Selectable): readonly AuthorizationPolicyObject[] {
   const own = world.policies.get(workload.namespace) ?? [];
   const root = workload.namespace === rootNamespace ? [] : (world.policies.get(rootNamespace) ?? []);
   return [...root, ...own].filter((policy) => appliesTo(policy, workload));
 }
 
 /** A policy of the root namespace reaches every namespace. */
-export function appliesTo(policy: AuthorizationPolicyObject, workload: WorkloadModel): boolean {
+export function appliesTo(policy: AuthorizationPolicyObject, workload: Selectable): boolean {
   const namespace = namespaceOf(policy);
   return (
     (namespace === rootNamespace || namespace === workload.namespace) &&
@@ -72,7 +77,7 @@ function foldRule(
   for (const { operation } of rule.to ?? []) {
     if (!portFits(operation, port.appPort)) continue;
     const conditions = operationConditions(operation);
-    if (port.protocol === "tcp" && conditions.length > 0) {
+    if (!speaksHttp(port.protocol) && conditions.length > 0) {
       if (action === "DENY") operations.push([]);
       continue;
     }

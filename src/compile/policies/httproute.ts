@@ -14,6 +14,7 @@ import {
   type RouteMatch,
   type RouteRule,
 } from "../../api/kinds/httproute-spec.ts";
+import { speaksHttp } from "../../api/kinds/service.ts";
 import { outboundCluster, serviceHost } from "../../wire/names.ts";
 import {
   type BackendPlan,
@@ -101,7 +102,7 @@ function attach(world: World, route: HTTPRouteObject, ref: ParentRef): Attached 
   );
   if (meant.length === 0)
     return nothing(`Service ${service.key} has no port ${ref.sectionName ?? ref.port ?? ""}; it has ${describePorts(service.ports)}`);
-  const http = meant.filter((port) => port.protocol !== "tcp");
+  const http = meant.filter((port) => speaksHttp(port.protocol));
   if (http.length === 0)
     return nothing(
       `Service ${service.key} speaks no HTTP there (${describePorts(meant)}); name the port http… or set its appProtocol to http`,

@@ -3,10 +3,10 @@
 import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
 import { type MutualTlsMode, type PeerAuthenticationObject, stated } from "../../api/kinds/peerauthentication.ts";
 import { matchesLabels } from "../../api/selector.ts";
-import type { WorkloadModel, World } from "../world.ts";
+import type { Selectable, World } from "../world.ts";
 
 /** `appPort`: where the application listens; undefined = a port without a sidecar's listener. */
-export function mutualTlsMode(world: World, workload: WorkloadModel, appPort: number | undefined): MutualTlsMode {
+export function mutualTlsMode(world: World, workload: Selectable, appPort: number | undefined): MutualTlsMode {
   const own = workload.namespace === rootNamespace ? [] : (world.peerAuthentications.get(workload.namespace) ?? []);
   const root = world.peerAuthentications.get(rootNamespace) ?? [];
   const levels = [selecting(own, workload), unselective(own), selecting(root, workload), unselective(root)];
@@ -23,7 +23,7 @@ export function mutualTlsMode(world: World, workload: WorkloadModel, appPort: nu
   return "STRICT";
 }
 
-function selecting(list: readonly PeerAuthenticationObject[], workload: WorkloadModel): PeerAuthenticationObject[] {
+function selecting(list: readonly PeerAuthenticationObject[], workload: Selectable): PeerAuthenticationObject[] {
   return list.filter((each) => hasSelector(each) && matchesLabels(each.spec?.selector?.matchLabels ?? {}, workload.labels));
 }
 
