@@ -21,7 +21,7 @@ export interface Instance {
   readonly name: string;
   readonly version?: string;
   readonly port: number;
-  readonly protocol?: "tcp";
+  readonly protocol?: "tcp" | "udp" | "grpc" | "http2";
   readonly upstreams?: readonly string[];
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;

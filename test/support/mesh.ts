@@ -19,6 +19,18 @@ export interface Running {
   readonly appPort: number;
   /** `http://127.0.0.1:PORT` of the sidecar's forward proxy. */
   readonly httpProxy: string;
+  /** The sidecar's. */
+  readonly adminPort: number;
+}
+
+/** Sum of the series of a family that have all of `labels`, as a sidecar's metrics page shows it now. */
+export async function metricSum(of: Running, family: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+  const page = await (await fetch(`http://127.0.0.1:${of.adminPort}/stats/prometheus`)).text();
+  const wanted = Object.entries(labels).map(([name, value]) => `${name}="${value}"`);
+  let sum = 0;
+  for (const line of page.split("\n"))
+    if (line.startsWith(`${family}{`) && wanted.every((each) => line.includes(each))) sum += Number(line.slice(line.lastIndexOf(" ") + 1));
+  return sum;
 }
 
 export class TestMesh {
@@ -56,7 +68,9 @@ export class TestMesh {
       return entry !== undefined;
     });
     const found = entry as Running["entry"];
-    return { workload, entry: found, appPort, httpProxy: `http://127.0.0.1:${found.metadata.annotations?.[annotations.httpProxyPort]}` };
+    const noted = found.metadata.annotations ?? {};
+    const httpProxy = `http://127.0.0.1:${noted[annotations.httpProxyPort]}`;
+    return { workload, entry: found, appPort, httpProxy, adminPort: Number(noted["prometheus.io/port"]) };
   }
 
   async entries(): Promise<readonly KubeObject[]> {

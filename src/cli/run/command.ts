@@ -70,6 +70,37 @@ export async function answers(hostname: string, port: number): Promise<boolean> 
   }
 }
 
+/** Somebody has bound the UDP port, on `address` (an IP address) or on all; undefined where the system does not say (no /proc). */
+export function takesDatagrams(address: string, port: number): boolean | undefined {
+  const digits = port.toString(16).toUpperCase().padStart(4, "0");
+  let known = false;
+  for (const table of ["/proc/net/udp", "/proc/net/udp6"]) {
+    let text: string;
+    try {
+      text = readFileSync(table, "utf8");
+    } catch {
+      continue; // no such system, or no IPv6
+    }
+    known = true;
+    for (const line of text.split("\n")) {
+      const [host = "", found] = line.trim().split(/\s+/)[1]?.split(":") ?? [];
+      if (found === digits && hostFits(host, address)) return true;
+    }
+  }
+  return known ? false : undefined;
+}
+
+/** `host` as the kernel writes it: words of 32 bits in the machine's order. */
+function hostFits(host: string, address: string): boolean {
+  if (/^0+$/.test(host)) return true;
+  const words = host.match(/.{8}/g) ?? [];
+  const bytes = words.flatMap((word) => (word.match(/../g) ?? []).reverse().map((byte) => Number.parseInt(byte, 16)));
+  if (bytes.length === 4) return bytes.join(".") === address;
+  if (!address.includes(":")) return false;
+  const groups = Array.from({ length: 8 }, (_none, at) => (((bytes[2 * at] as number) << 8) | (bytes[2 * at + 1] as number)).toString(16));
+  return new URL(`http://[${groups.join(":")}]`).hostname === new URL(`http://[${address}]`).hostname;
+}
+
 /** Who listens on a port, for a message: `node (process 4711)`, or `another process` where /proc does not say (other users', other systems). */
 export function ownerOf(port: number): string {
   try {
@@ -104,9 +135,9 @@ function holds(pid: string, inodes: ReadonlySet<string>): boolean {
   }
 }
 
-/** Waits until 127.0.0.1:PORT answers; `reminder` is called after 10 s, 30 s, 2 min and then every 10 min. False when `stop` fired first. */
+/** Waits until `probe` says yes; `reminder` is called after 10 s, 30 s, 2 min and then every 10 min. False when `stop` fired first. */
 export async function untilAnswers(
-  port: number,
+  probe: () => Promise<boolean> | boolean,
   stop: AbortSignal,
   nowMs: () => number,
   reminder: (waitedMs: number) => void,
@@ -114,7 +145,7 @@ export async function untilAnswers(
   const began = nowMs();
   let next = 10_000;
   while (!stop.aborted) {
-    if (await answers("127.0.0.1", port)) return true;
+    if (await probe()) return true;
     const waited = nowMs() - began;
     // A refused connection on loopback costs 50 us: look often while a start is likely, seldom afterwards.
     const delayMs = waited < 3000 ? 10 : waited < 30_000 ? 50 : 250;

@@ -13,7 +13,8 @@ import { kubeconfigPath } from "../kubeconfig.ts";
 import { parse } from "../parse.ts";
 import { verbNamed } from "../verbs.ts";
 import { bootstrapFor } from "./bootstrap.ts";
-import { answers, environmentFor, findCommand, ownerOf, untilAnswers } from "./command.ts";
+import { answers, environmentFor, findCommand, ownerOf, takesDatagrams, untilAnswers } from "./command.ts";
+import { withheldFrom } from "./datagrams.ts";
 import { descendants, endLeftovers } from "./family.ts";
 import { type Guard, startGuard } from "./guard.ts";
 import { type Joined, join } from "./join.ts";
@@ -65,7 +66,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   const began = clock.mono();
   const env = process.env;
   const program = findCommand(plan.command[0], env, process.cwd());
-  if (plan.port !== undefined && (await answers("127.0.0.1", plan.port))) {
+  if (plan.port !== undefined && plan.protocol === "udp") refuseTaken(plan.address, plan.port);
+  else if (plan.port !== undefined && (await answers("127.0.0.1", plan.port))) {
     throw new CliFailure(
       `port ${plan.port} is taken: ${ownerOf(plan.port)} answers on 127.0.0.1:${plan.port} already. End it, or give COMMAND another port; nothing was started.`,
     );
@@ -91,6 +93,13 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     place = takePlace(plan.address, reserved, env, Math.random, clock.now());
     const { dir, ports } = place;
     for (const upstream of plan.upstreams) {
+      if (upstream.transport === "udp") {
+        if (takesDatagrams("127.0.0.1", upstream.localPort) === true)
+          throw new CliFailure(
+            `--upstream ${upstream.service}=${upstream.localPort}/udp: 127.0.0.1:${upstream.localPort} is taken already; take another port`,
+          );
+        continue;
+      }
       if (await answers("127.0.0.1", upstream.localPort)) {
         throw new CliFailure(
           `--upstream ${upstream.service}=${upstream.localPort}: ${ownerOf(upstream.localPort)} answers on 127.0.0.1:${upstream.localPort} already; take another port`,
@@ -99,13 +108,13 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     }
 
     const chosen = plan.port === undefined ? undefined : await ensureService(client, { ...plan, port: plan.port }, namespace, say);
+    if (chosen?.protocol === "udp" && plan.protocol === undefined && plan.port !== undefined) refuseTaken(plan.address, plan.port);
     const name = entryName(plan.service, plan.version, Math.random);
-    const portName = chosen?.name;
     const facts = {
       name,
       namespace,
       serviceAccount,
-      portName,
+      chosen,
       inboundPort: ports.inbound,
       httpProxyPort: ports.httpProxy,
       adminPort: ports.admin,
@@ -162,7 +171,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     const replaced = sidecar;
     signals.onReplace(() => void replaced.replace().then((what) => say.info(what)));
     say.info(
-      `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
+      `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : chosen.protocol === "udp" ? `datagrams go to COMMAND itself at ${plan.address}:${plan.port}, ` : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
     );
 
     child = startCommand(plan, program, ports.httpProxy);
@@ -171,7 +180,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     signals.attach((signal) => running.kill(signal));
 
     const stopWaiting = new AbortController();
-    const waiting = untilReady(plan, clock, say, stopWaiting.signal).then((ready) => {
+    const waiting = untilReady(plan, chosen, clock, say, stopWaiting.signal).then((ready) => {
       if (!ready) return;
       answering = true;
       registration?.want(whenUp);
@@ -181,8 +190,10 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         clock.after(3000, () => Bun.gc(true));
         if (done && running.exitCode === null)
           say.info(
-            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to 127.0.0.1:${plan.port}`}`,
+            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to ${chosen.protocol === "udp" ? plan.address : "127.0.0.1"}:${plan.port}`}`,
           );
+        if (chosen?.protocol === "udp")
+          void withheldFrom(client, namespace, plan.service, name).then((why) => why !== undefined && say.warn(why));
       });
     });
     const tooLate = waiting.then(
@@ -254,6 +265,13 @@ async function ensureService(client: Client, plan: Plan & { readonly port: numbe
   return choosePort(service, plan);
 }
 
+function refuseTaken(address: string, port: number): void {
+  if (takesDatagrams(address, port) === true)
+    throw new CliFailure(
+      `UDP port ${port} is taken: another process takes datagrams at ${address}:${port} already. End it, or give COMMAND another port; nothing was started.`,
+    );
+}
+
 function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: string, token: string): { bootstrap: string; token: string } {
   const { mesh, namespace, serviceAccount } = joined;
   const files = { bootstrap: joinPath(place.dir, "bootstrap.json"), token: joinPath(place.dir, "token") };
@@ -295,21 +313,25 @@ function startCommand(plan: Plan, program: string, httpProxyPort: number): Bun.S
 }
 
 /** True when the port answers (at once when there is none), false when `stop` fired first; throws at --ready-timeout. */
-async function untilReady(plan: Plan, clock: Clock, say: Say, stop: AbortSignal): Promise<boolean> {
+async function untilReady(plan: Plan, chosen: ChosenPort | undefined, clock: Clock, say: Say, stop: AbortSignal): Promise<boolean> {
   const { port } = plan;
   if (port === undefined) return true;
+  const udp = chosen?.protocol === "udp";
+  const host = udp ? plan.address : "127.0.0.1";
+  // Where the system does not say who has bound what, COMMAND is taken at its word that it runs.
+  const probe = () => (udp ? takesDatagrams(host, port) !== false : answers(host, port));
   const late = new AbortController();
   const timer = plan.readyTimeoutMs === undefined ? undefined : setTimeout(() => late.abort(), plan.readyTimeoutMs);
   const elsewhere = async () =>
-    (await answers("::1", port)) ? ` It does answer on [::1]:${port}: make COMMAND listen on 127.0.0.1 (or on all addresses).` : "";
+    !udp && (await answers("::1", port)) ? ` It does answer on [::1]:${port}: make COMMAND listen on 127.0.0.1 (or on all addresses).` : "";
   const ready = await untilAnswers(
-    port,
+    probe,
     AbortSignal.any([stop, late.signal]),
     () => clock.mono(),
     (waitedMs) => {
       void elsewhere().then((hint) =>
         say.warn(
-          `127.0.0.1:${port} does not answer after ${Math.round(waitedMs / 1000)} s, so this instance is not registered yet.${hint}`,
+          `${host}:${port} ${udp ? "takes no datagrams" : "does not answer"} after ${Math.round(waitedMs / 1000)} s, so this instance is not registered yet.${hint}`,
         ),
       );
     },
@@ -317,7 +339,7 @@ async function untilReady(plan: Plan, clock: Clock, say: Say, stop: AbortSignal)
   clearTimeout(timer);
   if (!ready && !stop.aborted) {
     throw new CliFailure(
-      `127.0.0.1:${port} did not answer within ${(plan.readyTimeoutMs ?? 0) / 1000} s (--ready-timeout); COMMAND was told to end.${await elsewhere()}`,
+      `${host}:${port} ${udp ? "took no datagrams" : "did not answer"} within ${(plan.readyTimeoutMs ?? 0) / 1000} s (--ready-timeout); COMMAND was told to end.${await elsewhere()}`,
     );
   }
   return ready;

@@ -4,7 +4,7 @@ import { type PortProtocol, portProtocol } from "../../api/kinds/service.ts";
 import type { Condition, KubeObject } from "../../api/meta.ts";
 import { annotations, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { CliFailure } from "../failure.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan, Protocol } from "./plan.ts";
 
 export interface ServicePort {
   readonly name?: string;
@@ -17,12 +17,13 @@ export interface ServicePort {
 /** The Service for a name that has none yet. */
 export function newService(plan: Plan & { readonly port: number }, namespace: string): KubeObject {
   const protocol = plan.protocol ?? "http";
-  const port = plan.servicePort ?? (protocol === "tcp" ? plan.port : 80);
+  const port = plan.servicePort ?? (protocol === "tcp" || protocol === "udp" ? plan.port : 80);
+  const spoken = protocol === "udp" ? { protocol: "UDP" } : { protocol: "TCP", appProtocol: protocol };
   return {
     apiVersion: "v1",
     kind: "Service",
     metadata: { name: plan.service, namespace },
-    spec: { selector: { app: plan.service }, ports: [{ name: protocol, port, protocol: "TCP", appProtocol: protocol }] },
+    spec: { selector: { app: plan.service }, ports: [{ name: protocol, port, ...spoken }] },
   };
 }
 
@@ -33,9 +34,13 @@ export interface ChosenPort {
   readonly protocol: PortProtocol;
 }
 
-/** appProtocol, else the prefix of the port's name, else tcp (Istio's rules for the protocols of this mesh). */
+/** UDP, else appProtocol, else the prefix of the port's name, else tcp (Istio's rules for the protocols of this mesh). */
 export function protocolOf(port: ServicePort): PortProtocol {
   return portProtocol(port);
+}
+
+function spokenBy(protocol: Protocol): PortProtocol {
+  return portProtocol(protocol === "udp" ? { protocol: "UDP" } : { appProtocol: protocol });
 }
 
 /** The port of an existing Service that this instance answers; refuses when flags and Service contradict each other. */
@@ -47,7 +52,7 @@ export function choosePort(service: KubeObject, plan: Plan): ChosenPort {
   const candidates = all.filter(
     (p) =>
       (plan.servicePort === undefined || p.port === plan.servicePort) &&
-      (plan.protocol === undefined || protocolOf(p) === portProtocol({ appProtocol: plan.protocol })),
+      (plan.protocol === undefined || protocolOf(p) === spokenBy(plan.protocol)),
   );
   const port = candidates[0];
   if (port === undefined) {
@@ -85,7 +90,7 @@ export interface EntryFacts {
   readonly namespace: string;
   readonly serviceAccount: string;
   /** undefined: nobody dials this instance, it only calls. */
-  readonly portName: string | undefined;
+  readonly chosen: ChosenPort | undefined;
   readonly inboundPort: number;
   readonly httpProxyPort: number;
   readonly adminPort: number;
@@ -96,6 +101,9 @@ export function labelsFor(plan: Plan): Readonly<Record<string, string>> {
 }
 
 export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
+  const { chosen } = facts;
+  // Datagrams go to COMMAND itself: no sidecar can take them for it.
+  const direct = chosen?.protocol === "udp";
   return {
     apiVersion: "networking.istio.io/v1",
     kind: "WorkloadEntry",
@@ -104,7 +112,7 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       namespace: facts.namespace,
       labels: { ...labelsFor(plan) },
       annotations: {
-        ...(facts.portName === undefined ? {} : { [annotations.inbound]: `${facts.portName}=${plan.port}` }),
+        ...(chosen === undefined || direct ? {} : { [annotations.inbound]: `${chosen.name}=${plan.port}` }),
         [annotations.httpProxyPort]: String(facts.httpProxyPort),
         [annotations.health]: "reported",
         // The customary words by which a Prometheus finds what to scrape.
@@ -116,7 +124,7 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
     },
     spec: {
       address: plan.address,
-      ...(facts.portName === undefined ? {} : { ports: { [facts.portName]: facts.inboundPort } }),
+      ...(chosen === undefined ? {} : { ports: { [chosen.name]: direct ? (plan.port as number) : facts.inboundPort } }),
       serviceAccount: facts.serviceAccount,
     },
   };

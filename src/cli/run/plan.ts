@@ -6,7 +6,7 @@ import { UsageFailure } from "../failure.ts";
 import type { Parsed } from "../parse.ts";
 
 /** What COMMAND speaks; the words are those of `appProtocol`. */
-export type Protocol = "http" | "http2" | "grpc" | "tcp";
+export type Protocol = "http" | "http2" | "grpc" | "tcp" | "udp";
 
 export interface Plan {
   readonly service: string;
@@ -59,10 +59,14 @@ export function planFrom(args: Parsed): Plan {
   const address = args.text("address") ?? "127.0.0.1";
   if (!isAddress(address)) throw new UsageFailure(`--address takes an IP address of this machine that peers can dial, not "${address}"`);
   const upstreams = args.list("upstream").map(parseUpstream);
-  const twice = upstreams.find((u, i) => upstreams.findIndex((other) => other.localPort === u.localPort) !== i);
+  const twice = upstreams.find(
+    (u, i) => upstreams.findIndex((other) => other.localPort === u.localPort && other.transport === u.transport) !== i,
+  );
   if (twice !== undefined)
     throw new UsageFailure(`--upstream ${twice.service}=${twice.localPort}: local port ${twice.localPort} stands there twice`);
-  const clash = upstreams.find((u) => u.localPort === port);
+  const protocol = args.text("protocol") as Protocol | undefined;
+  const transport = protocol === "udp" ? "udp" : "tcp";
+  const clash = upstreams.find((u) => u.localPort === port && u.transport === transport);
   if (clash !== undefined)
     throw new UsageFailure(`--upstream ${clash.service}=${clash.localPort}: ${port} is COMMAND's own port; take another`);
   return {
@@ -72,7 +76,7 @@ export function planFrom(args: Parsed): Plan {
     namespace,
     upstreams,
     upstreamsText: args.list("upstream").join(","),
-    protocol: args.text("protocol") as Protocol | undefined,
+    protocol,
     servicePort: args.integer("service-port", 1, 65535),
     address,
     serviceAccount,
@@ -87,14 +91,21 @@ export function planFrom(args: Parsed): Plan {
 }
 
 function parseUpstream(text: string): Upstream {
-  const [, service, namespace, port, local] = /^([a-z][a-z0-9-]*)(?:\.([a-z0-9-]+))?(?::([0-9]{1,5}))?=([0-9]{1,5})$/.exec(text) ?? [];
+  const [, service, namespace, port, local, udp] =
+    /^([a-z][a-z0-9-]*)(?:\.([a-z0-9-]+))?(?::([0-9]{1,5}))?=([0-9]{1,5})(\/udp)?$/.exec(text) ?? [];
   const inRange = (digits: string | undefined) => digits === undefined || (Number(digits) >= 1 && Number(digits) <= 65535);
   if (service === undefined || local === undefined || !inRange(port) || !inRange(local)) {
     throw new UsageFailure(
-      `--upstream takes SERVICE[.NAMESPACE][:PORT]=LOCALPORT, for example cart=9001 or db.bank:5432=15432, not "${text}"`,
+      `--upstream takes SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp], for example cart=9001, db.bank:5432=15432 or dns=5300/udp, not "${text}"`,
     );
   }
-  return { service, namespace, port: port === undefined ? undefined : Number(port), localPort: Number(local) };
+  return {
+    service,
+    namespace,
+    port: port === undefined ? undefined : Number(port),
+    localPort: Number(local),
+    transport: udp === undefined ? "tcp" : "udp",
+  };
 }
 
 function shaped(flag: string, value: string, pattern: RegExp, rule: string): void {

@@ -1,7 +1,7 @@
 // The parts of `weft run` that need no process; the whole is proven in test/e2e/run.test.ts.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
@@ -9,7 +9,7 @@ import { parse } from "../parse.ts";
 import type { VerbSpec } from "../spec.ts";
 import { verbNamed } from "../verbs.ts";
 import { bootstrapFor } from "./bootstrap.ts";
-import { answers, environmentFor, findCommand, ownerOf, untilAnswers } from "./command.ts";
+import { answers, environmentFor, findCommand, ownerOf, takesDatagrams, untilAnswers } from "./command.ts";
 import { choosePort, condition, newEntry, newService, selectionFault } from "./objects.ts";
 import { takePlace, writePrivate } from "./place.ts";
 import { entryName, type Plan, planFrom } from "./plan.ts";
@@ -45,8 +45,8 @@ describe("flags", () => {
     );
     expect(full).toMatchObject({ waitMs: 5000, readyTimeoutMs: 500, upstreamsText: "db.bank:5432=9102,stock=9103", address: "127.0.0.1" });
     expect(full.upstreams).toEqual([
-      { service: "db", namespace: "bank", port: 5432, localPort: 9102 },
-      { service: "stock", namespace: undefined, port: undefined, localPort: 9103 },
+      { service: "db", namespace: "bank", port: 5432, localPort: 9102, transport: "tcp" },
+      { service: "stock", namespace: undefined, port: undefined, localPort: 9103, transport: "tcp" },
     ]);
   });
 
@@ -65,6 +65,9 @@ describe("flags", () => {
     [["--service", "a", "--port", "1", "--upstream", "db=70000"], 'not "db=70000"'],
     [["--service", "a", "--port", "1", "--upstream", "db=1"], "1 is COMMAND's own port"],
     [["--service", "a", "--port", "1", "--upstream", "x=5", "--upstream", "y=5"], "local port 5 stands there twice"],
+    [["--service", "a", "--port", "1", "--upstream", "x=5/udp", "--upstream", "y=5/udp"], "local port 5 stands there twice"],
+    [["--service", "a", "--port", "1", "--upstream", "x=5/sctp"], 'not "x=5/sctp"'],
+    [["--service", "a", "--port", "1", "--protocol", "udp", "--upstream", "db=1/udp"], "1 is COMMAND's own port"],
     [["--service", "a", "--port", "1", "--port-variable", "A-B"], '--port-variable "A-B"'],
   ])("%j is refused", (flags, message) => {
     expect(fault(...flags)).toContain(message);
@@ -81,7 +84,7 @@ describe("objects", () => {
     name: "cart-1",
     namespace: "shop",
     serviceAccount: "cart",
-    portName: "http",
+    chosen: { name: "http", port: 80, protocol: "http" } as const,
     inboundPort: 15001,
     httpProxyPort: 15002,
     adminPort: 15003,
@@ -90,7 +93,7 @@ describe("objects", () => {
   const listening = (...flags: string[]): Plan & { port: number } => ({ ...cart(...flags), port: 9101 });
 
   test("an entry of a program that only calls others has no port to dial", () => {
-    const caller = newEntry({ ...cart(), port: undefined }, { ...facts, portName: undefined });
+    const caller = newEntry({ ...cart(), port: undefined }, { ...facts, chosen: undefined });
     expect(caller.spec).toEqual({ address: "127.0.0.1", serviceAccount: "cart" });
     expect(caller.metadata.annotations?.["weft.dev/inbound"]).toBeUndefined();
   });
@@ -102,6 +105,23 @@ describe("objects", () => {
     });
     expect(newService(listening("--protocol", "tcp"), "shop").spec).toMatchObject({ ports: [{ name: "tcp", port: 9101 }] });
     expect(newService(listening("--protocol", "tcp", "--service-port", "5432"), "shop").spec).toMatchObject({ ports: [{ port: 5432 }] });
+  });
+
+  test("UDP: a Service of datagrams, and an entry whose port is the application's own", () => {
+    expect(newService(listening("--protocol", "udp"), "shop").spec).toEqual({
+      selector: { app: "cart" },
+      ports: [{ name: "udp", port: 9101, protocol: "UDP" }],
+    });
+    const entry = newEntry(listening("--protocol", "udp"), { ...facts, chosen: { name: "dns", port: 53, protocol: "udp" } });
+    expect(entry.metadata.annotations?.["weft.dev/inbound"]).toBeUndefined();
+    expect(entry.spec).toEqual({ address: "127.0.0.1", ports: { dns: 9101 }, serviceAccount: "cart" });
+    const both = service([
+      { name: "dns-tcp", port: 53 },
+      { name: "dns", port: 53, protocol: "UDP" },
+    ]);
+    expect(choosePort(both, cart("--protocol", "udp"))).toEqual({ name: "dns", port: 53, protocol: "udp" });
+    expect(choosePort(both, cart("--protocol", "tcp"))).toEqual({ name: "dns-tcp", port: 53, protocol: "tcp" });
+    expect(() => choosePort(service([{ name: "dns-tcp", port: 53 }]), cart("--protocol", "udp"))).toThrow("has no port for --protocol udp");
   });
 
   test("an entry says how its sidecar is laid out", () => {
@@ -243,8 +263,9 @@ describe("the application", () => {
     probe.stop(true);
     expect(await answers("127.0.0.1", port)).toBe(false);
     const never = new AbortController();
+    const probing = () => answers("127.0.0.1", port);
     const waiting = untilAnswers(
-      port,
+      probing,
       never.signal,
       () => performance.now(),
       () => {},
@@ -256,12 +277,34 @@ describe("the application", () => {
     stopped.abort();
     expect(
       await untilAnswers(
-        port,
+        probing,
         stopped.signal,
         () => performance.now(),
         () => {},
       ),
     ).toBe(false);
+  });
+});
+
+describe.skipIf(process.platform !== "linux")("its UDP port", () => {
+  test.each([
+    ["127.0.0.1", "127.0.0.1", true],
+    ["0.0.0.0", "127.0.0.1", true],
+    ["127.0.0.2", "127.0.0.1", false],
+  ])("bound on %s is one of %s: %p", async (bound, asked, expected) => {
+    const socket = await Bun.udpSocket({ hostname: bound, port: 0 });
+    expect(takesDatagrams(asked, socket.port)).toBe(expected);
+    socket.close();
+    expect(takesDatagrams(asked, socket.port)).toBe(false);
+  });
+
+  test.skipIf(!existsSync("/proc/net/if_inet6") || readFileSync("/proc/net/if_inet6", "utf8") === "")("of IPv6", async () => {
+    const socket = await Bun.udpSocket({ hostname: "::1", port: 0 });
+    expect(takesDatagrams("::1", socket.port)).toBe(true);
+    expect(takesDatagrams("0:0::1", socket.port)).toBe(true);
+    expect(takesDatagrams("::2", socket.port)).toBe(false);
+    expect(takesDatagrams("127.0.0.1", socket.port)).toBe(false);
+    socket.close();
   });
 });
 
