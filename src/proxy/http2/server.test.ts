@@ -209,6 +209,23 @@ describe("a server connection", () => {
     expect(it.said()).toEqual([]);
   });
 
+  // A stream whose reset was told within the answer's end was given back twice: two later requests shared it, and one was never answered.
+  test("incident: after an answer that was cut, each request has a stream of its own", () => {
+    const waiting: FakeSink[] = [];
+    const it = connection((sink) => void waiting.push(sink));
+    it.feed(greeting(true), headers(1, true, ...get), headers(3, false, ...post), headers(5, false, ...post));
+    const [cut, early, refused] = waiting.splice(0);
+    cut?.half.cut(failures.truncated);
+    early?.answer(ok, false);
+    refused?.half.sendReply(writeReply(403, "RBAC", "no", false, false, false));
+    refused?.half.exchangeDone(true, false);
+    it.said();
+    it.feed(...[7, 9, 11, 13, 15, 17].map((id) => headers(id, true, ...get)));
+    expect(new Set(waiting).size).toBe(6);
+    for (const sink of waiting) sink.answer(ok);
+    expect(it.said().filter((line) => line.endsWith("hi end"))).toEqual([7, 9, 11, 13, 15, 17].map((id) => `${id} hi end`));
+  });
+
   test("a failure within the answer resets the stream alone", () => {
     const it = connection((sink) => {
       const bytes = Buffer.from("HTTP/1.1 200 OK\r\n\r\n");

@@ -7,7 +7,7 @@ import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.t
 import type { Head } from "../http1/head.ts";
 import type { RequestPlan } from "../http1/write.ts";
 import type { Peer } from "../tls/peer.ts";
-import { cancel } from "./errors.ts";
+import { cancel, noError } from "./errors.ts";
 import { http2Failures } from "./failures.ts";
 import { putRequest, roomForRequest, upgradesToWebSocket } from "./head-writer.ts";
 import type { Session } from "./session.ts";
@@ -24,6 +24,11 @@ export interface UpstreamHome {
 }
 
 const noBytes = Buffer.alloc(0);
+
+/** Head and all the content that it announced have come. */
+function isWhole(stream: SessionStream): boolean {
+  return stream.gotHead && !stream.tunnel && stream.expected >= 0 && stream.received === stream.expected;
+}
 
 export class UpstreamStream implements UpstreamHalf, StreamUser {
   readonly version = 2;
@@ -204,11 +209,17 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
     this.owner?.onAnswerTrailers(this, bytes, from, to);
   }
 
-  onReset(_code: number, why: string, by: number): void {
+  onReset(code: number, why: string, by: number): void {
     this.#over = true;
     const owner = this.owner;
-    this.owner = null;
     if (owner === null) return;
+    const stream = this.stream;
+    if (by === resetBy.peer && code === noError && stream !== null && isWhole(stream)) {
+      // Node's server says this in place of its last, empty DATA frame: all that `content-length` announced is here.
+      owner.onAnswerBody(this, noBytes, 0, 0, true);
+      return;
+    }
+    this.owner = null;
     let failure: Failure = failures.reset;
     if (by === resetBy.unprocessed) failure = http2Failures.refusedStream;
     else if (by === resetBy.peer) failure = http2Failures.remoteReset;

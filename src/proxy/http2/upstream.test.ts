@@ -268,6 +268,20 @@ describe("an upstream connection", () => {
     await until(() => one.target.connections === 0, "the connection to end with its last stream");
   });
 
+  test("incident: a reset without error in place of the last, empty DATA frame ends an answer that is whole, and no other", async () => {
+    const origin = serve([settings()], (peer, stream) => {
+      const length = stream === 3 ? "3" : "2";
+      const fields: [string, string][] = stream === 5 ? [] : [["content-length", length]];
+      peer.write(headers(stream, false, [":status", "200"], ...fields), data(stream, false, "hi"));
+      peer.write(numberFrame(frameRstStream, stream, stream === 7 ? cancel : noError));
+    });
+    const one = pool(origin.port);
+    const askers = [1, 3, 5, 7].map(() => one.ask(new Asker()));
+    await until(() => askers.every((asker) => asker.failure !== null || asker.heard.at(-1)?.endsWith("done") === true), "four ends");
+    expect(askers.map((asker) => asker.failure?.kind)).toEqual([undefined, "remote-reset", "remote-reset", "remote-reset"]);
+    expect(askers[0]?.heard.join("|")).toContain("hi|body  done");
+  });
+
   test("nobody there, a peer that is silent, and one that speaks HTTP/1", async () => {
     const gone = serve([]);
     gone.stop();
