@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { nodeId, outboundCluster, parseNodeId, serviceHost } from "./names.ts";
+import { nodeId, outboundCluster, parseNodeId, serviceHost, upstreamListener } from "./names.ts";
 import { formatIdentity, parseIdentity } from "./spiffe.ts";
 import { pushOrder, typeUrl, xdsTypeOf } from "./xds-types.ts";
 
@@ -11,6 +11,9 @@ test("a node id is read back, and nothing else is taken for one", () => {
 
 test("cluster names follow Istio's form", () => {
   expect(outboundCluster(80, serviceHost("reviews", "shop"))).toBe("outbound|80||reviews.shop.svc.cluster.local");
+  expect(outboundCluster(53, serviceHost("dns", "shop"), "udp")).toBe("outbound|53|udp|dns.shop.svc.cluster.local");
+  expect(upstreamListener(serviceHost("dns", "shop"), 53)).toBe("upstream|53||dns.shop.svc.cluster.local");
+  expect(upstreamListener(serviceHost("dns", "shop"), 53, "udp")).toBe("upstream|53|udp|dns.shop.svc.cluster.local");
 });
 
 test("an identity is read back, and look-alikes are refused", () => {
