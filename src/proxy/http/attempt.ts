@@ -37,6 +37,7 @@ const needs: { -readonly [K in keyof RequestNeeds]: RequestNeeds[K] } = {
   unchunk: false,
   addChunks: false,
   end: true,
+  endsWithData: false,
 };
 
 /** `head` is the parsed request when this is the first attempt, made at once. */
@@ -123,6 +124,7 @@ export function send(x: Exchange, half: UpstreamHalf, parsed: Head | null): void
   needs.unchunk = x.minor === 0 || x.half.version === 2;
   needs.addChunks = x.unsized && !x.framed;
   needs.end = x.requestDone && x.requestTrailerLines === null;
+  needs.endsWithData = x.grpc !== null;
   x.sent = true;
   const all = half.sendRequest(x.bytes, head, plan, needs, x.body);
   const trailers = x.requestTrailerLines;

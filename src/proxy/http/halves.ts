@@ -157,6 +157,8 @@ export interface RequestNeeds {
   readonly addChunks: boolean;
   /** Nothing follows the first body bytes. */
   readonly end: boolean;
+  /** gRPC over HTTP/2: a request without a message ends with an empty DATA frame; servers wait for it (grpc PROTOCOL-HTTP2.md, "EOS"). */
+  readonly endsWithData: boolean;
 }
 
 /** Where a request goes: an HTTP/1 connection taken from the pool, or a stream of an HTTP/2 connection in it. */

@@ -83,8 +83,10 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
     putRequest(session.beginBlock(roomForRequest(head, plan)), bytes, head, plan, this.endpoint.transport.tls !== null, extended);
     const count = body.length;
     const end = needs.end && !extended;
-    session.endBlock(stream, end && count === 0);
+    const emptyData = needs.endsWithData && end && count === 0;
+    session.endBlock(stream, end && count === 0 && !emptyData);
     let all = true;
+    if (emptyData) all = session.send(stream, noBytes, 0, 0, true);
     for (let i = 0; i < count; i++) {
       const part = body[i] as Uint8Array;
       all = session.send(stream, part, 0, part.length, end && i === count - 1);

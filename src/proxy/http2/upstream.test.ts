@@ -129,7 +129,7 @@ class Asker implements UpstreamOwner {
   ) {
     this.request = Buffer.from(request, "latin1");
     this.body = body;
-    this.needs = { isHead: false, allowSwitch: false, unchunk: true, addChunks: false, end: true, ...more };
+    this.needs = { isHead: false, allowSwitch: false, unchunk: true, addChunks: false, end: true, endsWithData: false, ...more };
   }
   send(half: UpstreamHalf): void {
     const head = new Head();
@@ -280,6 +280,21 @@ describe("an upstream connection", () => {
     await until(() => askers.every((asker) => asker.failure !== null || asker.heard.at(-1)?.endsWith("done") === true), "four ends");
     expect(askers.map((asker) => asker.failure?.kind)).toEqual([undefined, "remote-reset", "remote-reset", "remote-reset"]);
     expect(askers[0]?.heard.join("|")).toContain("hi|body  done");
+  });
+
+  test("incident: a gRPC call without a message ends with an empty DATA frame, without which grpc-go waits for ever", async () => {
+    const origin = serve([settings()], (peer, stream) => peer.write(ok(stream)));
+    const one = pool(origin.port);
+    const plain = one.ask(new Asker());
+    const call = one.ask(new Asker("POST /s/M HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n\r\n", { endsWithData: true }));
+    await until(() => plain.heard.length === 2 && call.heard.length === 2, "the answers");
+    await until(() => origin.peers[0]?.sent.some((frame) => frame.type === frameData) === true, "the end");
+    const sent = origin.peers[0]?.sent.filter((frame) => frame.stream > 0);
+    expect(sent?.map((frame) => [frame.type, frame.stream, frame.length, frame.flags & flagEndStream])).toEqual([
+      [frameHeaders, 1, sent?.[0]?.length ?? 0, flagEndStream],
+      [frameHeaders, 3, sent?.[1]?.length ?? 0, 0],
+      [frameData, 3, 0, flagEndStream],
+    ]);
   });
 
   test("nobody there, a peer that is silent, and one that speaks HTTP/1", async () => {
