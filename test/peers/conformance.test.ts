@@ -28,7 +28,7 @@ const seats: readonly Seat[] = [
   { seat: "translate", protocols: "PROTOCOL_GRPC_WEB", cases: 166, known: [] },
 ];
 
-// The client's deadline races the server's own end of the stream: fails with Envoy between them too, one run in ten.
+// The client's deadline races the server's own end of the stream: seen to fail with Envoy between them too.
 const racy = ["--known-flaky", "Timeouts/HTTPVersion:2/Protocol:PROTOCOL_GRPC/**/(grpc server impl)/client-stream"];
 
 /**
