@@ -23,6 +23,8 @@ export interface Instance {
   readonly port: number;
   readonly protocol?: "tcp" | "udp" | "grpc" | "http2";
   readonly upstreams?: readonly string[];
+  /** More flags of `weft run`. */
+  readonly flags?: readonly string[];
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -74,6 +76,7 @@ export class Processes {
     if (instance.version !== undefined) flags.push("--version", instance.version);
     if (instance.protocol !== undefined) flags.push("--protocol", instance.protocol);
     for (const upstream of instance.upstreams ?? []) flags.push("--upstream", upstream);
+    flags.push(...(instance.flags ?? []));
     const env = { ...this.#env, PORT: String(instance.port), INSTANCE: instance.name, ...instance.env };
     const child = Bun.spawn([weftBin, ...flags, "--", ...instance.command], {
       stdin: "pipe",
