@@ -1,10 +1,13 @@
 // Which protocols a service of the mesh may speak, with real processes on both sides: gRPC, HTTP/2 without TLS, WebSocket; by local port and by HTTP_PROXY.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
 import { connect as dial, type Socket } from "node:net";
+import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { freePort } from "../../demo/cast.ts";
+import { weftBin } from "../../demo/processes.ts";
 import { app, eventually, metricSum, type Running, TestMesh } from "../support/mesh.ts";
 
 let mesh: TestMesh;
@@ -247,6 +250,39 @@ describe("WebSocket", () => {
         (count) => count >= 2,
       ),
     ).toBe(2);
+  });
+});
+
+describe("gRPC-Web", () => {
+  /** The documented file, on free ports. */
+  function documented(port: number, local: number): string {
+    const page = readFileSync(join(import.meta.dir, "../../docs/bootstrap.md"), "utf8");
+    const text = [...page.matchAll(/```yaml\n(.*?)```/gs)].map((match) => match[1] as string).find((block) => block.includes("grpc_web"));
+    if (text === undefined) throw new Error("docs/bootstrap.md has no example of gRPC-Web");
+    const file = join(mesh.dataDir, "web.yaml");
+    writeFileSync(file, text.replace("port_value: 8000", `port_value: ${port}`).replace("port_value: 50051", `port_value: ${local}`));
+    return file;
+  }
+
+  test("by a proxy that is itself a program of the mesh, as the page on bootstrap files has it", async () => {
+    const port = await freePort();
+    const local = await freePort();
+    const command = [weftBin, "proxy", "--bootstrap", documented(port, local)];
+    await mesh.run({ service: "edge", name: "edge", port, upstreams: [`api=${local}`], command });
+    const frame = Buffer.from([0, 0, 0, 0, 5, ...Buffer.from("hello")]);
+    const call = (type: string, body: string | Uint8Array) =>
+      fetch(`http://127.0.0.1:${port}/test.Echo/Unary`, { proxy: "", method: "POST", headers: { "content-type": type }, body });
+    const binary = await call("application/grpc-web+proto", frame);
+    expect(binary.headers.get("content-type")).toBe("application/grpc-web+proto");
+    const answer = await binary.text();
+    expect(answer).toStartWith("\0\0\0\0\u000bapi-a hello");
+    expect(answer).toContain("grpc-status: 0\r\n");
+    const text = await (await call("application/grpc-web-text", frame.toString("base64"))).text();
+    const parts = (text.match(/[^=]+=*/g) ?? []).map((part) => Buffer.from(part, "base64"));
+    const decoded = Buffer.concat(parts).toString("latin1");
+    expect(decoded).toStartWith("\0\0\0\0\u000bapi-a hello\u0080");
+    expect(decoded).toContain("grpc-status: 0\r\n");
+    expect(await metricSum(api, "istio_requests_total", { source_workload: "edge", request_protocol: "grpc" })).toBe(2);
   });
 });
 
