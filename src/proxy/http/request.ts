@@ -68,7 +68,7 @@ function begin(
   done: boolean,
   nowMs: number,
 ): void {
-  note(x, chain, http, bytes, head, done, nowMs);
+  note(x, chain, http, bytes, head, bodyTo > bodyFrom, done, nowMs);
   const core = x.down.core;
   if (x.isConnect && !http.connect) {
     reply(x, failures.connectNotAllowed, "");
@@ -151,7 +151,16 @@ function begin(
 }
 
 /** Forgets the last request and notes what this one is. */
-function note(x: Exchange, chain: CompiledChain, http: HttpChain, bytes: Uint8Array, head: Head, done: boolean, nowMs: number): void {
+function note(
+  x: Exchange,
+  chain: CompiledChain,
+  http: HttpChain,
+  bytes: Uint8Array,
+  head: Head,
+  hasBody: boolean,
+  done: boolean,
+  nowMs: number,
+): void {
   const core = x.down.core;
   core.activeRequests++;
   x.chain = chain;
@@ -183,7 +192,8 @@ function note(x: Exchange, chain: CompiledChain, http: HttpChain, bytes: Uint8Ar
   // Other spellings are refused (http1/head.ts).
   x.isHead = head.methodTo - head.from === 4 && equals(bytes, head.from, head.methodTo, headMethod);
   x.isConnect = head.form === form.authority;
-  x.unsized = head.chunked || (x.half.version === 2 && !done && head.contentLength < 0);
+  // Also a body that came whole with its head: without a length HTTP/1 would take it for the next request.
+  x.unsized = head.chunked || (x.half.version === 2 && (!done || hasBody) && head.contentLength < 0);
   x.framed = head.chunked && !core.unchunkRequests;
   x.timeoutAtMs = http.limits.streamDurationMs > 0 ? nowMs + http.limits.streamDurationMs : Number.POSITIVE_INFINITY;
   x.tryAtMs = Number.POSITIVE_INFINITY;
