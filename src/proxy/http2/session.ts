@@ -1073,7 +1073,9 @@ export class Session implements Timed, SenderHost {
       this.#fatal(refusal(bad), "SETTINGS with a bad value (RFC 9113 6.5.2)");
       return;
     }
-    this.#sender.encoder.resize(this.peer.headerTableSize);
+    const { encoder } = this.#sender;
+    if (this.peer.lowestHeaderTableSize < this.peer.headerTableSize) encoder.resize(this.peer.lowestHeaderTableSize);
+    encoder.resize(this.peer.headerTableSize);
     const change = this.peer.initialWindow - before;
     if (change !== 0) {
       for (const stream of this.#streams.values()) {

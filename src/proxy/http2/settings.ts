@@ -18,6 +18,8 @@ import {
 /** What a peer has told; RFC 9113's defaults at first. */
 export interface PeerSettings {
   headerTableSize: number;
+  /** The smallest that the last frame named on the way there: an encoder has to say that one too (RFC 7541 4.2). */
+  lowestHeaderTableSize: number;
   maxStreams: number;
   initialWindow: number;
   /** Extended CONNECT is understood. */
@@ -25,16 +27,24 @@ export interface PeerSettings {
 }
 
 export function defaultSettings(): PeerSettings {
-  return { headerTableSize: 4_096, maxStreams: Number.POSITIVE_INFINITY, initialWindow: defaultWindow, connect: false };
+  return {
+    headerTableSize: 4_096,
+    lowestHeaderTableSize: 4_096,
+    maxStreams: Number.POSITIVE_INFINITY,
+    initialWindow: defaultWindow,
+    connect: false,
+  };
 }
 
 /** Takes a payload; answers 0, or the negative of a connection error. `fromServer`: what only clients may say is refused. */
 export function readSettings(buf: Uint8Array, from: number, to: number, fromServer: boolean, settings: PeerSettings): number {
+  settings.lowestHeaderTableSize = Number.POSITIVE_INFINITY;
   for (let at = from; at < to; at += 6) {
     const value = readUint32(buf, at + 2);
     switch (((buf[at] as number) << 8) | (buf[at + 1] as number)) {
       case settingHeaderTableSize:
         settings.headerTableSize = value;
+        if (value < settings.lowestHeaderTableSize) settings.lowestHeaderTableSize = value;
         break;
       case settingEnablePush:
         if (value > 1 || (fromServer && value !== 0)) return refuse(protocolError);
