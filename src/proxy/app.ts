@@ -7,7 +7,7 @@ import { availableParallelism } from "node:os";
 import { systemClock } from "../base/clock.ts";
 import { jsonLogger, type Logger, type LogLevel } from "../base/log.ts";
 import { MetricRegistry, type MetricSource } from "../base/metric.ts";
-import type { AdminSources } from "./admin/admin.ts";
+import type { AdminSources, SnapshotStatus } from "./admin/admin.ts";
 import type { AdminListener } from "./admin/responder.ts";
 import { type BootstrapConfig, loadBootstrap } from "./bootstrap/bootstrap.ts";
 import { BootstrapError, reason } from "./bootstrap/read.ts";
@@ -21,6 +21,7 @@ import type { KeptListener } from "./process/keeper.ts";
 import { socketKey } from "./process/key.ts";
 import type { MergedMetrics } from "./process/merged-metrics.ts";
 import type { WorkerPool } from "./process/workers.ts";
+import type { SnapshotKeeper } from "./snapshot/keeper.ts";
 import type { LineOutput } from "./telemetry/access-log.ts";
 import { registerProcessMetrics } from "./telemetry/process-metrics.ts";
 import type { AccessSink } from "./telemetry/record.ts";
@@ -35,6 +36,7 @@ const tidyAfterMs = 1_000;
 const takeOverWithinMs = 60_000;
 /** Handshakes with this proxy that have begun when it is told to stop end well within this. */
 const settleMs = 100;
+const noListeners: ProxyConfig["listeners"] = new Map();
 
 /** What serves: the engine in this process, or workers. */
 type DataPlane = Pick<Engine, "apply" | "drain" | "goodbye" | "sockets" | "close" | "stats">;
@@ -85,6 +87,9 @@ class ProxyProcess {
   #held = false;
   #control: Control | undefined;
   #dns: DnsResolver | undefined;
+  #snapshot: SnapshotKeeper | undefined;
+  /** No listener is open, as the certificate has expired. */
+  #closed = false;
   #config: ProxyConfig;
   /** As it goes to the data plane. */
   #usable: ProxyConfig;
@@ -119,6 +124,7 @@ class ProxyProcess {
       },
       certificate: (name) => control()?.certificate(name),
       roots: (name) => control()?.roots(name),
+      lapsed: (name) => control()?.lapsed?.(name),
     };
   }
 
@@ -206,6 +212,7 @@ class ProxyProcess {
       this.#handover?.close();
       this.#plane?.close();
       this.#control?.stop();
+      await this.#snapshot?.stop();
       await this.#sinks.flush();
     }
   }
@@ -223,6 +230,7 @@ class ProxyProcess {
       this.#pool.start();
       this.#plane = this.#pool;
     }
+    if (this.#flags.snapshot !== null) this.#snapshot = this.#openSnapshot(this.#flags.snapshot);
     if (ads !== null || metricsService !== null || this.#flags.tokenFile !== null) {
       const { createControl } = await import("./control.ts");
       this.#control = await createControl({
@@ -235,8 +243,10 @@ class ProxyProcess {
         version,
         tokenFile: this.#flags.tokenFile,
         sinks: this.#sinks,
+        snapshot: this.#snapshot ?? null,
+        whenUnrenewed: this.#flags.whenUnrenewed,
         apply: (config) => this.#apply(config),
-        changed: () => this.#checkReady(),
+        changed: () => this.#controlChanged(),
       });
       this.#control.start();
     }
@@ -245,9 +255,42 @@ class ProxyProcess {
     // Whoever asks a proxy that is being replaced is answered by the one that serves.
     if (this.#takeover === undefined) this.#openAdmin();
     // With a control plane the first configuration is the whole one; without, it is here.
-    if (ads !== null) return;
+    if (ads !== null) {
+      this.#control?.begin();
+      return;
+    }
     const failures = this.#apply(this.#config);
     if (failures.length > 0) throw new Error(sayFailures(failures));
+    this.#checkReady();
+  }
+
+  /** Throws where going on without one would hide a mistake; a disk that is broken costs the snapshot, not the proxy. */
+  #openSnapshot(path: string): SnapshotKeeper | undefined {
+    if (this.#bootstrap.ads === null && this.#flags.tokenFile === null)
+      throw new Error(
+        "--snapshot keeps what a control plane gives; this bootstrap names none (dynamic_resources.ads_config) and there is no --token-file",
+      );
+    const { FolderError, SnapshotFolder } = require("./snapshot/folder.ts") as typeof import("./snapshot/folder.ts");
+    try {
+      const folder = new SnapshotFolder(path);
+      // A predecessor has it until it leaves.
+      const other = this.#takeover === undefined ? folder.lock() : undefined;
+      if (other !== undefined) throw new FolderError(`the snapshot folder ${path} is in use by ${other}; each proxy needs its own`, true);
+      const { SnapshotKeeper } = require("./snapshot/keeper.ts") as typeof import("./snapshot/keeper.ts");
+      const { nodeId, trustDomain } = this.#bootstrap.local;
+      const owner = { node: nodeId, trustDomain };
+      return new SnapshotKeeper({ clock: systemClock, log: this.#log, metrics: this.#metrics, folder, owner, program: version });
+    } catch (error) {
+      if (!(error instanceof FolderError) || error.fatal) throw error;
+      this.#log.error({ problem: error.message }, "There is no snapshot to start from, and none will be kept.");
+      return undefined;
+    }
+  }
+
+  #controlChanged(): void {
+    const closed = this.#control?.closed() ?? false;
+    if (closed !== this.#closed && this.#applied)
+      for (const failure of this.#apply(this.#config)) this.#log.warn({ ...failure }, "A resource could not be applied.");
     this.#checkReady();
   }
 
@@ -287,8 +330,10 @@ class ProxyProcess {
     if (this.#dns === undefined && [...usable.values()].some((one) => one.source.kind === "strict_dns")) this.#dns = this.#openDns();
     const clusters = this.#dns?.resolve(usable) ?? usable;
     this.#config = config;
+    this.#closed = this.#control?.closed() ?? false;
     // One that ends binds nothing new: what it listened on is another's.
-    this.#usable = { ...config, clusters, ...(this.#draining === undefined ? {} : { listeners: this.#usable.listeners }) };
+    const listeners = this.#draining !== undefined ? this.#usable.listeners : this.#closed ? noListeners : config.listeners;
+    this.#usable = { ...config, clusters, listeners };
     this.#applied = true;
     if (this.#held) return [];
     this.#failures = this.#made().apply(this.#usable);
@@ -408,6 +453,8 @@ class ProxyProcess {
   #leave(): Promise<void> {
     const { drainMs } = this.#flags;
     this.#control?.stopMetrics();
+    // The successor's from now on.
+    void this.#snapshot?.stop();
     this.#admin?.release();
     this.#draining ??= this.#made().drain(drainMs, drainMs);
     const gone = this.#draining;
@@ -488,6 +535,7 @@ class ProxyProcess {
         stats: () => this.#made().stats(),
         xds: () => this.#control?.xds() ?? null,
         certificates: () => this.#control?.certificates() ?? [],
+        snapshot: () => this.#snapshotStatus(),
         drain: (graceful) => this.#drainByPage(graceful),
         setHealthy: (healthy) => {
           this.#healthy = healthy;
@@ -502,6 +550,19 @@ class ProxyProcess {
     }
   }
 
+  #snapshotStatus(): SnapshotStatus | null {
+    if (this.#snapshot === undefined) return null;
+    const { folder, writtenAtMs } = this.#snapshot;
+    const serving = this.#control?.fromSnapshot() ?? null;
+    const atMs = serving ?? writtenAtMs;
+    return {
+      folder,
+      writtenAt: writtenAtMs === undefined ? null : new Date(writtenAtMs).toISOString(),
+      serving: serving !== null,
+      ageSeconds: atMs === undefined ? null : Math.max(0, Math.round((systemClock.now() - atMs) / 1000)),
+    };
+  }
+
   /** One line whatever the log level: whoever started the proxy waits for it. */
   #sayReady(): void {
     const now = systemClock.now();
@@ -509,6 +570,7 @@ class ProxyProcess {
       .stats()
       .listeners.map((one) => ({ name: one.name, address: `${one.address.host}:${one.address.port}` }));
     const admin = this.#admin === undefined ? null : `${this.#admin.address.host}:${this.#admin.address.port}`;
+    const kept = this.#snapshotStatus();
     const line = {
       time: new Date(now).toISOString(),
       level: "info",
@@ -516,6 +578,7 @@ class ProxyProcess {
       admin,
       listeners,
       startMs: Math.round(systemClock.mono()),
+      ...(kept?.serving === true ? { from: "snapshot", snapshotAgeSeconds: kept.ageSeconds } : {}),
       ...(this.#pool === undefined ? {} : { workers: this.#flags.workers }),
       ...(this.#replaced === undefined ? {} : { replaced: this.#replaced }),
     };

@@ -404,4 +404,6 @@ export interface SecretSource {
   readonly generation: number;
   certificate(name: string): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined;
   roots(name: string): string | undefined;
+  /** Why there is no certificate of this name although there was one, as a sentence; undefined: it has not arrived yet. */
+  lapsed?(name: string): string | undefined;
 }

@@ -11,12 +11,15 @@ import type { CertificateStatus, XdsStatus } from "./admin/admin.ts";
 import type { BootstrapConfig } from "./bootstrap/bootstrap.ts";
 import type { ProxyConfig, SecretSource } from "./config.ts";
 import type { ApplyFailure } from "./engine.ts";
-import type { Identity } from "./identity/identity.ts";
+import type { Identity, WhenUnrenewed } from "./identity/identity.ts";
+import type { Kept } from "./snapshot/format.ts";
+import type { SnapshotKeeper } from "./snapshot/keeper.ts";
 import type { AlsSink } from "./telemetry/als.ts";
 import type { LogSinks } from "./telemetry/sinks.ts";
 import { ControlChannel } from "./xds/channel.ts";
 import { AdsClient } from "./xds/client.ts";
 import type { GrpcTarget } from "./xds/decode/sources.ts";
+import type { KeptResources } from "./xds/store.ts";
 
 export interface ControlDeps {
   readonly clock: Clock;
@@ -31,6 +34,9 @@ export interface ControlDeps {
   readonly version: string;
   readonly tokenFile: string | null;
   readonly sinks: LogSinks;
+  /** null: nothing is kept on disk. */
+  readonly snapshot: SnapshotKeeper | null;
+  readonly whenUnrenewed: WhenUnrenewed;
   readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
   readonly changed: () => void;
 }
@@ -40,8 +46,14 @@ export interface Control {
   waitingFor(): readonly string[];
   xds(): XdsStatus | null;
   certificates(): readonly CertificateStatus[];
+  /** No listener may be open: the certificate has expired, and `--when-unrenewed close` was given. */
+  closed(): boolean;
+  /** When the snapshot was written that is in force, while the control plane has not said whether it still holds; null: it has, or there was none. */
+  fromSnapshot(): number | null;
   /** Connects; call once. */
   start(): void;
+  /** Puts what the snapshot held into force; call once, when `apply` can be. */
+  begin(): void;
   /** Runs warming and apply again. */
   refresh(): void;
   /** What could not be put into force, when `apply` could not tell at once. */
@@ -59,6 +71,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   let stopMetrics = (): void => {};
   const token = (): string | undefined => (deps.tokenFile === null ? undefined : readToken(deps.tokenFile, log));
   const identity = deps.tokenFile === null ? null : await createIdentity(deps);
+  const kept = deps.snapshot?.load() ?? null;
+  let restoredAtMs: number | null = null;
 
   const channelFor = (target: GrpcTarget): ControlChannel => {
     let channel = channels.get(target.cluster);
@@ -74,6 +88,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   };
 
   const main = bootstrap.ads?.target ?? bootstrap.metricsService ?? { cluster: controlPlaneCluster, authority: "", metadata: [] };
+  const strange = kept === null || identity === null ? undefined : identityProblem(kept, identity);
   // The identity's request goes out first on a new connection: everything encrypted waits for it.
   if (identity !== null) identity.askOver(channelFor(main));
   let ads: AdsClient | null = null;
@@ -100,8 +115,23 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       },
       apply: deps.apply,
       changed: deps.changed,
+      ...(deps.snapshot === null ? {} : { accepted: () => deps.snapshot?.touch() }),
     });
   }
+  if (kept !== null && deps.snapshot !== null) {
+    // All of it or nothing: a certificate without the configuration it was for would be half a proxy.
+    const problem = strange ?? ads?.restore(kept.resources);
+    if (problem === undefined) restoredAtMs = kept.writtenAtMs;
+    else {
+      identity?.forget();
+      deps.snapshot.refuse("rejected", problem);
+    }
+  }
+  deps.snapshot?.keep(() => {
+    const resources = ads === null ? noResources : ads.kept();
+    const own = identity === null ? null : identity.kept();
+    return resources === null || (identity !== null && own === null) ? null : { resources, identity: own };
+  });
   if (bootstrap.metricsService !== null) {
     const { streamMetrics } = await import("./telemetry/metrics-service.ts");
     const stream = streamMetrics({
@@ -150,6 +180,11 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     ],
     xds: () => ads?.status() ?? null,
     certificates: () => identity?.status() ?? [],
+    closed: () => identity?.closed ?? false,
+    fromSnapshot: () => (ads?.fromSnapshot === true ? restoredAtMs : null),
+    begin() {
+      if (restoredAtMs !== null) ads?.begin();
+    },
     start() {
       for (const channel of channels.values()) channel.start();
     },
@@ -181,7 +216,15 @@ async function createIdentity(deps: ControlDeps): Promise<Identity> {
     );
   }
   const { Identity } = await import("./identity/identity.ts");
-  return new Identity({ clock: deps.clock, log: deps.log, random: deps.random, metrics: deps.metrics, uri, changed: deps.changed });
+  const { clock, log, random, metrics, changed, snapshot, whenUnrenewed } = deps;
+  const accepted = (): void => snapshot?.touch();
+  return new Identity({ clock, log, random, metrics, uri, changed, accepted, whenUnrenewed });
+}
+
+const noResources: KeptResources = { cluster: [], endpoint: [], listener: [], route: [] };
+
+function identityProblem(kept: Kept, identity: Identity): string | undefined {
+  return kept.identity === null ? "it holds no certificate, and this proxy is to have one" : identity.restore(kept.identity);
 }
 
 /** Read each time: whoever wrote it may have written a fresh one. */

@@ -12,12 +12,25 @@ export interface ProxyFlags {
   readonly workers: number;
   /** Path of the socket over which a successor takes this proxy's place, and this one a predecessor's; null: none. */
   readonly handover: string | null;
+  /** Folder in which what the control plane gave is kept for a start without it; null: nothing is kept. */
+  readonly snapshot: string | null;
+  /** What happens when the certificate expires and nobody has renewed it. */
+  readonly whenUnrenewed: "keep" | "close";
 }
 
 const usage =
-  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH]";
+  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close]";
 
-const names = ["--bootstrap", "--token-file", "--drain-seconds", "--log-level", "--workers", "--handover"];
+const names = [
+  "--bootstrap",
+  "--token-file",
+  "--drain-seconds",
+  "--log-level",
+  "--workers",
+  "--handover",
+  "--snapshot",
+  "--when-unrenewed",
+];
 /** More processes than this on one machine are a slip of the pen. */
 const mostWorkers = 128;
 
@@ -48,6 +61,9 @@ export function parseProxyFlags(argv: readonly string[], cores: () => number): P
   const workers = wanted === "auto" ? Math.max(1, Math.min(mostWorkers, cores())) : Number(wanted);
   if (!/^(\d{1,3}|auto)$/.test(wanted) || workers < 1 || workers > mostWorkers)
     return { problem: `--workers ${wanted} is not a number of processes from 1 to ${mostWorkers}, nor auto (one for each core)` };
+  const whenUnrenewed = values.get("--when-unrenewed") ?? "keep";
+  if (whenUnrenewed !== "keep" && whenUnrenewed !== "close")
+    return { problem: `--when-unrenewed ${whenUnrenewed} is not one of keep, close` };
   return {
     bootstrap,
     tokenFile: values.get("--token-file") ?? null,
@@ -55,5 +71,7 @@ export function parseProxyFlags(argv: readonly string[], cores: () => number): P
     logLevel: logLevel as LogLevel,
     workers,
     handover: values.get("--handover") ?? null,
+    snapshot: values.get("--snapshot") ?? null,
+    whenUnrenewed,
   };
 }

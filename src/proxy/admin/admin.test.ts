@@ -65,6 +65,7 @@ function start(change: Partial<AdminSources> = {}): { url: string; port: number;
       }),
       xds: () => ({ connected: true, types: [] }),
       certificates: () => [{ name: "default", uri: "spiffe://x", notBefore: "a", notAfter: "b", serial: "01" }],
+      snapshot: () => null,
       drain: (graceful) => done.push(graceful ? "drain gracefully" : "drain"),
       setHealthy: (healthy) => done.push(healthy ? "healthy" : "failed"),
       workers: () => 1,

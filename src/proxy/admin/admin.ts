@@ -24,6 +24,15 @@ export interface CertificateStatus {
   readonly serial: string;
 }
 
+export interface SnapshotStatus {
+  readonly folder: string;
+  /** When what is on disk was written; null: nothing yet. */
+  readonly writtenAt: string | null;
+  /** What serves now came from it, and the control plane has not said since whether it still holds. */
+  readonly serving: boolean;
+  readonly ageSeconds: number | null;
+}
+
 /** What the pages show; each is asked for when a page is read. */
 export interface AdminSources {
   readonly version: string;
@@ -40,6 +49,8 @@ export interface AdminSources {
   readonly stats: () => EngineStats;
   readonly xds: () => XdsStatus | null;
   readonly certificates: () => readonly CertificateStatus[];
+  /** What is kept on disk for a start without the control plane; null: nothing is. */
+  readonly snapshot: () => SnapshotStatus | null;
   /** `graceful`: goes on accepting for the drain time, while every connection ends with its next answer. */
   readonly drain: (graceful: boolean) => void;
   /** Says that this proxy is not to be used (false), or is again. */
@@ -122,7 +133,12 @@ export function answerAdmin(sources: AdminSources, request: AdminRequest): Admin
 function ready(s: AdminSources): AdminAnswer {
   if (s.draining()) return plain(503, "DRAINING");
   const missing = s.waitingFor();
-  return missing.length === 0 ? plain(200, "LIVE") : plain(503, `PRE_INITIALIZING: waiting for ${missing.join(", ")}`);
+  if (missing.length > 0) return plain(503, `PRE_INITIALIZING: waiting for ${missing.join(", ")}`);
+  const kept = s.snapshot();
+  return plain(
+    200,
+    kept?.serving === true ? `LIVE: from a snapshot ${kept.ageSeconds} s old; the control plane has not answered yet` : "LIVE",
+  );
 }
 
 function serverInfo(s: AdminSources): AdminAnswer {
@@ -148,6 +164,7 @@ function configDump(s: AdminSources): AdminAnswer {
       clusters: [...config.clusters.values()],
       endpoints: Object.fromEntries(config.endpoints),
       xds: s.xds(),
+      snapshot: s.snapshot(),
     }),
   );
 }

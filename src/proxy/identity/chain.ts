@@ -50,6 +50,28 @@ export async function checkIssuedChain(
   // All at once: each answer comes from another thread, and a starting sidecar waits for them.
   const leads = await Promise.all(roots.map((root) => Promise.all([signedBy(last, root), signedBy(root, root)])));
   if (!leads.some(([signed, selfSigned]) => signed && selfSigned)) return "the chain does not lead to the root it came with";
+  return factsOf(path, roots, leaf, uri);
+}
+
+/**
+ * A chain that was checked when it was issued and has been kept since, signatures and all; who kept it vouches that it is the same (a hash over the file,
+ * which is this user's alone). Whether it is in time is for the caller. Answers what is wrong as a string.
+ */
+export function readKeptChain(chainPem: string, rootsPem: string, uri: string): CheckedChain | string {
+  let path: Certificate[];
+  let roots: Certificate[];
+  try {
+    [path, roots] = [certificatesOf(chainPem), certificatesOf(rootsPem)];
+  } catch {
+    return "it holds something that is not a certificate";
+  }
+  const leaf = path[0];
+  if (leaf === undefined || roots.length === 0) return "it holds no certificate, or no root";
+  if (leaf.uris.length !== 1 || leaf.uris[0] !== uri) return `its certificate is for ${leaf.uris.join(", ") || "no URI"} instead of ${uri}`;
+  return factsOf(path, roots, leaf, uri);
+}
+
+function factsOf(path: readonly Certificate[], roots: readonly Certificate[], leaf: Certificate, uri: string): CheckedChain {
   return {
     chainPem: path.map(toPem).join(""),
     rootsPem: roots.map(toPem).join(""),

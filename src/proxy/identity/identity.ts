@@ -1,5 +1,6 @@
 // Owns: the proxy's certificate: asking for it, checking it, renewing it at half of its life, and handing it to whoever makes connections.
-// The private key is made here and stays in this process. Never decides who may talk to whom.
+// The private key is made here and stays in this process, but for the snapshot on this host's disk (mode 0600) where one is kept: without the key a
+// restart could not go on with the certificate. Never decides who may talk to whom.
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
@@ -7,6 +8,7 @@ import type { MetricRegistry } from "../../base/metric.ts";
 import { meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
 import type { CertificateStatus } from "../admin/admin.ts";
 import type { SecretSource } from "../config.ts";
+import type { KeptIdentity } from "../snapshot/format.ts";
 import { expiryFamily } from "../tls/expiry.ts";
 import { Backoff } from "../xds/backoff.ts";
 import type { ControlChannel } from "../xds/channel.ts";
@@ -14,7 +16,7 @@ import { type GrpcStatus, grpcUnauthenticated, sayStatus } from "../xds/grpc.ts"
 import { decodeBinary } from "../xds/proto/binary.ts";
 import { encodeBinary } from "../xds/proto/encode.ts";
 import { IstioCertificateRequest, IstioCertificateResponse } from "../xds/proto/types.ts";
-import { type CheckedChain, checkIssuedChain } from "./chain.ts";
+import { type CheckedChain, checkIssuedChain, readKeptChain } from "./chain.ts";
 import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
 import { KeyPair } from "./key-pair.ts";
 
@@ -25,9 +27,19 @@ export interface IdentityOptions {
   readonly metrics: MetricRegistry;
   /** The SPIFFE ID to ask for. */
   readonly uri: string;
-  /** Called when the first certificate is there, and after each renewal. */
+  /** Called when the first certificate is there, after each renewal, and when one has lapsed. */
   readonly changed: () => void;
+  /** A certificate has come that a snapshot should hold. */
+  readonly accepted?: () => void;
+  /** What is to happen when the certificate ends and nobody has renewed it. Default keep. */
+  readonly whenUnrenewed?: WhenUnrenewed;
 }
+
+/**
+ * keep: what needs no new handshake is served on (connections that stand, plain listeners), with alarms. close: no listener stays open, and the proxy is
+ * not ready. In both an expired certificate is never used.
+ */
+export type WhenUnrenewed = "keep" | "close";
 
 interface Held {
   readonly certificate: KeyPair;
@@ -46,6 +58,12 @@ const path = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 /** What we ask for; the authority may give less. */
 const wantedSeconds = 24 * 3600;
 const answerWithinMs = 10_000;
+/** How often the end of the certificate's life is looked at: a clock that was set is noticed within this. */
+const lookMs = 60_000;
+/** Parts of a life that are left when nobody has renewed it, and it is worth an alarm: renewing begins at one half. */
+const alarms = [0.25, 0.1] as const;
+/** An expired certificate is complained of again. */
+const repeatMs = 3_600_000;
 
 export class Identity implements SecretSource {
   readonly #options: IdentityOptions;
@@ -55,6 +73,11 @@ export class Identity implements SecretSource {
   #held: Held | undefined;
   #state: IdentityState = { at: "waiting for the channel" };
   #lastProblem = "";
+  /** Why the certificate that is held may not be used; empty: it may. */
+  #lapsed = "";
+  #life: Timer | undefined;
+  #alarmed = 0;
+  #complainedMs = 0;
   generation = 0;
 
   constructor(options: IdentityOptions) {
@@ -77,9 +100,8 @@ export class Identity implements SecretSource {
   /** Starts asking over this channel. */
   askOver(channel: ControlChannel): void {
     this.#channel = channel;
-    // The first key is made while the channel connects.
-    this.#ahead = createKeyAndRequest(this.#options.uri);
-    this.#ahead.catch(() => {});
+    // The first key is made while the channel connects; none is needed soon where a certificate was restored.
+    if (this.current() === undefined) this.#makeAhead();
     channel.add({
       opened: () => {
         if (this.#state.at === "waiting for the channel") this.#ask();
@@ -88,15 +110,51 @@ export class Identity implements SecretSource {
     });
   }
 
+  #makeAhead(): void {
+    this.#ahead = createKeyAndRequest(this.#options.uri);
+    this.#ahead.catch(() => {});
+  }
+
   stop(): void {
     const before = this.#state;
     this.#state = { at: "stopped" };
+    this.#life?.cancel();
     if (before.at === "asking") before.cancel();
     if (before.at === "waiting" || before.at === "resting") before.timer.cancel();
   }
 
   certificate(name: string): KeyPair | undefined {
-    return name === workloadCertificateSecret ? this.#held?.certificate : undefined;
+    return name === workloadCertificateSecret && this.#lapsed === "" ? this.#held?.certificate : undefined;
+  }
+
+  lapsed(name: string): string | undefined {
+    return name === workloadCertificateSecret && this.#lapsed !== "" ? this.#lapsed : undefined;
+  }
+
+  /** No listener may be open: the certificate has lapsed, and that is what was asked for then. */
+  get closed(): boolean {
+    return this.#lapsed !== "" && this.#options.whenUnrenewed === "close";
+  }
+
+  /** What a snapshot should hold; null while there is nothing. */
+  kept(): KeptIdentity | null {
+    return this.#held === undefined ? null : { certificate: this.#held.certificate, rootsPem: this.#held.chain.rootsPem };
+  }
+
+  /** Takes up the certificate of a former life. One that has expired is held, and told, but not used. Answers what is wrong with another's. Before `askOver`. */
+  restore(kept: KeptIdentity): string | undefined {
+    const chain = readKeptChain(kept.certificate.certificatePem, kept.rootsPem, this.#options.uri);
+    if (typeof chain === "string") return chain;
+    this.#held = { certificate: kept.certificate, chain };
+    this.generation++;
+    const { clock, log } = this.#options;
+    log.info(
+      { uri: chain.uri, notAfter: new Date(chain.notAfterMs).toISOString(), serial: chain.serial },
+      "Have a certificate, from the snapshot.",
+    );
+    this.#look();
+    if (clock.now() < chain.notAfterMs) this.#rest(chain);
+    return undefined;
   }
 
   roots(name: string): string | undefined {
@@ -108,8 +166,20 @@ export class Identity implements SecretSource {
     return this.#held !== undefined && this.#options.clock.now() < this.#held.chain.notAfterMs ? this.#held.certificate : undefined;
   }
 
-  /** Empty once there is a certificate. */
+  /** Takes back what `restore` took up. Before the channel is open. */
+  forget(): void {
+    this.#life?.cancel();
+    if (this.#state.at === "resting") this.#state.timer.cancel();
+    this.#state = { at: "waiting for the channel" };
+    this.#held = undefined;
+    this.#lapsed = "";
+    this.generation++;
+    this.#makeAhead();
+  }
+
+  /** Empty once there is a certificate, and until it is time to fail closed. */
   waitingFor(): readonly string[] {
+    if (this.closed) return [`another certificate (${this.#lapsed})`];
     if (this.#held !== undefined) return [];
     return [`a certificate for ${this.#options.uri}${this.#lastProblem === "" ? "" : ` (${this.#lastProblem})`}`];
   }
@@ -207,13 +277,61 @@ export class Identity implements SecretSource {
     this.generation++;
     this.#backoff.reset();
     this.#lastProblem = "";
-    const { clock, random, log } = this.#options;
+    this.#lapsed = "";
+    this.#alarmed = 0;
+    this.#rest(chain);
+    this.#options.log.info(
+      { uri: chain.uri, notAfter: new Date(chain.notAfterMs).toISOString(), serial: chain.serial },
+      "Have a certificate.",
+    );
+    this.#look();
+    this.#options.accepted?.();
+    this.#options.changed();
+  }
+
+  #rest(chain: CheckedChain): void {
+    const { clock, random } = this.#options;
     const life = chain.notAfterMs - chain.notBeforeMs;
     // Half of the life, give or take a twentieth, so that a fleet that started together does not renew together.
     const renewAt = chain.notBeforeMs + life * (0.475 + 0.05 * random());
     const timer = clock.after(Math.min(0x7fff_ffff, Math.max(1_000, renewAt - clock.now())), () => this.#ask());
     this.#state = { at: "resting", timer };
-    log.info({ uri: chain.uri, notAfter: new Date(chain.notAfterMs).toISOString(), serial: chain.serial }, "Have a certificate.");
+  }
+
+  /** Looks at how much of the life is left, and again when that matters. Wall time is asked each time: it may have been set. */
+  #look(): void {
+    this.#life?.cancel();
+    if (this.#held === undefined || this.#state.at === "stopped") return;
+    const { clock, log, uri, whenUnrenewed = "keep" } = this.#options;
+    const { notBeforeMs, notAfterMs } = this.#held.chain;
+    const leftMs = notAfterMs - clock.now();
+    const facts = { uri, notAfter: new Date(notAfterMs).toISOString(), problem: this.#lastProblem };
+    const before = this.#lapsed;
+    if (leftMs <= 0) {
+      this.#lapsed = `the certificate of this proxy expired on ${facts.notAfter} and has not been renewed`;
+      if (before === "" || clock.mono() - this.#complainedMs > repeatMs) {
+        this.#complainedMs = clock.mono();
+        log.error(
+          { ...facts, whenUnrenewed },
+          whenUnrenewed === "close"
+            ? "The certificate has expired and nobody has renewed it: every listener is closed."
+            : "The certificate has expired and nobody has renewed it: no new handshakes; what stands and what is plain is served on.",
+        );
+      }
+    } else {
+      this.#lapsed = "";
+      const part = leftMs / (notAfterMs - notBeforeMs);
+      const level = alarms.filter((alarm) => part < alarm).length;
+      if (level > this.#alarmed)
+        log[level === alarms.length ? "error" : "warn"](
+          { ...facts, leftSeconds: Math.round(leftMs / 1000) },
+          "The certificate nears its end and nobody has renewed it.",
+        );
+      this.#alarmed = Math.max(level, this.#alarmed);
+    }
+    this.#life = clock.after(leftMs > 0 ? Math.min(lookMs, leftMs) : lookMs, () => this.#look());
+    if ((before === "") === (this.#lapsed === "")) return;
+    this.generation++;
     this.#options.changed();
   }
 

@@ -10,6 +10,8 @@ export interface SecretsMessage {
   readonly generation: number;
   readonly certificates: readonly { readonly name: string; readonly certificatePem: string; readonly privateKeyPem: string }[];
   readonly roots: readonly { readonly name: string; readonly pem: string }[];
+  /** Why there is no certificate any more, where there was one. */
+  readonly lapsed: readonly { readonly name: string; readonly why: string }[];
 }
 
 /** A part of a configuration: what is new or changed, and the names of what is gone. */

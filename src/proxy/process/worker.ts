@@ -56,7 +56,7 @@ class Worker {
   readonly #received: number[] = [];
   readonly #waiting = new Map<number, () => void>();
   #nextId = 1;
-  #secrets: SecretsMessage = { generation: 0, certificates: [], roots: [] };
+  #secrets: SecretsMessage = { generation: 0, certificates: [], roots: [], lapsed: [] };
   #engine: Engine | undefined;
   #config: ProxyConfig = emptyConfig;
   #drainMs = 0;
@@ -165,6 +165,7 @@ class Worker {
       },
       certificate: (name) => current().certificates.find((one) => one.name === name),
       roots: (name) => current().roots.find((one) => one.name === name)?.pem,
+      lapsed: (name) => current().lapsed.find((one) => one.name === name)?.why,
     };
   }
 

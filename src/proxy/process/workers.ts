@@ -95,7 +95,7 @@ export class WorkerPool {
   #refused: ApplyFailure[] = [];
   /** UDP addresses that are ours. */
   readonly #datagrams = new Set<string>();
-  #secrets: SecretsMessage = { generation: -1, certificates: [], roots: [] };
+  #secrets: SecretsMessage = { generation: -1, certificates: [], roots: [], lapsed: [] };
   #sourceGeneration = -1;
   #nextAsk = 1;
   #refreshedMs = Number.NEGATIVE_INFINITY;
@@ -157,7 +157,11 @@ export class WorkerPool {
     if (secrets.generation === this.#sourceGeneration && certificates.length + roots.length === told) return;
     this.#sourceGeneration = secrets.generation;
     // Names are added as the configuration names them: a worker must look again then too.
-    this.#secrets = { generation: known.generation + 1, certificates, roots };
+    const lapsed = names.flatMap((name) => {
+      const why = secrets.lapsed?.(name);
+      return why === undefined ? [] : [{ name, why }];
+    });
+    this.#secrets = { generation: known.generation + 1, certificates, roots, lapsed };
     for (const worker of this.#living()) send(worker, { t: "secrets", secrets: this.#secrets });
   }
 

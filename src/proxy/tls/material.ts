@@ -81,7 +81,10 @@ export class TlsMaterial {
     const own = this.#certificate;
     if (own !== null) {
       const found = own.kind === "pem" ? own : this.#secrets.certificate(own.name);
-      if (found === undefined) return `the certificate ${own.kind === "secret" ? own.name : ""} has not arrived yet`;
+      if (found === undefined) {
+        const name = own.kind === "secret" ? own.name : "";
+        return this.#secrets.lapsed?.(name) ?? `the certificate ${name} has not arrived yet`;
+      }
       options.cert = found.certificatePem;
       options.key = found.privateKeyPem;
     }

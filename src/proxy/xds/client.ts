@@ -16,7 +16,7 @@ import { sayStatus } from "./grpc.ts";
 import { LastingStream } from "./lasting-stream.ts";
 import type { AdsHost, AdsSession } from "./session.ts";
 import { SotwSession } from "./sotw.ts";
-import { type Incoming, ResourceStore } from "./store.ts";
+import { type Incoming, type KeptResources, ResourceStore } from "./store.ts";
 import { routeNames, type StaticResources, Warmer, warmBoundMs } from "./warming.ts";
 
 export interface AdsOptions {
@@ -36,6 +36,8 @@ export interface AdsOptions {
   readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
   /** Something changed that readiness may depend on. */
   readonly changed: () => void;
+  /** The control plane has said something that a snapshot should hold; absent: none is kept. */
+  readonly accepted?: () => void;
 }
 
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
@@ -51,6 +53,8 @@ export class AdsClient implements AdsHost {
   #session: AdsSession | undefined;
   #waiting: readonly string[] = [];
   #applied = false;
+  /** What is held came from a snapshot first. */
+  #restored = false;
   /** Some listener has been in force. */
   #listened = false;
   #timer: Timer | undefined;
@@ -61,10 +65,8 @@ export class AdsClient implements AdsHost {
     this.#options = options;
     this.node = options.node;
     this.log = options.log;
-    this.store = new ResourceStore(options.world, {
-      listener: new Set(options.fixed.listeners.keys()),
-      cluster: new Set(options.fixed.clusters.keys()),
-    });
+    const reserved = { listener: new Set(options.fixed.listeners.keys()), cluster: new Set(options.fixed.clusters.keys()) };
+    this.store = new ResourceStore(options.world, reserved, options.accepted !== undefined);
     this.#warmer = new Warmer(options.fixed);
     this.#updates = options.metrics.counter("weft_xds_updates_total", "Responses from the control plane by type and outcome.", [
       "type",
@@ -98,7 +100,7 @@ export class AdsClient implements AdsHost {
     if (this.#applied) return this.#refusedListeners();
     const missing: string[] = [];
     for (const type of ["cluster", "listener"] as const) {
-      if (this.wanted(type) === "all" && !this.store.types[type].heard) missing.push(`${type}s from the control plane`);
+      if (!this.#restored && !this.#heard(type)) missing.push(`${type}s from the control plane`);
     }
     return [...missing, ...this.#waiting];
   }
@@ -113,6 +115,45 @@ export class AdsClient implements AdsHost {
     return [...refused, ...[...rejected].map(([name, one]) => [name, one.reason] as const)].map(
       ([name, why]) => `a listener that can be put into force (listener ${name}: ${why})`,
     );
+  }
+
+  /** What is in force came from a snapshot, and the control plane has not yet said whether it still holds. */
+  get fromSnapshot(): boolean {
+    return this.#restored && !(this.#heard("cluster") && this.#heard("listener"));
+  }
+
+  /** Takes a snapshot, whole or not at all (then the reason), through the same gate as what comes over the wire. Before the start; `begin` applies it. */
+  restore(resources: KeptResources): string | undefined {
+    const problem = this.store.restore(resources);
+    if (problem !== undefined) return problem;
+    this.#restored = true;
+    // The snapshot was whole: what it lacks was not there, so that nothing waits for it now.
+    for (const type of ["endpoint", "route"] as const) {
+      const { held, absent } = this.store.types[type];
+      for (const name of this.wanted(type) as ReadonlySet<string>) if (!held.has(name)) absent.add(name);
+    }
+    return undefined;
+  }
+
+  /** Puts what was restored into force. */
+  begin(): void {
+    for (const failure of this.#put()) this.log.warn({ ...failure }, "A part of the snapshot could not be put into force.");
+  }
+
+  /** What a snapshot should hold; null while something is still on its way. */
+  kept(): KeptResources | null {
+    if (!this.#applied || this.#waiting.length > 0) return null;
+    const { store } = this;
+    return {
+      cluster: store.kept("cluster"),
+      endpoint: store.kept("endpoint"),
+      listener: store.kept("listener"),
+      route: store.kept("route"),
+    };
+  }
+
+  #heard(type: "cluster" | "listener"): boolean {
+    return this.wanted(type) !== "all" || this.store.types[type].heard;
   }
 
   status(): XdsStatus {
@@ -167,6 +208,7 @@ export class AdsClient implements AdsHost {
     this.store.types[type].heard = true;
     if (type === "cluster") this.store.forget("endpoint", this.wanted("endpoint") as ReadonlySet<string>);
     if (type === "listener") this.store.forget("route", this.wanted("route") as ReadonlySet<string>);
+    this.#options.accepted?.();
     const mine = new Set(resources.map((one) => one.name));
     for (const failure of this.#put()) {
       const text = `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`;

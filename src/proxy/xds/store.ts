@@ -11,6 +11,8 @@ interface Held<T> {
   readonly hash: bigint;
   /** The same object for as long as the bytes are the same. */
   readonly config: T;
+  /** As accepted, where a snapshot is kept; null where not: they would only take memory. */
+  readonly bytes: Uint8Array | null;
 }
 
 interface TypeState<T> {
@@ -33,6 +35,9 @@ export interface Incoming {
   readonly bytes: Uint8Array;
 }
 
+/** What is accepted of every type. */
+export type KeptResources = { readonly [T in XdsType]: readonly Incoming[] };
+
 export class ResourceStore {
   readonly types: { readonly [T in XdsType]: TypeState<DecodedByType[T]> } = {
     cluster: typeState(),
@@ -43,10 +48,31 @@ export class ResourceStore {
   readonly #world: DecodeWorld;
   /** Names of static resources, which the control plane must not take over. */
   readonly #reserved: { readonly [T in XdsType]?: ReadonlySet<string> };
+  readonly #keepBytes: boolean;
 
-  constructor(world: DecodeWorld, reserved: { readonly [T in XdsType]?: ReadonlySet<string> }) {
+  /** `keepBytes`: for `kept`. */
+  constructor(world: DecodeWorld, reserved: { readonly [T in XdsType]?: ReadonlySet<string> }, keepBytes = false) {
     this.#world = world;
     this.#reserved = reserved;
+    this.#keepBytes = keepBytes;
+  }
+
+  /** Everything that is accepted, as it came. */
+  kept(type: XdsType): readonly Incoming[] {
+    return [...this.types[type].held].flatMap(([name, { version, bytes }]) => (bytes === null ? [] : [{ name, version, bytes }]));
+  }
+
+  /** Takes what `kept` answered in another life of this proxy: all of it, or none and the reason. */
+  restore(resources: KeptResources): string | undefined {
+    for (const type of pushOrder) {
+      for (const one of resources[type]) {
+        const problem = this.take(type, one);
+        if (problem === undefined) continue;
+        for (const state of Object.values(this.types)) for (const map of [state.held, state.rejected]) map.clear();
+        return problem;
+      }
+    }
+    return undefined;
   }
 
   /** Takes one resource. Answers what is wrong with it, or undefined when it is now the good version. */
@@ -72,7 +98,9 @@ export class ResourceStore {
     }
     state.rejected.delete(name);
     state.absent.delete(name);
-    state.held.set(name, { version: incoming.version, hash, config: decoded.config });
+    // A copy: what came is a part of a larger message.
+    const bytes = this.#keepBytes ? incoming.bytes.slice() : null;
+    state.held.set(name, { version: incoming.version, hash, config: decoded.config, bytes });
     return undefined;
   }
 

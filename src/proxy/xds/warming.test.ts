@@ -77,7 +77,7 @@ const table = (name: string, to: string): RouteTableConfig => ({
 function setup() {
   const store = new ResourceStore({ readFile: () => new Uint8Array(0), staticSecrets: new Map(), controlClusters: new Set() }, {});
   const warmer = new Warmer({ listeners: new Map(), clusters: new Map() });
-  const held = <T>(config: T) => ({ version: "1", hash: 0n, config });
+  const held = <T>(config: T) => ({ version: "1", hash: 0n, config, bytes: null });
   return {
     store,
     next: (nowMs: number) => warmer.next(store, nowMs),
