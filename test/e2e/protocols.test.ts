@@ -175,6 +175,18 @@ describe("HTTP/2 without TLS", () => {
     session.close();
   });
 
+  test("from a client of HTTP/2 to a service that speaks HTTP/1.1", async () => {
+    const session = connectHttp2(`http://127.0.0.1:${ports.chat}`);
+    const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+    session.on("error", reject);
+    const stream = session.request({ ":path": "/" });
+    stream.on("response", (headers) => resolve(headers[":status"]));
+    stream.on("error", reject);
+    stream.resume();
+    expect(await promise).toBe(200);
+    session.close();
+  });
+
   test("from HTTP/1.1 clients, by the proxy variable and at the local port", async () => {
     const expected = { instance: "h2-a", version: "2.0" };
     expect(await (await fetch("http://h2/a", { proxy: client.httpProxy })).json()).toEqual({ ...expected, path: "/a" });
