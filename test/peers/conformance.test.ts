@@ -31,12 +31,6 @@ const seats: readonly Seat[] = [
 // The client's deadline races the server's own end of the stream: seen to fail with Envoy between them too.
 const racy = ["--known-flaky", "Timeouts/HTTPVersion:2/Protocol:PROTOCOL_GRPC/**/(grpc server impl)/client-stream"];
 
-/**
- * A bug of ours that is still open: a chunked body that comes in one piece with its head is spoilt on its way HTTP/1.1, HTTP/2, HTTP/1.1 (53 cases of
- * client streams over HTTP/1.1). Not judged until it is closed.
- */
-const open = (seat: Seat["seat"], shape: Shape): boolean => shape === "pair" && seat !== "translate";
-
 // Codecs and compressions are the endpoints' business: a proxy sees opaque messages. The limit of a message's size too, and its suite keeps the tool
 // itself busy for 20 s; large messages go through in grpc-interop.test.ts.
 const left = ["--skip", "Server Message Size/**"];
@@ -62,8 +56,7 @@ describe.skipIf(!run)("connectrpc conformance", () => {
   };
 
   for (const seat of seats) {
-    for (const shape of shapes)
-      (open(seat.seat, shape) ? test.todo : test.concurrent)(`${seat.seat} seat, ${shape}: ${seat.cases} cases`, () => judge(seat, shape));
+    for (const shape of shapes) test.concurrent(`${seat.seat} seat, ${shape}: ${seat.cases} cases`, () => judge(seat, shape));
   }
 });
 

@@ -7,7 +7,7 @@ import { requestCountersFor } from "./counters.ts";
 import type { Exchange } from "./exchange.ts";
 import { type Failure, failures } from "./failure.ts";
 import { dropAttempt, leaveEndpoint, resumeDown } from "./flow.ts";
-import { writeGrpcReply } from "./grpc.ts";
+import { grpcTrailers, writeGrpcReply } from "./grpc.ts";
 import { phase } from "./phase.ts";
 import { httpRecord } from "./record.ts";
 import { writeReply } from "./reply.ts";
@@ -46,6 +46,14 @@ export function cut(x: Exchange, failure: Failure): void {
   x.flag = failure.flag;
   x.details = failure.details;
   const half = x.half;
+  if (x.grpc !== null && x.state === phase.answering) {
+    // A gRPC answer has its end still to say: the client hears why instead of a reset, which it could only guess about.
+    x.grpc.status = failure.grpc;
+    const lines = grpcTrailers(failure.grpc, failure.sentence);
+    half.sendTrailers(lines, 0, lines.length);
+    answered(x);
+    return;
+  }
   end(x);
   half.cut(failure);
 }

@@ -140,6 +140,11 @@ export function writeGrpcReply(code: number, flag: string, sentence: string, und
   );
 }
 
+/** Trailer lines that end an answer of gRPC which has begun. */
+export function grpcTrailers(code: number, sentence: string): Buffer {
+  return Buffer.from(`grpc-status: ${code}\r\ngrpc-message: ${encodeMessage(sentence)}\r\n`, "latin1");
+}
+
 /** Service and method of a path `/package.Service/Method`; null when it has another form. */
 export function methodOf(bytes: Uint8Array, from: number, to: number): { readonly service: string; readonly method: string } | null {
   const path = text(bytes, from, to);
