@@ -386,6 +386,43 @@ describe("connections", () => {
     expect(client.text).toBe(ok);
   });
 
+  test("a client that does not take the rest of its answer, after the time that a stream may be idle", async () => {
+    const size = 24 * 1024 * 1024;
+    const { proxy } = await open([`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n${"a".repeat(size)}`], {
+      limits: { ...defaultLimits, streamIdleTimeoutMs: 150 },
+    });
+    const client = await Bun.connect({
+      hostname: "127.0.0.1",
+      port: proxy.port(),
+      socket: { data: (socket) => void socket.pause(), error: () => {} },
+    });
+    stops.push(() => client.terminate());
+    client.write(get("/"));
+    await until(() => proxy.engine.stats().connections === 1, "the connection to be given up");
+  });
+
+  test("requests of many connections at once are each answered with their own", async () => {
+    const origin = rawOrigin((text, write) => {
+      const body = /GET (\S+)/.exec(text)?.[1] ?? "";
+      setTimeout(() => write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`), body.length % 3);
+    });
+    stops.push(() => origin.stop());
+    const proxy = start(hop([cluster("c", [endpoint(origin.port)])]));
+    stops.push(() => proxy.engine.close());
+    const clients = await Promise.all(Array.from({ length: 20 }, () => RawPeer.connect(proxy.port())));
+    stops.push(() => {
+      for (const client of clients) client.close();
+    });
+    for (let round = 0; round < 10; round++) {
+      for (const [i, client] of clients.entries()) client.send(get(`/${"a".repeat(i)}/${round}`));
+      await until(() => clients.every((client) => client.text.split("HTTP/1.1 200").length === round + 2), "the answers");
+    }
+    for (const [i, client] of clients.entries()) {
+      const bodies = client.text.match(/\/a*\/\d/g);
+      expect(bodies).toEqual(Array.from({ length: 10 }, (_, round) => `/${"a".repeat(i)}/${round}`));
+    }
+  });
+
   test("9112 9.3.2: a pipeline is answered in order, and ends with the first that is refused", async () => {
     const { client, got } = await open([ok, ok]);
     client.send(`${get("/1")}${get("/2")}GET /3 HTTP/1.1\r\nBad Name: x\r\n\r\n${get("/4")}`);

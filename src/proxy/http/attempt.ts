@@ -88,8 +88,9 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   x.sent = false;
   const perTry = (x.forward as CompiledForward).retry?.perTryTimeoutMs ?? 0;
   if (perTry > 0) x.tryAtMs = nowMs + perTry;
+  const own = x.ownHalf;
   if (half.open) send(x, half, head);
-  x.ownHalf.arm();
+  own.arm();
 }
 
 /** Opaque bytes (CONNECT terminated here) always have a connection of their own, and so have upgrades where there is a choice. */
@@ -163,7 +164,8 @@ function fillPlan(x: Exchange, head: Head): void {
   plan.id2 = x.id2;
   plan.id3 = x.id3;
   plan.keepUpgrade = x.upgrade;
-  plan.takesTrailers = mayTakeTrailers(x);
+  // Who did not ask is spared a header that some applications stumble over; an HTTP/2 client that wants trailers says so too (gRPC does).
+  plan.takesTrailers = x.teTrailers && x.minor === 1;
   plan.viaLine = (x.chain.terminal as HttpChain).viaLine;
 }
 

@@ -28,8 +28,8 @@ import { rawBytes, rawEnd, switched, tunnelFromClient, tunnelInputEnded } from "
 export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   /** Where the answer goes. Not always the protocol's own half: a translation (gRPC-Web) stands before it for one request. */
   half: DownstreamHalf;
-  readonly ownHalf: DownstreamHalf;
-  readonly down: DownstreamConnection;
+  ownHalf: DownstreamHalf;
+  down: DownstreamConnection;
   state: number = phase.idle;
   chain: CompiledChain;
   route: CompiledRoute | null = null;
@@ -108,6 +108,16 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
     this.ownHalf = half;
     this.down = half.connection;
     this.chain = chain;
+  }
+
+  /** For requests of another half; idle only. */
+  attach(half: DownstreamHalf, chain: CompiledChain): void {
+    this.half = half;
+    this.ownHalf = half;
+    this.down = half.connection;
+    this.chain = chain;
+    this.downPaused = false;
+    this.upPaused = false;
   }
 
   get isIdle(): boolean {
@@ -232,6 +242,11 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   onUpstreamLost(half: UpstreamHalf, failure: Failure, why: string): void {
     if (half !== this.up) return;
     leaveEndpoint(this);
+    // The instance keeps the same deadline (grpc-timeout) and may be a tick earlier than our clock: late is late, not lost.
+    if (this.timeoutAtMs <= this.down.core.ticker.now()) {
+      this.#giveUp(failures.timeout);
+      return;
+    }
     if (this.answering) cut(this, failure === failures.reset ? failures.truncated : failure);
     else failed(this, failure, why);
   }

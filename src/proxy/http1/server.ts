@@ -6,21 +6,22 @@ import { judge, subject } from "../authz/judge.ts";
 import type { Cluster } from "../balance/cluster.ts";
 import type { ChainMember, ChainSlot, CompiledChain, HttpChain } from "../chain/chain.ts";
 import type { HostPort } from "../config.ts";
-import { Exchange } from "../http/exchange.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { AnswerPlan, DownstreamConnection, DownstreamHalf } from "../http/halves.ts";
+import { type HostMemo, hostOf, noHost } from "../http/host-memo.ts";
 import { writeReply } from "../http/reply.ts";
 import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { CompiledEdits } from "../route/edit.ts";
-import { type CompiledHost, type CompiledTable, findHost, type TableSlot } from "../route/table.ts";
+import type { CompiledHost, TableSlot } from "../route/table.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
 import type { RequestCounters } from "../telemetry/request.ts";
 import type { Peer } from "../tls/peer.ts";
-import { BodyReader, framing } from "./body.ts";
+import { framing } from "./body.ts";
 import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
 import { findEnd, Head, parseRequest } from "./head.ts";
 import { explainRefusal, type HttpLimits, refusal } from "./limits.ts";
+import { giveBack, type Turn, takeTurn } from "./turn.ts";
 import { lacks, persistence, writeAnswer } from "./write.ts";
 
 const state = { head: 0, body: 1, waiting: 2, tunnel: 3, linger: 4, closed: 5 } as const;
@@ -38,8 +39,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   readonly out = new Outbox();
   readonly peer: Peer | null;
   #state: number = state.head;
-  readonly #exchange: Exchange;
-  readonly #body = new BodyReader();
+  /** The request under way; null between requests. */
+  #turn: Turn | null = null;
   /** Bytes read but not used yet: part of a head, or the next requests. */
   #stash: Uint8Array | null = null;
   /** How far the stash was searched for the end of a head. */
@@ -58,11 +59,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   #nextWaitsForDrain = false;
   deadlineMs = Number.POSITIVE_INFINITY;
   slot = -1;
-  /** The last authority looked up, and its host. */
-  #hostBytes: Uint8Array = scratch;
-  #hostSize = -1;
-  #hostTable: CompiledTable | null = null;
-  #host: CompiledHost | null = null;
+  #host: HostMemo = noHost;
   /** The answer's body has chunks, so trailers may follow. */
   #mayTrail = false;
   /** The answer's body is put into chunks here. */
@@ -76,7 +73,6 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     this.slot_ = slot;
     this.peer = peer;
     this.out.wire = wire;
-    this.#exchange = new Exchange(this, slot.current);
     this.deadlineMs = headDeadline(this.#http().limits, nowMs);
     const old = this.#http().limits.connectionDurationMs;
     if (old > 0) this.#oldAtMs = nowMs + old;
@@ -103,20 +99,24 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
         this.#keepForLater(bytes);
         break;
       case state.tunnel:
-        this.#exchange.tunnelBytes(bytes);
+        this.#turn?.exchange.tunnelBytes(bytes);
         break;
       default:
     }
   }
 
   drained(): void {
-    if (this.#state === state.closed || !this.out.drain()) return;
+    if (this.#state === state.closed) return;
+    if (!this.out.drain()) {
+      if (this.#nextWaitsForDrain) this.#waitForDrain();
+      return;
+    }
     if (this.#state === state.linger) {
       if (this.inputEnded) this.#leave();
       else this.deadlineMs = this.core.ticker.nowMs + lingerMs;
       return;
     }
-    this.#exchange.downDrained();
+    this.#turn?.exchange.downDrained();
     if (this.#nextWaitsForDrain) {
       this.#nextWaitsForDrain = false;
       this.#next();
@@ -128,12 +128,12 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     this.inputEnded = true;
     switch (this.#state) {
       case state.tunnel:
-        this.#exchange.tunnelEnd();
+        this.#turn?.exchange.tunnelEnd();
         break;
       case state.body:
       case state.waiting:
         // As Envoy, nginx and Go: a client that closes its side mid-request has gone; work for it stops.
-        this.#exchange.abandon(failures.gone);
+        this.#turn?.exchange.abandon(failures.gone);
         this.destroy();
         break;
       case state.closed:
@@ -164,25 +164,30 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
       case state.closed:
         break;
       case state.body:
-        if (this.#requestDueMs <= nowMs && !this.#exchange.answering) {
+        if (this.#requestDueMs <= nowMs && this.#turn?.exchange.answering === false) {
           this.#fail(failures.slowRequest);
           break;
         }
         this.#requestDueMs = Number.POSITIVE_INFINITY;
-        this.#exchange.onDeadline(nowMs);
+        this.#turn?.exchange.onDeadline(nowMs);
         this.arm();
         break;
-      default: {
-        this.#exchange.onDeadline(nowMs);
-        this.arm();
-      }
+      default:
+        // The client has not taken the rest of an answer for too long.
+        if (this.#turn === null) this.destroy();
+        else {
+          this.#turn.exchange.onDeadline(nowMs);
+          this.arm();
+        }
     }
   }
 
   /** Takes the exchange's next deadline for the connection's. */
   arm(): void {
-    if (this.#state === state.body) this.deadlineMs = Math.min(this.#exchange.deadlineMs, this.#requestDueMs);
-    else if (this.#state === state.waiting || this.#state === state.tunnel) this.deadlineMs = this.#exchange.deadlineMs;
+    const turn = this.#turn;
+    if (turn === null) return;
+    if (this.#state === state.body) this.deadlineMs = Math.min(turn.exchange.deadlineMs, this.#requestDueMs);
+    else if (this.#state === state.waiting || this.#state === state.tunnel) this.deadlineMs = turn.exchange.deadlineMs;
   }
 
   // ---- reading -----------------------------------------------------------------------------------------------------------
@@ -220,7 +225,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
         return;
       }
       at += used;
-      const body = this.#body;
+      const turn = takeTurn(this, this.slot_.current);
+      const body = turn.body;
       const head = requestHead;
       body.limits = http.limits;
       body.keepTrailers = true;
@@ -237,14 +243,15 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
         at += size;
         kept = body.keptTo;
       }
+      this.#turn = turn;
       this.#searched = 0;
       this.#state = body.done ? state.waiting : state.body;
       this.deadlineMs = Number.POSITIVE_INFINITY;
       const now = this.core.ticker.now();
       const trailers = body.done ? body.trailers : null;
       this.#countRequest(http.limits, now, body.done);
-      this.#exchange.begin(this.slot_.current, http, bytes, head, bodyFrom, kept, body.done && trailers === null, now);
-      if (trailers !== null) this.#exchange.requestTrailers(trailers, 0, trailers.length);
+      turn.exchange.begin(this.slot_.current, http, bytes, head, bodyFrom, kept, body.done && trailers === null, now);
+      if (trailers !== null) this.#turn?.exchange.requestTrailers(trailers, 0, trailers.length);
       // The exchange may be over already (a local reply), and then this connection is in another state.
       if (this.#after === state.body || this.#after === state.waiting) this.arm();
     }
@@ -265,7 +272,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   #leftover(bytes: Uint8Array, at: number): void {
     if (this.#state === state.waiting) this.#keepForLater(bytes.subarray(at));
-    else if (this.#state === state.tunnel) this.#exchange.tunnelBytes(bytes.subarray(at));
+    else if (this.#state === state.tunnel) this.#turn?.exchange.tunnelBytes(bytes.subarray(at));
   }
 
   /** No byte of a head has come; an empty line before it is none (RFC 9112 2.2). */
@@ -292,21 +299,25 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   }
 
   #readBody(bytes: Uint8Array, from: number): void {
-    const body = this.#body;
+    const turn = this.#turn;
+    if (turn === null) return;
+    const { body, exchange } = turn;
     const used = body.scan(bytes, from, bytes.length);
     if (used < 0) {
       this.#malformed(used);
       return;
     }
     if (body.done) this.#state = state.waiting;
-    const trailers = body.done ? body.trailers : null;
-    if (trailers === null) this.#exchange.requestBody(bytes, from, body.keptTo, body.done);
+    const done = body.done;
+    const trailers = done ? body.trailers : null;
+    if (trailers === null) exchange.requestBody(bytes, from, body.keptTo, done);
     else {
-      if (body.keptTo > from) this.#exchange.requestBody(bytes, from, body.keptTo, false);
-      this.#exchange.requestTrailers(trailers, 0, trailers.length);
+      if (body.keptTo > from) exchange.requestBody(bytes, from, body.keptTo, false);
+      // It may be over within that call.
+      if (this.#turn === turn) exchange.requestTrailers(trailers, 0, trailers.length);
     }
     const at = from + used;
-    if (at < bytes.length && body.done) {
+    if (at < bytes.length && done) {
       if (this.#after === state.head) this.#requests(bytes, at);
       else this.#leftover(bytes, at);
     }
@@ -397,11 +408,14 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   /** Payload bytes of the request so far. */
   get requestBytes(): number {
-    return this.#body.bytes;
+    return this.#turn === null ? 0 : this.#turn.body.bytes;
   }
 
   /** The answer is written; the next request may come. */
   exchangeDone(close: boolean, _complete: boolean): void {
+    const turn = this.#turn;
+    this.#turn = null;
+    if (turn !== null) giveBack(turn);
     if (this.#state === state.closed) return;
     if (close || this.closing) {
       this.#linger();
@@ -409,9 +423,16 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     }
     if (this.out.waiting > 0) {
       this.#nextWaitsForDrain = true;
+      this.#waitForDrain();
       return;
     }
     this.#next();
+  }
+
+  /** For the rest of an answer to be taken, as long as a stream may be idle. */
+  #waitForDrain(): void {
+    const most = this.#http().limits.streamIdleTimeoutMs;
+    this.deadlineMs = most > 0 ? this.core.ticker.nowMs + most : Number.POSITIVE_INFINITY;
   }
 
   #next(): void {
@@ -440,18 +461,9 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   findHost(slot: TableSlot, bytes: Uint8Array, from: number, to: number): CompiledHost | null {
     const table = slot.current;
     if (table === null) return null;
-    const size = to - from;
-    if (table === this.#hostTable && size === this.#hostSize) {
-      const known = this.#hostBytes;
-      let i = 0;
-      while (i < size && known[i] === bytes[from + i]) i++;
-      if (i === size) return this.#host;
-    }
-    this.#host = findHost(table, bytes, from, to);
-    this.#hostTable = table;
-    this.#hostBytes = bytes.slice(from, to);
-    this.#hostSize = size;
-    return this.#host;
+    const memo = hostOf(this.#host, table, bytes, from, to);
+    if (memo !== this.#host) this.#host = memo;
+    return memo.host;
   }
 
   pauseReading(): void {
@@ -471,7 +483,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     // What an eager client sent before it was told to.
     const early = this.#stash;
     this.#stash = null;
-    if (early !== null) this.#exchange.tunnelBytes(early);
+    if (early !== null) this.#turn?.exchange.tunnelBytes(early);
     this.#resumeStash();
   }
 
@@ -488,7 +500,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   remote(): HostPort {
     const wire = this.out.wire;
-    return wire === null ? this.#remote : { host: wire.remoteAddress ?? "", port: wire.remotePort ?? 0 };
+    return wire === null ? { host: "", port: 0 } : { host: wire.remoteAddress ?? "", port: wire.remotePort ?? 0 };
   }
 
   local(): HostPort {
@@ -496,17 +508,16 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     return wire === null ? { host: "", port: this.slot_.current.port } : { host: wire.localAddress ?? "", port: wire.localPort ?? 0 };
   }
 
-  readonly #remote: HostPort = { host: "", port: 0 };
-
   // ---- ends --------------------------------------------------------------------------------------------------------------
 
   /** The request cannot go on: said to the client, counted, closed. */
   #fail(failure: Failure): void {
     const { status, sentence } = failure;
-    if (this.#exchange.isIdle) this.#exchange.refuse(this.slot_.current, failure, status, sentence);
+    const turn = this.#turn;
+    if (turn === null || turn.exchange.isIdle) this.#countRefused(failure, status, sentence);
     else {
-      this.#exchange.status = status;
-      this.#exchange.abandon(failure);
+      turn.exchange.status = status;
+      turn.exchange.abandon(failure);
     }
     this.#refuse(status, sentence);
   }
@@ -515,17 +526,26 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     this.core.malformed.value++;
     const { status, sentence } = explainRefusal(code);
     // A body that goes wrong ends the request it belongs to; a head that does is counted as a request of its own.
-    const within = !this.#exchange.isIdle;
-    if (within && this.#exchange.answering) {
+    const exchange = this.#turn === null ? null : this.#turn.exchange;
+    if (exchange === null || exchange.isIdle) this.#countRefused(failures.malformed, status, sentence);
+    else if (exchange.answering) {
       this.destroy();
       return;
+    } else {
+      exchange.status = status;
+      exchange.abandon(failures.malformed);
     }
-    if (within) this.#exchange.status = status;
-    this.#exchange.abandon(failures.malformed);
-    if (!within) this.#exchange.refuse(this.slot_.current, failures.malformed, status, sentence);
     if (this.core.mayLog())
       this.core.log.info({ listener: this.slot_.current.name, status, reason: sentence }, "A malformed request was refused.");
     this.#refuse(status, sentence);
+  }
+
+  /** A request that no exchange has seen is counted and logged like any other. */
+  #countRefused(failure: Failure, status: number, sentence: string): void {
+    const chain = this.slot_.current;
+    const turn = takeTurn(this, chain);
+    turn.exchange.refuse(chain, failure, status, sentence);
+    giveBack(turn);
   }
 
   /** Answers without an exchange, and closes. */
@@ -572,7 +592,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     subject.wire = this.out.wire;
     subject.port = chain.port;
     if (judge(chain.networkRbac) === null) {
-      this.#exchange.abandon(failures.denied);
+      this.#turn?.exchange.abandon(failures.denied);
       this.destroy();
     }
   }
@@ -595,7 +615,8 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   #close(): void {
     if (this.#state === state.closed) return;
-    this.#exchange.abandon(failures.gone);
+    this.#turn?.exchange.abandon(failures.gone);
+    this.#turn = null;
     this.#state = state.closed;
     this.#stash = null;
     this.out.clear();

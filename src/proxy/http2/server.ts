@@ -6,11 +6,12 @@ import type { Cluster } from "../balance/cluster.ts";
 import type { ChainMember, ChainSlot, CompiledChain, HttpChain } from "../chain/chain.ts";
 import type { HostPort } from "../config.ts";
 import type { DownstreamHalf, RequestSink } from "../http/halves.ts";
+import { type HostMemo, hostOf, noHost } from "../http/host-memo.ts";
 import { writeReply } from "../http/reply.ts";
 import type { HttpLimits } from "../http1/limits.ts";
-import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
+import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
-import { type CompiledHost, type CompiledTable, findHost, type TableSlot } from "../route/table.ts";
+import type { CompiledHost, TableSlot } from "../route/table.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
 import type { RequestCounters } from "../telemetry/request.ts";
 import type { Peer } from "../tls/peer.ts";
@@ -49,11 +50,7 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
   #idleUntilMs = never;
   #over = false;
   slot = -1;
-  /** The last authority looked up, and its host. */
-  #hostBytes: Uint8Array = scratch;
-  #hostSize = -1;
-  #hostTable: CompiledTable | null = null;
-  #host: CompiledHost | null = null;
+  #host: HostMemo = noHost;
   counters: RequestCounters | null = null;
   countersOf: Cluster | null = null;
 
@@ -242,18 +239,9 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
   findHost(slot: TableSlot, bytes: Uint8Array, from: number, to: number): CompiledHost | null {
     const table = slot.current;
     if (table === null) return null;
-    const size = to - from;
-    if (table === this.#hostTable && size === this.#hostSize) {
-      const known = this.#hostBytes;
-      let i = 0;
-      while (i < size && known[i] === bytes[from + i]) i++;
-      if (i === size) return this.#host;
-    }
-    this.#host = findHost(table, bytes, from, to);
-    this.#hostTable = table;
-    this.#hostBytes = Uint8Array.prototype.slice.call(bytes, from, to);
-    this.#hostSize = size;
-    return this.#host;
+    const memo = hostOf(this.#host, table, bytes, from, to);
+    if (memo !== this.#host) this.#host = memo;
+    return memo.host;
   }
 
   remote(): HostPort {
