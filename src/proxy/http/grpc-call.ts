@@ -1,22 +1,34 @@
-// Owns: what is counted of one gRPC call: its status and its messages both ways. One object per stream, made with its first gRPC call and reused.
+// Owns: what is counted of one gRPC call: its method, its status and its messages both ways.
 
+import type { Series } from "../../base/metric.ts";
 import type { Head } from "../http1/head.ts";
 import { grpcStatusIn, grpcStatusOf, MessageCounter } from "./grpc.ts";
+
+/** A method that has been called, with its series as they are found (`telemetry/request.ts` makes and owns them). */
+export class GrpcMethod {
+  /** `/package.Service/Method`, as it stands in the request. */
+  readonly path: Uint8Array;
+  readonly service: string;
+  readonly method: string;
+  /** By side and status. */
+  readonly series: (Series | undefined)[] = [];
+
+  constructor(path: Uint8Array, service: string, method: string) {
+    this.path = path;
+    this.service = service;
+    this.method = method;
+  }
+}
 
 export class GrpcCall {
   /** As answered; -1: the answer had none. */
   status = -1;
-  service = "";
-  method = "";
+  readonly method: GrpcMethod;
   readonly sent = new MessageCounter();
   readonly received = new MessageCounter();
 
-  begin(service: string, method: string): void {
-    this.status = -1;
-    this.service = service;
+  constructor(method: GrpcMethod) {
     this.method = method;
-    this.sent.reset();
-    this.received.reset();
   }
 }
 

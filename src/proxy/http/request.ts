@@ -15,7 +15,7 @@ import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
 import { answered, closesAfter, cut, reply } from "./finish.ts";
 import { pauseDown, touch } from "./flow.ts";
-import { grpcTimeoutMs, isGrpc, methodOf } from "./grpc.ts";
+import { grpcTimeoutMs, isGrpc } from "./grpc.ts";
 import { GrpcCall } from "./grpc-call.ts";
 import { grpcHead, WebHalf, webCallOf } from "./grpc-web.ts";
 import { phase } from "./phase.ts";
@@ -213,10 +213,7 @@ function note(
 }
 
 function noteGrpc(x: Exchange, bytes: Uint8Array, head: Head): void {
-  const call = new GrpcCall();
-  const named = methodOf(bytes, head.pathFrom, head.pathTo);
-  call.begin(named?.service ?? "", named?.method ?? "");
-  x.grpc = call;
+  x.grpc = new GrpcCall(x.down.core.requests.method(bytes, head.pathFrom, head.pathTo));
 }
 
 function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, bytes: Uint8Array, head: Head): Permit | null {

@@ -24,6 +24,8 @@ const forbidden = [
 ].flat();
 const prefixes = ["x-forwarded-", "x-weft-", "x-envoy-"].map(latin1);
 
+const grpc = latin1("grpc-");
+
 /** `_` counts as `-`, as gateways in the manner of CGI have it. */
 const nameByte = lower.slice();
 nameByte[95] = 45;
@@ -64,6 +66,8 @@ function lineEnd(lines: Uint8Array, from: number): number {
 function isForbidden(lines: Uint8Array, from: number): boolean {
   let colon = from;
   while (colon < lines.length && lines[colon] !== 58) colon++;
+  // Every gRPC answer ends with these, and none is forbidden.
+  if (startsWithName(lines, from, colon, grpc)) return false;
   for (const prefix of prefixes) if (startsWithName(lines, from, colon, prefix)) return true;
   if (colon - from > longest) return false;
   return names.has(text(lines, from, colon).toLowerCase().replaceAll("_", "-"));

@@ -304,6 +304,6 @@ export class Sender {
 /** Short ranges by hand: a native call costs more than they do. */
 function copyBytes(bytes: Uint8Array, from: number, to: number, out: Buffer, at: number): void {
   if (to - from <= 48) for (let i = from, o = at; i < to; i++) out[o++] = bytes[i] as number;
-  else if (from === 0 && to === bytes.length) out.set(bytes, at);
+  else if (bytes instanceof Buffer) bytes.copy(out, at, from, to);
   else out.set(bytes.subarray(from, to), at);
 }

@@ -4,7 +4,9 @@
 // Bounded: past `maxSets` sets of series, further ones share one whose labels are all "unknown".
 
 import { type Family, type HistogramSeries, type MetricRegistry, observe, type Series } from "../../base/metric.ts";
-import type { GrpcCall } from "../http/grpc-call.ts";
+import { equals } from "../http/bytes.ts";
+import { methodOf } from "../http/grpc.ts";
+import { type GrpcCall, GrpcMethod } from "../http/grpc-call.ts";
 import { type Parties, requestLabelNames } from "./labels.ts";
 
 /** Istio's (Envoy's) default buckets, for all three histograms. */
@@ -17,6 +19,9 @@ const maxSets = 4_000;
 
 /** Methods that are named; further ones share the name "other". */
 const maxMethods = 500;
+
+/** Methods found by their bytes alone; a power of two. */
+const rememberedMethods = 256;
 
 /** Codes of the gRPC project's statuscodes.md, by number. */
 const grpcCodes = [
@@ -58,6 +63,7 @@ export class RequestMetrics {
   readonly #responseMessages: Family<Series>;
   readonly #methods: Family<Series>;
   readonly #methodSeries = new Map<string, Series>();
+  readonly #remembered: (GrpcMethod | undefined)[] = new Array(rememberedMethods).fill(undefined);
   #sets = 0;
 
   constructor(metrics: MetricRegistry) {
@@ -101,16 +107,45 @@ export class RequestMetrics {
     };
   }
 
+  /** The method that a path names. Known ones are found by their bytes; a table of fixed size remembers the last of each place. */
+  method(bytes: Uint8Array, from: number, to: number): GrpcMethod {
+    let hash = 0x811c9dc5;
+    for (let i = from; i < to; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x01000193);
+    const place = (hash ^ (hash >>> 15)) & (rememberedMethods - 1);
+    const known = this.#remembered[place];
+    if (known !== undefined && equals(bytes, from, to, known.path)) return known;
+    const named = methodOf(bytes, from, to);
+    const made = new GrpcMethod(Uint8Array.from(bytes.subarray(from, to)), named?.service ?? "", named?.method ?? "");
+    this.#remembered[place] = made;
+    return made;
+  }
+
   countMethod(reporter: string, call: GrpcCall): void {
-    const code = call.status < 0 ? "unknown" : (grpcCodes[call.status] ?? String(call.status));
-    const key = `${reporter}/${call.service}/${call.method}/${code}`;
+    const { method, status } = call;
+    if (status >= grpcCodes.length) {
+      // No code of gRPC's: rare, and found anew each time.
+      this.#methodSeriesOf(reporter, method, status).value++;
+      return;
+    }
+    const at = (status + 1) * 2 + (reporter === "source" ? 0 : 1);
+    let series = method.series[at];
+    if (series === undefined) {
+      series = this.#methodSeriesOf(reporter, method, status);
+      method.series[at] = series;
+    }
+    series.value++;
+  }
+
+  #methodSeriesOf(reporter: string, { service, method }: GrpcMethod, status: number): Series {
+    const code = status < 0 ? "unknown" : (grpcCodes[status] ?? String(status));
+    const key = `${reporter}/${service}/${method}/${code}`;
     let series = this.#methodSeries.get(key);
     if (series === undefined) {
       const named = this.#methodSeries.size < maxMethods;
-      series = this.#methods.with([reporter, named ? call.service : "other", named ? call.method : "other", code]);
+      series = this.#methods.with([reporter, named ? service : "other", named ? method : "other", code]);
       if (named) this.#methodSeries.set(key, series);
     }
-    series.value++;
+    return series;
   }
 }
 
