@@ -40,7 +40,7 @@ export class Processes {
   constructor(dataDir: string) {
     this.dataDir = dataDir;
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    this.#env = { ...(process.env as Record<string, string>), WEFT_DATA: dataDir, NO_COLOR: "1" };
+    this.#env = { ...(process.env as Record<string, string>), WEFT_DATA: dataDir, XDG_STATE_HOME: join(dataDir, "state"), NO_COLOR: "1" };
   }
 
   /** Starts `weft up` and waits until it says where its dashboard is. Ports are free ones the first time, the same ones afterwards. */

@@ -41,7 +41,7 @@ function isThere(relative: Relative): boolean {
 }
 
 /** Field 22 of /proc/PID/stat; undefined for a process that is gone or only waits to be reaped. */
-function startTimeOf(pid: number): string | undefined {
+export function startTimeOf(pid: number): string | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The name in brackets may hold anything; what follows the last one is plain.

@@ -5,23 +5,38 @@ import { ApiFailure, Client, Unreachable } from "../client.ts";
 import { CliFailure, reasonOf } from "../failure.ts";
 import { type Access, joinClaims, NoKubeconfig, readAccess } from "../kubeconfig.ts";
 import { requestToken } from "../token.ts";
+import type { Remembered } from "./memory.ts";
 import type { Plan } from "./plan.ts";
 import type { Say } from "./say.ts";
 
 export interface Joined {
+  readonly access: Access;
   readonly client: Client;
   readonly namespace: string;
   readonly serviceAccount: string;
-  readonly mesh: MeshObject;
+  readonly mesh: { readonly trustDomain: string; readonly xdsAddress: string; readonly caBundle: string };
+  /** The control plane is away; this is what the last run of the instance has kept. */
+  readonly last: Remembered | undefined;
   /** A token for the sidecar: fresh with the administrator's credential, the given one with a join credential. */
   token(): Promise<string>;
 }
 
 const tokenSeconds = 3600;
 
-export async function join(plan: Plan, file: string, say: Say, nowMs: () => number, stop: AbortSignal): Promise<Joined> {
+/**
+ * `instead`: asked once, when the control plane turns out to be away and the kubeconfig could be read; what it answers is taken at once.
+ */
+export async function join(
+  plan: Plan,
+  file: string,
+  say: Say,
+  nowMs: () => number,
+  stop: AbortSignal,
+  instead: (who: Who) => Joined | undefined = () => undefined,
+): Promise<Joined> {
   const end = nowMs() + plan.waitMs;
   let told = false;
+  let asked = false;
   for (let delayMs = 50; ; delayMs = Math.min(1000, delayMs * 1.5)) {
     try {
       return await joinOnce(plan, file, nowMs);
@@ -31,6 +46,16 @@ export async function join(plan: Plan, file: string, say: Say, nowMs: () => numb
         (error instanceof Unreachable && error.retryable) ||
         (error instanceof ApiFailure && error.code >= 500);
       if (!away) throw error;
+      if (!asked && !(error instanceof NoKubeconfig)) {
+        asked = true;
+        const found = instead(whoIs(plan, file, nowMs));
+        if (found !== undefined) {
+          say.warn(
+            `${reasonOf(error)}\nstarting from what the last run of this instance has kept; it is registered when the control plane is back`,
+          );
+          return found;
+        }
+      }
       const left = end - nowMs();
       if (left <= 0 || stop.aborted) {
         throw new CliFailure(`${reasonOf(error)}\ngave up after ${Math.round(plan.waitMs / 1000)} s (--wait); COMMAND was not started`);
@@ -43,7 +68,17 @@ export async function join(plan: Plan, file: string, say: Say, nowMs: () => numb
   }
 }
 
-async function joinOnce(plan: Plan, file: string, nowMs: () => number): Promise<Joined> {
+/** What the kubeconfig alone says. */
+export interface Who {
+  readonly access: Access;
+  readonly client: Client;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** See `Joined`. */
+  token(): Promise<string>;
+}
+
+function whoIs(plan: Plan, file: string, nowMs: () => number): Who {
   const access = readAccess(file);
   const client = new Client(access);
   if (access.token === undefined) throw new CliFailure(`the kubeconfig ${file} holds no token`);
@@ -59,15 +94,21 @@ async function joinOnce(plan: Plan, file: string, nowMs: () => number): Promise<
   }
   const namespace = claims?.namespace ?? plan.namespace ?? access.namespace;
   const serviceAccount = claims?.serviceAccount ?? plan.serviceAccount ?? plan.service;
-  const mesh = await client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 });
   const fixed = claims === undefined ? undefined : (access.token as string);
   return {
+    access,
     client,
     namespace,
     serviceAccount,
-    mesh: reachable(mesh, access),
     token: async () => fixed ?? (await requestToken(client, namespace, serviceAccount, tokenSeconds)).token,
   };
+}
+
+async function joinOnce(plan: Plan, file: string, nowMs: () => number): Promise<Joined> {
+  const who = whoIs(plan, file, nowMs);
+  const mesh = reachable(await who.client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 }), who.access);
+  const { trustDomain } = mesh.spec;
+  return { ...who, mesh: { trustDomain, xdsAddress: mesh.status.xdsAddress, caBundle: mesh.status.caBundle }, last: undefined };
 }
 
 /** A control plane on another machine knows itself by an address that may mean nothing here: the host that answered the API is the one. */

@@ -17,7 +17,8 @@ import { answers, environmentFor, findCommand, ownerOf, takesDatagrams, untilAns
 import { withheldFrom } from "./datagrams.ts";
 import { descendants, endLeftovers } from "./family.ts";
 import { type Guard, startGuard } from "./guard.ts";
-import { type Joined, join } from "./join.ts";
+import { type Joined, join, type Who } from "./join.ts";
+import { instanceKey, type Memory, takeMemory } from "./memory.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
 import { type Place, takePlace, writePrivate } from "./place.ts";
 import { entryName, type Plan, planFrom } from "./plan.ts";
@@ -81,16 +82,33 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   let sidecar: Sidecar | undefined;
   let registration: Registration | undefined;
   let child: Bun.Subprocess | undefined;
+  let memory: Memory | undefined;
   const whenUp = plan.port === undefined ? "running" : "healthy";
   try {
-    const joining = join(plan, kubeconfig, say, () => clock.mono(), signals.stop);
+    const remember = (who: Who): Memory | undefined => {
+      memory ??= takeMemory(instanceKey(plan, who.namespace, who.serviceAccount, who.access.server), env, clock.now());
+      return memory;
+    };
+    const joining = join(
+      plan,
+      kubeconfig,
+      say,
+      () => clock.mono(),
+      signals.stop,
+      (who) => {
+        const last = remember(who)?.last;
+        return last === undefined ? undefined : { ...who, mesh: last, last };
+      },
+    );
     joining.catch(() => undefined); // a signal may win the race and nobody look at it again
     const joined = await Promise.race([joining, signals.ended]);
     if (joined === "SIGINT" || joined === "SIGTERM") return 128 + constants.signals[joined];
-    const { client, namespace, serviceAccount } = joined;
-    const token = await joined.token();
+    const { client, namespace, serviceAccount, last } = joined;
+    remember(joined);
+    // Away: the certificate in the snapshot speaks for the sidecar; a token is fetched when it is back.
+    const token = last === undefined ? await joined.token() : "";
     const reserved = new Set([...(plan.port === undefined ? [] : [plan.port]), ...plan.upstreams.map((u) => u.localPort)]);
-    place = takePlace(plan.address, reserved, env, Math.random, clock.now());
+    place = takePlace(plan.address, reserved, env, Math.random, clock.now(), last?.ports);
     const { dir, ports } = place;
     for (const upstream of plan.upstreams) {
       if (upstream.transport === "udp") {
@@ -107,9 +125,14 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       }
     }
 
-    const chosen = plan.port === undefined ? undefined : await ensureService(client, { ...plan, port: plan.port }, namespace, say);
+    const chosen =
+      last !== undefined
+        ? last.chosen
+        : plan.port === undefined
+          ? undefined
+          : await ensureService(client, { ...plan, port: plan.port }, namespace, say);
     if (chosen?.protocol === "udp" && plan.protocol === undefined && plan.port !== undefined) refuseTaken(plan.address, plan.port);
-    const name = entryName(plan.service, plan.version, Math.random);
+    const name = last?.name ?? entryName(plan.service, plan.version, Math.random);
     const facts = {
       name,
       namespace,
@@ -127,7 +150,10 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     const registrationFile = joinPath(dir, "registration.json");
     writePrivate(registrationFile, JSON.stringify({ access: client.access, path: registration.path }));
     guard = startGuard([...runtime.self, runtime.main, "__unregister", registrationFile], dir, place.locks, ownEnvironment(env));
-    await registration.create();
+    if (last === undefined) {
+      await registration.create();
+      memory?.forget();
+    } else registration.createLater();
 
     const files = writeSidecarFiles(plan, joined, place, name, token);
     sidecar = new Sidecar(
@@ -143,6 +169,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           "--drain-seconds",
           String(plan.drainMs / 1000),
           ...handoverFlags(dir),
+          ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
         ],
         env: ownEnvironment(env),
         adminPort: ports.admin,
@@ -168,6 +195,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     starting.catch(() => undefined); // a signal may win the race and nobody look at it again
     const sidecarMs = await Promise.race([starting, signals.ended]);
     if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
+    memory?.keep({ name, namespace, serviceAccount, ports, chosen, ...joined.mesh });
+    if (last !== undefined) void freshToken(joined, files.token, signals.stop);
     const replaced = sidecar;
     signals.onReplace(() => void replaced.replace().then((what) => say.info(what)));
     say.info(
@@ -239,7 +268,21 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     await sidecar?.stop(plan.drainMs);
     guard?.dismiss();
     place?.leave();
+    memory?.leave();
     signals.close();
+  }
+}
+
+/** The sidecar's token, once the control plane is back: it needs one when its certificate has expired meanwhile. */
+async function freshToken(joined: Joined, file: string, stop: AbortSignal): Promise<void> {
+  for (let delayMs = 500; !stop.aborted; delayMs = Math.min(10_000, delayMs * 2)) {
+    try {
+      writePrivate(file, await joined.token());
+      return;
+    } catch {
+      // Away still, which the registration tells of.
+      await Bun.sleep(delayMs);
+    }
   }
 }
 
@@ -280,10 +323,10 @@ function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: stri
     entry,
     service: plan.service,
     serviceAccount,
-    trustDomain: mesh.spec.trustDomain,
+    trustDomain: mesh.trustDomain,
     labels: labelsFor(plan),
-    xdsAddress: mesh.status.xdsAddress,
-    caBundle: mesh.status.caBundle,
+    xdsAddress: mesh.xdsAddress,
+    caBundle: mesh.caBundle,
     adminPort: place.ports.admin,
   });
   writePrivate(files.bootstrap, `${JSON.stringify(bootstrap, null, 2)}\n`);

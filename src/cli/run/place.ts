@@ -17,23 +17,30 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CliFailure } from "../failure.ts";
 
+export interface Ports {
+  readonly inbound: number;
+  readonly httpProxy: number;
+  readonly admin: number;
+}
+
 export interface Place {
   /** 0700, removed by `leave`. */
   readonly dir: string;
-  readonly ports: { readonly inbound: number; readonly httpProxy: number; readonly admin: number };
+  readonly ports: Ports;
   /** Files to remove at the end, besides `dir`; for the guard. */
   readonly locks: readonly string[];
   /** Idempotent. */
   leave(): void;
 }
 
-/** Throws CliFailure when no ports are free or no folder can be made. */
+/** Throws CliFailure when no ports are free or no folder can be made. `again`: exactly these ports, as a run before had them. */
 export function takePlace(
   address: string,
   avoid: ReadonlySet<number>,
   env: Readonly<Record<string, string | undefined>>,
   random: () => number,
   nowMs: number,
+  again?: Ports,
 ): Place {
   const root = privateRoot(env);
   sweep(root, nowMs);
@@ -46,7 +53,10 @@ export function takePlace(
     rmSync(dir, { recursive: true, force: true });
   };
   try {
-    const ports = { inbound: take(address), httpProxy: take("127.0.0.1"), admin: take("127.0.0.1") };
+    const ports =
+      again === undefined
+        ? { inbound: take(address), httpProxy: take("127.0.0.1"), admin: take("127.0.0.1") }
+        : retake(address, again, lockDir, locks);
     return { dir, ports, locks: [...locks], leave };
   } catch (error) {
     leave();
@@ -80,7 +90,7 @@ export function writePrivate(path: string, text: string): void {
 }
 
 /** $XDG_RUNTIME_DIR/weft or TMPDIR/weft-UID; a folder of that name that is not ours alone is not used. */
-function privateRoot(env: Readonly<Record<string, string | undefined>>): string {
+export function privateRoot(env: Readonly<Record<string, string | undefined>>): string {
   const uid = process.getuid?.() ?? 0;
   for (const candidate of [
     env.XDG_RUNTIME_DIR ? join(env.XDG_RUNTIME_DIR, "weft") : undefined,
@@ -118,6 +128,22 @@ function takePort(host: string, avoid: ReadonlySet<number>, lockDir: string, loc
     if (attempt === 0) refuseForeign(host);
   }
   throw new CliFailure(`no free port was found on ${host} between ${bottom} and ${top}`);
+}
+
+/** The ports of a run before; peers may still know them. */
+function retake(address: string, ports: Ports, lockDir: string, locks: string[]): Ports {
+  for (const [host, port] of [
+    [address, ports.inbound] as const,
+    ["127.0.0.1", ports.httpProxy] as const,
+    ["127.0.0.1", ports.admin] as const,
+  ]) {
+    const lock = join(lockDir, String(port));
+    const free = locked(lock);
+    if (free) locks.push(lock);
+    if (!free || !bindable(host, port))
+      throw new CliFailure(`port ${port} of ${host}, which this instance had, is taken by another process`);
+  }
+  return ports;
 }
 
 function firstOutgoingPort(): number {

@@ -25,6 +25,8 @@ export class Registration {
   #actual: Wanted = "gone";
   #working: Promise<void> | undefined;
   #complained = false;
+  /** The entry may be there without our having seen it made. */
+  #mayExist = false;
 
   constructor(client: Client, clock: Clock, say: Say, namespace: string, entry: KubeObject) {
     this.#client = client;
@@ -43,6 +45,13 @@ export class Registration {
   /** The first registration. Throws what the control plane says: at the start a refusal is the user's to mend. */
   async create(): Promise<void> {
     await this.#create("starting");
+  }
+
+  /** Instead of `create`, while the control plane is away: made as soon as it is back. The entry of the run before may still be there. */
+  createLater(): void {
+    this.#complained = true;
+    this.#mayExist = true;
+    this.want("starting");
   }
 
   want(wanted: Wanted): void {
@@ -92,6 +101,7 @@ export class Registration {
             this.#say.warn(`the control plane refuses to note that this instance is ${wanted}: ${reasonOf(error)}`);
             return;
           }
+          this.#mayExist = true;
           if (!this.#complained)
             this.#say.warn(`${reasonOf(error)}\nthis instance cannot be noted as ${wanted} until it is back; trying on`);
           this.#complained = true;
@@ -120,7 +130,12 @@ export class Registration {
 
   /** The API server drops the status of a new object (as Kubernetes does); the entry says that its health is reported, so that it is not called before. */
   async #create(health: Health): Promise<void> {
-    await this.#client.json(this.#collection, { method: "POST", body: this.#entry });
+    try {
+      await this.#client.json(this.#collection, { method: "POST", body: this.#entry });
+    } catch (error) {
+      // The entry of the run before, whose name and ports these are, or an attempt whose answer was lost.
+      if (!(error instanceof ApiFailure) || error.code !== 409 || !this.#mayExist) throw error;
+    }
     this.#actual = health;
     await this.#patch(health);
   }

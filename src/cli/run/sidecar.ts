@@ -28,6 +28,8 @@ const leastDelayMs = 100;
 const mostDelayMs = 5000;
 /** A sidecar that lived this long is restarted at once again. */
 const goodLifeMs = 30_000;
+/** What a restart waits for a fresh token; the sidecar reads the file anew each time it needs one. */
+const refreshLimitMs = 250;
 
 type Child = Bun.Subprocess<"ignore", "pipe", "pipe">;
 
@@ -240,7 +242,8 @@ export class Sidecar {
       }, downAfterMs);
       await Bun.sleep(delayMs);
       delayMs = Math.min(mostDelayMs, delayMs * 2);
-      await this.#settings.refresh();
+      // With a snapshot it has its certificate, and the token can come later: nobody waits for a control plane that is away.
+      await Promise.race([this.#settings.refresh(), Bun.sleep(refreshLimitMs)]);
       if (this.#stopping) break;
       bornAt = this.#clock.mono();
       try {
