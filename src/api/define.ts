@@ -24,7 +24,7 @@ export interface KindSpec {
   readonly selectableFields?: KindDefinition["selectableFields"];
   readonly columns: readonly Column[];
   /** What `metadata.name` must be; default a DNS subdomain name. */
-  readonly nameForm?: "dns-label" | "dns-1035-label";
+  readonly nameForm?: "dns-label" | "dns-1035-label" | "path-segment";
   /** Schemas of the top-level fields beside apiVersion, kind, metadata and status. */
   readonly fields: Readonly<Record<string, Schema>>;
   /** Top-level fields that must be there. */
@@ -154,6 +154,11 @@ const nameForms = {
   "dns-1035-label": {
     pattern: dns1035Label,
     words: "lower-case letters, digits and '-', at most 63, beginning with a letter and ending with a letter or digit",
+  },
+  // Kubernetes's ValidatePathSegmentName: names of roles, `system:discovery`.
+  "path-segment": {
+    pattern: /^(?!\.\.?$)[^/%]{1,253}$/,
+    words: "at most 253 characters without '/' and '%'",
   },
   "dns-subdomain": {
     pattern: dnsSubdomain,

@@ -9,8 +9,10 @@ import { joinTokenKind } from "./kinds/jointoken.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
 import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
+import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { serviceKind } from "./kinds/service.ts";
 import { telemetryKind } from "./kinds/telemetry.ts";
+import { userKind } from "./kinds/user.ts";
 import { workloadEntryKind } from "./kinds/workloadentry.ts";
 import { type KubeObject, resourceOf } from "./meta.ts";
 
@@ -26,6 +28,11 @@ export const kinds: readonly DefinedKind[] = [
   telemetryKind,
   eventKind,
   joinTokenKind,
+  userKind,
+  roleKind,
+  clusterRoleKind,
+  roleBindingKind,
+  clusterRoleBindingKind,
   meshKind,
   proxyKind,
   edgeKind,

@@ -14,8 +14,10 @@ import { CompileCache } from "../compile/cache.ts";
 import { buildWorld, compileAll, type World } from "../compile/compile.ts";
 import { createInsight } from "../insight/insight.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
+import { openAuditLog } from "./apiserver/audit.ts";
 import type { ApiServer } from "./apiserver/deps.ts";
 import { listenApi } from "./apiserver/listen.ts";
+import { defaultRatePerSecond, rateLimits } from "./apiserver/rate.ts";
 import { createApiServer } from "./apiserver/server.ts";
 import type { StagedChange } from "./apiserver/staged.ts";
 import { Collector } from "./collector.ts";
@@ -24,11 +26,15 @@ import { SignIn } from "./dashboard/signin.ts";
 import { hadProxy, Liveness } from "./discovery/liveness.ts";
 import { EventRecorder } from "./events.ts";
 import { contentType, exposition, processMetrics } from "./exposition.ts";
-import { authenticate, authorize, openAdminToken } from "./identity/access.ts";
+import { authenticate, authorize, callerNamed, openAdminToken } from "./identity/access.ts";
+import { AccessIndex, accessResources, groupsOf } from "./identity/access-index.ts";
 import { openAuthority, serverNames } from "./identity/authority.ts";
+import { builtinObjects, isReserved } from "./identity/builtin-roles.ts";
+import { escalation } from "./identity/escalation.ts";
 import { ensureFolder, privateMode, writeFileAtomic } from "./identity/files.ts";
 import { JoinTokenList } from "./identity/jointokens.ts";
-import { openTokenAuthority } from "./identity/token.ts";
+import { openSigningKey, openTokenAuthority } from "./identity/token.ts";
+import { userTokens } from "./identity/usertoken.ts";
 import { adminKubeconfig } from "./kubeconfig.ts";
 import { liveObjects } from "./live.ts";
 import { lockFolder } from "./lock.ts";
@@ -53,6 +59,8 @@ export interface ControlPlaneOptions {
   readonly dashboardPort?: number | undefined;
   /** undefined = the folder's own, or `cluster.local` for a new one. */
   readonly trustDomain?: string | undefined;
+  /** Requests a second that one user or service account may make of the API; 0 = no limit. */
+  readonly apiRate?: number | undefined;
   readonly log?: Logger;
   readonly clock?: Clock;
 }
@@ -133,6 +141,11 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   undo.add(() => store.close());
   const joinTokens = new JoinTokenList(store, clock, log);
   undo.add(() => joinTokens.stop());
+  const access = await AccessIndex.open(store);
+  undo.add(() => access.stop());
+  const users = userTokens(openSigningKey(dir), authority.trustDomain, clock, (name) => access.user(name));
+  const audit = openAuditLog(dir, clock, log);
+  undo.add(() => audit.close());
 
   const registry = new MetricRegistry();
   const metrics = controlMetrics(registry);
@@ -151,7 +164,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     store,
     clock,
     log,
-    ignores: (resource) => kindByResource(resource)?.transient === true,
+    ignores: (resource) => accessResources.has(resource) || kindByResource(resource)?.transient === true,
     compiler: {
       buildWorld: (objects: Iterable<KubeObject>) => buildWorld(objects, trustDomain),
       compile: (world) => compileAll(world, cache),
@@ -295,12 +308,28 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       const { effects } = await import("../compile/effects.ts");
       return effects(publisher.world(), stagedWorld(staged));
     },
-    authenticate: (request) => authenticate(request.headers.get("authorization"), admin, tokens),
-    authorize,
+    authenticate: (request) => authenticate(request.headers.get("authorization"), admin, tokens, users),
+    authorize: (caller, asked) => authorize(caller, asked, access),
+    escalation: (...write) => escalation(access, ...write),
+    // Somebody who is known and of whom no group is claimed is taken with their own.
+    callerNamed: (user, groups) => callerNamed(user, groups.length > 0 ? groups : (access.user(user)?.spec?.groups ?? [])),
+    groupsOf,
+    builtin: builtinObjects,
+    isReserved,
+    issueUserToken: async ({ name, expirationSeconds }) => {
+      const user = access.user(name);
+      if (user === undefined) return undefined;
+      const issued = await users.issue(user, expirationSeconds);
+      event("info", `token issued for user ${name}`);
+      return { token: issued.token.reveal(), expirationTimestamp: new Date(issued.expiresAtMs).toISOString() };
+    },
+    audit,
+    limits: rateLimits(clock, { perSecond: options.apiRate ?? defaultRatePerSecond }),
     virtual: live,
     routes: [
       {
         prefix: "/weft/v1alpha1/backup",
+        sensitive: true,
         handle: async (request, caller, hold) => {
           if (request.method !== "GET" || new URL(request.url).pathname !== "/weft/v1alpha1/backup") return undefined;
           const { streamAndForget, writeBackup } = await import("./backup.ts");

@@ -2,6 +2,7 @@
 
 import { type KindDefinition, type KubeObject, resourceOf } from "../../api/meta.ts";
 import type { Revision, StoreEvent, WatchHandle } from "../store/store.ts";
+import type { Touched } from "./audit.ts";
 import type { ApiServerDeps, Caller, Verb } from "./deps.ts";
 import { formOf, json } from "./negotiate.ts";
 import { shownAs } from "./objects.ts";
@@ -48,6 +49,22 @@ export interface Call {
   readonly hold: () => void;
   /** Go out as Warning headers, which kubectl prints. */
   readonly warnings: string[];
+  readonly trail: Trail;
+}
+
+/** What a request turns out to be about, for the audit log and the metrics; filled in on its way. */
+export interface Trail {
+  caller?: Caller;
+  verb?: string;
+  resource?: string;
+  namespace?: string;
+  name?: string;
+  /** It only asks: no line in the audit log. */
+  asksOnly?: boolean;
+  /** It changes or hands out something though its method is GET. */
+  sensitive?: boolean;
+  dryRun?: boolean;
+  operations?: Touched[];
 }
 
 export interface ResourceCall extends Call {
@@ -66,6 +83,21 @@ export function permit(core: Core, call: ResourceCall, verb: Verb): Narrowing {
   const decision = core.deps.authorize(call.caller, { type: "resource", verb, resource: resourceOf(kind), subresource, namespace, name });
   if (!decision.allowed) throw forbidden(subjectOf(call), decision.reason);
   return { owns: decision.owns, ownsWhat: decision.ownsWhat ?? "it is not yours" };
+}
+
+/** Throws 403 for a write to what is part of the program, or that would give away more than the caller has. */
+export async function guardWrite(core: Core, call: ResourceCall, candidate: KubeObject, existing: KubeObject | undefined): Promise<void> {
+  const why = await core.deps.escalation?.(core.deps.store, call.caller, candidate, existing);
+  if (why !== undefined) throw forbidden(subjectOf(call, candidate.metadata.name), why);
+}
+
+/** Throws 403 when the name belongs to the program. */
+export function refuseReserved(core: Core, call: ResourceCall, name: string): void {
+  if (core.deps.isReserved?.(resourceOf(call.target.kind), name) === true)
+    throw forbidden(
+      subjectOf(call, name),
+      "it is part of every mesh and cannot be written, nor can another name that begins with system:; make one of your own",
+    );
 }
 
 /** Throws 403 when the permission does not cover this object. */

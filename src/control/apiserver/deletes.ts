@@ -4,7 +4,17 @@ import { type KubeObject, resourceOf } from "../../api/meta.ts";
 import { foregroundFinalizer, orphanFinalizer } from "../collector.ts";
 import type { ObjectKey } from "../store/store.ts";
 import { isRecord, readData } from "./body.ts";
-import { answerObject, type Core, checkOwned, maxTries, type Narrowing, permit, type ResourceCall, subjectOf } from "./core.ts";
+import {
+  answerObject,
+  type Core,
+  checkOwned,
+  maxTries,
+  type Narrowing,
+  permit,
+  type ResourceCall,
+  refuseReserved,
+  subjectOf,
+} from "./core.ts";
 import { json } from "./negotiate.ts";
 import { shownAs, timestamp } from "./objects.ts";
 import { dryRun } from "./options.ts";
@@ -67,6 +77,14 @@ export async function deleteCollection(core: Core, call: ResourceCall): Promise<
     for (const object of listed.items) {
       if (!(selected?.(object) ?? true) || !(narrowing.owns?.(object) ?? true)) continue;
       out.push(await deleteOne(core, call, object.metadata.name, object.metadata.namespace ?? "", narrowing, conditions));
+      call.trail.operations ??= [];
+      call.trail.operations.push({
+        verb: "delete",
+        resource: resourceOf(kind),
+        namespace: object.metadata.namespace ?? "",
+        name: object.metadata.name,
+        code: 200,
+      });
     }
     return out;
   });
@@ -86,6 +104,7 @@ async function deleteOne(
   const { store, clock } = core.deps;
   const subject = subjectOf(call, name);
   const key: ObjectKey = { resource: resourceOf(call.target.kind), namespace, name };
+  refuseReserved(core, call, name);
   for (let attempt = 1; ; attempt++) {
     const existing = await store.get(key);
     if (existing === undefined) throw notFound(subject);

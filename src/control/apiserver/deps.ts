@@ -5,18 +5,40 @@ import type { KindDefinition, KubeObject, Violation } from "../../api/meta.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Store } from "../store/store.ts";
+import type { AuditEntry } from "./audit.ts";
+import type { RateLimits } from "./rate.ts";
 import type { StagedChange } from "./staged.ts";
 
 /** Who is asking. `user` is what messages and `kubectl auth whoami` show. */
 export type Caller =
-  | { readonly kind: "admin"; readonly user: string }
+  | { readonly kind: "admin"; readonly user: string; readonly actingAs?: string }
+  /** Somebody with a User's token, or of whom that is pretended (`--as`). `groups` without those that every user has. */
+  | { readonly kind: "user"; readonly user: string; readonly groups: readonly string[]; readonly actingAs?: string }
   /** A join token's holder; `user` is `system:serviceaccount:NAMESPACE:NAME`. */
-  | { readonly kind: "workload"; readonly user: string; readonly namespace: string; readonly serviceAccount: string };
+  | {
+      readonly kind: "workload";
+      readonly user: string;
+      readonly namespace: string;
+      readonly serviceAccount: string;
+      /** Whose credential it really was (`--as`); for the audit log. */
+      readonly actingAs?: string;
+    };
 
 /** `reason` goes to the client as it is: say what is wrong with the credentials and how to get good ones, and never quote them. */
 export type Authentication = { readonly ok: true; readonly caller: Caller } | { readonly ok: false; readonly reason: string };
 
-export type Verb = "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection";
+export type Verb =
+  | "get"
+  | "list"
+  | "watch"
+  | "create"
+  | "update"
+  | "patch"
+  | "delete"
+  | "deletecollection"
+  | "bind"
+  | "escalate"
+  | "impersonate";
 
 /** What a caller wants to do. A `path` access is for everything outside the resource paths (`/insight/...`, `/openapi/...`, discovery). */
 export type Access =
@@ -77,8 +99,17 @@ export interface IssuedToken {
 export interface ExtraRoute {
   /** `/insight/`: matched against the start of the path. */
   readonly prefix: string;
+  /** It hands out secrets: the audit log has it though it is a GET. */
+  readonly sensitive?: boolean;
   /** `hold` keeps Bun's idle timeout off a response that streams. undefined = not found. */
   readonly handle: (request: Request, caller: Caller, hold: () => void) => Response | undefined | Promise<Response | undefined>;
+}
+
+/** Tokens of users (`weft.dev` User), where there are any. */
+export interface UserTokenRequest {
+  readonly name: string;
+  /** 600 to `longestUserTokenSeconds`; checked before. */
+  readonly expirationSeconds: number;
 }
 
 export interface ApiServerDeps {
@@ -98,6 +129,26 @@ export interface ApiServerDeps {
   readonly preview?: (changes: readonly StagedChange[]) => unknown;
   readonly authenticate: (request: Request) => Authentication | Promise<Authentication>;
   readonly authorize: (caller: Caller, access: Access) => Decision;
+  /** Why the caller may not write this (it would give away more than they have); undefined = they may. `store` = a transaction's own view. */
+  readonly escalation?: (
+    store: Store,
+    caller: Caller,
+    candidate: KubeObject,
+    existing: KubeObject | undefined,
+  ) => Promise<string | undefined>;
+  /** The caller behind a user name and the groups claimed for it (`--as`, reviews); undefined = nobody of that name. */
+  readonly callerNamed?: (user: string, groups: readonly string[]) => Caller | undefined;
+  /** Groups that reviews show of a caller. */
+  readonly groupsOf?: (caller: Caller) => readonly string[];
+  /** Objects that are part of the program, by resource, sorted by name: read like stored ones, never written. */
+  readonly builtin?: Readonly<Record<string, readonly KubeObject[]>>;
+  /** A name that is kept for those. */
+  readonly isReserved?: (resource: string, name: string) => boolean;
+  readonly issueUserToken?: (request: UserTokenRequest) => Promise<IssuedToken | undefined>;
+  readonly audit?: { record(entry: AuditEntry): void };
+  readonly limits?: RateLimits;
+  /** Hears of each request that was answered; for metrics. */
+  readonly answered?: (verb: string, code: number, durationMs: number) => void;
   readonly virtual: VirtualSource;
   readonly routes: readonly ExtraRoute[];
   readonly issueToken: (request: TokenRequest) => Promise<IssuedToken>;
@@ -114,6 +165,8 @@ export interface ApiServerDeps {
 /** What a handler needs of the server that got the request: Bun's `server.timeout(request, 0)`. */
 export interface Holder {
   timeout(request: Request, seconds: number): void;
+  /** Where a request comes from. */
+  requestIP?(request: Request): { readonly address: string; readonly port: number } | null;
 }
 
 export interface ApiServer {

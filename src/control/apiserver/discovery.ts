@@ -123,6 +123,8 @@ function resourceList(registry: Registry, request: Request, group: string, versi
       : []),
   ]);
   if (group === "" && version === "v1") resources.push(tokenSubresource);
+  if (resources.some(({ name }) => name === "users" && group === "weft.dev"))
+    resources.push({ ...tokenSubresource, name: "users/token", namespaced: false });
   return json(request, {
     kind: "APIResourceList",
     apiVersion: "v1",

@@ -20,6 +20,24 @@ export function storeFeed(store: Store, resource: string): Feed {
   };
 }
 
+/** A feed with objects that are part of the program before those of the store. They never change, and no store object has such a name. */
+export function withBuiltins(feed: Feed, builtin: readonly KubeObject[]): Feed {
+  const merged = (items: readonly KubeObject[]) => [...builtin, ...items].sort((a, b) => compare(a.metadata.name, b.metadata.name));
+  return {
+    list: async (namespace) => {
+      const { items, revision } = await feed.list(namespace);
+      return { items: merged(items), revision };
+    },
+    listAt: async (revision, namespace, after) => {
+      const items = await feed.listAt(revision, namespace, after);
+      return merged(items).filter((each) => after === undefined || each.metadata.name > after.name);
+    },
+    get: async (namespace, name) => builtin.find((each) => each.metadata.name === name) ?? (await feed.get(namespace, name)),
+    revision: () => feed.revision(),
+    watch: (from, onEvent, onProgress) => feed.watch(from, onEvent, onProgress),
+  };
+}
+
 /** How many changes of live state are kept for a client that lists and then watches. */
 const mirrorHistory = 2000;
 

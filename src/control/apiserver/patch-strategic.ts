@@ -15,6 +15,10 @@ const byResource: Readonly<Record<string, MergeKeys>> = {
   services: { ...metadataKeys, "spec.ports": "port", "status.conditions": "type" },
   namespaces: { ...metadataKeys, "status.conditions": "type" },
   "endpointslices.discovery.k8s.io": metadataKeys,
+  "roles.rbac.authorization.k8s.io": metadataKeys,
+  "clusterroles.rbac.authorization.k8s.io": metadataKeys,
+  "rolebindings.rbac.authorization.k8s.io": metadataKeys,
+  "clusterrolebindings.rbac.authorization.k8s.io": metadataKeys,
 };
 
 /** undefined when kinds of this resource are not patched strategically. */

@@ -18,6 +18,7 @@ export interface ResourceTarget {
 /** Paths that are served without being a kind of the table: they act, and keep nothing. */
 export type ReviewTarget =
   | { readonly review: "token"; readonly namespace: string; readonly serviceAccount: string }
+  | { readonly review: "user-token"; readonly name: string }
   | { readonly review: "access" | "rules" | "self" | "token-review" }
   /** `namespace` empty: over all of them. */
   | { readonly review: "subject"; readonly namespace: string };
@@ -69,6 +70,8 @@ function parseReview(group: string, version: string, rest: readonly string[]): R
   if (group === "" && version === "v1" && first === "namespaces" && third === "serviceaccounts" && fifth === "token" && rest.length === 5) {
     return { review: "token", namespace, serviceAccount };
   }
+  if (group === "weft.dev" && first === "users" && third === "token" && namespace !== "" && rest.length === 3)
+    return { review: "user-token", name: namespace };
   if (version !== "v1") return undefined;
   if (group === "authorization.k8s.io" && first === "namespaces" && third === "localsubjectaccessreviews" && rest.length === 3)
     return { review: "subject", namespace };

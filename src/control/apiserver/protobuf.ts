@@ -83,10 +83,33 @@ const resourceAttributes: Message = {
 
 const boundObject: Message = { 1: ["kind", "string"], 2: ["apiVersion", "string"], 3: ["name", "string"], 4: ["uid", "string"] };
 
+const rules: Field = [
+  "rules",
+  {
+    1: ["verbs", "strings"],
+    2: ["apiGroups", "strings"],
+    3: ["resources", "strings"],
+    4: ["resourceNames", "strings"],
+    5: ["nonResourceURLs", "strings"],
+  },
+  true,
+];
+const subjects: Field = [
+  "subjects",
+  { 1: ["kind", "string"], 2: ["apiGroup", "string"], 3: ["name", "string"], 4: ["namespace", "string"] },
+  true,
+];
+const roleRef: Field = ["roleRef", { 1: ["apiGroup", "string"], 2: ["kind", "string"], 3: ["name", "string"] }];
+const bindingMessage: Message = { 1: ["metadata", metadata], 2: subjects, 3: roleRef };
+
 // A `status` in a request is written through JSON only, and is empty in these.
 const kinds: Readonly<Record<string, Message>> = {
   Namespace: { 1: ["metadata", metadata], 2: ["spec", { 1: ["finalizers", "strings"] }], 3: ["status", "dropped"] },
   Service: { 1: ["metadata", metadata], 2: ["spec", serviceSpec], 3: ["status", "dropped"] },
+  Role: { 1: ["metadata", metadata], 2: rules },
+  ClusterRole: { 1: ["metadata", metadata], 2: rules },
+  RoleBinding: bindingMessage,
+  ClusterRoleBinding: bindingMessage,
   TokenRequest: {
     1: ["metadata", metadata],
     2: ["spec", { 1: ["audiences", "strings"], 3: ["boundObjectRef", boundObject], 4: ["expirationSeconds", "int"] }],

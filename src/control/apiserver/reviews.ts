@@ -3,30 +3,37 @@
 // Never keeps anything, and never logs a token.
 
 import { type JoinTokenObject, joinTokenKind, longestJoinTokenSeconds } from "../../api/kinds/jointoken.ts";
+import { longestUserTokenSeconds } from "../../api/kinds/user.ts";
 import { resourceOf, type Violation } from "../../api/meta.ts";
+import { callerNamed } from "../identity/access.ts";
+import { groupsOf } from "../identity/access-index.ts";
 import { isRecord, readData } from "./body.ts";
 import type { Call, Core } from "./core.ts";
 import type { Access, Caller, TokenRequest, Verb } from "./deps.ts";
 import { json } from "./negotiate.ts";
 import type { ReviewTarget } from "./paths.ts";
 import { verbsOf } from "./registry.ts";
-import { badRequest, forbidden, invalid, methodNotAllowed } from "./status.ts";
+import { badRequest, forbidden, invalid, methodNotAllowed, notFound } from "./status.ts";
 
 const minSeconds = 600;
 const maxSeconds = 86_400;
 const defaultSeconds = 3600;
+const defaultUserSeconds = 30 * 86_400;
 const audience = "weft";
 
 export async function answerReview(core: Core, call: Call, target: ReviewTarget): Promise<Response> {
   if (call.request.method !== "POST") throw methodNotAllowed(`${call.request.method} is not possible here; only POST is`);
+  if (target.review !== "token" && target.review !== "user-token") call.trail.asksOnly = true;
   switch (target.review) {
+    case "user-token":
+      return issueUserToken(core, call, target.name);
     case "token":
       return issueToken(core, call, target.namespace, target.serviceAccount);
     case "access":
       return reviewAccess(core, call);
     case "self": {
       await readReview(call, "authentication.k8s.io/v1", "SelfSubjectReview");
-      const status = { userInfo: userOf(call.caller) };
+      const status = { userInfo: userOf(core, call.caller) };
       return json(call.request, { kind: "SelfSubjectReview", apiVersion: "authentication.k8s.io/v1", metadata: {}, status }, 201);
     }
     case "rules":
@@ -38,12 +45,8 @@ export async function answerReview(core: Core, call: Call, target: ReviewTarget)
   }
 }
 
-function userOf(caller: Caller): { readonly username: string; readonly groups: readonly string[] } {
-  const groups =
-    caller.kind === "admin"
-      ? ["system:masters", "system:authenticated"]
-      : ["system:serviceaccounts", `system:serviceaccounts:${caller.namespace}`, "system:authenticated"];
-  return { username: caller.user, groups };
+function userOf(core: Core, caller: Caller): { readonly username: string; readonly groups: readonly string[] } {
+  return { username: caller.user, groups: (core.deps.groupsOf ?? groupsOf)(caller) };
 }
 
 function permitReview(core: Core, call: Call, plural: string, group: string): void {
@@ -77,7 +80,12 @@ async function reviewRules(core: Core, call: Call): Promise<Response> {
     }
   }
   const anyPath = core.deps.authorize(call.caller, { type: "path", verb: "get", path: "/" }).allowed;
-  const nonResourceRules = anyPath ? [{ verbs: ["*"], nonResourceURLs: ["*"] }] : [];
+  const paths = ["/api", "/apis", "/openapi/v3", "/metrics", "/insight/v1alpha1/graph", "/weft/v1alpha1/history"];
+  const nonResourceRules = anyPath
+    ? [{ verbs: ["*"], nonResourceURLs: ["*"] }]
+    : paths
+        .filter((path) => core.deps.authorize(call.caller, { type: "path", verb: "get", path }).allowed)
+        .map((path) => ({ verbs: ["get"], nonResourceURLs: [path] }));
   const status = { resourceRules, nonResourceRules, incomplete: false };
   return json(call.request, { kind: "SelfSubjectRulesReview", apiVersion: "authorization.k8s.io/v1", metadata: {}, spec, status }, 201);
 }
@@ -97,7 +105,7 @@ async function reviewToken(core: Core, call: Call): Promise<Response> {
   } else {
     const verdict = await core.deps.authenticate(new Request(call.request.url, { headers: { authorization: `Bearer ${token}` } }));
     status = verdict.ok
-      ? { authenticated: true, user: userOf(verdict.caller), audiences: [audience] }
+      ? { authenticated: true, user: userOf(core, verdict.caller), audiences: [audience] }
       : { authenticated: false, error: verdict.reason };
   }
   // The token does not go back.
@@ -117,19 +125,10 @@ async function reviewSubject(core: Core, call: Call, namespace: string): Promise
   const about = isRecord(spec.resourceAttributes) ? spec.resourceAttributes : undefined;
   if (namespace !== "" && about?.namespace !== namespace)
     throw badRequest(`spec.resourceAttributes.namespace must be the path's, ${JSON.stringify(namespace)}`);
-  const subject = callerNamed(user);
-  const status =
-    subject === undefined
-      ? { allowed: false, reason: `${JSON.stringify(user)} is nobody here; users are admin and system:serviceaccount:NAMESPACE:NAME` }
-      : verdict(core, subject, spec);
+  const claimed = Array.isArray(spec.groups) ? spec.groups.filter((each) => typeof each === "string") : [];
+  const subject = (core.deps.callerNamed ?? callerNamed)(user, claimed);
+  const status = subject === undefined ? { allowed: false, reason: `${JSON.stringify(user)} is nobody` } : verdict(core, subject, spec);
   return json(call.request, { kind, apiVersion: "authorization.k8s.io/v1", metadata: {}, spec, status }, 201);
-}
-
-/** The caller behind a user name; undefined when there is none of that name. */
-export function callerNamed(user: string): Caller | undefined {
-  if (user === "admin") return { kind: "admin", user };
-  const [, namespace, serviceAccount] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user) ?? [];
-  return namespace === undefined || serviceAccount === undefined ? undefined : { kind: "workload", user, namespace, serviceAccount };
 }
 
 async function readReview(call: Call, apiVersion: string, kind: string): Promise<Record<string, unknown>> {
@@ -145,7 +144,39 @@ async function readReview(call: Call, apiVersion: string, kind: string): Promise
 const dnsName = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const dnsLabel = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
+/** A credential of a User. Whoever may make one may be that user. */
+async function issueUserToken(core: Core, call: Call, name: string): Promise<Response> {
+  Object.assign(call.trail, { verb: "create", resource: "users.weft.dev/token", name });
+  const access: Access = { type: "resource", verb: "create", resource: "users.weft.dev", subresource: "token", namespace: "", name };
+  const decision = core.deps.authorize(call.caller, access);
+  const subject = { plural: "users", group: "weft.dev", name };
+  if (!decision.allowed) throw forbidden(subject, decision.reason);
+  const spec = await readReview(call, "authentication.k8s.io/v1", "TokenRequest");
+  const seconds = spec.expirationSeconds ?? defaultUserSeconds;
+  const problems: Violation[] = [];
+  if (typeof seconds !== "number" || !Number.isInteger(seconds) || seconds < minSeconds || seconds > longestUserTokenSeconds)
+    problems.push({
+      path: "spec.expirationSeconds",
+      message: `must be a whole number from ${minSeconds} to ${longestUserTokenSeconds}, got ${JSON.stringify(seconds)}`,
+    });
+  for (const field of Object.keys(spec))
+    if (field !== "expirationSeconds") problems.push({ path: `spec.${field}`, message: "unknown field" });
+  if (problems.length > 0) throw invalid("TokenRequest", "authentication.k8s.io", name, problems);
+  const expirationSeconds = Number(seconds);
+  const status = await core.deps.issueUserToken?.({ name, expirationSeconds });
+  if (status === undefined) throw notFound(subject);
+  const body = {
+    kind: "TokenRequest",
+    apiVersion: "authentication.k8s.io/v1",
+    metadata: { name },
+    spec: { expirationSeconds },
+    status,
+  };
+  return json(call.request, body, 201);
+}
+
 async function issueToken(core: Core, call: Call, namespace: string, serviceAccount: string): Promise<Response> {
+  Object.assign(call.trail, { verb: "create", resource: "serviceaccounts/token", namespace, name: serviceAccount });
   const access: Access = {
     type: "resource",
     verb: "create",
@@ -233,6 +264,8 @@ async function boundTo(
 }
 
 const verbs: readonly Verb[] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+/** Verbs that no request has: they are asked about beside others (escalation, `--as`). */
+const rightsVerbs: readonly Verb[] = ["bind", "escalate", "impersonate"];
 
 async function reviewAccess(core: Core, call: Call): Promise<Response> {
   const spec = await readReview(call, "authorization.k8s.io/v1", "SelfSubjectAccessReview");
@@ -256,13 +289,13 @@ function verdict(core: Core, caller: Caller, spec: Record<string, unknown>): { a
   const group = about(attributes, "group");
   const plural = about(attributes, "resource");
   const asked = about(attributes, "verb");
-  const known = asked === "*" ? verbs : verbs.filter((verb) => verb === asked);
+  const known = asked === "*" ? [...verbs, ...rightsVerbs] : [...verbs, ...rightsVerbs].filter((verb) => verb === asked);
   if (known.length === 0) return { allowed: false, reason: `${JSON.stringify(asked)} is no verb of this server` };
   const answers = known.map((verb) =>
     decide({
       type: "resource",
       verb,
-      resource: group === "" || group === "*" ? plural : `${plural}.${group}`,
+      resource: group === "" ? plural : `${plural}.${group}`,
       subresource: about(attributes, "subresource"),
       namespace: about(attributes, "namespace"),
       name: about(attributes, "name"),

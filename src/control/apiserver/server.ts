@@ -2,26 +2,30 @@
 // Never knows a kind: everything about kinds comes from the table in `deps`.
 
 import { type KindDefinition, resourceOf } from "../../api/meta.ts";
+import { callerNamed } from "../identity/access.ts";
 import { CompactedError, ObjectTooLargeError, StoreFailure } from "../store/store.ts";
-import type { Call, Core, Feed } from "./core.ts";
+import type { AuditEntry } from "./audit.ts";
+import type { Call, Core, Feed, Trail } from "./core.ts";
 import { deleteCollection, deleteObject } from "./deletes.ts";
 import type { ApiServer, ApiServerDeps, Caller, Holder } from "./deps.ts";
 import { discover } from "./discovery.ts";
-import { storeFeed, VirtualMirror } from "./feeds.ts";
+import { storeFeed, VirtualMirror, withBuiltins } from "./feeds.ts";
 import { json } from "./negotiate.ts";
 import { openapiV2, openapiV3 } from "./openapi.ts";
 import { parseTarget } from "./paths.ts";
 import { getObject, listObjects } from "./reads.ts";
 import { makeRegistry } from "./registry.ts";
-import { answerReview, callerNamed } from "./reviews.ts";
+import { answerReview } from "./reviews.ts";
 import {
   ApiError,
+  badRequest,
   bodyTooLarge,
   expired,
   forbidden,
   internalError,
   methodNotAllowed,
   pathNotFound,
+  tooManyRequests,
   unauthorized,
   unavailable,
 } from "./status.ts";
@@ -42,6 +46,8 @@ export function createApiServer(deps: ApiServerDeps): ApiServer {
     let feed = feeds.get(kind);
     if (feed === undefined) {
       feed = kind.virtual ? new VirtualMirror(deps.virtual, kind, deps.clock.now()) : storeFeed(deps.store, resourceOf(kind));
+      const builtin = deps.builtin?.[resourceOf(kind)];
+      if (builtin !== undefined) feed = withBuiltins(feed, builtin);
       feeds.set(kind, feed);
     }
     return feed;
@@ -50,13 +56,18 @@ export function createApiServer(deps: ApiServerDeps): ApiServer {
   return {
     async handle(request, holder, caller) {
       const startedMs = deps.clock.mono();
+      const trail: Trail = {};
       let response: Response;
+      let reason: string | undefined;
       try {
-        response = await route(core, request, holder, caller);
+        response = await route(core, request, holder, caller, trail);
       } catch (error) {
         response = answerError(core, request, error);
+        reason = error instanceof ApiError ? error.status.reason : undefined;
       }
       const durationMs = Math.round(deps.clock.mono() - startedMs);
+      deps.answered?.(trail.verb ?? (trail.caller === undefined ? "none" : request.method.toLowerCase()), response.status, durationMs);
+      noteForAudit(core, request, holder, trail, response.status, reason);
       deps.log.debug({ method: request.method, path: pathOf(request), code: response.status, durationMs }, "An API request was answered.");
       return response;
     },
@@ -66,14 +77,15 @@ export function createApiServer(deps: ApiServerDeps): ApiServer {
   };
 }
 
-async function route(core: Core, request: Request, holder: Holder, known: Caller | undefined): Promise<Response> {
+async function route(core: Core, request: Request, holder: Holder, known: Caller | undefined, trail: Trail): Promise<Response> {
   const url = new URL(request.url);
   const path = url.pathname;
   const open = answerOpen(core, request, path);
   if (open !== undefined) return open;
 
-  const caller = known ?? (await identify(core, request));
-  const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0), warnings: [] };
+  const caller = known ?? (await identify(core, request, holder));
+  trail.caller = caller;
+  const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0), warnings: [], trail };
   if (path.startsWith("/api/") || path.startsWith("/apis/") || path === "/api" || path === "/apis") {
     const discovered = request.method === "GET" ? discover(core.registry, request, path) : undefined;
     if (discovered === undefined) return withWarnings(await answerResource(core, call, path), call.warnings);
@@ -89,6 +101,7 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
   }
   for (const extra of core.deps.routes) {
     if (!path.startsWith(extra.prefix)) continue;
+    if (extra.sensitive === true) trail.sensitive = true;
     const answer = await extra.handle(request, caller, call.hold);
     if (answer !== undefined) return answer;
   }
@@ -136,23 +149,79 @@ function answerOpen(core: Core, request: Request, path: string): Response | unde
   return why === undefined ? plain("ok") : plain(`not ready: ${why}\n`, 503);
 }
 
-async function identify(core: Core, request: Request): Promise<Caller> {
+async function identify(core: Core, request: Request, holder: Holder): Promise<Caller> {
+  const { limits } = core.deps;
+  const address = holder.requestIP?.(request)?.address ?? "";
   const answer = await core.deps.authenticate(request);
-  if (!answer.ok) throw unauthorized(answer.reason);
-  const wanted = request.headers.get("impersonate-user");
-  if (wanted === null && ![...request.headers.keys()].some((name) => name.startsWith("impersonate-"))) return answer.caller;
-  // `kubectl --as`: an answer as somebody with less rights must never be given with more.
-  const subject = callerNamed(wanted ?? "");
-  if (answer.caller.kind !== "admin" || subject === undefined) {
-    throw forbidden(
-      { plural: "users", group: "", name: wanted ?? "" },
-      answer.caller.kind !== "admin"
-        ? `${answer.caller.user} may not act as somebody else`
-        : "there is nobody of that name; act as admin or as system:serviceaccount:NAMESPACE:NAME",
-    );
+  if (!answer.ok) {
+    // Good credentials from the same address are not held up: behind it may be many.
+    const blocked = limits?.refused(address) ?? 0;
+    if (blocked > 0) throw tooManyRequests("too many requests with refused credentials came from this address; try again later", blocked);
+    throw unauthorized(answer.reason);
   }
-  return subject;
+  const wait = limits?.take(answer.caller) ?? 0;
+  if (wait > 0)
+    throw tooManyRequests(`${answer.caller.user} asks more often than this control plane allows a credential; try again later`, wait);
+  return [...request.headers.keys()].some((name) => name.startsWith("impersonate-"))
+    ? impersonate(core, request, answer.caller)
+    : answer.caller;
 }
+
+/** `kubectl --as`: an answer as somebody with less rights must never be given with more. */
+function impersonate(core: Core, request: Request, caller: Caller): Caller {
+  const user = request.headers.get("impersonate-user") ?? "";
+  const groups = (request.headers.get("impersonate-group") ?? "")
+    .split(",")
+    .map((each) => each.trim())
+    .filter((each) => each !== "");
+  const other = [...request.headers.keys()].find(
+    (name) => name.startsWith("impersonate-") && name !== "impersonate-user" && name !== "impersonate-group",
+  );
+  const refuse = (plural: string, name: string, why: string) => forbidden({ plural, group: "", name }, why);
+  if (other !== undefined) throw badRequest(`the header ${other} is not known here; Impersonate-User and Impersonate-Group are`);
+  if (user === "") throw refuse("users", "", "name whom to act as (Impersonate-User); groups alone are nobody");
+  const subject = (core.deps.callerNamed ?? callerNamed)(user, groups);
+  if (subject === undefined) throw refuse("users", user, "there is nobody of that name");
+  if (caller.kind === "admin") return { ...subject, actingAs: caller.user };
+  if (subject.kind === "admin") throw refuse("users", user, `${caller.user} may not act as the administrator`);
+  const may = (resource: string, namespace: string, name: string) => {
+    const decision = core.deps.authorize(caller, { type: "resource", verb: "impersonate", resource, subresource: "", namespace, name });
+    if (!decision.allowed) throw refuse(resource, name, decision.reason);
+  };
+  if (subject.kind === "workload") may("serviceaccounts", subject.namespace, subject.serviceAccount);
+  else {
+    may("users", "", user);
+    for (const group of subject.groups) may("groups", "", group);
+  }
+  return { ...subject, actingAs: caller.user };
+}
+
+const readMethods: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** Nothing is noted of requests without good credentials: they change nothing, and would push the rest out of a log that is bounded. */
+function noteForAudit(core: Core, request: Request, holder: Holder, trail: Trail, code: number, reason: string | undefined): void {
+  const { audit } = core.deps;
+  const { caller } = trail;
+  if (audit === undefined || caller === undefined || trail.asksOnly === true) return;
+  if (readMethods.has(request.method) && trail.sensitive !== true) return;
+  const ip = holder.requestIP?.(request);
+  const { verb = request.method.toLowerCase(), resource, namespace, name, operations } = trail;
+  const entry: AuditEntry = {
+    user: caller.user,
+    ...(caller.actingAs !== undefined && { actingAs: caller.actingAs }),
+    verb,
+    ...(resource === undefined ? { path: pathOf(request) } : { resource, ...(namespace && { namespace }), ...(name && { name }) }),
+    ...((trail.dryRun === true || (new URL(request.url).searchParams.get("dryRun") ?? "") !== "") && { dryRun: true as const }),
+    ...(operations !== undefined && { operations }),
+    code,
+    ...(reason !== undefined && { reason }),
+    from: ip === null || ip === undefined ? "" : `${ip.address}:${ip.port}`,
+    agent: (request.headers.get("user-agent") ?? "").slice(0, 200),
+  };
+  audit.record(entry);
+}
+
+const verbsByMethod: Readonly<Record<string, string>> = { POST: "create", PUT: "update", PATCH: "patch", DELETE: "delete" };
 
 function permitPath(core: Core, call: Call, path: string): void {
   const verb = call.request.method.toLowerCase() as Lowercase<string>;
@@ -166,10 +235,16 @@ async function answerResource(core: Core, call: Call, path: string): Promise<Res
   const resourceCall = { ...call, target };
   const { method } = call.request;
   const { kind, name, subresource } = target;
+  const resource = resourceOf(kind);
+  Object.assign(call.trail, { resource: subresource === "" ? resource : `${resource}/${subresource}`, namespace: target.namespace, name });
+  call.trail.verb = method === "DELETE" && name === "" ? "deletecollection" : (verbsByMethod[method] ?? (name === "" ? "list" : "get"));
   // As Kubernetes reads a flag: there and not denied.
   const watching = !["false", "0"].includes((call.query.get("watch") ?? "false").toLowerCase());
   if (method === "GET") {
-    if (watching && subresource === "") return watchObjects(core, resourceCall);
+    if (watching && subresource === "") {
+      call.trail.verb = "watch";
+      return watchObjects(core, resourceCall);
+    }
     return name === "" ? listObjects(core, resourceCall) : getObject(core, resourceCall);
   }
   if (kind.virtual) throw methodNotAllowed(`${kind.plural} are live state: they can be read, not written`);
@@ -202,6 +277,7 @@ function answerError(core: Core, request: Request, error: unknown): Response {
   }
   const { status } = known ?? internalError("an internal error occurred; the control plane's log has the details");
   const response = json(request, status, status.code);
+  if (status.code === 429) response.headers.set("retry-after", String(status.details?.retryAfterSeconds ?? 1));
   if (status.code === 401) response.headers.set("www-authenticate", 'Bearer realm="weft"');
   return response;
 }

@@ -57,6 +57,9 @@ export const methodNotAllowed = (message: string) => new ApiError(405, "MethodNo
 export const notAcceptable = (message: string) => new ApiError(406, "NotAcceptable", message);
 export const unsupportedMediaType = (message: string) => new ApiError(415, "UnsupportedMediaType", message);
 export const bodyTooLarge = (message: string) => new ApiError(413, "RequestEntityTooLarge", message);
+/** 429; kubectl and client-go wait as long and try again. */
+export const tooManyRequests = (message: string, seconds: number) =>
+  new ApiError(429, "TooManyRequests", message, { retryAfterSeconds: seconds });
 export const expired = (message: string) => new ApiError(410, "Expired", message);
 /** In Kubernetes' words, which clients' programmers look for; the token lists the rest as it is now. */
 export const continueExpired = (token: string) =>

@@ -106,6 +106,7 @@ export function makeTestServer(overrides: Partial<ApiServerDeps> = {}, clock: Cl
     },
     authorize: (caller, access) => {
       if (caller.kind === "admin") return { allowed: true };
+      if (caller.kind === "user") return { allowed: false, reason: `${caller.user} may do nothing here` };
       if (access.type === "path" || access.namespace !== caller.namespace || access.resource !== "gadgets.test.weft.dev") {
         return { allowed: false, reason: `${caller.user} may only touch gadgets of namespace ${caller.namespace}` };
       }

@@ -3,11 +3,11 @@
 
 import { type KubeObject, resourceOf, type Violation } from "../../api/meta.ts";
 import { isRecord, readData } from "./body.ts";
-import type { Call, Core } from "./core.ts";
+import type { Call, Core, Trail } from "./core.ts";
 import { storeFeed } from "./feeds.ts";
 import { json } from "./negotiate.ts";
 import { StagedStore } from "./staged.ts";
-import { ApiError, badRequest, conflict, internalError, invalid, type Status } from "./status.ts";
+import { ApiError, badRequest, conflict, forbidden, internalError, invalid, type Status } from "./status.ts";
 
 /** More objects than any folder has; one transaction holds up all other writes. */
 export const maxOperations = 2_000;
@@ -71,6 +71,8 @@ export async function runTransaction(
   operations: readonly Operation[],
   options: { readonly dryRun: boolean; readonly preview: boolean },
 ): Promise<TransactionAnswer> {
+  if (options.dryRun) call.trail.dryRun = true;
+  if (options.preview) permitPreview(core, call);
   if (operations.length > maxOperations)
     throw badRequest(`${operations.length} operations are more than the ${maxOperations} that one transaction takes`);
   return core.exclusive(async () => {
@@ -134,6 +136,13 @@ export async function runTransaction(
   });
 }
 
+/** What the proxies would do tells of the whole mesh. */
+function permitPreview(core: Core, call: Call): void {
+  const resource = "proxies.weft.dev";
+  const decision = core.deps.authorize(call.caller, { type: "resource", verb: "list", resource, subresource: "", namespace: "", name: "" });
+  if (!decision.allowed) throw forbidden({ plural: "proxies", group: "weft.dev", name: "" }, decision.reason);
+}
+
 async function outcomeOf(core: Core, call: Call, route: Route, operation: Operation): Promise<Outcome> {
   const { method, path, contentType = "application/json", body } = operation;
   const request = new Request(new URL(path, call.request.url).href, {
@@ -143,16 +152,24 @@ async function outcomeOf(core: Core, call: Call, route: Route, operation: Operat
   });
   const query = new URL(request.url).searchParams;
   if (query.has("dryRun")) throw badRequest("dryRun belongs to the transaction as a whole");
+  const trail: Trail = {};
+  const note = (code: number) => {
+    const { verb = method.toLowerCase(), resource = "", namespace = "", name = "" } = trail;
+    call.trail.operations ??= [];
+    call.trail.operations.push({ verb, resource, namespace, name, code });
+  };
   try {
     const before = method === "POST" ? undefined : await readBefore(core, call, route, path);
-    const response = await route(core, { ...call, request, query }, request);
+    const response = await route(core, { ...call, request, query, trail }, request);
     const object = (await response.json()) as KubeObject;
+    note(response.status);
     if (method === "DELETE")
       return { code: response.status, change: "deleted", object: before ?? object, ...(before !== undefined && { before }) };
     if (response.status === 201) return { code: 201, change: "created", object };
     const same = before?.metadata.resourceVersion === object.metadata.resourceVersion;
     return { code: response.status, change: same ? "unchanged" : "configured", object, ...(before !== undefined && !same && { before }) };
   } catch (error) {
+    note(error instanceof ApiError ? error.status.code : 500);
     if (error instanceof ApiError) return { code: error.status.code, status: error.status };
     core.deps.log.error({ error, path }, "An operation of a transaction failed");
     return { code: 500, status: internalError("an internal error occurred; the control plane's log has the details").status };
@@ -163,7 +180,7 @@ async function readBefore(core: Core, call: Call, route: Route, path: string): P
   const address = new URL(path.split("?")[0]!.replace(/\/status$/, ""), call.request.url).href;
   const request = new Request(address, { headers: { accept: "application/json" } });
   try {
-    return (await (await route(core, { ...call, request, query: new URLSearchParams() }, request)).json()) as KubeObject;
+    return (await (await route(core, { ...call, request, query: new URLSearchParams(), trail: {} }, request)).json()) as KubeObject;
   } catch {
     // Not there, or not to be read: the operation itself says so.
     return undefined;

@@ -5,7 +5,18 @@ import { type KindDefinition, type KubeObject, resourceOf, type Violation } from
 import { afterUpdate, apply, conflictMessage, type ManagedFieldsEntry, managerWords, type Writer } from "../fieldmanager/managers.ts";
 import type { ObjectKey } from "../store/store.ts";
 import { isRecord, mediaTypeOf, parseJson, parseYaml, readData, readText } from "./body.ts";
-import { answerObject, type Core, checkOwned, maxTries, type Narrowing, permit, type ResourceCall, subjectOf } from "./core.ts";
+import {
+  answerObject,
+  type Core,
+  checkOwned,
+  guardWrite,
+  maxTries,
+  type Narrowing,
+  permit,
+  type ResourceCall,
+  refuseReserved,
+  subjectOf,
+} from "./core.ts";
 import {
   changedMetadata,
   decodeObject,
@@ -76,6 +87,9 @@ async function storeNew(
   dropUnknownFields(call, candidate);
   refuse(kind, candidate, judge(kind, candidate));
   checkOwned(call, narrowing, candidate);
+  call.trail.name = candidate.metadata.name;
+  refuseReserved(core, call, candidate.metadata.name);
+  await guardWrite(core, call, candidate, undefined);
   const key = keyOf(call, candidate.metadata.name);
   if ((await core.deps.store.get(key)) !== undefined) throw alreadyExists(subject);
   refuse(kind, candidate, await core.deps.admit(candidate, undefined));
@@ -203,6 +217,7 @@ async function change(core: Core, call: ResourceCall, narrowing: Narrowing, make
   const { user } = call.caller;
   const writer = writerOf(core, call, managerName(call));
   const key = keyOf(call, call.target.name);
+  refuseReserved(core, call, call.target.name);
   const stored = await core.exclusive(async () => {
     for (let attempt = 1; ; attempt++) {
       const existing = await store.get(key);
@@ -218,6 +233,7 @@ async function change(core: Core, call: ResourceCall, narrowing: Narrowing, make
       candidate.metadata = withManagers(candidate.metadata, managed);
       if (sameObject(candidate, existing)) return existing;
       const counted = withGeneration(candidate, existing);
+      await guardWrite(core, call, counted, existing);
       if (subresource === "") refuse(kind, counted, await core.deps.admit(counted, existing));
       if (dry) return { ...counted, metadata: { ...counted.metadata, resourceVersion: existing.metadata.resourceVersion ?? "" } };
       const expected = Number(existing.metadata.resourceVersion);

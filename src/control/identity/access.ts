@@ -1,13 +1,15 @@
 // Owns: who is calling, and what that caller may do. One place for both, for the API server and the dashboard.
-// Default is no. Never reads objects; decides from the request alone (`owns` is asked per object by the API server).
+// Default is no. What a join token may do is written here; everything else comes from roles and bindings (`access-index.ts`).
 
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
 import type { Access, Authentication, Caller, Decision, Verb } from "../apiserver/deps.ts";
 import { createFileOnce, privateMode, readPrivate } from "./files.ts";
+import { splitResource } from "./rbac.ts";
 import { Secret } from "./secret.ts";
 import type { TokenAuthority } from "./token.ts";
+import { isUserToken, type UserTokens } from "./usertoken.ts";
 
 /** The one administrator, as messages name it. */
 export const adminCaller: Caller = { kind: "admin", user: "admin" };
@@ -29,13 +31,19 @@ export function accountUser(namespace: string, serviceAccount: string): string {
 }
 
 /** Tells who presents an `Authorization` header. Never throws; a refusal says what is wrong and never quotes the credential. */
-export async function authenticate(header: string | null | undefined, admin: Secret, tokens: TokenAuthority): Promise<Authentication> {
+export async function authenticate(
+  header: string | null | undefined,
+  admin: Secret,
+  tokens: TokenAuthority,
+  users?: UserTokens,
+): Promise<Authentication> {
   if (header === null || header === undefined || header === "") {
     return { ok: false, reason: "no credentials; send `Authorization: Bearer TOKEN` (`weft kubeconfig` prints a file that has it)" };
   }
   const token = /^bearer +(\S+)$/i.exec(header.trim())?.[1];
   if (token === undefined) return { ok: false, reason: "the Authorization header is not of the form `Bearer TOKEN`" };
   if (admin.equals(token)) return { ok: true, caller: adminCaller };
+  if (users !== undefined && isUserToken(token)) return users.verify(token);
   const verdict = await tokens.verify(token);
   if (!verdict.ok) return verdict;
   const { namespace, serviceAccount } = verdict.account;
@@ -45,9 +53,18 @@ export async function authenticate(header: string | null | undefined, admin: Sec
 const entries = "workloadentries.networking.istio.io";
 const entryVerbs: ReadonlySet<Verb> = new Set<Verb>(["get", "list", "create", "update", "patch", "delete"]);
 
-/** What a caller may do: the admin everything; a workload what `weft run` needs to register itself, in its own namespace, and no more. */
-export function authorize(caller: Caller, access: Access): Decision {
-  if (caller.kind === "admin") return { allowed: true };
+/** What roles and bindings say. */
+export interface Grants {
+  allows(caller: Caller, access: Access): boolean;
+}
+
+/**
+ * What a caller may do: the admin everything; a workload what `weft run` needs to register itself, in its own namespace; both users and
+ * workloads what is bound to them.
+ */
+export function authorize(caller: Caller, access: Access, grants?: Grants): Decision {
+  if (caller.kind === "admin" || grants?.allows(caller, access) === true) return { allowed: true };
+  if (caller.kind === "user") return { allowed: false, reason: forbiddenWords(caller.user, access) };
   if (access.type === "path") return no(caller, `${access.verb} ${access.path}`);
   const { verb, resource, subresource, namespace } = access;
   const what = `${verb} ${resource}${subresource === "" ? "" : `/${subresource}`}`;
@@ -63,6 +80,24 @@ export function authorize(caller: Caller, access: Access): Decision {
   }
   if (resource === "services" && subresource === "" && (verb === "get" || verb === "create")) return { allowed: true };
   return no(caller, what);
+}
+
+/** In Kubernetes' words, which people search for. */
+function forbiddenWords(user: string, access: Access): string {
+  if (access.type === "path") return `User ${JSON.stringify(user)} cannot ${access.verb} path ${JSON.stringify(access.path)}`;
+  const { plural, group } = splitResource(access.resource);
+  const resource = access.subresource === "" ? plural : `${plural}/${access.subresource}`;
+  const where = access.namespace === "" ? "at the cluster scope" : `in the namespace ${JSON.stringify(access.namespace)}`;
+  return `User ${JSON.stringify(user)} cannot ${access.verb} resource ${JSON.stringify(resource)} in API group ${JSON.stringify(group)} ${where}`;
+}
+
+/** The caller behind a name, as far as the name tells. `groups` = those claimed beside what everybody has. */
+export function callerNamed(user: string, groups: readonly string[]): Caller | undefined {
+  if (user === "") return undefined;
+  if (user === "admin" || groups.includes("system:masters")) return { kind: "admin", user };
+  const [, namespace, serviceAccount] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user) ?? [];
+  if (namespace !== undefined && serviceAccount !== undefined) return { kind: "workload", user, namespace, serviceAccount };
+  return { kind: "user", user, groups };
 }
 
 /** Kubernetes's name for the account of a workload that names none. */

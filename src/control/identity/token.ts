@@ -34,8 +34,8 @@ export interface TokenAuthority {
   verify(token: string, purpose?: TokenPurpose): Promise<TokenVerdict>;
 }
 
-/** `check` judges bound tokens; without it none is good. */
-export function openTokenAuthority(dir: string, trustDomain: string, clock: Clock, check?: CheckBinding): TokenAuthority {
+/** The key that signs tokens, from `signing.key`, made on first start. Throws IdentityError. */
+export function openSigningKey(dir: string): KeyObject {
   const path = join(dir, "signing.key");
   let pem = readPrivate(path);
   if (pem === undefined) {
@@ -43,14 +43,18 @@ export function openTokenAuthority(dir: string, trustDomain: string, clock: Cloc
     createFileOnce(path, pair.privateKey.export({ format: "pem", type: "pkcs8" }).toString(), privateMode);
     pem = readPrivate(path) as string;
   }
-  let privateKey: KeyObject;
   try {
-    privateKey = createPrivateKey(pem);
+    return createPrivateKey(pem);
   } catch {
     throw new IdentityError(
       `${path} is not a private key in PEM; restore it, or move it away: a new one is made and join tokens given out before stop working`,
     );
   }
+}
+
+/** `check` judges bound tokens; without it none is good. */
+export function openTokenAuthority(dir: string, trustDomain: string, clock: Clock, check?: CheckBinding): TokenAuthority {
+  const privateKey = openSigningKey(dir);
   const publicKey = createPublicKey(privateKey);
   const issuer = `https://weft.${trustDomain}`;
 
