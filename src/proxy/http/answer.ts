@@ -5,6 +5,7 @@ import type { HttpChain } from "../chain/chain.ts";
 import type { Head } from "../http1/head.ts";
 import { filterTrailers } from "../http1/trailers.ts";
 import { persistence } from "../http1/write.ts";
+import { discard } from "../net/outbox.ts";
 import { retriesStatus, retryOn } from "../resilience/retry.ts";
 import { markEdited } from "../route/edit.ts";
 import type { CompiledForward, CompiledRoute } from "../route/table.ts";
@@ -79,6 +80,8 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
 export function answerBody(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, from: number, to: number, done: boolean): void {
   if (x.grpc !== null) sawAnswerBytes(x.grpc, bytes, from, to);
   const all = x.half.sendBody(bytes, from, to, done);
+  // Between HTTP/1 connections the bytes are one read of this body, which is written or copied by now.
+  if (half.version === 1 && x.ownHalf.version === 1 && x.half === x.ownHalf) discard(bytes);
   if (done) complete(x, half);
   else {
     touch(x);

@@ -49,12 +49,12 @@ export function chunkFits(size: number, at: number): boolean {
 export function writeChunk(out: Outbox, bytes: Uint8Array, from: number, to: number, end: boolean): boolean {
   if (chunkFits(to - from, 0)) {
     const size = putChunk(bytes, from, to, end, 0);
-    return out.write(scratch, 0, size, true);
+    return out.write(scratch, 0, size);
   }
-  out.write(scratch, 0, putSize(to - from, 0), true);
-  out.write(bytes, from, to, false);
+  out.write(scratch, 0, putSize(to - from, 0));
+  out.write(bytes, from, to);
   const size = end ? put(lastChunk, put(crlf, 0)) : put(crlf, 0);
-  return out.write(scratch, 0, size, true);
+  return out.write(scratch, 0, size);
 }
 
 /** The last chunk and trailer fields (complete lines in bytes[from, to)). `sizeOut`: the last chunk's own line is out already. */
@@ -62,11 +62,11 @@ export function writeTrailers(out: Outbox, bytes: Uint8Array, from: number, to: 
   let cursor = sizeOut ? 0 : put(lastSize, 0);
   // A listener may set `trailerBytes` above what the scratch buffer holds.
   if (!chunkFits(to - from, cursor)) {
-    out.write(scratch, 0, cursor, true);
-    out.write(bytes, from, to, true);
-    out.write(crlf, 0, crlf.length, false);
+    out.write(scratch, 0, cursor);
+    out.write(bytes, from, to);
+    out.write(crlf, 0, crlf.length);
     return;
   }
   cursor = put(bytes.subarray(from, to), cursor);
-  out.write(scratch, 0, put(crlf, cursor), true);
+  out.write(scratch, 0, put(crlf, cursor));
 }

@@ -124,7 +124,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     const out = this.out;
     const count = body.length;
     if (needs.addChunks) return this.#sendChunked(size, body, needs.end);
-    if (count === 0) return out.write(scratch, 0, size, true);
+    if (count === 0) return out.write(scratch, 0, size);
     let next = 0;
     const first = body[0] as Uint8Array;
     if (size + first.length <= scratch.length) {
@@ -132,10 +132,10 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
       size += first.length;
       next = 1;
     }
-    let all = out.write(scratch, 0, size, true);
+    let all = out.write(scratch, 0, size);
     for (; next < count; next++) {
       const part = body[next] as Uint8Array;
-      all = out.write(part, 0, part.length, false);
+      all = out.write(part, 0, part.length);
     }
     return all;
   }
@@ -151,7 +151,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
       size = putChunk(first, 0, first.length, end && count === 1, size);
       next = 1;
     }
-    let all = this.out.write(scratch, 0, size, true);
+    let all = this.out.write(scratch, 0, size);
     for (; next < count; next++) {
       const part = body[next] as Uint8Array;
       all = writeChunk(this.out, part, 0, part.length, end && next === count - 1);
@@ -161,7 +161,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
 
   sendBody(bytes: Uint8Array, from: number, to: number, end: boolean): boolean {
     if (this.#addChunks) return to > from || end ? writeChunk(this.out, bytes, from, to, end) : true;
-    return this.out.write(bytes, from, to, false);
+    return this.out.write(bytes, from, to);
   }
 
   sendTrailers(bytes: Uint8Array, from: number, to: number): void {
@@ -169,7 +169,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
   }
 
   sendRaw(bytes: Uint8Array, from: number, to: number): boolean {
-    return this.out.write(bytes, from, to, false);
+    return this.out.write(bytes, from, to);
   }
 
   finishRaw(): void {

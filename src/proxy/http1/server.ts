@@ -344,7 +344,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
 
   sendInterim(bytes: Uint8Array, head: Head): void {
     const size = writeAnswer(bytes, head, null, persistence.silent, false, true, lacks.nothing, null);
-    this.out.write(scratch, 0, size, true);
+    this.out.write(scratch, 0, size);
   }
 
   /** Head and body in one write as far as the scratch buffer reaches. */
@@ -356,26 +356,26 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     const out = this.out;
     const bodySize = to - from;
     if (how.addChunks) {
-      if (chunkFits(bodySize, size)) return out.write(scratch, 0, putChunk(bytes, from, to, end, size), true);
-      out.write(scratch, 0, size, true);
+      if (chunkFits(bodySize, size)) return out.write(scratch, 0, putChunk(bytes, from, to, end, size));
+      out.write(scratch, 0, size);
       return writeChunk(out, bytes, from, to, end);
     }
-    if (bodySize === 0) return out.write(scratch, 0, size, true);
+    if (bodySize === 0) return out.write(scratch, 0, size);
     if (size + bodySize > scratch.length) {
-      out.write(scratch, 0, size, true);
-      return out.write(bytes, from, to, false);
+      out.write(scratch, 0, size);
+      return out.write(bytes, from, to);
     }
     if (bodySize <= 32) for (let i = from; i < to; i++) scratch[size++] = bytes[i] as number;
     else {
       (bytes as Buffer).copy(scratch, size, from, to);
       size += bodySize;
     }
-    return out.write(scratch, 0, size, true);
+    return out.write(scratch, 0, size);
   }
 
   sendBody(bytes: Uint8Array, from: number, to: number, end: boolean): boolean {
     if (this.#addChunks) return to > from || end ? writeChunk(this.out, bytes, from, to, end) : this.out.waiting === 0;
-    return to === from || this.out.write(bytes, from, to, false);
+    return to === from || this.out.write(bytes, from, to);
   }
 
   sendTrailers(bytes: Uint8Array, from: number, to: number): void {
@@ -383,19 +383,19 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   }
 
   sendReply(size: number): void {
-    this.out.write(scratch, 0, size, true);
+    this.out.write(scratch, 0, size);
   }
 
   sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void {
-    if (bytes === null || head === null) this.out.write(established, 0, established.length, false);
+    if (bytes === null || head === null) this.out.write(established, 0, established.length);
     else {
       const size = writeAnswer(bytes, head, edits, persistence.upgrade, false, true, lacks.nothing, null);
-      this.out.write(scratch, 0, size, true);
+      this.out.write(scratch, 0, size);
     }
   }
 
   sendRaw(bytes: Uint8Array, from: number, to: number): boolean {
-    return this.out.write(bytes, from, to, false);
+    return this.out.write(bytes, from, to);
   }
 
   finishRaw(): void {
@@ -552,7 +552,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
   #refuse(status: number, sentence: string): void {
     if (this.#state === state.closed || this.#state === state.linger) return;
     const size = writeReply(status, "DPE", sentence, false, false, true);
-    this.out.write(scratch, 0, size, true);
+    this.out.write(scratch, 0, size);
     this.#linger();
   }
 

@@ -78,7 +78,7 @@ export class Output {
     const size = this.size;
     if (size === 0) return;
     this.size = 0;
-    this.#box.write(this.#buffer as Buffer, 0, size, true);
+    this.#box.write(this.#buffer as Buffer, 0, size);
   }
 
   /** Writes what was gathered, and gives the buffer back. */

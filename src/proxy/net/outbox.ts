@@ -27,19 +27,32 @@ export function closeGently(wire: Wire): void {
 /** Shared by every connection of the process for building heads and small messages; whoever writes from it must finish in one go. */
 export const scratch = Buffer.allocUnsafeSlow(96 * 1024);
 
+/** Reads of at least this size are given back by hand. */
+const largeBytes = 65_536;
+
+/**
+ * Gives the memory of a large read back at once: the collector would let hundreds of them pile up before it looks. Only for bytes that nobody looks at
+ * again, whoever holds a view of them.
+ */
+export function discard(bytes: Uint8Array): void {
+  const buffer = bytes.buffer;
+  if (buffer.byteLength >= largeBytes && buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
 /** The way out of one connection. */
 export class Outbox {
   wire: Wire | null = null;
   /** Bytes waiting. Bounded by one read of the source, since the source is paused while anything waits. */
   waiting = 0;
+  /** Copies, so that a little that waits does not hold all of a large read. */
   #rest: Uint8Array[] | null = null;
   /** FIN once everything is out. */
   #endAfter = false;
   /** Bytes accepted by the kernel (or the TLS layer). */
   sent = 0;
 
-  /** True: everything was taken. `shared` bytes (the scratch buffer) are copied if they must wait. A closed socket takes and drops everything. */
-  write(bytes: Uint8Array, from: number, to: number, shared: boolean): boolean {
+  /** True: everything was taken. What must wait is copied: the bytes are the caller's again. A closed socket takes and drops everything. */
+  write(bytes: Uint8Array, from: number, to: number): boolean {
     if (to === from) return this.waiting === 0;
     if (this.waiting === 0) {
       const wire = this.wire;
@@ -57,8 +70,8 @@ export class Outbox {
       from += taken;
     }
     this.#rest ??= [];
-    // A Buffer's own `slice` is a view, and shared bytes change before they are out.
-    this.#rest.push(shared ? Uint8Array.prototype.slice.call(bytes, from, to) : bytes.subarray(from, to));
+    // A Buffer's own `slice` is a view.
+    this.#rest.push(Uint8Array.prototype.slice.call(bytes, from, to));
     this.waiting += to - from;
     return false;
   }
@@ -86,6 +99,7 @@ export class Outbox {
         return false;
       }
       rest.shift();
+      discard(first);
     }
     if (this.#endAfter) {
       this.#endAfter = false;

@@ -11,7 +11,7 @@ import type { HostPort, TcpProxyConfig } from "../config.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import { Upstream } from "../http1/client.ts";
-import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
+import { closeGently, discard, Outbox, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core, Downstream } from "../runtime/core.ts";
 import { anyWants, logTo } from "../telemetry/access.ts";
@@ -239,10 +239,12 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     this.#sent += bytes.length;
     (this.#counters as TcpCounters).sent.value += bytes.length;
     this.#touch();
-    if (!this.out.write(bytes, 0, bytes.length, false) && !this.#upPaused) {
+    if (!this.out.write(bytes, 0, bytes.length) && !this.#upPaused) {
       this.#upPaused = true;
       conn.pauseReading();
     }
+    // A whole read of a connection that is ours alone, written or copied by now.
+    if (conn.version === 1) discard(bytes);
   }
 
   onRawEnd(conn: UpstreamHalf): void {
