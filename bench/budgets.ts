@@ -208,6 +208,14 @@ export const budgets: readonly Budget[] = [
     source: "first slice, Numbers: a sidecar is ready within 100 ms of exec once the control plane answers",
   },
   {
+    name: "start-snapshot",
+    case: "start",
+    rule: { kind: "figure", subject: "weft-sidecar-snapshot", figure: "readyMs" },
+    limit: 40,
+    unit: "ms",
+    source: "DESIGN.md section 7: ready to serve from a local snapshot 40 ms after exec, the control plane gone",
+  },
+  {
     name: "route-change",
     case: "change",
     rule: { kind: "figure", subject: "route-change", figure: "tookMs" },

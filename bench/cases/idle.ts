@@ -7,7 +7,7 @@ import { type Spread, spread } from "../stats.ts";
 import { hopSubjects } from "../subjects/build.ts";
 import { HOST, LOAD_PATH, type Subject } from "../subjects/subject.ts";
 import { Collector, type QuietCase, type QuietResult } from "./collect.ts";
-import { answeringControlPlane, meshSidecar, type StartTime, sidecarStarts } from "./mesh.ts";
+import { answeringControlPlane, meshSidecar, type StartTime, sidecarStarts, snapshotStarts } from "./mesh.ts";
 
 const SETTLE_MS = 3000; // runtimes give back start-up garbage within two seconds
 
@@ -40,7 +40,9 @@ export async function idleMemory(input: QuietCase): Promise<QuietResult> {
   return collector.result();
 }
 
-/** Ten starts of each subject in turn; `weft-up` is the control plane on a warm folder, `weft-sidecar` a proxy that gets everything from it. */
+/**
+ * Ten starts of each subject in turn; `weft-up` is the control plane on a warm folder, `weft-sidecar` a proxy that gets everything from it,
+ * `weft-sidecar-snapshot` one that starts without it. */
 export async function start(input: QuietCase): Promise<QuietResult> {
   const context = { dir: input.shop.dir, originPort: await originPort(input), tools: input.tools };
   const subjects = [...(await hopSubjects(context)), await bareRuntime()];
@@ -62,6 +64,9 @@ export async function start(input: QuietCase): Promise<QuietResult> {
   }));
   await collector.take("weft-sidecar", "this tree", async () => ({
     ...summary(await sidecarStarts(input.shop, input.plan.cores, starts)),
+  }));
+  await collector.take("weft-sidecar-snapshot", "this tree", async () => ({
+    ...summary(await snapshotStarts(input.shop, input.plan.cores, starts)),
   }));
   for (const subject of subjects) {
     if (collector.lost(subject.name)) continue;

@@ -87,6 +87,38 @@ export async function sidecarStarts(shop: Workshop, cores: Cores, starts: number
   return times;
 }
 
+/**
+ * exec of `weft proxy --snapshot` with the control plane gone -> its line that says ready, from what the start before has kept. After each start a request
+ * goes over mutual TLS to the sidecar itself, as in `sidecarStarts`.
+ */
+export async function snapshotStarts(shop: Workshop, cores: Cores, starts: number): Promise<StartTime[]> {
+  const plane = await controlPlane(shop, cores.others, join(shop.dir, "mesh-snapshot"));
+  const [application, inbound, httpProxy, admin] = (await freePorts(4)) as [number, number, number, number];
+  const behind = shop.start("origin", [process.execPath, join(ROOT, "bench/load/origin.ts"), String(application)], cores.others);
+  await untilAnswering(behind, { port: application, host: HOST, path: LOAD_PATH }, performance.now());
+  const files = await registerWorkload(shop, plane, { application, inbound, httpProxy, admin });
+  const command = [WEFT, "proxy", "--bootstrap", files.bootstrap, "--token-file", files.token, "--snapshot", join(shop.dir, "kept")];
+  const times: StartTime[] = [];
+  try {
+    for (let i = 0; i <= starts; i++) {
+      const since = performance.now();
+      const sidecar = shop.start("weft-sidecar-snapshot", command, `${cores.subject},${cores.others}`);
+      if (!(await sidecar.untilSays('"msg":"ready"'))) throw new Error(`the sidecar did not say that it is ready:\n${sidecar.output()}`);
+      if (i > 0) times.push({ readyMs: performance.now() - since, ...groupRunTime(sidecar.pid) });
+      if (i > 0 && !sidecar.output().includes('"from":"snapshot"'))
+        throw new Error(`the sidecar did not start from its snapshot:\n${sidecar.output()}`);
+      await untilAnswering(sidecar, { port: httpProxy, host: "start.bench", path: LOAD_PATH }, performance.now(), 2000);
+      // The first start is with the control plane, and writes at its end what is not written yet.
+      await sidecar.stop(5000);
+      if (i === 0) await plane.started.stop(5000);
+    }
+  } finally {
+    await plane.started.stop(5000);
+    await behind.stop();
+  }
+  return times;
+}
+
 /** Writes what `weft run` writes: Service, WorkloadEntry, join token, bootstrap; without a process that supervises. */
 async function registerWorkload(
   shop: Workshop,
@@ -170,7 +202,8 @@ export async function controlPlane(shop: Workshop, core: string, dataDir: string
     const answer = await fetch(`https://127.0.0.1:${apiPort}/readyz`, { tls: { rejectUnauthorized: false } }).catch(() => null);
     return answer?.ok === true ? true : null;
   });
-  return { started, dataDir, apiPort: apiPort!, xdsPort: xdsPort!, readyMs: performance.now() - since, env: { WEFT_DATA: dataDir } };
+  const env = { WEFT_DATA: dataDir, XDG_STATE_HOME: join(dataDir, "state") };
+  return { started, dataDir, apiPort: apiPort!, xdsPort: xdsPort!, readyMs: performance.now() - since, env };
 }
 
 async function until<T>(what: string, started: Started, look: () => Promise<T | null>): Promise<T> {
