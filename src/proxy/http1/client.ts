@@ -3,13 +3,13 @@
 // Never decides about retries or answers: its owner does.
 
 import type { Endpoint, Pooled } from "../balance/endpoint.ts";
+import { type DialedSocket, type Dialing, dial, judgeDialed } from "../http/dial.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import { closeGently, Outbox, scratch, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core } from "../runtime/core.ts";
-import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
-import { refuseBroken } from "../tls/refusal.ts";
+import type { Peer } from "../tls/peer.ts";
 import type { ResumableSocket } from "../tls/session.ts";
 import { BodyReader, framing } from "./body.ts";
 import { chunkFits, putChunk, writeChunk, writeTrailers } from "./chunks.ts";
@@ -25,7 +25,7 @@ const idleMs = 60_000;
 /** Reused by every connection, as parsing never waits. */
 const answerHead = new Head();
 
-export class Upstream implements Pooled, Timed, UpstreamHalf {
+export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
   readonly version = 1;
   readonly core: Core;
   readonly endpoint: Endpoint;
@@ -69,26 +69,7 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     endpoint.connections++;
     endpoint.cluster.connections++;
     this.core.ticker.add(this);
-    const material = endpoint.transport.tlsHttp1;
-    const options = material === null ? null : material.options();
-    if (typeof options === "string") {
-      queueMicrotask(() => this.#fail(failures.tls, options));
-      return;
-    }
-    if (material !== null) this.generation = material.generation;
-    try {
-      const connecting = Bun.connect<Upstream>({
-        hostname: endpoint.host,
-        port: endpoint.port,
-        allowHalfOpen: true,
-        data: this,
-        ...(options === null ? {} : { tls: options as unknown as Bun.TLSOptions }),
-        socket: options === null ? plainHandlers : tlsHandlers,
-      } as Bun.TCPSocketConnectOptions<Upstream>);
-      connecting.catch(ignore);
-    } catch (error) {
-      queueMicrotask(() => this.#fail(failures.connect, error instanceof Error ? error.message : String(error)));
-    }
+    this.generation = dial(this, endpoint.transport.tlsHttp1, (failure, why) => this.#fail(failure, why));
   }
 
   /** Ready for a request of `owner`. */
@@ -253,24 +234,12 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
     this.#ready();
   }
 
-  handshaken(socket: Wire & TlsFacts, failed: Error | null): void {
+  handshaken(socket: DialedSocket, failed: Error | null): void {
     if (this.state !== upstreamState.handshake) return;
     const material = this.endpoint.transport.tlsHttp1;
     if (material === null) return;
-    if (failed !== null && isTransportError(failed)) {
-      const why = refuseBroken(failed.message);
-      this.core.tlsRefusedUpstream.count();
-      this.endpoint.tlsSession.forget();
-      this.#fail(failures.tls, why);
-      return;
-    }
-    const peer = judgePeer(socket, material.rules, this.endpoint.config.identity, true, this.core.wallMs());
+    const peer = judgeDialed(this, socket, material, failed);
     if (typeof peer === "string") {
-      this.core.tlsRefusedUpstream.count();
-      this.endpoint.tlsSession.forget();
-      const { host, port, cluster } = this.endpoint;
-      if (this.core.mayLog())
-        this.core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: peer }, "The upstream peer was refused.");
       this.#fail(failures.tls, peer);
       return;
     }
@@ -551,51 +520,3 @@ export class Upstream implements Pooled, Timed, UpstreamHalf {
 }
 
 const empty = Buffer.alloc(0);
-
-function ignore(): void {}
-
-/** Bun's handlers. Shared by all connections; the connection is `socket.data`. */
-type BunSocket = Wire & TlsFacts & { data: Upstream };
-
-const plainHandlers = {
-  open(socket: BunSocket) {
-    socket.data.opened(socket);
-  },
-  data(socket: BunSocket, bytes: Uint8Array) {
-    socket.data.received(bytes);
-  },
-  drain(socket: BunSocket) {
-    socket.data.drained();
-  },
-  end(socket: BunSocket) {
-    socket.data.ended();
-  },
-  close(socket: BunSocket, error?: Error) {
-    socket.data.lost(error ?? null);
-  },
-  error(socket: BunSocket, error: Error) {
-    bug(socket.data, error);
-  },
-  connectError(socket: BunSocket, error: Error) {
-    socket.data.refused(error);
-  },
-} as unknown as Bun.SocketHandler<Upstream>;
-
-const tlsHandlers = {
-  ...plainHandlers,
-  handshake(socket: BunSocket, _success: boolean, error: Error | null) {
-    socket.data.handshaken(socket, error);
-  },
-  session(socket: BunSocket, ticket: Uint8Array) {
-    socket.data.ticket(ticket);
-  },
-} as unknown as Bun.SocketHandler<Upstream>;
-
-/** A handler threw, or an established TLS session failed: that connection ends, never the process (rule 6 of the anchors). */
-function bug(connection: Upstream, error: Error): void {
-  if (!isTransportError(error)) {
-    connection.core.bugs.value++;
-    connection.core.log.error({ error, stack: error.stack }, "A bug closed an upstream connection.");
-  }
-  connection.lost(error);
-}

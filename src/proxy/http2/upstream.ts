@@ -3,14 +3,14 @@
 // Never decides about retries or answers: the owners of its streams do.
 
 import type { Endpoint, Pooled } from "../balance/endpoint.ts";
+import { type DialedSocket, type Dialing, dial, judgeDialed } from "../http/dial.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { UpstreamOwner } from "../http/halves.ts";
 import { defaultLimits, type HttpLimits } from "../http1/limits.ts";
 import { closeGently, Outbox, type Wire } from "../net/outbox.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import type { Core } from "../runtime/core.ts";
-import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
-import { refuseBroken } from "../tls/refusal.ts";
+import type { Peer } from "../tls/peer.ts";
 import type { ResumableSocket } from "../tls/session.ts";
 import { noError } from "./errors.ts";
 import { http2Failures } from "./failures.ts";
@@ -24,7 +24,7 @@ import { type UpstreamHome, UpstreamStream } from "./upstream-stream.ts";
 const state = { connecting: 0, handshake: 1, greeting: 2, open: 3, leaving: 4, closed: 5 } as const;
 const never = Number.POSITIVE_INFINITY;
 
-export class Http2Upstream implements Pooled, Timed, SessionOwner, UpstreamHome {
+export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, UpstreamHome {
   readonly core: Core;
   readonly endpoint: Endpoint;
   readonly out = new Outbox();
@@ -78,26 +78,7 @@ export class Http2Upstream implements Pooled, Timed, SessionOwner, UpstreamHome 
     endpoint.cluster.connections++;
     endpoint.shared.push(this);
     this.core.ticker.add(this);
-    const material = endpoint.transport.tls;
-    const options = material === null ? null : material.options();
-    if (typeof options === "string") {
-      queueMicrotask(() => this.#fail(failures.tls, options));
-      return;
-    }
-    if (material !== null) this.generation = material.generation;
-    try {
-      const connecting = Bun.connect<Http2Upstream>({
-        hostname: endpoint.host,
-        port: endpoint.port,
-        allowHalfOpen: true,
-        data: this,
-        ...(options === null ? {} : { tls: options as unknown as Bun.TLSOptions }),
-        socket: options === null ? plainHandlers : tlsHandlers,
-      } as Bun.TCPSocketConnectOptions<Http2Upstream>);
-      connecting.catch(ignore);
-    } catch (error) {
-      queueMicrotask(() => this.#fail(failures.connect, error instanceof Error ? error.message : String(error)));
-    }
+    this.generation = dial(this, endpoint.transport.tls, (failure, why) => this.#fail(failure, why));
   }
 
   // ---- socket events -----------------------------------------------------------------------------------------------------------------------------
@@ -116,24 +97,12 @@ export class Http2Upstream implements Pooled, Timed, SessionOwner, UpstreamHome 
     }
   }
 
-  handshaken(socket: Wire & TlsFacts & { readonly alpnProtocol?: string | false | null }, failed: Error | null): void {
+  handshaken(socket: DialedSocket, failed: Error | null): void {
     if (this.#state !== state.handshake) return;
     const material = this.endpoint.transport.tls;
     if (material === null) return;
-    if (failed !== null && isTransportError(failed)) {
-      const why = refuseBroken(failed.message);
-      this.core.tlsRefusedUpstream.count();
-      this.endpoint.tlsSession.forget();
-      this.#fail(failures.tls, why);
-      return;
-    }
-    const peer = judgePeer(socket, material.rules, this.endpoint.config.identity, true, this.core.wallMs());
+    const peer = judgeDialed(this, socket, material, failed);
     if (typeof peer === "string") {
-      this.core.tlsRefusedUpstream.count();
-      this.endpoint.tlsSession.forget();
-      const { host, port, cluster } = this.endpoint;
-      if (this.core.mayLog())
-        this.core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: peer }, "The upstream peer was refused.");
       this.#fail(failures.tls, peer);
       return;
     }
@@ -382,52 +351,4 @@ export class Http2Upstream implements Pooled, Timed, SessionOwner, UpstreamHome 
     cluster.connections--;
     if (cluster.waiting.length > 0) cluster.wakeOne();
   }
-}
-
-function ignore(): void {}
-
-/** Bun's handlers. Shared by all connections; the connection is `socket.data`. */
-type BunSocket = Wire & TlsFacts & { data: Http2Upstream };
-
-const plainHandlers = {
-  open(socket: BunSocket) {
-    socket.data.opened(socket);
-  },
-  data(socket: BunSocket, bytes: Uint8Array) {
-    socket.data.received(bytes);
-  },
-  drain(socket: BunSocket) {
-    socket.data.drained();
-  },
-  end(socket: BunSocket) {
-    socket.data.ended();
-  },
-  close(socket: BunSocket, error?: Error) {
-    socket.data.lost(error ?? null);
-  },
-  error(socket: BunSocket, error: Error) {
-    bug(socket.data, error);
-  },
-  connectError(socket: BunSocket, error: Error) {
-    socket.data.refused(error);
-  },
-} as unknown as Bun.SocketHandler<Http2Upstream>;
-
-const tlsHandlers = {
-  ...plainHandlers,
-  handshake(socket: BunSocket, _success: boolean, error: Error | null) {
-    socket.data.handshaken(socket, error);
-  },
-  session(socket: BunSocket, ticket: Uint8Array) {
-    socket.data.ticket(ticket);
-  },
-} as unknown as Bun.SocketHandler<Http2Upstream>;
-
-/** A handler threw, or an established TLS session failed: that connection ends, never the process. */
-function bug(connection: Http2Upstream, error: Error): void {
-  if (!isTransportError(error)) {
-    connection.core.bugs.value++;
-    connection.core.log.error({ error, stack: error.stack }, "A bug closed an upstream connection.");
-  }
-  connection.lost(error);
 }
