@@ -291,6 +291,30 @@ const keySize = 24;
 let made: Buffer;
 let cursor = 0;
 
+/** Heads lie one behind the other in slabs: a buffer for each would be a fifth of a small call's memory traffic. A slab lives as long as the last request in it. */
+const slabSize = 16_384;
+/** Larger ones get a buffer of their own, so that one long request does not hold a slab for its neighbours' sake. */
+const largestShared = 2_048;
+let slab: Buffer | null = null;
+let slabAt = 0;
+
+/** Sets `made` and `cursor` to `size` free bytes. */
+function makeRoom(size: number): void {
+  if (size > largestShared) {
+    made = Buffer.allocUnsafeSlow(size);
+    cursor = 0;
+  } else {
+    if (slab === null || slabAt + size > slabSize) {
+      slab = Buffer.allocUnsafeSlow(slabSize);
+      slabAt = 0;
+    }
+    made = slab;
+    cursor = slabAt;
+    slabAt += size;
+  }
+  headFrom = cursor;
+}
+
 function put(bytes: Uint8Array, from: number, to: number): void {
   for (let i = from; i < to; i++) made[cursor++] = bytes[i] as number;
 }
@@ -299,10 +323,11 @@ function putAll(bytes: Uint8Array): void {
   for (let i = 0; i < bytes.length; i++) made[cursor++] = bytes[i] as number;
 }
 
-/** Where the head ends in the buffer that `takeRequest` or `takeAnswer` made; what follows is for the caller. */
-export let headSize = 0;
+/** What `takeRequest`, `takeAnswer` and `takeTrailers` made is [headFrom, headTo) of the buffer they answer; the room behind it is for the caller. */
+export let headFrom = 0;
+export let headTo = 0;
 
-/** The request as an HTTP/1.1 head in a buffer of its own, with room for `extra` bytes after it. `random` makes the key of a WebSocket. */
+/** The request as an HTTP/1.1 head, with room for `extra` bytes after it. `random` makes the key of a WebSocket. */
 export function takeRequest(extra: number, random: () => number): Buffer {
   const source = text as Buffer;
   const from = (kind: number): number => pseudoFrom[kind] as number;
@@ -319,8 +344,7 @@ export function takeRequest(extra: number, random: () => number): Buffer {
   const key = found.websocket && !source.subarray(regularFrom, regularTo).includes("sec-websocket-key:");
   if (found.websocket) size += pieces.upgrade.length;
   if (key) size += pieces.key.length + keySize + 2;
-  made = Buffer.allocUnsafe(size + extra);
-  cursor = 0;
+  makeRoom(size + extra);
   if (found.websocket) putAll(pieces.get);
   else put(source, from(fieldClass.method), to(fieldClass.method));
   made[cursor++] = 32;
@@ -347,31 +371,29 @@ export function takeRequest(extra: number, random: () => number): Buffer {
     putAll(pieces.crlf);
   }
   putAll(pieces.crlf);
-  headSize = cursor;
+  headTo = cursor;
   return made;
 }
 
 /** The answer as an HTTP/1.1 head, likewise. */
 export function takeAnswer(extra: number): Buffer {
   const source = text as Buffer;
-  made = Buffer.allocUnsafe(pieces.answer.length + 3 + pieces.answerEnd.length + regularTo - regularFrom + 2 + extra);
-  cursor = 0;
+  makeRoom(pieces.answer.length + 3 + pieces.answerEnd.length + regularTo - regularFrom + 2 + extra);
   putAll(pieces.answer);
   const status = pseudoFrom[fieldClass.status] as number;
   put(source, status, status + 3);
   putAll(pieces.answerEnd);
   putFields(source);
   putAll(pieces.crlf);
-  headSize = cursor;
+  headTo = cursor;
   return made;
 }
 
 /** The lines of a trailer section, without the empty line. */
 export function takeTrailers(): Buffer {
-  made = Buffer.allocUnsafe(regularTo - regularFrom);
-  cursor = 0;
+  makeRoom(regularTo - regularFrom);
   putFields(text as Buffer);
-  headSize = cursor;
+  headTo = cursor;
   return made;
 }
 

@@ -123,7 +123,9 @@ export class Sender {
       // A small part of a large read must not keep all of it.
       const size = to - at;
       const rest = size * 4 < bytes.buffer.byteLength ? Buffer.from(bytes.subarray(at, to)) : bytes.subarray(at, to);
-      stream.queue.push(rest);
+      // Most streams never queue; they share one empty list.
+      if (stream.queue.length === 0) stream.queue = [rest];
+      else stream.queue.push(rest);
       stream.queued += size;
     }
     if (end) stream.endQueued = true;
@@ -258,7 +260,7 @@ export class Sender {
       const at = this.ready.indexOf(stream);
       if (at >= 0) this.ready.splice(at, 1);
     }
-    stream.queue.length = 0;
+    if (stream.queue.length > 0) stream.queue = [];
     stream.queued = 0;
     stream.trailers = null;
   }

@@ -13,7 +13,7 @@ import { Core } from "../runtime/core.ts";
 import { localWorkload, noSecrets } from "../testing/fixture.ts";
 import { cancel, errorName } from "./errors.ts";
 import { flagEndStream, frameData, frameGoaway, frameHeaders, framePing, frameRstStream, numberFrame, readUint32 } from "./frame.ts";
-import { fault, readSection, section, takeAnswer, takeTrailers } from "./head-reader.ts";
+import { fault, headFrom, headTo, readSection, section, takeAnswer, takeTrailers } from "./head-reader.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { limits } from "./limits.ts";
 import { Http2ServerConnection } from "./server.ts";
@@ -133,7 +133,7 @@ function connection(onBegin: (sink: FakeSink) => void = () => {}, more: Partial<
         const end = (sent.flags & flagEndStream) !== 0 ? " end" : "";
         if (sent.type === frameHeaders) {
           const trailers = readSection(decoder, sent.payload, 0, sent.payload.length, section.answer, 10_000, 100) !== fault.none;
-          const text = trailers ? takeTrailers().toString("latin1") : takeAnswer(0).toString("latin1");
+          const text = trailers ? takeTrailers().toString("latin1", headFrom, headTo) : takeAnswer(0).toString("latin1", headFrom, headTo);
           return [`${sent.stream} ${text.replaceAll("\r\n", "|")}${end}`];
         }
         if (sent.type === frameData) return [`${sent.stream} ${sent.payload.toString("latin1")}${end}`];

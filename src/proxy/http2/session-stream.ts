@@ -68,6 +68,9 @@ export interface StreamUser {
   onClosed(): void;
 }
 
+/** The queue of streams that never had one: most. */
+const noParts: Uint8Array[] = [];
+
 export class SessionStream {
   id = 0;
   state: number = streamState.idle;
@@ -89,7 +92,7 @@ export class SessionStream {
   /** Payload that has come. */
   received = 0;
   /** What waits to be sent, in order. */
-  readonly queue: Uint8Array[] = [];
+  queue: Uint8Array[] = noParts;
   queued = 0;
   endQueued = false;
   /** Trailer lines that follow the queue. */

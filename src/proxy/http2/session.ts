@@ -56,7 +56,8 @@ import {
   explainFault,
   fault,
   found,
-  headSize,
+  headFrom,
+  headTo,
   largestBlock,
   readSection,
   section,
@@ -848,8 +849,8 @@ export class Session implements Timed, SenderHost {
     requestHead.limits = http;
     // RFC 9110 10.1.1: an expectation stands for what comes in DATA frames, announced or not.
     requestHead.openBody = !endStream && !ends && !tunnel;
-    const parsed = parseRequest(bytes, 0, headSize, requestHead);
-    if (parsed !== headSize) {
+    const parsed = parseRequest(bytes, headFrom, headTo, requestHead);
+    if (parsed !== headTo - headFrom) {
       const refused = explainRefusal(parsed < 0 ? parsed : 0);
       if (parsed >= 0 || refused.status === 400) this.#malformed(id, refused.sentence);
       else this.#answerFault(id, endStream, refused.status, refused.sentence);
@@ -877,7 +878,7 @@ export class Session implements Timed, SenderHost {
     stream.tunnel = tunnel;
     stream.expected = tunnel ? -1 : expected;
     if (!length && !endStream && !tunnel) requestHead.contentLength = -1;
-    this.#deliverHead(stream, bytes, requestHead, headSize, buf, after - size, size, ends, after > next);
+    this.#deliverHead(stream, bytes, requestHead, headTo, buf, after - size, size, ends, after > next);
     return after;
   }
 
@@ -941,7 +942,7 @@ export class Session implements Timed, SenderHost {
     }
     const lines = takeTrailers();
     const over = transition(stream, streamEvent.remoteEnd) === streamState.closed;
-    stream.user.onTrailers(lines, 0, headSize);
+    stream.user.onTrailers(lines, headFrom, headTo);
     if (over) this.#forget(stream, gone.ended);
   }
 
@@ -978,8 +979,8 @@ export class Session implements Timed, SenderHost {
     }
     const bytes = takeAnswer(size);
     answerHead.limits = http;
-    const parsed = parseAnswer(bytes, 0, headSize, answerHead);
-    if (parsed !== headSize) {
+    const parsed = parseAnswer(bytes, headFrom, headTo, answerHead);
+    if (parsed !== headTo - headFrom) {
       this.#failStream(stream, protocolError, explainRefusal(parsed < 0 ? parsed : 0).sentence, true);
       return next;
     }
@@ -1004,7 +1005,7 @@ export class Session implements Timed, SenderHost {
       ends = false;
       after = next;
     }
-    this.#deliverHead(stream, bytes, answerHead, headSize, buf, after - size, size, ends, after > next);
+    this.#deliverHead(stream, bytes, answerHead, headTo, buf, after - size, size, ends, after > next);
     return after;
   }
 

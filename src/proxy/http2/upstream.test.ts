@@ -25,7 +25,7 @@ import {
   numberFrame,
   readUint32,
 } from "./frame.ts";
-import { fault, readSection, section, takeRequest } from "./head-reader.ts";
+import { fault, headFrom, headTo, readSection, section, takeRequest } from "./head-reader.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { acquireStream } from "./pool.ts";
 import { clientPreface } from "./session.ts";
@@ -92,7 +92,7 @@ function serve(hello: readonly Uint8Array[], answer: (peer: Peer, stream: number
             peer.write(frame(frameSettings, 1, 0, new Uint8Array(0)));
           if (sent.type === frameHeaders && !peer.asked.has(sent.stream)) {
             expect(readSection(peer.decoder, sent.payload, 0, sent.payload.length, section.request, 60_000, 100)).toBe(fault.none);
-            peer.asked.set(sent.stream, takeRequest(0, () => 0).toString("latin1"));
+            peer.asked.set(sent.stream, takeRequest(0, () => 0).toString("latin1", headFrom, headTo));
             answer(peer, sent.stream, (sent.flags & flagEndStream) !== 0);
           }
         }
