@@ -47,6 +47,9 @@ export interface Ask {
 /** What the server keeps as the manager of fields that this program writes. */
 const agent = "weft";
 
+/** How often a request that came too soon (429) is sent again. */
+const maxWaits = 5;
+
 export const mergePatch = "application/merge-patch+json";
 export const tableAccept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
@@ -121,6 +124,11 @@ export class Client {
     let response: Response;
     try {
       response = await fetch(`${access.server}${path}`, init);
+      // The control plane asks this credential to slow down. Nothing has been done with the request.
+      for (let attempt = 1; response.status === 429 && attempt <= maxWaits; attempt++) {
+        await Bun.sleep(Math.min(10, Number(response.headers.get("retry-after")) || 1) * 1000);
+        response = await fetch(`${access.server}${path}`, init);
+      }
     } catch (error) {
       throw this.#unreachable(error);
     }

@@ -52,8 +52,8 @@ export function verbHelp(spec: VerbSpec, colour: boolean, columns: number): stri
 const sections: readonly [title: string, verbs: readonly string[]][] = [
   ["Run a mesh", ["up", "run", "proxy"]],
   ["Change it", ["apply", "diff", "validate", "get", "describe", "delete"]],
-  ["Keep it", ["history", "rollback", "export", "backup", "restore", "token"]],
-  ["See what it does", ["status", "top", "logs"]],
+  ["Keep it", ["history", "rollback", "export", "backup", "restore", "token", "user"]],
+  ["See what it does", ["status", "top", "logs", "check", "bug-report"]],
   ["Around it", ["kubeconfig", "version", "completion", "help"]],
 ];
 

@@ -398,6 +398,62 @@ export const verbs: readonly VerbSpec[] = [
     ],
   },
   {
+    name: "user",
+    summary: "give people and programs credentials for the API, list and revoke them",
+    about: [
+      "create prints a kubeconfig with a token of a new user. A new user may look at what there is, and nothing else, until a RoleBinding or ClusterRoleBinding names the user or one of the groups: kubectl create rolebinding, or files.",
+      "revoke deletes users, which makes every token of theirs worthless at once; bindings that name them stay. Further tokens of a user: weft kubeconfig --user NAME.",
+    ],
+    operands: [
+      { name: "create|list|revoke", required: true, operand: "text" },
+      { name: "NAME", required: false, repeat: true, operand: "text" },
+    ],
+    flags: [
+      { name: "group", value: "GROUP", repeat: true, help: "create: a group that bindings may name; may be given several times" },
+      { name: "ttl", value: "TIME", help: "create: how long the token is good for, 10m to 366d (default 30d)" },
+      { name: "server", value: "URL", help: "create: address to write into the kubeconfig (default: the one in use)" },
+    ],
+    usesApi: true,
+    outputs: ["text", "token", "json", "yaml"],
+    examples: [
+      { says: "a colleague who may change namespace shop", command: "weft user create alice --group shop-team > alice.kubeconfig" },
+      {
+        says: "what the group may do",
+        command: "kubectl create rolebinding shop-team --clusterrole edit --group shop-team -n shop",
+      },
+      { says: "a pipeline, for three months", command: "weft user create ci --ttl 90d -o token > ci.token" },
+      { says: "who there is", command: "weft user list" },
+      { says: "make all tokens of one worthless", command: "weft user revoke alice" },
+    ],
+  },
+  {
+    name: "check",
+    summary: "look for what is wrong with this installation, with the fix of each",
+    about: [
+      "The control plane and its certificates, clocks, the data folder where it is on this machine, proxies that are lost, behind or reject something, versions, services without instances, references that lead nowhere, policies without effect.",
+      "The exit status is 1 when something is wrong, 0 with warnings alone.",
+    ],
+    operands: [],
+    flags: [{ name: "data", value: "DIR", operand: "folder", help: "data folder to look at (default: the kubeconfig's, when it is one)" }],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "look", command: "weft check" },
+      { says: "from a monitor", command: "weft check -o json" },
+    ],
+  },
+  {
+    name: "bug-report",
+    summary: "gather what somebody needs to find a fault, without secrets, into one file",
+    about: [
+      "A tar.gz with versions, the result of weft check, all objects (no tokens or keys; annotations that kubectl keeps copies in are left out), proxies and their rejections, metrics, and the last lines of the log. Look into it before you give it away: names and addresses are in it.",
+    ],
+    operands: [{ name: "FILE", required: true, operand: "file" }],
+    flags: [],
+    usesApi: true,
+    examples: [{ says: "for a report", command: "weft bug-report weft-report.tar.gz" }],
+  },
+  {
     name: "status",
     summary: "show each proxy: connected, versions accepted, last rejection and why",
     about: [
@@ -459,12 +515,17 @@ export const verbs: readonly VerbSpec[] = [
     name: "kubeconfig",
     summary: "print a kubeconfig, for kubectl or for weft run on another machine",
     about: [
-      "Without --service-account: the administrator's. With it: a join credential that is good for weft run as that service account, and for nothing else.",
+      "Without --service-account and --user: the one in use. With --service-account: a join credential that is good for weft run as that service account. With --user: a new token of a user that is there (weft user create).",
     ],
     operands: [],
     flags: [
       { name: "service-account", value: "NAME", help: "make a join credential for this service account" },
-      { name: "ttl", value: "TIME", help: "how long the join credential is good for, 10m to 24h (default 1h)" },
+      { name: "user", value: "NAME", help: "make a token of this user" },
+      {
+        name: "ttl",
+        value: "TIME",
+        help: "how long the credential is good for: join 10m to 24h (default 1h), user 10m to 366d (default 30d)",
+      },
       { name: "server", value: "URL", help: "address to write into it, when the other machine sees another (default: the one in use)" },
     ],
     usesApi: true,

@@ -5,6 +5,7 @@ import { formatKubeconfig, joinClaims } from "../kubeconfig.ts";
 import { openSession } from "../session.ts";
 import { requestToken } from "../token.ts";
 import type { Invocation } from "../verb.ts";
+import { requestUserToken } from "./user.ts";
 
 export async function run(invocation: Invocation): Promise<number> {
   const { args, terminal } = invocation;
@@ -13,8 +14,17 @@ export async function run(invocation: Invocation): Promise<number> {
   const account = args.text("service-account");
   const server = args.text("server") ?? access.server;
   if (!/^https:\/\/[^/]+$/.test(server)) throw new UsageFailure(`--server takes an address such as https://10.0.0.5:7443, not "${server}"`);
+  const user = args.text("user");
+  if (user !== undefined) {
+    if (account !== undefined) throw new UsageFailure("--user and --service-account exclude each other");
+    const { token, expiresAt } = await requestUserToken(client, user, args.durationMs("ttl"));
+    terminal.out(formatKubeconfig({ ...access, server, namespace, token }, user));
+    terminal.err(`# user ${user}, token good until ${expiresAt}\n`);
+    return 0;
+  }
   if (account === undefined) {
-    if (args.on("ttl")) throw new UsageFailure("--ttl goes with --service-account: the administrator's credential does not expire");
+    if (args.on("ttl"))
+      throw new UsageFailure("--ttl goes with --service-account or --user: the administrator's credential does not expire");
     const claims = joinClaims(access.token);
     terminal.out(
       formatKubeconfig({ ...access, server, namespace }, claims === undefined ? "admin" : `${claims.namespace}:${claims.serviceAccount}`),

@@ -74,8 +74,8 @@ function metadata(name: string, says?: string): KubeObject["metadata"] {
   return {
     name,
     uid: `weft-builtin-${name.replace(/[^a-z-]/g, "-")}`,
-    // They are as old as the program; a fixed time keeps answers the same from start to start.
-    creationTimestamp: "1970-01-01T00:00:00Z",
+    // A fixed time keeps answers the same from start to start.
+    creationTimestamp: "2026-11-01T00:00:00Z",
     resourceVersion: "1",
     labels: { "kubernetes.io/bootstrapping": "rbac-defaults" },
     ...(says !== undefined && { annotations: { "weft.dev/description": says } }),

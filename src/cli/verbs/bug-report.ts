@@ -1,0 +1,82 @@
+// Owns: `weft bug-report`: what somebody else needs to find a fault, as one file. Never holds a token, a key or a kubeconfig.
+
+import { closeSync, existsSync, fsyncSync, openSync, writeSync } from "node:fs";
+import type { KubeObject } from "../../api/meta.ts";
+import { pathOf } from "../discovery.ts";
+import { CliFailure, reasonOf, UsageFailure } from "../failure.ts";
+import { bytes } from "../output.ts";
+import { openSession } from "../session.ts";
+import type { Invocation } from "../verb.ts";
+import { findings } from "./check.ts";
+
+/** kubectl keeps whole copies of objects there. */
+const copies = "kubectl.kubernetes.io/last-applied-configuration";
+/** Lines of the control plane's log of what it did and saw. */
+const lastLogLines = 2_000;
+/** Words of an annotation's name behind which people keep what nobody should see. */
+const telling = /(secret|token|password|passwd|credential|api-?key|private)/i;
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { args, terminal, stop } = invocation;
+  const [path] = args.operands;
+  if (path === undefined || path === "") throw new UsageFailure("weft bug-report needs a FILE");
+  if (existsSync(path)) throw new CliFailure(`${path} is there already; name another file, or remove it`);
+  const session = openSession(invocation);
+  const { client } = session;
+  const files: Record<string, string> = {};
+  const missing: string[] = [];
+  /** A part that cannot be had is said, and the rest goes on: a report is wanted most when something is broken. */
+  const part = async (name: string, make: () => Promise<string>) => {
+    try {
+      files[name] = make === undefined ? "" : await make();
+    } catch (error) {
+      missing.push(`${name}: ${reasonOf(error)}`);
+    }
+  };
+  const json = (value: unknown) => `${JSON.stringify(value, undefined, 2)}\n`;
+  await part("version.json", async () =>
+    json({ server: await client.json("/version"), bun: Bun.version, platform: process.platform, arch: process.arch }),
+  );
+  await part("check.json", async () => json(await findings(invocation)));
+  await part("metrics.txt", async () => (await client.raw("/metrics", { accept: "*/*", timeoutMs: 15_000 })).text());
+  await part("history.json", async () => json(await client.json("/weft/v1alpha1/history?limit=200&all=true")));
+  await part("log.jsonl", async () => {
+    const lines: string[] = [];
+    for await (const line of client.lines("/insight/v1alpha1/logs", { signal: AbortSignal.any([stop, AbortSignal.timeout(15_000)]) })) {
+      lines.push(line);
+      if (lines.length > lastLogLines) lines.shift();
+    }
+    return `${lines.join("\n")}\n`;
+  });
+  for (const resource of await session.resources().catch(() => [])) {
+    if (!resource.verbs.includes("list") || resource.plural === "jointokens") continue;
+    const name = resource.group === "" ? resource.plural : `${resource.plural}.${resource.group}`;
+    await part(`objects/${name}.json`, async () => {
+      const list = await client.json<{ items: KubeObject[] }>(pathOf(resource, undefined));
+      return json(list.items.map(redacted));
+    });
+  }
+  if (missing.length > 0) files["missing.txt"] = `${missing.join("\n")}\n`;
+  const archive = await new Bun.Archive(files, { compress: "gzip" }).bytes();
+  const fd = openSync(path, "wx", 0o600);
+  try {
+    writeSync(fd, archive);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  terminal.out(`${path}: ${Object.keys(files).length} files, ${bytes(archive.length)}\n`);
+  for (const line of missing) terminal.err(`left out: ${line}\n`);
+  terminal.err("it has names and addresses of your services in it, and no tokens or keys; look into it before you give it away\n");
+  return 0;
+}
+
+/** Without copies, and without the values of annotations that sound like secrets. */
+export function redacted(object: KubeObject): KubeObject {
+  const { managedFields: _managed, annotations, ...metadata } = object.metadata;
+  if (annotations === undefined) return { ...object, metadata };
+  const kept = Object.entries(annotations)
+    .filter(([name]) => name !== copies)
+    .map(([name, value]) => [name, telling.test(name) ? "[redacted]" : value]);
+  return { ...object, metadata: { ...metadata, annotations: Object.fromEntries(kept) as Record<string, string> } };
+}

@@ -1,0 +1,216 @@
+// Owns: `weft check`: what is wrong with an installation, each with the way to put it right. Reads only; the judgement of objects is in
+// ../check-objects.ts.
+
+import { X509Certificate } from "node:crypto";
+import { existsSync, statfsSync, statSync } from "node:fs";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import { connect as connectTls } from "node:tls";
+import type { MeshObject, ProxyObject } from "../../api/live.ts";
+import type { KubeObject } from "../../api/meta.ts";
+import { type Finding, type Mesh, objectFindings, proxyFindings } from "../check-objects.ts";
+import type { Client } from "../client.ts";
+import { CliFailure, reasonOf } from "../failure.ts";
+import { bytes, printed } from "../output.ts";
+import { openSession } from "../session.ts";
+import { paint } from "../terminal.ts";
+import type { Invocation } from "../verb.ts";
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { args, terminal } = invocation;
+  const { found, looked } = await findings(invocation);
+  const errors = found.filter(({ level }) => level === "error").length;
+  const warnings = found.length - errors;
+  const status = errors > 0 ? 1 : 0;
+  if (await printed(terminal, args.text("output"), { errors, warnings, findings: found, looked })) return status;
+  for (const { level, about, message, fix } of found) {
+    const head = paint(terminal.colour, level === "error" ? "red" : "yellow", level === "error" ? "ERROR  " : "WARNING");
+    terminal.out(`${head} ${about}: ${message}\n        fix: ${fix}\n`);
+  }
+  const line =
+    found.length === 0 ? "nothing is wrong" : `${errors} error${errors === 1 ? "" : "s"}, ${warnings} warning${warnings === 1 ? "" : "s"}`;
+  terminal.out(`${paint(terminal.colour, errors > 0 ? "red" : warnings > 0 ? "yellow" : "green", line)} (${looked.join(", ")})\n`);
+  return status;
+}
+
+const dayMs = 86_400_000;
+/** The authority lives ten years and its successor takes planning; a server's certificate is renewed at a third of its life, a year, left. */
+const authorityNearMs = 90 * dayMs;
+const serverNearMs = 30 * dayMs;
+/** Certificates begin a little before now; beyond a minute of difference new ones may not be good yet. */
+const skewWarnMs = 5_000;
+const skewErrorMs = 60_000;
+const leastFreeBytes = 256 * 1024 * 1024;
+
+/** Everything that is wrong, errors first, and what was looked at. Throws only when the control plane cannot be asked at all. */
+export async function findings(invocation: Pick<Invocation, "args" | "env" | "stop">): Promise<{ found: Finding[]; looked: string[] }> {
+  const session = openSession(invocation);
+  const { client } = session;
+  const found: Finding[] = [];
+  const looked: string[] = [];
+  const askedAt = Date.now();
+  const ready = await client.raw("/readyz", { alsoGood: [503], timeoutMs: 15_000 });
+  const words = (await ready.text()).trim();
+  if (ready.status !== 200)
+    found.push({
+      level: "error",
+      about: "control plane",
+      message: words,
+      fix: "see its log; it gets ready by itself when what it names is there",
+    });
+  looked.push("control plane");
+  const skewMs = Date.parse(ready.headers.get("date") ?? "") - (askedAt + Date.now()) / 2;
+  // The header has whole seconds.
+  if (Math.abs(skewMs) > skewWarnMs)
+    found.push({
+      level: Math.abs(skewMs) > skewErrorMs ? "error" : "warning",
+      about: "clocks",
+      message: `this machine and the control plane differ by ${Math.round(Math.abs(skewMs) / 1000)} s`,
+      fix: "run a time service (NTP) on both: certificates and tokens are judged by the clock",
+    });
+  looked.push("clocks");
+  found.push(...(await certificateFindings(client)));
+  looked.push("certificates");
+
+  const data = invocation.args.text("data") ?? dirname(client.access.file);
+  if (existsSync(join(data, "weft.db"))) {
+    found.push(...folderFindings(data));
+    looked.push("data folder");
+  } else if (invocation.args.on("data")) throw new CliFailure(`${data} holds no mesh (there is no weft.db in it)`);
+
+  const list = async <T = KubeObject>(path: string): Promise<readonly T[]> => {
+    try {
+      return (await client.json<{ items: T[] }>(path)).items;
+    } catch (error) {
+      found.push({
+        level: "warning",
+        about: path,
+        message: `could not be looked at: ${reasonOf(error)}`,
+        fix: "use a credential that may list it",
+      });
+      return [];
+    }
+  };
+  const version = (await client.json<{ weftVersion?: string }>("/version")).weftVersion ?? "";
+  const mesh: Mesh = {
+    services: await list("/api/v1/services"),
+    entries: await list("/apis/networking.istio.io/v1/workloadentries"),
+    slices: await list("/apis/discovery.k8s.io/v1/endpointslices"),
+    routes: await list("/apis/gateway.networking.k8s.io/v1/httproutes"),
+    policies: await list("/apis/security.istio.io/v1/authorizationpolicies"),
+    roles: await list("/apis/rbac.authorization.k8s.io/v1/roles"),
+    clusterRoles: await list("/apis/rbac.authorization.k8s.io/v1/clusterroles"),
+    bindings: [
+      ...(await list("/apis/rbac.authorization.k8s.io/v1/rolebindings")),
+      ...(await list("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings")),
+    ],
+  };
+  const proxies = await list<ProxyObject>("/apis/weft.dev/v1alpha1/proxies");
+  const own = (await list<MeshObject>("/apis/weft.dev/v1alpha1/meshes"))[0];
+  if (own !== undefined) {
+    const why = await unreachable(own.status.xdsAddress);
+    if (why !== undefined)
+      found.push({
+        level: "warning",
+        about: "ports",
+        message: `${own.status.xdsAddress}, where proxies connect, does not answer from here (${why})`,
+        fix: "let this machine through to it, if sidecars are to run here; weft up --listen ADDRESS makes it listen elsewhere",
+      });
+    looked.push("ports");
+  }
+  found.push(...proxyFindings(proxies, mesh.entries, version));
+  looked.push(`${proxies.length} proxies`);
+  const { version: ours } = await import("./version.ts");
+  if (version !== "" && version !== ours)
+    found.push({
+      level: "warning",
+      about: "versions",
+      message: `this weft is ${ours}, the control plane ${version}`,
+      fix: "use the same version for both",
+    });
+  found.push(...objectFindings(mesh));
+  looked.push(`${mesh.services.length} services`, `${mesh.routes.length + mesh.policies.length} routes and policies`);
+  return { found: found.sort((a, b) => Number(b.level === "error") - Number(a.level === "error")), looked };
+}
+
+async function certificateFindings(client: Client): Promise<Finding[]> {
+  const { ca, server } = client.access;
+  const out: Finding[] = [];
+  const judge = (what: string, notAfter: Date, nearMs: number, fix: string) => {
+    const left = notAfter.getTime() - Date.now();
+    if (left >= nearMs) return;
+    const message =
+      left <= 0 ? `expired at ${notAfter.toISOString()}` : `ends in ${Math.ceil(left / dayMs)} days (${notAfter.toISOString()})`;
+    out.push({ level: left <= 0 ? "error" : "warning", about: what, message, fix });
+  };
+  if (ca !== undefined)
+    judge(
+      "certificate authority",
+      new X509Certificate(ca).validToDate,
+      authorityNearMs,
+      "plan its replacement: move ca.crt out of the data folder and start weft up again, a new one is made for the same key",
+    );
+  const { hostname, port } = new URL(server);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const notAfter = await new Promise<Date | undefined>((resolve) => {
+    // Only the dates are looked at here; whoever is not the mesh's server has been found out by the request before.
+    const socket = connectTls({ host, port: Number(port || 443), rejectUnauthorized: false, servername: "weft" }, () => {
+      const text = socket.getPeerCertificate().valid_to;
+      socket.destroy();
+      resolve(text === undefined ? undefined : new Date(text));
+    });
+    socket.setTimeout(5_000, () => socket.destroy());
+    socket.on("error", () => resolve(undefined));
+    socket.on("close", () => resolve(undefined));
+  });
+  if (notAfter !== undefined)
+    judge("the API's certificate", notAfter, serverNearMs, "restart weft up: it renews its certificate when a third of its life is left");
+  return out;
+}
+
+const privateFiles = ["weft.db", "ca.key", "signing.key", "server.key", "admin.token", "admin.kubeconfig", "audit.log"];
+
+function folderFindings(data: string): Finding[] {
+  const out: Finding[] = [];
+  const add = (level: Finding["level"], message: string, fix: string) => out.push({ level, about: `data folder ${data}`, message, fix });
+  for (const name of privateFiles) {
+    const path = join(data, name);
+    if (!existsSync(path)) continue;
+    const mode = statSync(path).mode & 0o777;
+    if ((mode & 0o077) !== 0)
+      add(
+        "error",
+        `${name} can be read by others (mode ${mode.toString(8).padStart(4, "0")})`,
+        `chmod 600 ${path}; whoever read it may act in its place`,
+      );
+  }
+  const folder = statSync(data).mode & 0o777;
+  if ((folder & 0o022) !== 0) add("error", `others may write in it (mode ${folder.toString(8)})`, `chmod 700 ${data}`);
+  const { bavail, bsize, files, ffree } = statfsSync(data);
+  const free = bavail * bsize;
+  if (free < leastFreeBytes)
+    add(
+      free < leastFreeBytes / 8 ? "error" : "warning",
+      `${bytes(free)} are free on its disk`,
+      "make room: without it no change can be stored",
+    );
+  if (files > 0 && ffree < 100) add("error", `its file system has room for ${ffree} more files`, "remove files there");
+  return out;
+}
+
+/** Why a TCP connection cannot be made; undefined = it can. */
+function unreachable(address: string): Promise<string | undefined> {
+  const at = address.lastIndexOf(":");
+  const host = address.slice(0, at).replace(/^\[|\]$/g, "");
+  return new Promise((resolve) => {
+    const socket = connect({ host: host === "0.0.0.0" ? "127.0.0.1" : host, port: Number(address.slice(at + 1)) }, () => {
+      socket.destroy();
+      resolve(undefined);
+    });
+    socket.setTimeout(3_000, () => {
+      socket.destroy();
+      resolve("no answer within 3 s");
+    });
+    socket.on("error", (error) => resolve((error as NodeJS.ErrnoException).code ?? error.message));
+  });
+}
