@@ -196,8 +196,11 @@ describe("a mesh", () => {
     expect(status.status.parents[0]?.conditions.map((c) => `${c.type}=${c.status}`)).toContain("Accepted=True");
 
     const metrics = (await call("GET", "/metrics")).text;
-    expect(metrics).toContain("weft_connected_proxies 1");
-    expect(metrics).toMatch(/weft_push_seconds_count [1-9]/);
+    expect(metrics).toContain("weft_control_connected_proxies 1");
+    expect(metrics).toMatch(/weft_control_push_seconds_count\{stage="ack"\} [1-9]/);
+    expect(metrics).toMatch(/weft_control_push_seconds_count\{stage="total"\} [1-9]/);
+    expect(metrics).toMatch(/weft_control_store_seconds_count\{operation="create"\} [1-9]/);
+    expect(metrics).toMatch(/weft_control_api_requests_total\{verb="create",code="201"\} [1-9]/);
     sidecar.close();
     await until("the proxy is shown as lost", async () => {
       const { items } = (await call("GET", "/apis/weft.dev/v1alpha1/proxies")).json<{ items: ProxyObject[] }>();

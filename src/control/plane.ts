@@ -137,8 +137,13 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const names = serverNames(listen);
   let certificate = await authority.serverCertificate(names);
 
-  const store = openSqliteStore(join(dir, "weft.db"), { onError: (cause) => log.error({ cause }, "The store reports a failure") });
-  undo.add(() => store.close());
+  const registry = new MetricRegistry();
+  const metrics = controlMetrics(registry);
+  processMetrics(registry, startedAtMs);
+
+  const database = openSqliteStore(join(dir, "weft.db"), { onError: (cause) => log.error({ cause }, "The store reports a failure") });
+  undo.add(() => database.close());
+  const store = metrics.timed(database);
   const joinTokens = new JoinTokenList(store, clock, log);
   undo.add(() => joinTokens.stop());
   const access = await AccessIndex.open(store);
@@ -146,10 +151,6 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const users = userTokens(openSigningKey(dir), authority.trustDomain, clock, (name) => access.user(name));
   const audit = openAuditLog(dir, clock, log);
   undo.add(() => audit.close());
-
-  const registry = new MetricRegistry();
-  const metrics = controlMetrics(registry);
-  processMetrics(registry, startedAtMs);
 
   const proxies = new ProxyList(clock);
   const { trustDomain } = authority;
@@ -245,6 +246,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             happened(node.key, "Normal", "ProxyConnected", `${session.agent} has connected`);
           },
           changed: () => proxies.touch(),
+          accepted: (_session, ackMs) => metrics.acknowledged(ackMs),
           sent: (_session, offer) => metrics.responses.with([offer.type]).value++,
           rejected: (session, rejection) => {
             metrics.rejections.with([rejection.type]).value++;
@@ -278,6 +280,8 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   undo.add(() => xds.stop());
   registry.beforeExport(() => {
     metrics.proxies.value = proxies.connected;
+    metrics.behind.value = proxies.behind;
+    metrics.waiting.value = publisher.waiting;
   });
   const xdsAddress = hostPort(listen, xds.port);
 
@@ -324,6 +328,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       return { token: issued.token.reveal(), expirationTimestamp: new Date(issued.expiresAtMs).toISOString() };
     },
     audit,
+    answered: (verb, code, durationMs) => metrics.answered(verb, code, durationMs),
     limits: rateLimits(clock, { perSecond: options.apiRate ?? defaultRatePerSecond }),
     virtual: live,
     routes: [

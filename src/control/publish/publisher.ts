@@ -29,6 +29,8 @@ export interface Publication {
   readonly workloads: readonly string[];
   /** Distinct resources that are new, changed or gone. */
   readonly changed: Readonly<Record<XdsType, number>>;
+  /** From the first store event of the burst until it was compiled for. */
+  readonly waitMs: number;
   readonly compileMs: number;
   /** From the first store event of the burst until every open stream had been handed its part. */
   readonly pushMs: number;
@@ -72,6 +74,7 @@ export class Publisher<W> implements SnapshotSource {
   #firstEventMs = 0;
   #lastCompileMs = 0;
   #round = 0;
+  #waiting = 0;
   #wroteStatuses: Promise<void> = Promise.resolve();
   #stopped = false;
 
@@ -130,6 +133,11 @@ export class Publisher<W> implements SnapshotSource {
     return found;
   }
 
+  /** Changes that have come since the last compile. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /** Ends the watch and waits for a status write under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -147,6 +155,7 @@ export class Publisher<W> implements SnapshotSource {
     this.#deps.onEvent(event);
     if (event.type === "modified" && before !== undefined && sameButStatus(before, event.object)) return;
     this.#world = undefined;
+    this.#waiting++;
     if (this.#timer !== undefined) return;
     this.#firstEventMs = this.#deps.clock.mono();
     this.#timer = this.#deps.clock.after(Math.min(mostSettleMs, Math.max(settleMs, this.#lastCompileMs)), () => {
@@ -158,6 +167,7 @@ export class Publisher<W> implements SnapshotSource {
   #publish(): void {
     const { clock, log, compiler } = this.#deps;
     const startedMs = clock.mono();
+    this.#waiting = 0;
     let compiled: ReturnType<Compiler<W>["compile"]>;
     try {
       compiled = compiler.compile(this.world());
@@ -196,6 +206,7 @@ export class Publisher<W> implements SnapshotSource {
     this.#deps.onPublished({
       workloads: changed,
       changed: { cluster: names.cluster.size, endpoint: names.endpoint.size, listener: names.listener.size, route: names.route.size },
+      waitMs: startedMs - this.#firstEventMs,
       compileMs: this.#lastCompileMs,
       pushMs: clock.mono() - this.#firstEventMs,
     });

@@ -38,6 +38,13 @@ export class ProxyList {
     return count;
   }
 
+  /** Connected ones that have not accepted all that is meant for them. */
+  get behind(): number {
+    let count = 0;
+    for (const { sessions } of this.#slots.values()) if (sessions.at(-1)?.ledger.settled() === false) count++;
+    return count;
+  }
+
   isConnected(key: string): boolean {
     return (this.#slots.get(key)?.sessions.length ?? 0) > 0;
   }

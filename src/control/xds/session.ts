@@ -47,6 +47,8 @@ export interface SessionObserver {
   opened(session: Session): void;
   changed(session: Session): void;
   rejected(session: Session, rejection: Rejection): void;
+  /** A response was accepted, so long after it went out. */
+  accepted?(session: Session, ackMs: number): void;
   closed(session: Session): void;
   /** One response went out. */
   sent(session: Session, offer: Offer): void;
@@ -95,6 +97,8 @@ export class Session {
   #lastRejection: LastRejection | undefined;
   readonly #unknown = new Set<string>();
   #wait: Timer | undefined;
+  /** When the last response of each type went out. */
+  readonly #sentAtMs = new Map<XdsType, number>();
 
   constructor(mode: Mode, port: SessionPort, deps: SessionDeps) {
     this.mode = mode;
@@ -213,7 +217,13 @@ export class Session {
         this.#deps.observer.changed(this);
         return;
       }
-      case "accepted":
+      case "accepted": {
+        const sentAt = this.#sentAtMs.get(type);
+        this.#sentAtMs.delete(type);
+        if (sentAt !== undefined) this.#deps.observer.accepted?.(this, this.#deps.clock.mono() - sentAt);
+        this.#deps.observer.changed(this);
+        return;
+      }
       case "subscribed":
         this.#deps.observer.changed(this);
         return;
@@ -228,6 +238,7 @@ export class Session {
       const offer = this.ledger.next();
       if (offer === undefined) break;
       this.#port.send(offer);
+      this.#sentAtMs.set(offer.type, this.#deps.clock.mono());
       this.#deps.observer.sent(this, offer);
     }
     if (this.ledger.waitsForEndpoints) {
