@@ -27,6 +27,7 @@ export const verbs: readonly VerbSpec[] = [
     about: [
       "Keeps everything in one folder: the database, the certificate authority, the administrator's credential. A second `weft up` on the same folder is refused.",
       "Listens on the loopback address. On a restart the ports of the last run are taken again, so that sidecars find it.",
+      "Each flag can also stand in the environment ($WEFT_API_PORT for --api-port) and in a file (--config or $WEFT_CONFIG; api-port: 7443). A flag goes before the environment, that before the file, that before the default.",
     ],
     operands: [],
     flags: [
@@ -40,6 +41,8 @@ export const verbs: readonly VerbSpec[] = [
         value: "NAME",
         help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)",
       },
+      { name: "api-rate", value: "N", help: "requests a second that one user or service account may make (default 200; 0 = no limit)" },
+      { name: "config", value: "FILE", operand: "file", help: "YAML file with these flags as keys (api-port: 7443)" },
       {
         name: "log-level",
         value: "LEVEL",
@@ -51,6 +54,7 @@ export const verbs: readonly VerbSpec[] = [
     usesApi: false,
     examples: [
       { says: "start with everything in ~/.weft", command: "weft up" },
+      { says: "from a file, with another level of log", command: "weft up --config /etc/weft/weft.yaml --log-level debug" },
       { says: "a throw-away mesh on free ports", command: "weft up --data ./mesh --api-port 0 --xds-port 0 --dashboard-port 0" },
     ],
   },

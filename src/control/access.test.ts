@@ -387,3 +387,17 @@ test("who asks too often is told when to come back; the administrator is not", a
   expect(guesses.at(-1)).toBe(429);
   expect((await admin("GET", "/apis")).status).toBe(200);
 });
+
+test("profiles are the administrator's, and in the audit log", async () => {
+  const { admin, user, audit } = await mesh();
+  const alice = await user("alice");
+  expect((await alice("GET", "/weft/v1alpha1/profile/heap")).status).toBe(403);
+  const cpu = await admin("GET", "/weft/v1alpha1/profile/cpu?seconds=1");
+  expect(cpu.body).toMatchObject({ nodes: expect.any(Array), samples: expect.any(Array) });
+  expect((await admin("GET", "/weft/v1alpha1/profile/heap")).body).toMatchObject({
+    snapshot: { meta: { node_fields: expect.any(Array) } },
+  });
+  expect((await admin("GET", "/weft/v1alpha1/profile/cpu?seconds=0")).status).toBe(400);
+  expect((await admin("GET", "/weft/v1alpha1/profile/other")).status).toBe(404);
+  expect(audit().filter(({ path }) => String(path).includes("/profile/"))).toHaveLength(5);
+});

@@ -11,7 +11,8 @@ import { PortError } from "./ports.ts";
 export async function main(argv: readonly string[]): Promise<number> {
   let options: ReturnType<typeof parseOptions>;
   try {
-    options = parseOptions(argv, process.env);
+    const named = argv.some((word) => word.startsWith("--config")) || (process.env.WEFT_CONFIG ?? "") !== "";
+    options = parseOptions(argv, process.env, named ? (await import("./config-file.ts")).readConfigFile : undefined);
   } catch (cause) {
     if (!(cause instanceof UsageError)) throw cause;
     process.stderr.write(`weft up: ${cause.message}\n`);

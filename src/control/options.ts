@@ -1,4 +1,5 @@
-// Owns: the flags of `weft up`. Pure; refuses with a sentence that names the word and the way out. Never touches files.
+// Owns: the options of `weft up`, from flags, environment and configuration file, in this order. Refuses with a sentence that names the word
+// and the way out. Files are read by what it is given.
 
 import { isIP } from "node:net";
 import type { LogLevel } from "../base/log.ts";
@@ -11,6 +12,8 @@ export interface UpOptions {
   readonly xdsPort: number | undefined;
   readonly dashboardPort: number | undefined;
   readonly trustDomain: string | undefined;
+  /** Requests a second of one credential; undefined = the default, 0 = no limit. */
+  readonly apiRate: number | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: "json" | "text";
 }
@@ -20,7 +23,7 @@ export class UsageError extends Error {
 }
 
 export const usage = `Usage: weft up [--data DIR] [--listen ADDRESS] [--api-port N] [--xds-port N] [--dashboard-port N]
-               [--trust-domain NAME] [--log-level LEVEL] [--log-format FORMAT]
+               [--trust-domain NAME] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
 
 Starts the control plane: API, xDS, identity, analysis and dashboard in one process.
 
@@ -30,20 +33,37 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --xds-port N          configuration, identity, metrics and access logs of sidecars (default 7444)
   --dashboard-port N    dashboard on the loopback address (default 7445)
   --trust-domain NAME   trust domain of the mesh's identities, fixed at the first start (default cluster.local)
+  --api-rate N          requests a second that one user or service account may make (default 200; 0 = no limit)
+  --config FILE         YAML with these flags as keys (api-port: 7443)
   --log-level LEVEL     debug, info, warn, error or silent (default info)
   --log-format FORMAT   text or json (default text), on standard error
 
 On a restart the ports of the last run are taken again, so that sidecars find it.
+
+A flag goes before the environment ($WEFT_DATA, $WEFT_LISTEN, $WEFT_API_PORT, ...: the flag's name in capitals), that before the
+file ($WEFT_CONFIG names it too), that before the default.
 
 Example: weft up --data ./mesh
 `;
 
 const levels: readonly LogLevel[] = ["debug", "info", "warn", "error", "silent"];
 
-/** Reads the arguments after `up`. `"help"` = the user asked for it. Throws UsageError. */
-export function parseOptions(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): UpOptions | "help" {
+/** What a file and, in capitals behind `WEFT_`, the environment may say too. */
+const settings = ["data", "listen", "api-port", "xds-port", "dashboard-port", "trust-domain", "api-rate", "log-level", "log-format"];
+
+/** Reads the file that `--config` names: keys of `known` only. Throws an Error in words. */
+export type ReadConfig = (path: string, known: readonly string[]) => ReadonlyMap<string, string>;
+
+/** Reads the arguments after `up`. `"help"` = the user asked for it. Throws UsageError. `readConfig` is asked only when a file is named. */
+export function parseOptions(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  readConfig?: ReadConfig,
+): UpOptions | "help" {
   const given = new Map<string, string>();
-  const known = ["data", "listen", "api-port", "xds-port", "dashboard-port", "trust-domain", "log-level", "log-format"];
+  /** Where a value that is not a flag's comes from, for messages. */
+  const source = new Map<string, string>();
+  const known = [...settings, "config"];
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at] as string;
     if (word === "--help" || word === "-h") return "help";
@@ -54,33 +74,57 @@ export function parseOptions(argv: readonly string[], env: Readonly<Record<strin
     if (value === undefined || value === "") throw new UsageError(`--${name} needs a value`);
     given.set(name, value);
   }
+  for (const name of known) {
+    const variable = `WEFT_${name.toUpperCase().replaceAll("-", "_")}`;
+    const value = env[variable];
+    if (value === undefined || value === "" || given.has(name)) continue;
+    given.set(name, value);
+    source.set(name, `$${variable}`);
+  }
+  const file = given.get("config");
+  if (file !== undefined && readConfig !== undefined) {
+    try {
+      for (const [name, value] of readConfig(file, settings)) {
+        if (given.has(name)) continue;
+        given.set(name, value);
+        source.set(name, `${name} in ${file}`);
+      }
+    } catch (cause) {
+      throw new UsageError(cause instanceof Error ? cause.message : String(cause));
+    }
+  }
+  const called = (name: string) => source.get(name) ?? `--${name}`;
 
   const port = (name: string): number | undefined => {
     const text = given.get(name);
     if (text === undefined) return undefined;
     if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
-      throw new UsageError(`--${name} takes a port from 0 to 65535 (0 = any free one), not ${JSON.stringify(text)}`);
+      throw new UsageError(`${called(name)} takes a port from 0 to 65535 (0 = any free one), not ${JSON.stringify(text)}`);
     return Number(text);
   };
   const oneOf = <T extends string>(name: string, values: readonly T[], otherwise: T): T => {
     const text = given.get(name) ?? otherwise;
     const found = values.find((v) => v === text);
-    if (found === undefined) throw new UsageError(`--${name} is one of ${values.join(", ")}, not ${JSON.stringify(text)}`);
+    if (found === undefined) throw new UsageError(`${called(name)} is one of ${values.join(", ")}, not ${JSON.stringify(text)}`);
     return found;
   };
   const listen = given.get("listen") ?? "127.0.0.1";
-  if (isIP(listen) === 0) throw new UsageError(`--listen takes an IP address, not ${JSON.stringify(listen)}`);
+  if (isIP(listen) === 0) throw new UsageError(`${called("listen")} takes an IP address, not ${JSON.stringify(listen)}`);
   const trustDomain = given.get("trust-domain");
   if (trustDomain !== undefined && !/^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$/.test(trustDomain)) {
     throw new UsageError(
-      `--trust-domain takes lower-case letters, digits, dots, dashes and underscores (SPIFFE), not ${JSON.stringify(trustDomain)}`,
+      `${called("trust-domain")} takes lower-case letters, digits, dots, dashes and underscores (SPIFFE), not ${JSON.stringify(trustDomain)}`,
     );
   }
   const home = env.HOME;
-  const dataDir = given.get("data") ?? env.WEFT_DATA ?? (home === undefined ? undefined : `${home}/.weft`);
+  const dataDir = given.get("data") ?? (home === undefined ? undefined : `${home}/.weft`);
   if (dataDir === undefined || dataDir === "") throw new UsageError("no folder for the state: name one with --data DIR or $WEFT_DATA");
+  const rate = given.get("api-rate");
+  if (rate !== undefined && !/^\d{1,6}$/.test(rate))
+    throw new UsageError(`${called("api-rate")} takes a whole number (0 = no limit), not ${JSON.stringify(rate)}`);
   return {
     dataDir,
+    apiRate: rate === undefined ? undefined : Number(rate),
     listen,
     apiPort: port("api-port"),
     xdsPort: port("xds-port"),

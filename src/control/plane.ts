@@ -351,6 +351,12 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
           return new Response(body, { headers });
         },
       },
+      {
+        prefix: "/weft/v1alpha1/profile/",
+        sensitive: true,
+        handle: async (request, _caller, hold) =>
+          request.method === "GET" ? (await import("./profile.ts")).profile(new URL(request.url), hold) : undefined,
+      },
       { prefix: "/insight/", handle: (request, _caller, hold) => insight.handle(request, hold) },
       {
         prefix: "/metrics",

@@ -85,6 +85,8 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
 
   const caller = known ?? (await identify(core, request, holder));
   trail.caller = caller;
+  // Before it is judged: who was refused a backup is worth knowing too.
+  trail.sensitive = core.deps.routes.some((extra) => extra.sensitive === true && path.startsWith(extra.prefix));
   const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0), warnings: [], trail };
   if (path.startsWith("/api/") || path.startsWith("/apis/") || path === "/api" || path === "/apis") {
     const discovered = request.method === "GET" ? discover(core.registry, request, path) : undefined;
@@ -101,7 +103,6 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
   }
   for (const extra of core.deps.routes) {
     if (!path.startsWith(extra.prefix)) continue;
-    if (extra.sensitive === true) trail.sensitive = true;
     const answer = await extra.handle(request, caller, call.hold);
     if (answer !== undefined) return answer;
   }

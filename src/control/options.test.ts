@@ -1,0 +1,49 @@
+// Where the options of `weft up` come from, and in which order.
+
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readConfigFile } from "./config-file.ts";
+import { parseOptions } from "./options.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "weft-options-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+const file = (text: string) => {
+  const path = join(dir, "weft.yaml");
+  writeFileSync(path, text);
+  return path;
+};
+const parse = (argv: string[], env: Record<string, string> = {}) => parseOptions(argv, { HOME: "/home/w", ...env }, readConfigFile);
+
+test("a flag goes before the environment, that before the file, that before the default", () => {
+  const config = file("data: /from/file\napi-port: 1\nxds-port: 2\ndashboard-port: 3\napi-rate: 7\nlog-format: json\n");
+  const env = { WEFT_CONFIG: config, WEFT_XDS_PORT: "20", WEFT_DASHBOARD_PORT: "30", WEFT_LOG_LEVEL: "warn" };
+  expect(parse(["--dashboard-port", "300"], env)).toEqual({
+    dataDir: "/from/file",
+    listen: "127.0.0.1",
+    apiPort: 1,
+    xdsPort: 20,
+    dashboardPort: 300,
+    trustDomain: undefined,
+    apiRate: 7,
+    logLevel: "warn",
+    logFormat: "json",
+  });
+  expect(parse([])).toMatchObject({ dataDir: "/home/w/.weft", apiRate: undefined, apiPort: undefined });
+  expect(parse(["--config", config], { WEFT_DATA: "/from/env" })).toMatchObject({ dataDir: "/from/env" });
+  expect(parse(["--config", file("")])).toMatchObject({ logLevel: "info" });
+});
+
+test("what is wrong is said with where it stands", () => {
+  const refused: [argv: string[], env: Record<string, string>, words: RegExp][] = [
+    [[], { WEFT_API_PORT: "x" }, /^\$WEFT_API_PORT takes a port from 0 to 65535 .*, not "x"$/],
+    [["--config", file("api-prot: 1\n")], {}, /has "api-prot", which is not known; did you mean "api-port"/],
+  ];
+  for (const [argv, env, words] of refused) expect(() => parse(argv, env)).toThrow(words);
+  expect(() => parse(["--config", file("listen: nowhere\n")])).toThrow(/^listen in .*weft\.yaml takes an IP address, not "nowhere"$/);
+  expect(() => parse(["--config", file("api-port: [1]\n")])).toThrow(/api-port takes a text or a number, not \[1\]/);
+  expect(() => parse(["--config", file("- 1\n")])).toThrow(/is no mapping/);
+  expect(() => parse(["--config", join(dir, "none.yaml")])).toThrow(/cannot be read \(ENOENT\)/);
+  expect(() => parse(["--api-rate", "-1"])).toThrow(/^--api-rate takes a whole number/);
+});
