@@ -64,6 +64,7 @@ export const verbs: readonly VerbSpec[] = [
     about: [
       "Starts a sidecar, then COMMAND; registers the instance when 127.0.0.1:PORT takes connections; unregisters it before COMMAND ends. Signals go to COMMAND, and its exit status is weft run's.",
       "COMMAND reaches other services as http://NAME/, http://NAME.NAMESPACE/ or http://NAME.NAMESPACE.svc.cluster.local/ through HTTP_PROXY, which is set for it together with http_proxy, NO_PROXY, no_proxy, NODE_USE_ENV_PROXY and JAVA_TOOL_OPTIONS. A program that knows no proxy (Node before 22.21 and 24.5, most database drivers) takes --upstream: a port on 127.0.0.1 that leads to a service.",
+      "While the control plane is away, an instance that has run here before with the same flags starts from what that run has kept (under $XDG_STATE_HOME/weft/run, else ~/.local/state/weft/run), with the name and ports it had, and is registered when the control plane is back.",
       "A Service is created if there is none of that name. Peers reach the instance over mutual TLS only, through the sidecar's inbound port; PORT itself should listen on 127.0.0.1.",
     ],
     operands: [],
@@ -143,6 +144,18 @@ export const verbs: readonly VerbSpec[] = [
         value: "PATH",
         operand: "file",
         help: "take the place of the proxy that runs with this PATH, if there is one, without refusing a connection; then wait there for a successor; Linux",
+      },
+      {
+        name: "snapshot",
+        value: "DIR",
+        operand: "folder",
+        help: "keep what the control plane gave in this private folder, certificate and key included, and start from it when there is one",
+      },
+      {
+        name: "when-unrenewed",
+        value: "STANCE",
+        choices: ["keep", "close"],
+        help: "when the certificate expires and nobody has renewed it: keep (default; no new handshakes, the rest is served on) or close every listener",
       },
       {
         name: "log-level",

@@ -22,7 +22,11 @@ done
 [ -n "$sidecar" ] && kill -TERM "$sidecar" 2>/dev/null
 cd /
 rm -rf "$WEFT_RUN_DIR"
-for lock in $WEFT_RUN_LOCKS; do rm -f "$lock"; done
+for lock in $WEFT_RUN_LOCKS; do
+  owner=
+  read -r owner 2>/dev/null <"$lock"
+  [ "$owner" = "$WEFT_RUN_PID" ] && rm -f "$lock"
+done
 `;
 
 export interface Guard {
@@ -42,7 +46,7 @@ export function startGuard(
     stdin: "pipe",
     stdout: "ignore",
     stderr: "ignore",
-    env: { ...env, WEFT_RUN_DIR: dir, WEFT_RUN_LOCKS: locks.join(" ") },
+    env: { ...env, WEFT_RUN_DIR: dir, WEFT_RUN_LOCKS: locks.join(" "), WEFT_RUN_PID: String(process.pid) },
     detached: true,
   });
   child.unref();
@@ -53,11 +57,25 @@ export function startGuard(
   return { tell: (what, pid) => send(`${what} ${pid}`), dismiss: () => send("done") };
 }
 
+/** What says whose run of the instance this is. */
+export interface Lock {
+  readonly file: string;
+  readonly text: string;
+}
+
 /** `weft __unregister FILE`: the guard's call. The file holds access and path; it is private to the user, as the kubeconfig is. */
 export async function unregister(file: string): Promise<number> {
-  const { access, path } = (await Bun.file(file).json()) as { access: Access; path: string };
+  const { access, path, lock } = (await Bun.file(file).json()) as { access: Access; path: string; lock?: Lock };
   const client = new Client(access);
   for (let attempt = 0; attempt < 5; attempt++) {
+    // Started anew meanwhile, under the same name: the registration is that run's.
+    if (
+      lock !== undefined &&
+      (await Bun.file(lock.file)
+        .text()
+        .catch(() => lock.text)) !== lock.text
+    )
+      return 0;
     try {
       await client.json(path, { method: "DELETE", timeoutMs: 2000 });
       return 0;

@@ -20,7 +20,7 @@ import { type Guard, startGuard } from "./guard.ts";
 import { type Joined, join, type Who } from "./join.ts";
 import { instanceKey, type Memory, takeMemory } from "./memory.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
-import { type Place, takePlace, writePrivate } from "./place.ts";
+import { type Place, PortTaken, takePlace, writePrivate } from "./place.ts";
 import { entryName, type Plan, planFrom } from "./plan.ts";
 import { Registration } from "./registration.ts";
 import { isTerminal, type Say, stderrSay } from "./say.ts";
@@ -30,6 +30,8 @@ import { Sidecar } from "./sidecar.ts";
 const learnMs = 250;
 /** The end never hangs on a control plane that is away. */
 const unregisterLimitMs = 2000;
+/** The guard of a killed run tries to unregister for so long, and ends the sidecar after that. */
+const leavingMs = 20_000;
 
 /** Signals that are COMMAND's business alone. */
 const passedOn = ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGQUIT"] as const;
@@ -108,7 +110,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     // Away: the certificate in the snapshot speaks for the sidecar; a token is fetched when it is back.
     const token = last === undefined ? await joined.token() : "";
     const reserved = new Set([...(plan.port === undefined ? [] : [plan.port]), ...plan.upstreams.map((u) => u.localPort)]);
-    place = takePlace(plan.address, reserved, env, Math.random, clock.now(), last?.ports);
+    const take = (): Place => takePlace(plan.address, reserved, env, Math.random, clock.now(), last?.ports);
+    place = last === undefined ? take() : await takeAgain(take, clock, signals.stop);
     const { dir, ports } = place;
     for (const upstream of plan.upstreams) {
       if (upstream.transport === "udp") {
@@ -148,7 +151,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       main: joinPath(packageRoot(), "src/main.ts"),
     };
     const registrationFile = joinPath(dir, "registration.json");
-    writePrivate(registrationFile, JSON.stringify({ access: client.access, path: registration.path }));
+    writePrivate(registrationFile, JSON.stringify({ access: client.access, path: registration.path, lock: memory?.lock }));
     guard = startGuard([...runtime.self, runtime.main, "__unregister", registrationFile], dir, place.locks, ownEnvironment(env));
     if (last === undefined) {
       await registration.create();
@@ -270,6 +273,18 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     place?.leave();
     memory?.leave();
     signals.close();
+  }
+}
+
+/** The ports of the run before: what was killed a moment ago may still be ending. */
+async function takeAgain(take: () => Place, clock: Clock, stop: AbortSignal): Promise<Place> {
+  for (const end = clock.mono() + leavingMs; ; ) {
+    try {
+      return take();
+    } catch (error) {
+      if (!(error instanceof PortTaken) || clock.mono() > end || stop.aborted) throw error;
+      await Bun.sleep(100);
+    }
   }
 }
 

@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { startTimeOf } from "./family.ts";
+import type { Lock } from "./guard.ts";
 import type { ChosenPort } from "./objects.ts";
 import { type Ports, privateRoot } from "./place.ts";
 import type { Plan } from "./plan.ts";
@@ -47,6 +48,8 @@ export interface Memory {
   /** A start with another name: what was kept is another's. */
   forget(): void;
   keep(now: Remembered): void;
+  /** Tells this run's hold on it from a later one's. */
+  readonly lock: Lock;
   /** Another run may have it. */
   leave(): void;
 }
@@ -71,11 +74,13 @@ export function takeMemory(key: string, env: Readonly<Record<string, string | un
       return undefined;
     }
     const lock = join(dir, "run.lock");
-    if (!taken(lock, nowMs)) continue;
+    const text = taken(lock, nowMs);
+    if (text === undefined) continue;
     const file = join(dir, "run.json");
     const snapshot = join(dir, "snapshot");
     return {
       snapshot,
+      lock: { file: lock, text },
       last: readLast(file, join(snapshot, "snapshot")),
       forget() {
         rmSync(file, { force: true });
@@ -91,23 +96,24 @@ export function takeMemory(key: string, env: Readonly<Record<string, string | un
 /** A lock that is being written has no words in it for a moment only. */
 const writingMs = 10_000;
 
-/** Makes the file, with this process in it; false when another that lives has. By start time too: these files outlive a restart of the machine. */
-function taken(lock: string, nowMs: number): boolean {
+/** Makes the file, with this process in it, and answers its text; undefined when another that lives has. By start time too: these files outlive a restart of the machine. */
+function taken(lock: string, nowMs: number): string | undefined {
+  const text = `${process.pid} ${startTimeOf(process.pid) ?? ""}`;
   for (let attempt = 0; attempt < 2; attempt++) {
     try {
       const fd = openSync(lock, "wx", 0o600);
       try {
-        writeSync(fd, `${process.pid} ${startTimeOf(process.pid) ?? ""}`);
+        writeSync(fd, text);
       } finally {
         closeSync(fd);
       }
-      return true;
+      return text;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST" || !abandoned(lock, nowMs)) return false;
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST" || !abandoned(lock, nowMs)) return undefined;
       rmSync(lock, { force: true });
     }
   }
-  return false;
+  return undefined;
 }
 
 function abandoned(lock: string, nowMs: number): boolean {

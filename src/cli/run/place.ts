@@ -130,6 +130,9 @@ function takePort(host: string, avoid: ReadonlySet<number>, lockDir: string, loc
   throw new CliFailure(`no free port was found on ${host} between ${bottom} and ${top}`);
 }
 
+/** A port that is wanted again has somebody else. It may be the sidecar of a run that has just been killed, on its way out. */
+export class PortTaken extends CliFailure {}
+
 /** The ports of a run before; peers may still know them. */
 function retake(address: string, ports: Ports, lockDir: string, locks: string[]): Ports {
   for (const [host, port] of [
@@ -141,7 +144,7 @@ function retake(address: string, ports: Ports, lockDir: string, locks: string[])
     const free = locked(lock);
     if (free) locks.push(lock);
     if (!free || !bindable(host, port))
-      throw new CliFailure(`port ${port} of ${host}, which this instance had, is taken by another process`);
+      throw new PortTaken(`port ${port} of ${host}, which this instance had, is taken by ${free ? "another process" : "another run"}`);
   }
   return ports;
 }
