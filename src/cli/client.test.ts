@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "bun:test";
-import { ApiFailure, Client, Unreachable } from "./client.ts";
+import { ApiFailure, Client, Unreachable, warningsOf } from "./client.ts";
 import type { Access } from "./kubeconfig.ts";
 
 const server = Bun.serve({
@@ -94,4 +94,9 @@ test("nobody there: who was asked, by which file, and what to do", async () => {
 
 test("no answer in time", async () => {
   await expect(new Client(access()).json("/slow", { timeoutMs: 50 })).rejects.toThrow("did not answer in time");
+});
+
+test("warnings are read out of a joined header", () => {
+  expect(warningsOf('299 - "a, \\"b\\"", 299 - "c"')).toEqual(['a, "b"', "c"]);
+  expect(warningsOf(null)).toEqual([]);
 });

@@ -55,6 +55,8 @@ export const tableAccept = "application/json;as=Table;v=v1;g=meta.k8s.io,applica
 
 export class Client {
   readonly access: Access;
+  /** Hears of each warning that comes with an answer (RFC 9111 warn-code 299, as kubectl shows them). */
+  onWarning: ((text: string) => void) | undefined;
 
   constructor(access: Access) {
     this.access = access;
@@ -132,6 +134,7 @@ export class Client {
     } catch (error) {
       throw this.#unreachable(error);
     }
+    if (this.onWarning !== undefined) for (const text of warningsOf(response.headers.get("warning"))) this.onWarning(text);
     if (response.ok || ask.alsoGood?.includes(response.status) === true) return response;
     throw failureFrom(response.status, await this.#read(() => response.text()), access);
   }
@@ -167,6 +170,12 @@ export class Client {
     if (code === "ECONNRESET") return new Unreachable(`the control plane at ${server} (from ${file}) closed the connection`, true);
     return new Unreachable(`the connection to ${server} (from ${file}) broke: ${reasonOf(error)}${code === "" ? "" : ` (${code})`}`, true);
   }
+}
+
+/** The texts of a Warning header; several are joined by commas, and a text may have commas itself. */
+export function warningsOf(header: string | null): string[] {
+  if (header === null) return [];
+  return [...header.matchAll(/299 \S+ ("(?:[^"\\]|\\.)*")/g)].map((match) => JSON.parse(match[1] as string) as string);
 }
 
 /** A Status body as a failure; a body that is none is quoted. */

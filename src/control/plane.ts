@@ -14,6 +14,7 @@ import { CompileCache } from "../compile/cache.ts";
 import { buildWorld, compileAll, type World } from "../compile/compile.ts";
 import { createInsight } from "../insight/insight.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
+import { advise } from "./advice.ts";
 import { openAuditLog } from "./apiserver/audit.ts";
 import type { ApiServer } from "./apiserver/deps.ts";
 import { listenApi } from "./apiserver/listen.ts";
@@ -308,6 +309,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     store,
     kinds,
     admit: (candidate, _existing, staged) => admit(staged === undefined ? publisher.world() : stagedWorld(staged), candidate),
+    advise: (candidate, staged) => advise(staged === undefined ? publisher.world() : stagedWorld(staged), candidate, () => insight.edges()),
     preview: async (staged) => {
       const { effects } = await import("../compile/effects.ts");
       return effects(publisher.world(), stagedWorld(staged));

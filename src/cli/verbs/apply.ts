@@ -29,6 +29,11 @@ export async function run(invocation: Invocation): Promise<number> {
     const { applyTogether } = await import("../together.ts");
     return applyTogether(invocation, session, manifests, faults, { dryRun });
   }
+  const heard = new Set<string>();
+  session.client.onWarning = (text) => {
+    if (!heard.has(text)) terminal.err(`${paint(terminal.errColour, "yellow", "warning:")} ${text}\n`);
+    heard.add(text);
+  };
   const resources = await session.resources();
   const problems = [...faults];
   const results: Result[] = [];

@@ -125,6 +125,8 @@ export interface ApiServerDeps {
     /** Of a transaction: what else would be otherwise; judged as if it were so. */
     staged?: readonly StagedChange[],
   ) => readonly Violation[] | Promise<readonly Violation[]>;
+  /** What the writer of an accepted object should know; goes out as warnings. `staged` as for `admit`. */
+  readonly advise?: (candidate: KubeObject, staged?: readonly StagedChange[]) => readonly string[];
   /** What the proxies would do otherwise after these changes; absent = nobody can tell. */
   readonly preview?: (changes: readonly StagedChange[]) => unknown;
   readonly authenticate: (request: Request) => Authentication | Promise<Authentication>;

@@ -80,7 +80,7 @@ export async function runTransaction(
     const store = staged.asStore();
     const inside: Core = {
       ...core,
-      deps: { ...core.deps, store, admit: () => [] },
+      deps: { ...core.deps, store, admit: () => [], advise: () => [] },
       exclusive: (run) => run(),
       feed: (kind) => (kind.virtual ? core.feed(kind) : storeFeed(store, resourceOf(kind))),
     };
@@ -96,7 +96,9 @@ export async function runTransaction(
     const changes = staged.changes();
     const judged = new Map<string, readonly Violation[]>();
     for (const { key, before, after } of changes) {
-      if (after !== undefined) judged.set(textOf(key), await core.deps.admit(after, before, changes));
+      if (after === undefined) continue;
+      judged.set(textOf(key), await core.deps.admit(after, before, changes));
+      call.warnings.push(...(core.deps.advise?.(after, changes) ?? []));
     }
     for (const [at, key] of touched.entries()) {
       const violations = judged.get(key ?? "") ?? [];

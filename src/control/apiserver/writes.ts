@@ -93,6 +93,7 @@ async function storeNew(
   const key = keyOf(call, candidate.metadata.name);
   if ((await core.deps.store.get(key)) !== undefined) throw alreadyExists(subject);
   refuse(kind, candidate, await core.deps.admit(candidate, undefined));
+  call.warnings.push(...(core.deps.advise?.(candidate) ?? []));
   const managed = managedFields ?? afterUpdate(endpointOf(kind, writer), undefined, candidate, undefined);
   if (managed !== undefined && managed.length > 0) candidate.metadata.managedFields = [...managed];
   if (dry) return candidate;
@@ -234,7 +235,10 @@ async function change(core: Core, call: ResourceCall, narrowing: Narrowing, make
       if (sameObject(candidate, existing)) return existing;
       const counted = withGeneration(candidate, existing);
       await guardWrite(core, call, counted, existing);
-      if (subresource === "") refuse(kind, counted, await core.deps.admit(counted, existing));
+      if (subresource === "") {
+        refuse(kind, counted, await core.deps.admit(counted, existing));
+        call.warnings.push(...(core.deps.advise?.(counted) ?? []));
+      }
       if (dry) return { ...counted, metadata: { ...counted.metadata, resourceVersion: existing.metadata.resourceVersion ?? "" } };
       const expected = Number(existing.metadata.resourceVersion);
       // The last finalizer of an object that is being deleted has let go.

@@ -1,0 +1,65 @@
+// What is accepted with a warning: policies nobody enforces, mutual TLS asked of those who have none, backends without instances.
+
+import { expect, test } from "bun:test";
+import type { EdgeObject } from "../api/live.ts";
+import type { KubeObject } from "../api/meta.ts";
+import { buildWorld } from "../compile/world.ts";
+import { advise } from "./advice.ts";
+
+const entry = (name: string, sidecar: boolean): KubeObject => ({
+  apiVersion: "networking.istio.io/v1",
+  kind: "WorkloadEntry",
+  metadata: { name, namespace: "shop", labels: { app: name, ...(sidecar && { "security.istio.io/tlsMode": "istio" }) } },
+  spec: { address: "127.0.0.1", ports: { http: 40123 }, serviceAccount: name },
+});
+const service = (name: string): KubeObject => ({
+  apiVersion: "v1",
+  kind: "Service",
+  metadata: { name, namespace: "shop" },
+  spec: { selector: { app: name }, ports: [{ name: "http", port: 80, protocol: "TCP" }] },
+});
+const world = buildWorld([entry("cart", true), entry("old", false), service("cart"), service("none")], "cluster.local");
+const security = (kind: string, spec: unknown): KubeObject => ({
+  apiVersion: "security.istio.io/v1",
+  kind,
+  metadata: { name: "x", namespace: "shop" },
+  spec,
+});
+const selector = (app: string) => ({ selector: { matchLabels: { app } } });
+const none = () => [];
+
+test("a selector that finds nobody", () => {
+  expect(advise(world, security("AuthorizationPolicy", selector("crat")), none)).toEqual([
+    "spec.selector: no workload of namespace shop has the labels app=crat: nobody enforces this until one does",
+  ]);
+  expect(advise(world, security("AuthorizationPolicy", selector("cart")), none)).toEqual([]);
+  expect(advise(world, security("AuthorizationPolicy", {}), none)).toEqual([]);
+});
+
+test("STRICT where callers are known to be plain", () => {
+  const strict = { ...selector("cart"), mtls: { mode: "STRICT" } };
+  expect(advise(world, security("PeerAuthentication", strict), none)).toEqual([
+    "mtls STRICT: shop/old is registered without a sidecar and cannot call these workloads",
+  ]);
+  const end = { namespace: "shop", app: "", version: "" };
+  const edge = {
+    status: { mutualTls: false, source: { ...end, workload: "old" }, destination: { ...end, workload: "cart", service: "" } },
+  } as EdgeObject;
+  expect(advise(world, security("PeerAuthentication", strict), () => [edge])).toEqual([
+    "mtls STRICT: shop/old called these workloads in plain text just now and will be refused",
+  ]);
+  expect(advise(world, security("PeerAuthentication", { ...strict, mtls: { mode: "PERMISSIVE" } }), () => [edge])).toEqual([]);
+});
+
+test("backends without instances", () => {
+  const route = (...names: string[]): KubeObject => ({
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind: "HTTPRoute",
+    metadata: { name: "r", namespace: "shop" },
+    spec: { rules: [{ backendRefs: names.map((name) => ({ name, port: 80 })) }] },
+  });
+  expect(advise(world, route("cart", "missing"), none)).toEqual([]);
+  expect(advise(world, route("cart", "none"), none)).toEqual([
+    "backendRefs: shop/none has no instance now: requests that go there get 503 until one is there",
+  ]);
+});
