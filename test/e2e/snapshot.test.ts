@@ -153,6 +153,22 @@ describe("with the control plane gone", () => {
     expect((await mesh.entries()).map((entry) => entry.metadata.name)).not.toContain(echo.entry.metadata.name);
   }, 60_000);
 
+  test("weft run alone is killed: its guard ends the rest, and does not unregister the run after it", async () => {
+    await killControlPlane();
+    client.workload.child.kill("SIGKILL");
+    await client.workload.child.exited;
+    const again = mesh.processes.startInstance({ service: "client", name: "client-b", port: client.appPort, command: app("echo.ts") });
+    const name = client.entry.metadata.name;
+    const up = async (): Promise<boolean> => again.words.join("").includes(`${name} in shop has a sidecar`);
+    expect(await eventually(15_000, up, (yes) => yes)).toBe(true);
+    await mesh.processes.startControlPlane([]);
+    const listed = async (): Promise<boolean> => (await mesh.entries()).some((entry) => entry.metadata.name === name);
+    expect(await eventually(15_000, listed, (yes) => yes)).toBe(true);
+    // The guard of the killed run has tried for the last time by now.
+    await Bun.sleep(3_000);
+    expect(await listed()).toBe(true);
+  }, 60_000);
+
   test("an instance that never ran here waits for it, as before", async () => {
     await killControlPlane();
     const first = mesh.processes.startInstance({
