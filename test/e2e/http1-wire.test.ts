@@ -418,7 +418,7 @@ describe("connections", () => {
       await until(() => clients.every((client) => client.text.split("HTTP/1.1 200").length === round + 2), "the answers");
     }
     for (const [i, client] of clients.entries()) {
-      const bodies = client.text.match(/\/a*\/\d/g);
+      const bodies = [...client.text.matchAll(/\/a*\/\d/g)].map((found) => found[0]);
       expect(bodies).toEqual(Array.from({ length: 10 }, (_, round) => `/${"a".repeat(i)}/${round}`));
     }
   });
