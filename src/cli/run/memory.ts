@@ -3,6 +3,7 @@
 
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   lstatSync,
   mkdirSync,
@@ -150,7 +151,8 @@ function sweep(root: string, nowMs: number): void {
   for (const name of readdirSync(root)) {
     const dir = join(root, name);
     try {
-      if (nowMs - Math.max(statSync(dir).mtimeMs, newest(dir)) > forgetMs) rmSync(dir, { recursive: true, force: true });
+      const unused = nowMs - Math.max(statSync(dir).mtimeMs, newest(dir)) > forgetMs;
+      if (unused && abandoned(join(dir, "run.lock"), nowMs)) rmSync(dir, { recursive: true, force: true });
     } catch {
       // Another run sweeps too.
     }
@@ -159,7 +161,8 @@ function sweep(root: string, nowMs: number): void {
 
 function newest(dir: string): number {
   const snapshot = join(dir, "snapshot");
-  return Math.max(0, ...[dir, snapshot].flatMap((each) => readdirSync(each).map((name) => statSync(join(each, name)).mtimeMs)));
+  const there = [dir, snapshot].filter((each) => existsSync(each));
+  return Math.max(0, ...there.flatMap((each) => readdirSync(each).map((name) => statSync(join(each, name)).mtimeMs)));
 }
 
 function readLast(file: string, snapshot: string): Remembered | undefined {
