@@ -330,7 +330,7 @@ export const verbs: readonly VerbSpec[] = [
     summary: "bring objects back to what they were at a revision",
     about: [
       "Everything configured in the namespace (with -A in all, with KIND and NAME one object) becomes what it was just after REVISION, in one transaction: changed, restored or deleted. It is a write like any other and stands in the history.",
-      "Registrations of running instances, Namespaces and Events are left alone.",
+      "Registrations of running instances, Namespaces and Events are left alone; users, roles and bindings too, unless KIND names them: what was revoked stays revoked.",
     ],
     operands: [
       { name: "REVISION", required: true, operand: "text" },
@@ -418,7 +418,7 @@ export const verbs: readonly VerbSpec[] = [
     name: "user",
     summary: "give people and programs credentials for the API, list and revoke them",
     about: [
-      "create prints a kubeconfig with a token of a new user. A new user may look at what there is, and nothing else, until a RoleBinding or ClusterRoleBinding names the user or one of the groups: kubectl create rolebinding, or files.",
+      "create prints a kubeconfig with a token of a new user. A new user may look at what there is, and nothing else, until a RoleBinding or ClusterRoleBinding names the user or one of the groups: kubectl create rolebinding shop-team --clusterrole edit --group shop-team -n shop, or files.",
       "revoke deletes users, which makes every token of theirs worthless at once; bindings that name them stay. Further tokens of a user: weft kubeconfig --user NAME.",
     ],
     operands: [
@@ -434,10 +434,6 @@ export const verbs: readonly VerbSpec[] = [
     outputs: ["text", "token", "json", "yaml"],
     examples: [
       { says: "a colleague who may change namespace shop", command: "weft user create alice --group shop-team > alice.kubeconfig" },
-      {
-        says: "what the group may do",
-        command: "kubectl create rolebinding shop-team --clusterrole edit --group shop-team -n shop",
-      },
       { says: "a pipeline, for three months", command: "weft user create ci --ttl 90d -o token > ci.token" },
       { says: "who there is", command: "weft user list" },
       { says: "make all tokens of one worthless", command: "weft user revoke alice" },

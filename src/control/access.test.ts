@@ -401,3 +401,18 @@ test("profiles are the administrator's, and in the audit log", async () => {
   expect((await admin("GET", "/weft/v1alpha1/profile/other")).status).toBe(404);
   expect(audit().filter(({ path }) => String(path).includes("/profile/"))).toHaveLength(5);
 });
+
+test("a rollback of everything does not bring back who was shut out", async () => {
+  const { admin, good, user, bind } = await mesh();
+  await good(admin("POST", shop, service("a")));
+  await user("alice");
+  await bind("shop", "alice", "edit", { kind: "User", name: "alice" });
+  const { revision } = await good(admin("GET", "/weft/v1alpha1/history"));
+  await good(admin("DELETE", `${rbac}/namespaces/shop/rolebindings/alice`));
+  await good(admin("DELETE", `${shop}/a`));
+  await good(admin("POST", "/weft/v1alpha1/rollback", { revision }));
+  expect((await admin("GET", `${shop}/a`)).status).toBe(200);
+  expect((await admin("GET", `${rbac}/namespaces/shop/rolebindings/alice`)).status).toBe(404);
+  await good(admin("POST", "/weft/v1alpha1/rollback", { revision, resource: "rolebindings.rbac.authorization.k8s.io" }));
+  expect((await admin("GET", `${rbac}/namespaces/shop/rolebindings/alice`)).status).toBe(200);
+});

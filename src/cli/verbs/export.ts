@@ -20,6 +20,8 @@ export async function run(invocation: Invocation): Promise<number> {
     const list = await session.client.json<{ items: KubeObject[] }>(pathOf(resource, everywhere ? undefined : session.namespace));
     const group = resource.group === "" ? "" : `${resource.group}/`;
     for (const item of list.items) {
+      // Part of every control plane.
+      if (item.metadata.labels?.["kubernetes.io/bootstrapping"] === "rbac-defaults") continue;
       if (item.metadata.annotations?.["weft.dev/health"] === "reported" || item.metadata.deletionTimestamp !== undefined) continue;
       objects.push(asWritten({ ...item, apiVersion: `${group}${resource.version}`, kind: resource.kind }));
     }

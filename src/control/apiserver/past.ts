@@ -3,6 +3,7 @@
 // live state, Events, Namespaces.
 
 import { type KindDefinition, type KubeObject, resourceOf } from "../../api/meta.ts";
+import { accessResources } from "../identity/access-index.ts";
 import { CompactedError, type HistoryEntry } from "../store/store.ts";
 import { isRecord, readData } from "./body.ts";
 import type { Call, Core } from "./core.ts";
@@ -76,6 +77,8 @@ export async function answerRollback(core: Core, call: Call, route: Route): Prom
     (scope.namespace === undefined || key.namespace === scope.namespace) &&
     (scope.resource === undefined || key.resource === scope.resource) &&
     (scope.name === undefined || key.name === scope.name) &&
+    // Who was shut out stays out while routes are brought back; access goes back only when it is named.
+    (scope.resource !== undefined || !accessResources.has(key.resource)) &&
     isConfiguration(core.registry.byResource(key.resource), object);
   const operations = difference(core, then.items.filter(inScope), now.items.filter(inScope));
   const answer = await runTransaction(core, call, route, operations, { dryRun: data.dryRun === true, preview: data.preview === true });
