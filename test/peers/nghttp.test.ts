@@ -102,9 +102,7 @@ describe.skipIf(!run)("nghttp2", () => {
         const url = (path: string): string => `http://127.0.0.1:${way.port}${path}`;
 
         for (const load of loads) {
-          // Open: Node ends some complete answers by RST_STREAM(NO_ERROR), and with windows that never hold anybody back the pair passes a few on as errors.
-          const open = shape === "pair" && version === 2 && load.what === "windows of 1 GiB";
-          (open ? test.todo : test)(`h2load: ${load.what}`, async () => {
+          test(`h2load: ${load.what}`, async () => {
             const more = load.upload ? ["-d", upload] : [];
             const args = ["-n", String(load.requests), ...load.args, ...more, url(load.path)];
             expectAllSucceed(await execute([findPeer("h2load") as string, ...args]), load.requests, load.bytes);

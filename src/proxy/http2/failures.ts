@@ -29,6 +29,22 @@ export const http2Failures = {
     close: false,
     grpc: unavailable,
   },
+  /**
+   * RST_STREAM with NO_ERROR after an answer whose length nobody has told (RFC 9113 8.1: it is complete with END_STREAM only). Node's server says so in place
+   * of its last, empty DATA frame when a window is used up at that moment. Whether all of it is there only the client can judge, so an HTTP/2 client gets
+   * every byte and the same reset.
+   */
+  unmarkedEnd: {
+    kind: "unmarked-end",
+    side: "upstream",
+    retry: "never",
+    flag: "UR",
+    status: 502,
+    details: "upstream_reset_after_response_started{remote_reset}",
+    sentence: "the instance ended its answer by a reset, without saying that it is whole",
+    close: false,
+    grpc: unavailable,
+  },
   /** Nothing was sent. The pool remembers it: the next attempt takes HTTP/1.1. */
   http1Only: {
     kind: "http1-only",

@@ -30,11 +30,13 @@ export function roomFor(head: Head, edits: CompiledEdits | null, extra: number):
 
 export function roomForRequest(head: Head, plan: RequestPlan): number {
   const via = plan.viaLine === null ? 0 : plan.viaLine.length * 2;
-  return roomFor(head, plan.edits, plan.pathSize + (plan.host === null ? 0 : plan.host.length) + via + 64);
+  const lines = plan.lines === null ? 0 : plan.lines.length * 2;
+  return roomFor(head, plan.edits, plan.pathSize + (plan.host === null ? 0 : plan.host.length) + via + lines + 64);
 }
 
 export function roomForAnswer(head: Head, how: AnswerPlan): number {
-  return roomFor(head, how.edits, how.viaLine === null ? 0 : how.viaLine.length * 2);
+  const lines = how.lines === null ? 0 : how.lines.length * 2;
+  return roomFor(head, how.edits, lines + (how.viaLine === null ? 0 : how.viaLine.length * 2));
 }
 
 /** A value that came without a space after the colon was never to be indexed (hpack-decoder.ts). */
@@ -118,6 +120,7 @@ export function putRequest(
     encoder.field(requestId, 0, requestIdName, requestIdName + 2, requestId.length, false);
   }
   if (plan.viaLine !== null) putLines(encoder, plan.viaLine, 0, plan.viaLine.length);
+  if (plan.lines !== null) putLines(encoder, plan.lines, 0, plan.lines.length);
   if (plan.edits !== null) putLines(encoder, plan.edits.append, 0, plan.edits.append.length);
 }
 
@@ -205,6 +208,8 @@ export function putAnswer(encoder: HpackEncoder, bytes: Uint8Array, head: Head, 
   }
   const via = how === null ? null : how.viaLine;
   if (via !== null) putLines(encoder, via, 0, via.length);
+  const lines = how === null ? null : how.lines;
+  if (lines !== null) putLines(encoder, lines, 0, lines.length);
   const edits = how === null ? null : how.edits;
   if (edits !== null) putLines(encoder, edits.append, 0, edits.append.length);
 }

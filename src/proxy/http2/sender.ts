@@ -35,6 +35,8 @@ const noBytes = Buffer.alloc(0);
 export interface SenderHost {
   /** Our END_STREAM is out. */
   localEnded(stream: SessionStream): void;
+  /** The queue of a stream that is to be reset after it is out. */
+  sent(stream: SessionStream): void;
   /** The peer's window made a frame tiny. True: once too often, and the session is over. */
   tiny(): boolean;
   /** A stream waits for its peer's window. */
@@ -243,7 +245,10 @@ export class Sender {
       if (trailers !== null) this.#writeTrailers(stream, trailers, 0, trailers.length);
       else this.#writeData(stream, noBytes, 0, 0, true, 0);
     }
-    if (stream.state !== streamState.closed) stream.user.onWritable();
+    if (stream.resetAfterQueue && stream.canSend) {
+      moved = true;
+      this.#host.sent(stream);
+    } else if (stream.state !== streamState.closed) stream.user.onWritable();
     return moved;
   }
 

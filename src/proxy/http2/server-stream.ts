@@ -266,9 +266,14 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
     this.#recycle();
   }
 
-  cut(_failure: Failure): void {
+  cut(failure: Failure): void {
     this.#release();
-    if (this.stream !== null) this.connection.session.reset(this.stream, internalError);
+    const stream = this.stream;
+    if (stream !== null) {
+      // The instance said no more than this either: what it sent comes first, then its own word.
+      if (failure === http2Failures.unmarkedEnd) this.connection.session.resetAfterQueue(stream);
+      else this.connection.session.reset(stream, internalError);
+    }
     this.#recycle();
   }
 
@@ -317,6 +322,7 @@ export class ServerStream implements DownstreamHalf, StreamUser, Timed {
 const switchPlan: AnswerPlan = {
   edits: null,
   viaLine: null,
+  lines: null,
   persistence: 0,
   keepReason: false,
   dropFraming: true,

@@ -12,7 +12,18 @@ import { defaultLimits, type HttpLimits } from "../http1/limits.ts";
 import { Core } from "../runtime/core.ts";
 import { localWorkload, noSecrets } from "../testing/fixture.ts";
 import { cancel, errorName } from "./errors.ts";
-import { flagEndStream, frameData, frameGoaway, frameHeaders, framePing, frameRstStream, numberFrame, readUint32 } from "./frame.ts";
+import { http2Failures } from "./failures.ts";
+import {
+  flagEndStream,
+  frameData,
+  frameGoaway,
+  frameHeaders,
+  framePing,
+  frameRstStream,
+  frameWindowUpdate,
+  numberFrame,
+  readUint32,
+} from "./frame.ts";
 import { fault, headFrom, headTo, readSection, section, takeAnswer, takeTrailers } from "./head-reader.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { limits } from "./limits.ts";
@@ -22,6 +33,7 @@ import { ArrayWire, data, framesOf, get, greeting, headers, post } from "./testi
 const plan: AnswerPlan = {
   edits: null,
   viaLine: null,
+  lines: null,
   persistence: 0,
   keepReason: false,
   dropFraming: true,
@@ -237,6 +249,26 @@ describe("a server connection", () => {
     });
     it.feed(greeting(true), headers(1, true, ...get), headers(3, true, ...get));
     expect(it.said()).toEqual(["1 HTTP/1.1 200 ||", "1 RST INTERNAL_ERROR", "3 HTTP/1.1 200 ||", "3 RST INTERNAL_ERROR"]);
+  });
+
+  test("incident: what an instance ended by a reset without error reaches the client whole, and then as the same reset", () => {
+    const one = connection();
+    one.feed(greeting(true, [4, 3]), headers(1, true, ...get), headers(3, true, ...get));
+    one.said();
+    const head = new Head();
+    const bytes = Buffer.from("HTTP/1.1 200 \r\n\r\nhello", "latin1");
+    parseAnswer(bytes, 0, bytes.length, head);
+    for (const sink of one.sinks.slice(0, 2)) {
+      sink.half.sendAnswer(bytes, head, plan, head.to, bytes.length, false);
+      sink.isIdle = true;
+    }
+    one.sinks[0]?.half.cut(http2Failures.unmarkedEnd);
+    one.sinks[1]?.half.cut(failures.truncated);
+    const first = one.said();
+    expect(first.filter((line) => !line.includes("200"))).toEqual(["1 hel", "3 hel", "3 RST INTERNAL_ERROR"]);
+    one.feed(numberFrame(frameWindowUpdate, 1, 100));
+    expect(one.said()).toEqual(["1 lo", "1 RST NO_ERROR"]);
+    expect(one.one.session.active).toBe(0);
   });
 
   test("a client that resets, or goes, ends its exchanges", () => {

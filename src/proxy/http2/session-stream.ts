@@ -103,6 +103,8 @@ export class SessionStream {
   stalledSinceMs = 0;
   /** After our END_STREAM: RST_STREAM with NO_ERROR, as the rest of the request is not wanted (RFC 9113 8.1). */
   resetAfterEnd = false;
+  /** RST_STREAM with NO_ERROR once the queue is out. */
+  resetAfterQueue = false;
   /** An answer of ours has begun, or an answer of the peer's: it was no rapid reset. */
   answered = false;
   /** A HEAD request: the answer to it has no content whatever its head says. */

@@ -1229,6 +1229,12 @@ export class Session implements Timed, SenderHost {
     this.#forget(stream, gone.byUs);
   }
 
+  /** RST_STREAM with NO_ERROR in place of our END_STREAM, after all that is queued: whether our message is whole is not known. */
+  resetAfterQueue(stream: SessionStream): void {
+    if (stream.listed) stream.resetAfterQueue = true;
+    else this.reset(stream, noError);
+  }
+
   /** What is still to come of the peer's message is not wanted: RST_STREAM with NO_ERROR once our own is out (section 8.1). */
   stopReceiving(stream: SessionStream): void {
     if (!stream.canReceive) return;
@@ -1240,6 +1246,10 @@ export class Session implements Timed, SenderHost {
   localEnded(stream: SessionStream): void {
     if (transition(stream, streamEvent.localEnd) === streamState.closed) this.#forget(stream, gone.ended);
     else if (stream.resetAfterEnd) this.reset(stream, noError);
+  }
+
+  sent(stream: SessionStream): void {
+    this.reset(stream, noError);
   }
 
   #forget(stream: SessionStream, why: number): void {

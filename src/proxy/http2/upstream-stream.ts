@@ -30,6 +30,11 @@ function isWhole(stream: SessionStream): boolean {
   return stream.gotHead && !stream.tunnel && stream.expected >= 0 && stream.received === stream.expected;
 }
 
+/** An answer whose head has come and that only END_STREAM can end. */
+function isUnmarked(stream: SessionStream | null): boolean {
+  return stream?.gotHead === true && !stream.tunnel && stream.expected < 0;
+}
+
 export class UpstreamStream implements UpstreamHalf, StreamUser {
   readonly version = 2;
   readonly endsWithConnection = false;
@@ -224,7 +229,7 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
     this.owner = null;
     let failure: Failure = failures.reset;
     if (by === resetBy.unprocessed) failure = http2Failures.refusedStream;
-    else if (by === resetBy.peer) failure = http2Failures.remoteReset;
+    else if (by === resetBy.peer) failure = code === noError && isUnmarked(stream) ? http2Failures.unmarkedEnd : http2Failures.remoteReset;
     else if (by === resetBy.rule) failure = failures.upstreamMalformed;
     owner.onUpstreamLost(this, failure, why);
   }

@@ -278,7 +278,7 @@ describe("an upstream connection", () => {
     const one = pool(origin.port);
     const askers = [1, 3, 5, 7].map(() => one.ask(new Asker()));
     await until(() => askers.every((asker) => asker.failure !== null || asker.heard.at(-1)?.endsWith("done") === true), "four ends");
-    expect(askers.map((asker) => asker.failure?.kind)).toEqual([undefined, "remote-reset", "remote-reset", "remote-reset"]);
+    expect(askers.map((asker) => asker.failure?.kind)).toEqual([undefined, "remote-reset", "unmarked-end", "remote-reset"]);
     expect(askers[0]?.heard.join("|")).toContain("hi|body  done");
   });
 
