@@ -90,7 +90,18 @@ export interface HttpManagerConfig {
   readonly http2: Http2Config;
   /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
   readonly grpcWeb: boolean;
+  /** The other HTTP filters; absent = none. */
+  readonly stages?: Partial<StageConfigs>;
 }
+
+/** What each stage (chain/stages.ts) is configured with, by its name. */
+// biome-ignore lint/suspicious/noEmptyInterface: one member for each family of stages
+export interface StageConfigs {}
+
+export type StageName = keyof StageConfigs;
+
+/** A route's own configuration of stages: Envoy's `typed_per_filter_config`. Without effect where the chain does not have the stage. */
+export type RouteStages = { readonly [Name in StageName]?: StageConfigs[Name] | "off" };
 
 /** Of the connections of one listener or cluster (Envoy `Http2ProtocolOptions`); absent = our default, in `http2/limits.ts`. */
 export interface Http2Config {
@@ -203,6 +214,8 @@ export interface RouteConfig {
   readonly action: ForwardAction | RedirectAction | DirectAction;
   readonly requestHeaders: HeaderEdits;
   readonly responseHeaders: HeaderEdits;
+  /** Absent = as the chain has them. Its virtual host's are folded in. */
+  readonly stages?: RouteStages;
 }
 
 export interface RouteMatchConfig {

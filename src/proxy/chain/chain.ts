@@ -5,9 +5,10 @@ import type { CompiledRbac } from "../authz/rules.ts";
 import type { ClusterSlot } from "../balance/cluster.ts";
 import type { FilterChainConfig, Http2Config, HttpManagerConfig } from "../config.ts";
 import type { HttpLimits } from "../http1/limits.ts";
-import type { TableSlot } from "../route/table.ts";
+import type { CompiledRoute, TableSlot } from "../route/table.ts";
 import type { CompiledAccessLog } from "../telemetry/access.ts";
 import type { TlsMaterial } from "../tls/material.ts";
+import type { Stage } from "./stage.ts";
 
 export interface HttpChain {
   readonly kind: "http";
@@ -25,6 +26,11 @@ export interface HttpChain {
   readonly codec: HttpManagerConfig["codec"];
   readonly http2: Http2Config;
   readonly grpcWeb: boolean;
+  /** null: none of any kind. */
+  readonly stages: readonly Stage[] | null;
+  /** Built for routes that replace some of them; `buildRouteStages` makes an entry. */
+  readonly routeStages: WeakMap<CompiledRoute, readonly Stage[] | null>;
+  buildRouteStages(route: CompiledRoute): readonly Stage[] | null;
 }
 
 export interface TcpChain {

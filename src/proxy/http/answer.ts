@@ -16,11 +16,13 @@ import { leaveEndpoint, pauseUp, touch } from "./flow.ts";
 import { sawAnswerBytes, sawAnswerHead, sawTrailers } from "./grpc-call.ts";
 import type { AnswerPlan, UpstreamHalf } from "./halves.ts";
 import { phase } from "./phase.ts";
+import { answerStages } from "./staged.ts";
 
 /** One, reused: halves read it within the call. */
 const how: AnswerPlan = {
   edits: null,
   viaLine: null,
+  lines: null,
   persistence: persistence.silent,
   keepReason: false,
   dropFraming: false,
@@ -61,6 +63,8 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   const close = closesAfter(x, false) || (done && !x.requestDone && x.half.version === 1);
   how.edits = edits;
   how.viaLine = (x.chain.terminal as HttpChain).viaLine;
+  if (x.stages !== null) answerStages(x, bytes, head);
+  how.lines = x.answerLines;
   how.persistence = close ? persistence.close : x.minor === 0 ? persistence.keepAlive : persistence.silent;
   // A reason from a peer's sidecar is for the application to see; one from an application is not a sidecar's word.
   how.keepReason = fromPeer && !x.chain.inbound;

@@ -167,6 +167,7 @@ function fillPlan(x: Exchange, head: Head): void {
   // Who did not ask is spared a header that some applications stumble over; an HTTP/2 client that wants trailers says so too (gRPC does).
   plan.takesTrailers = x.teTrailers && x.minor === 1;
   plan.viaLine = (x.chain.terminal as HttpChain).viaLine;
+  plan.lines = x.requestLines;
 }
 
 function ownAuthority(local: HostPort): Uint8Array {

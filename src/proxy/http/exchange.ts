@@ -9,6 +9,7 @@ import type { Permit } from "../authz/permit.ts";
 import type { Cluster, Waiter } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
+import type { Stage } from "../chain/stage.ts";
 import type { Head } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
 import type { CompiledForward, CompiledRoute } from "../route/table.ts";
@@ -22,7 +23,7 @@ import type { GrpcCall } from "./grpc-call.ts";
 import type { WebCall } from "./grpc-web.ts";
 import type { DownstreamConnection, DownstreamHalf, RequestSink, UpstreamHalf, UpstreamOwner } from "./halves.ts";
 import { phase } from "./phase.ts";
-import { beginRequest, moreBody, trailersOfRequest } from "./request.ts";
+import { beginRequest, goOn, moreBody, trailersOfRequest } from "./request.ts";
 import { rawBytes, rawEnd, switched, tunnelFromClient, tunnelInputEnded } from "./tunnel.ts";
 
 export class Exchange implements RequestSink, UpstreamOwner, Waiter {
@@ -102,6 +103,17 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   web: WebCall | null = null;
   /** What is counted of a gRPC call; null for any other request. */
   grpc: GrpcCall | null = null;
+  /** Stages of its chain and route; null = none. */
+  stages: readonly Stage[] | null = null;
+  /** How many of them were asked. */
+  stageAt = 0;
+  /** A stage holds it until `resume`, or until `tryAtMs`. */
+  held = false;
+  /** Told apart from the exchange's other requests by those who come back to it later. */
+  serial = 0;
+  /** Header lines that stages add to the answer and to every attempt. */
+  answerLines: Uint8Array | null = null;
+  requestLines: Uint8Array | null = null;
 
   constructor(half: DownstreamHalf, chain: CompiledChain) {
     this.half = half;
@@ -184,6 +196,7 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
     this.responseBytes = 0;
     this.opaque = true;
     this.grpc = null;
+    this.stages = null;
     end(this);
   }
 
@@ -193,12 +206,24 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
       this.#giveUp(failures.timeout);
     } else if (this.tryAtMs <= nowMs) {
       this.tryAtMs = Number.POSITIVE_INFINITY;
+      if (this.held) {
+        this.resume(this.serial);
+        return;
+      }
       dropAttempt(this);
       failed(this, failures.tryTimeout, "");
     } else if (this.idleAtMs <= nowMs) {
       this.idleAtMs = Number.POSITIVE_INFINITY;
       this.#giveUp(this.requestDone || this.answering ? failures.idle : failures.idleRequest);
     }
+  }
+
+  /** The stage that held the request of this number lets go; nothing if that request is over. */
+  resume(serial: number): void {
+    if (serial !== this.serial || !this.held) return;
+    this.held = false;
+    this.tryAtMs = Number.POSITIVE_INFINITY;
+    goOn(this);
   }
 
   #giveUp(failure: Failure): void {

@@ -11,6 +11,7 @@ import { grpcTrailers, writeGrpcReply } from "./grpc.ts";
 import { phase } from "./phase.ts";
 import { httpRecord } from "./record.ts";
 import { writeReply } from "./reply.ts";
+import { answerStages, endStages } from "./staged.ts";
 
 /** Must the downstream connection be closed after this answer? */
 export function closesAfter(x: Exchange, untilClose: boolean): boolean {
@@ -32,10 +33,12 @@ export function reply(x: Exchange, failure: Failure, why: string): void {
   if (x.grpc !== null) {
     x.status = 200;
     x.grpc.status = failure.grpc;
-    size = writeGrpcReply(failure.grpc, x.flag ?? "-", x.reason, undelivered);
+    if (x.stages !== null) answerStages(x, null, null);
+    size = writeGrpcReply(failure.grpc, x.flag ?? "-", x.reason, undelivered, x.answerLines);
   } else {
     const close = closesAfter(x, false) || (!x.requestDone && x.half.version === 1);
-    size = writeReply(failure.status, x.flag ?? "-", x.reason, undelivered, x.isHead, close);
+    if (x.stages !== null) answerStages(x, null, null);
+    size = writeReply(failure.status, x.flag ?? "-", x.reason, undelivered, x.isHead, close, x.answerLines);
   }
   x.half.sendReply(size);
   answered(x);
@@ -86,6 +89,8 @@ export function end(x: Exchange): void {
     const at = cluster.waiting.length === 0 ? -1 : cluster.waiting.indexOf(x);
     if (at >= 0) cluster.waiting.splice(at, 1);
   }
+  if (x.stages !== null) endStages(x);
+  x.requestLines = null;
   resumeDown(x);
   if (!x.opaque) x.requestBytes = x.half.requestBytes;
   const durationMs = core.ticker.now() - x.startMs;

@@ -130,11 +130,17 @@ function encodeMessage(sentence: string): string {
 }
 
 /** A local reply to a gRPC call: trailers-only, HTTP status 200 as the protocol wants. Written to scratch; returns the size. */
-export function writeGrpcReply(code: number, flag: string, sentence: string, undelivered: boolean): number {
+export function writeGrpcReply(
+  code: number,
+  flag: string,
+  sentence: string,
+  undelivered: boolean,
+  lines: Uint8Array | null = null,
+): number {
   const message = encodeMessage(sentence);
   return scratch.write(
     `HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: ${code}\r\ngrpc-message: ${message}\r\n${reasonHeader}: ${flag} ${message}\r\n` +
-      `${undelivered ? `${notDeliveredHeader}: 1\r\n` : ""}\r\n`,
+      `${undelivered ? `${notDeliveredHeader}: 1\r\n` : ""}${lines === null ? "" : text(lines, 0, lines.length)}\r\n`,
     0,
     "latin1",
   );

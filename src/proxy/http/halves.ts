@@ -77,6 +77,8 @@ export interface AnswerPlan {
   edits: CompiledEdits | null;
   /** A whole Via line to add; null = none. */
   viaLine: Uint8Array | null;
+  /** More whole lines; null = none. */
+  lines: Uint8Array | null;
   /** One of `persistence`; HTTP/2 ignores it. */
   persistence: number;
   /** Our own reason header came from a sidecar that we verified. */

@@ -10,23 +10,38 @@ import { text } from "./bytes.ts";
 import { reasonPhrase } from "./failure.ts";
 
 /** A local reply: the reason as header and as plain text. `undelivered`: no application can have seen the request. */
-export function writeReply(status: number, flag: string, sentence: string, undelivered: boolean, isHead: boolean, close: boolean): number {
+export function writeReply(
+  status: number,
+  flag: string,
+  sentence: string,
+  undelivered: boolean,
+  isHead: boolean,
+  close: boolean,
+  lines: Uint8Array | null = null,
+): number {
   const clean = printable(sentence);
   const body = `${clean}\n`;
   return put(
     `HTTP/1.1 ${status} ${reasonPhrase(status)}\r\n${reasonHeader}: ${flag} ${clean}\r\n${undelivered ? `${notDeliveredHeader}: 1\r\n` : ""}` +
-      `content-type: text/plain\r\ncontent-length: ${body.length}\r\n${close ? "connection: close\r\n" : ""}\r\n${isHead ? "" : body}`,
+      `content-type: text/plain\r\ncontent-length: ${body.length}\r\n${added(lines)}${close ? "connection: close\r\n" : ""}\r\n${isHead ? "" : body}`,
   );
 }
 
 /** A direct answer. `%REQ(:AUTHORITY)%` in its body is the request's host (Envoy's `body_format` has the same command). */
-export function writeDirect(action: DirectAction, authority: string, edits: CompiledEdits | null, isHead: boolean, close: boolean): number {
+export function writeDirect(
+  action: DirectAction,
+  authority: string,
+  edits: CompiledEdits | null,
+  isHead: boolean,
+  close: boolean,
+  lines: Uint8Array | null = null,
+): number {
   const body = Buffer.from(action.body.replaceAll("%REQ(:AUTHORITY)%", printable(authority)), "utf8");
   const bodyless = isHead || action.status === 204 || action.status === 304;
   const length = action.status === 204 ? "" : `content-length: ${body.length}\r\n`;
   const kind = body.length > 0 ? "content-type: text/plain\r\n" : "";
   const size = put(
-    `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\n${kind}${length}${appended(edits)}${close ? "connection: close\r\n" : ""}\r\n`,
+    `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\n${kind}${length}${appended(edits)}${added(lines)}${close ? "connection: close\r\n" : ""}\r\n`,
   );
   if (bodyless) return size;
   scratch.set(body, size);
@@ -41,6 +56,7 @@ export function writeRedirect(
   head: Head,
   edits: CompiledEdits | null,
   close: boolean,
+  lines: Uint8Array | null = null,
 ): number {
   const authority = text(bytes, head.authorityFrom, head.authorityTo);
   const target = text(bytes, head.pathFrom, head.pathTo) || "/";
@@ -62,13 +78,18 @@ export function writeRedirect(
     `${scheme}://${host}${port === null || port === usual ? "" : `:${port}`}${newPath}${action.path?.kind === "full" && newPath.includes("?") ? "" : query}`,
   );
   return put(
-    `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\nlocation: ${location}\r\ncontent-length: 0\r\n${appended(edits)}${close ? "connection: close\r\n" : ""}\r\n`,
+    `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\nlocation: ${location}\r\ncontent-length: 0\r\n${appended(edits)}${added(lines)}${close ? "connection: close\r\n" : ""}\r\n`,
   );
 }
 
 function joinPath(prefix: string, rest: string): string {
   if (prefix.endsWith("/") && rest.startsWith("/")) return prefix + rest.slice(1);
   return prefix + rest === "" ? "/" : prefix + rest;
+}
+
+/** What stages of the chain add. */
+function added(lines: Uint8Array | null): string {
+  return lines === null ? "" : text(lines, 0, lines.length);
 }
 
 function appended(edits: CompiledEdits | null): string {

@@ -3,7 +3,7 @@
 import { denial, judge, judgePath, subject } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
-import { form, Head } from "../http1/head.ts";
+import { form, Head, parseRequest } from "../http1/head.ts";
 import { limits as bounds } from "../http1/limits.ts";
 import { filterTrailers } from "../http1/trailers.ts";
 import { scratch } from "../net/outbox.ts";
@@ -20,10 +20,13 @@ import { GrpcCall } from "./grpc-call.ts";
 import { grpcHead, WebHalf, webCallOf } from "./grpc-web.ts";
 import { phase } from "./phase.ts";
 import { writeDirect, writeRedirect } from "./reply.ts";
+import { answerStages, runEarly, runStages, stagesFor } from "./staged.ts";
 import { readTarget, target } from "./target.ts";
 
 const headMethod = latin1("HEAD");
 
+/** Of a request that was held. */
+const heldHead = new Head();
 /** Of a request that was translated; valid until the next one. */
 const webHead = new Head();
 
@@ -69,7 +72,6 @@ function begin(
   nowMs: number,
 ): void {
   note(x, chain, http, bytes, head, bodyTo > bodyFrom, done, nowMs);
-  const core = x.down.core;
   if (x.isConnect && !http.connect) {
     reply(x, failures.connectNotAllowed, "");
     return;
@@ -87,6 +89,11 @@ function begin(
   // The route is found first, as Envoy does, so that a refusal is counted for the service it was meant for; but a refusal comes before "no route".
   const host = x.down.findHost(http.table, bytes, head.authorityFrom, head.authorityTo);
   const route = host === null ? null : findRoute(host, bytes, head, target.bytes, target.from, target.to, target.queryTo, x.isConnect);
+  if (http.stages !== null && route !== null) {
+    x.stages = stagesFor(http, route);
+    x.route = route;
+    if (x.stages !== null && !runEarly(x, bytes, head, nowMs)) return;
+  }
   const permit = authorize(x, http, route, bytes, head);
   if (permit === null) return;
   x.permit = permit;
@@ -96,6 +103,31 @@ function begin(
     return;
   }
   x.route = route;
+  x.body.length = 0;
+  x.bodySize = 0;
+  x.bodyKept = true;
+  if (bodyTo > bodyFrom) {
+    x.body.push(bytes.subarray(bodyFrom, bodyTo));
+    x.bodySize = bodyTo - bodyFrom;
+    if (x.grpc !== null) x.grpc.received.scan(bytes, bodyFrom, bodyTo);
+  }
+  if (x.stages !== null && !runStages(x, bytes, head, nowMs)) return;
+  forwardIt(x, http, bytes, head, nowMs);
+}
+
+/** A held request goes on where it stood. */
+export function goOn(x: Exchange): void {
+  const http = x.chain.terminal as HttpChain;
+  const nowMs = x.down.core.ticker.nowMs;
+  heldHead.limits = http.limits;
+  parseRequest(x.bytes, x.headFrom, x.headTo, heldHead);
+  if (runStages(x, x.bytes, heldHead, nowMs)) forwardIt(x, http, x.bytes, heldHead, nowMs);
+}
+
+/** Everything has let it pass: on to the first attempt. */
+function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, nowMs: number): void {
+  const core = x.down.core;
+  const route = x.route as CompiledRoute;
   const forward = route.forward;
   if (forward === null) {
     answerHere(x, route, bytes, head);
@@ -139,14 +171,6 @@ function begin(
     const limit = grpcTimeoutMs(bytes, head);
     if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
   }
-  x.body.length = 0;
-  x.bodySize = 0;
-  x.bodyKept = true;
-  if (bodyTo > bodyFrom) {
-    x.body.push(bytes.subarray(bodyFrom, bodyTo));
-    x.bodySize = bodyTo - bodyFrom;
-    if (x.grpc !== null) x.grpc.received.scan(bytes, bodyFrom, bodyTo);
-  }
   attempt(x, nowMs, null, head);
 }
 
@@ -164,6 +188,7 @@ function note(
   const core = x.down.core;
   core.activeRequests++;
   x.chain = chain;
+  x.serial++;
   x.state = phase.waiting;
   x.bytes = bytes;
   x.headFrom = head.from;
@@ -271,11 +296,20 @@ function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: 
   let size = 0;
   if (route.direct !== null) {
     x.status = route.direct.status;
-    size = writeDirect(route.direct, text(bytes, head.authorityFrom, head.authorityTo), route.responseEdits, x.isHead, close);
+    if (x.stages !== null) answerStages(x, null, null);
+    size = writeDirect(
+      route.direct,
+      text(bytes, head.authorityFrom, head.authorityTo),
+      route.responseEdits,
+      x.isHead,
+      close,
+      x.answerLines,
+    );
     x.details = "direct_response";
   } else if (route.redirect !== null) {
     x.status = route.redirect.status;
-    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, route.responseEdits, close);
+    if (x.stages !== null) answerStages(x, null, null);
+    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, route.responseEdits, close, x.answerLines);
     x.details = "direct_response";
   }
   x.half.sendReply(size);

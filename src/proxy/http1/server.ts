@@ -352,7 +352,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     this.#addChunks = how.addChunks;
     this.#mayTrail = how.addChunks || !how.dropFraming;
     const missing = how.addChunks ? lacks.chunks : how.needsLength ? lacks.length : lacks.nothing;
-    let size = writeAnswer(bytes, head, how.edits, how.persistence, how.keepReason, how.dropFraming, missing, how.viaLine);
+    let size = writeAnswer(bytes, head, how.edits, how.persistence, how.keepReason, how.dropFraming, missing, how.viaLine, how.lines);
     const out = this.out;
     const bodySize = to - from;
     if (how.addChunks) {

@@ -41,6 +41,8 @@ export class RequestPlan {
   keepUpgrade = false;
   /** A whole Via line to add; null = none. */
   viaLine: Uint8Array | null = null;
+  /** More whole lines to add; null = none. */
+  lines: Uint8Array | null = null;
   /** The body comes without framing or length, so the head announces chunks. */
   addChunks = false;
   /** Our client takes trailer fields, and so can we (RFC 9110 10.1.4). */
@@ -135,6 +137,7 @@ export function writeRequest(bytes: Uint8Array, head: Head, plan: RequestPlan): 
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   } else if (plan.takesTrailers) put(takesTrailers);
   if (plan.viaLine !== null) put(plan.viaLine);
+  if (plan.lines !== null) put(plan.lines);
   // From HTTP/2: an HTTP/1 head that was chunked says so itself.
   if (plan.addChunks && !head.chunked) put(transferChunked);
   if (edits !== null && edits.append.length > 0) {
@@ -176,6 +179,7 @@ export function writeAnswer(
   dropFraming: boolean,
   missing: number,
   viaLine: Uint8Array | null,
+  lines: Uint8Array | null = null,
 ): number {
   source = bytes;
   runFrom = 0;
@@ -202,6 +206,7 @@ export function writeAnswer(
     keep(head.nameFrom[i] as number, i === last ? end : (head.nameFrom[i + 1] as number));
   }
   if (viaLine !== null) put(viaLine);
+  if (lines !== null) put(lines);
   if (missing === lacks.chunks) put(transferChunked);
   else if (missing === lacks.length) put(noLength);
   if (connection === persistence.close) put(connectionClose);

@@ -2,7 +2,7 @@
 // Made at configuration time; anything that cannot be compiled throws a sentence and the old table stays.
 
 import type { ClusterSlot } from "../balance/cluster.ts";
-import type { DirectAction, RedirectAction, RouteConfig, RouteTableConfig, VirtualHostConfig } from "../config.ts";
+import type { DirectAction, RedirectAction, RouteConfig, RouteStages, RouteTableConfig, VirtualHostConfig } from "../config.ts";
 import { latin1, text } from "../http/bytes.ts";
 import { type Failure, noClusterFailure } from "../http/failure.ts";
 import type { Head } from "../http1/head.ts";
@@ -31,6 +31,8 @@ export interface CompiledRoute {
   readonly responseEdits: CompiledEdits | null;
   /** Length of a matched path prefix, for rewrites; -1: the whole path. */
   readonly matchedSize: number;
+  /** What it replaces of its chain's stages; null = nothing. */
+  readonly stages: RouteStages | null;
 }
 
 export interface CompiledForward {
@@ -148,6 +150,7 @@ function compileRoute(config: RouteConfig, slotOf: (cluster: string) => ClusterS
     requestEdits: compileEdits(config.requestHeaders),
     responseEdits: compileEdits(config.responseHeaders),
     matchedSize: path.kind === "prefix" || path.kind === "separated-prefix" ? path.value.length : -1,
+    stages: config.stages ?? null,
   };
 }
 

@@ -6,6 +6,7 @@ import type { ClusterSlot } from "../balance/cluster.ts";
 import type { Transport } from "../balance/endpoint.ts";
 import type { CompiledChain, HttpChain, TcpChain } from "../chain/chain.ts";
 import { checkMatches } from "../chain/select.ts";
+import { buildStages } from "../chain/stages.ts";
 import type {
   ClusterConfig,
   EndpointConfig,
@@ -63,9 +64,13 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
   const upgrades = config.upgrades.map((token) => token.toLowerCase());
   const headBytes = config.limits.headBytes;
   if (headBytes > largestHead) throw new Error(`the limit of a head is ${headBytes} bytes; at most ${largestHead} is supported`);
+  const stages = config.stages ?? {};
   return {
     kind: "http",
     table,
+    stages: buildStages(stages, null, listener.name, context),
+    routeStages: new WeakMap(),
+    buildRouteStages: (route) => buildStages(stages, route.stages, `${listener.name}/${route.name}`, context),
     rbac,
     readsPath: rbac.some((filter) => filter.readsPath),
     logs: compileAccessLogs(config.accessLogs, context.accessLog),

@@ -1,7 +1,8 @@
 // Owns: the tables of network and HTTP filters, and what each is decoded to. Never knows listeners or routes beyond their decoders.
 
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import type { HttpManagerConfig, RbacConfig, TcpProxyConfig } from "../../config.ts";
+import { stageOrder } from "../../chain/stages.ts";
+import type { HttpManagerConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
 import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
@@ -28,7 +29,12 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
   }),
 ];
 
-type HttpFilter = { readonly kind: "rbac"; readonly rbac: RbacConfig | null } | { readonly kind: "router" } | { readonly kind: "grpc-web" };
+type HttpFilter =
+  | { readonly kind: "rbac"; readonly rbac: RbacConfig | null }
+  | { readonly kind: "router" }
+  | { readonly kind: "grpc-web" }
+  /** One of chain/stages.ts: its name, and `config` as the only member of `stages`. */
+  | { readonly kind: "stage"; readonly name: StageName; readonly stages: Partial<StageConfigs> };
 
 const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(HttpRbac, (gate, rbac, path): HttpFilter => {
@@ -63,6 +69,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     routes: routeSource(gate, manager, path),
     rbac: filters.rbac,
     grpcWeb: filters.grpcWeb,
+    ...(filters.stages === null ? {} : { stages: filters.stages }),
     codec,
     http2: http2Options(gate, manager.http2ProtocolOptions, at(path, "http2_protocol_options")),
     accessLogs: manager.accessLog.map((log, n) => decodeAccessLog(gate, log, `${path}.access_log[${n}]`)),
@@ -95,8 +102,10 @@ function httpFilterChain(
   gate: Gate,
   manager: PbManager,
   path: string,
-): { readonly rbac: readonly RbacConfig[]; readonly grpcWeb: boolean } {
+): { readonly rbac: readonly RbacConfig[]; readonly grpcWeb: boolean; readonly stages: Partial<StageConfigs> | null } {
   const rbac: RbacConfig[] = [];
+  let stages: Partial<StageConfigs> | null = null;
+  let last = -1;
   let grpcWeb = false;
   const count = manager.httpFilters.length;
   let ended = false;
@@ -107,8 +116,14 @@ function httpFilterChain(
       ended = true;
       if (n !== count - 1) gate.add(where, "the router must be the last filter");
     } else if (decoded?.kind === "grpc-web") grpcWeb = true;
-    else if (decoded?.rbac != null) rbac.push(decoded.rbac);
+    else if (decoded?.kind === "stage") {
+      const place = stageOrder.indexOf(decoded.name);
+      if (stages !== null && Object.hasOwn(stages, decoded.name)) gate.add(where, "stands in the list twice");
+      else if (place < last) gate.add(where, `must stand in this order: ${stageOrder.join(", ")}`);
+      last = place;
+      stages = { ...stages, ...decoded.stages };
+    } else if (decoded?.rbac != null) rbac.push(decoded.rbac);
   });
   if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
-  return { rbac, grpcWeb };
+  return { rbac, grpcWeb, stages };
 }

@@ -1,0 +1,32 @@
+// Owns: the list of HTTP stages in the order in which they run, after the route is found and the request is authorized (DESIGN rules 3 and 13). A stage
+// that a chain does not name is not there; a route can replace its configuration or switch it off (Envoy's `typed_per_filter_config`).
+
+import type { RouteStages, StageConfigs, StageName } from "../config.ts";
+import type { BuildContext } from "../runtime/build.ts";
+import type { Stage, StageFamily } from "./stage.ts";
+
+export const stageFamilies: { readonly [Name in StageName]: StageFamily<StageConfigs[Name]> } = {};
+
+/** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
+export const stageOrder: readonly StageName[] = [];
+
+function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage {
+  return stageFamilies[name].build(config, where, context);
+}
+
+/** The stages of a chain, with the overrides of one route if it has any; null: none. */
+export function buildStages(
+  chain: Partial<StageConfigs>,
+  route: RouteStages | null,
+  where: string,
+  context: BuildContext,
+): readonly Stage[] | null {
+  const stages: Stage[] = [];
+  for (const name of stageOrder) {
+    const own = chain[name];
+    if (own === undefined) continue;
+    const config = route?.[name] ?? own;
+    if (config !== "off") stages.push(build(name, config, where, context));
+  }
+  return stages.length === 0 ? null : stages;
+}
