@@ -19,6 +19,11 @@ export function outboundCluster(port: number, host: string, transport: Transport
   return `outbound|${port}|${transport === "udp" ? "udp" : ""}|${host}`;
 }
 
+/** `outbound|80|v2|reviews.shop.svc.cluster.local`: a subset that a DestinationRule names; its endpoints come under the same name. */
+export function subsetCluster(port: number, subset: string, host: string): string {
+  return `outbound|${port}|${subset}|${host}`;
+}
+
 /** `inbound|9080||`: the application beside the proxy. */
 export function inboundCluster(appPort: number): string {
   return `inbound|${appPort}||`;
