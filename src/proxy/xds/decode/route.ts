@@ -25,6 +25,7 @@ import type {
 } from "../../config.ts";
 import { at, choose, dataSource, type Gate, millis, present } from "./gate.ts";
 import { checkRegex, headerMatch, queryMatch } from "./match.ts";
+import { refuseUnbuilt, unbuilt } from "./unbuilt.ts";
 
 export const emptyRoutes: RouteTableConfig = { name: "", ignorePort: false, virtualHosts: [] };
 
@@ -48,6 +49,7 @@ export function decodeRoutes(gate: Gate, routes: RouteConfiguration, path: strin
 
 function virtualHost(gate: Gate, host: VirtualHost, path: string): VirtualHostConfig {
   present(gate, at(path, "name"), host.name);
+  refuseUnbuilt(gate, host, unbuilt.virtualHost, path);
   if (host.domains.length === 0) gate.add(at(path, "domains"), "needs at least one");
   const domains = host.domains.map((domain, n) => {
     const inner = domain === "*" ? "" : domain.startsWith("*") ? domain.slice(1) : domain.endsWith("*") ? domain.slice(0, -1) : domain;
@@ -61,6 +63,7 @@ function virtualHost(gate: Gate, host: VirtualHost, path: string): VirtualHostCo
 }
 
 function route(gate: Gate, one: Route, hostRetry: RetryConfig | null, path: string): RouteConfig {
+  refuseUnbuilt(gate, one, unbuilt.route, path);
   const match = routeMatch(gate, one.match, at(path, "match"));
   const action = routeAction(gate, one, hostRetry, path);
   if (action.kind === "forward" && action.terminateConnect && match.path.kind !== "connect") {
@@ -97,6 +100,8 @@ function routeMatch(gate: Gate, match: RouteMatch | undefined, path: string): Ro
     gate.add(path, "is missing");
     return { path: { kind: "prefix", value: "/" }, headers: [], query: [] };
   }
+  refuseUnbuilt(gate, match, unbuilt.match, path);
+  if (match.caseSensitive === false) gate.add(at(path, "case_sensitive"), "false is not supported by this proxy");
   return {
     path: pathMatch(gate, match, path),
     headers: match.headers.map((header, n) => headerMatch(gate, `${path}.headers[${n}]`, header)),
@@ -146,6 +151,9 @@ function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, path
 }
 
 function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null, path: string): ForwardAction {
+  refuseUnbuilt(gate, action, unbuilt.action, path);
+  const hostRewrite = action.hostRewriteSpecifier;
+  if (hostRewrite.case === "autoHostRewrite") gate.add(at(path, "auto_host_rewrite"), "is not supported by this proxy");
   let terminateConnect = false;
   const upgrades: string[] = [];
   action.upgradeConfigs.forEach((upgrade, n) => {
@@ -171,7 +179,7 @@ function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null,
     idleTimeoutMs: millis(gate, at(path, "idle_timeout"), action.idleTimeout, 0),
     retry: action.retryPolicy === undefined ? hostRetry : retryPolicy(gate, action.retryPolicy, at(path, "retry_policy")),
     prefixRewrite: action.prefixRewrite === "" ? null : action.prefixRewrite,
-    hostRewrite: action.hostRewriteSpecifier.case === undefined ? null : action.hostRewriteSpecifier.value,
+    hostRewrite: hostRewrite.case === "hostRewriteLiteral" ? hostRewrite.value : null,
     terminateConnect,
     upgrades,
     ...(action.clusterNotFoundResponseCode === 0 ? {} : { missingClusterStatus: missingClusterStatus(gate, action, path) }),
@@ -197,6 +205,7 @@ function routeClusters(gate: Gate, action: RouteAction, path: string): readonly 
     case "weightedClusters": {
       const where = at(path, "weighted_clusters.clusters");
       const clusters = specifier.value.clusters.map((one, n) => {
+        refuseUnbuilt(gate, one, unbuilt.weight, `${where}[${n}]`);
         if (one.weight === undefined) gate.add(`${where}[${n}].weight`, "is missing");
         return { cluster: present(gate, `${where}[${n}].name`, one.name), weight: one.weight ?? 0 };
       });
@@ -222,6 +231,7 @@ const retryConditions: Readonly<Record<string, RetryConfig["on"][number]>> = {
 };
 
 function retryPolicy(gate: Gate, policy: RetryPolicy, path: string): RetryConfig {
+  refuseUnbuilt(gate, policy, unbuilt.retry, path);
   const on: RetryConfig["on"][number][] = [];
   for (const word of policy.retryOn.split(",").map((w) => w.trim())) {
     const known = Object.hasOwn(retryConditions, word) ? retryConditions[word] : undefined;
@@ -253,10 +263,12 @@ function redirect(gate: Gate, action: PbRedirect, path: string): RedirectAction 
     301,
   );
   const rewrite = action.pathRewriteSpecifier;
+  refuseUnbuilt(gate, action, unbuilt.redirect, path);
+  if (rewrite.case === "regexRewrite") gate.add(at(path, "regex_rewrite"), "is not supported by this proxy");
   if (action.portRedirect > 65_535) gate.add(at(path, "port_redirect"), `${action.portRedirect} is not a port`);
   for (const [field, value] of [
     ["host_redirect", action.hostRedirect],
-    ["path_redirect", rewrite.value ?? ""],
+    ["path_redirect", rewrite.case === "pathRedirect" || rewrite.case === "prefixRewrite" ? rewrite.value : ""],
     ["scheme_redirect", action.schemeRewriteSpecifier.value ?? ""],
   ] as const) {
     if (hasControl(value)) gate.add(at(path, field), "must not contain control characters");
@@ -267,7 +279,10 @@ function redirect(gate: Gate, action: PbRedirect, path: string): RedirectAction 
     scheme: action.schemeRewriteSpecifier.case === undefined ? null : action.schemeRewriteSpecifier.value,
     host: action.hostRedirect === "" ? null : action.hostRedirect,
     port: action.portRedirect === 0 ? null : action.portRedirect,
-    path: rewrite.case === undefined ? null : { kind: rewrite.case === "pathRedirect" ? "full" : "prefix", value: rewrite.value },
+    path:
+      rewrite.case === "pathRedirect" || rewrite.case === "prefixRewrite"
+        ? { kind: rewrite.case === "pathRedirect" ? "full" : "prefix", value: rewrite.value }
+        : null,
   };
 }
 

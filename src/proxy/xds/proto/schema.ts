@@ -80,21 +80,29 @@ M ~c.rbac.v3.Principal.Set ids=1=*m~c.rbac.v3.Principal
 M ~c.rbac.v3.Principal.Authenticated principal_name=2=menvoy.type.matcher.v3.StringMatcher
 M ~c.route.v3.HeaderMatcher name=1=s present_match=7=b=header_match_specifier string_match=13=menvoy.type.matcher.v3.StringMatcher=header_match_specifier invert_match=8=b
 M ~c.route.v3.QueryParameterMatcher name=1=s string_match=5=menvoy.type.matcher.v3.StringMatcher=query_parameter_match_specifier present_match=6=b=query_parameter_match_specifier
-M ~c.route.v3.RouteMatch prefix=1=s=path_specifier path=2=s=path_specifier safe_regex=10=menvoy.type.matcher.v3.RegexMatcher=path_specifier connect_matcher=12=m~c.route.v3.RouteMatch.ConnectMatcher=path_specifier path_separated_prefix=14=s=path_specifier headers=6=*m~c.route.v3.HeaderMatcher query_parameters=7=*m~c.route.v3.QueryParameterMatcher
+M ~c.route.v3.RouteMatch prefix=1=s=path_specifier path=2=s=path_specifier safe_regex=10=menvoy.type.matcher.v3.RegexMatcher=path_specifier connect_matcher=12=m~c.route.v3.RouteMatch.ConnectMatcher=path_specifier path_separated_prefix=14=s=path_specifier case_sensitive=4=wb headers=6=*m~c.route.v3.HeaderMatcher query_parameters=7=*m~c.route.v3.QueryParameterMatcher runtime_fraction=9=m~c.core.v3.RuntimeFractionalPercent
 M ~c.route.v3.RouteMatch.ConnectMatcher
-M ~c.route.v3.RetryPolicy retry_on=1=s num_retries=2=wu per_try_timeout=3=D retriable_status_codes=7=*u retry_back_off=8=m~c.route.v3.RetryPolicy.RetryBackOff
+M ~c.route.v3.RetryPolicy retry_on=1=s num_retries=2=wu per_try_timeout=3=D retry_host_predicate=5=*m~c.route.v3.RetryPolicy.RetryHostPredicate host_selection_retry_max_attempts=6=I retriable_status_codes=7=*u retry_back_off=8=m~c.route.v3.RetryPolicy.RetryBackOff retriable_headers=9=*m~c.route.v3.HeaderMatcher per_try_idle_timeout=13=D
 M ~c.route.v3.RetryPolicy.RetryBackOff base_interval=1=D max_interval=2=D
+M ~c.route.v3.RetryPolicy.RetryHostPredicate name=1=s typed_config=3=A=config_type
 M ~c.route.v3.WeightedCluster clusters=1=*m~c.route.v3.WeightedCluster.ClusterWeight
-M ~c.route.v3.WeightedCluster.ClusterWeight name=1=s weight=2=wu
-M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy idle_timeout=24=D cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig
+M ~c.route.v3.WeightedCluster.ClusterWeight name=1=s weight=2=wu request_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_add=5=*m~c.core.v3.HeaderValueOption response_headers_to_remove=6=*s request_headers_to_remove=9=*s host_rewrite_literal=11=s=host_rewrite_specifier
+M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
 E ~c.route.v3.RouteAction.ClusterNotFoundResponseCode SERVICE_UNAVAILABLE=0 NOT_FOUND=1 INTERNAL_SERVER_ERROR=2
+M ~c.route.v3.RouteAction.RequestMirrorPolicy cluster=1=s runtime_fraction=3=m~c.core.v3.RuntimeFractionalPercent trace_sampled=4=wb disable_shadow_host_suffix_append=6=b
+M ~c.route.v3.RouteAction.HashPolicy header=1=m~c.route.v3.RouteAction.HashPolicy.Header=policy_specifier cookie=2=m~c.route.v3.RouteAction.HashPolicy.Cookie=policy_specifier connection_properties=3=m~c.route.v3.RouteAction.HashPolicy.ConnectionProperties=policy_specifier query_parameter=5=m~c.route.v3.RouteAction.HashPolicy.QueryParameter=policy_specifier terminal=4=b
+M ~c.route.v3.RouteAction.HashPolicy.Header header_name=1=s
+M ~c.route.v3.RouteAction.HashPolicy.Cookie name=1=s ttl=2=D path=3=s
+M ~c.route.v3.RouteAction.HashPolicy.ConnectionProperties source_ip=1=b
+M ~c.route.v3.RouteAction.HashPolicy.QueryParameter name=1=s
+M ~c.route.v3.RouteAction.MaxStreamDuration max_stream_duration=1=D grpc_timeout_header_max=2=D grpc_timeout_header_offset=3=D
 M ~c.route.v3.RouteAction.UpgradeConfig upgrade_type=1=s enabled=2=wb connect_config=3=m~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
 M ~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
-M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_specifier prefix_rewrite=5=s=path_rewrite_specifier response_code=3=e~c.route.v3.RedirectAction.RedirectResponseCode scheme_redirect=7=s=scheme_rewrite_specifier port_redirect=8=u
+M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_specifier prefix_rewrite=5=s=path_rewrite_specifier regex_rewrite=9=menvoy.type.matcher.v3.RegexMatchAndSubstitute=path_rewrite_specifier response_code=3=e~c.route.v3.RedirectAction.RedirectResponseCode strip_query=6=b scheme_redirect=7=s=scheme_rewrite_specifier port_redirect=8=u
 E ~c.route.v3.RedirectAction.RedirectResponseCode MOVED_PERMANENTLY=0 FOUND=1 SEE_OTHER=2 TEMPORARY_REDIRECT=3 PERMANENT_REDIRECT=4
 M ~c.route.v3.DirectResponseAction status=1=u body=2=m~c.core.v3.DataSource
-M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAction=action redirect=3=m~c.route.v3.RedirectAction=action direct_response=7=m~c.route.v3.DirectResponseAction=action metadata=4=m~c.core.v3.Metadata request_headers_to_add=9=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=12=*s name=14=s
-M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route retry_policy=16=m~c.route.v3.RetryPolicy
+M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAction=action redirect=3=m~c.route.v3.RedirectAction=action direct_response=7=m~c.route.v3.DirectResponseAction=action metadata=4=m~c.core.v3.Metadata request_headers_to_add=9=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=12=*s typed_per_filter_config=13=%A name=14=s
+M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route request_headers_to_add=7=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=13=*s typed_per_filter_config=15=%A retry_policy=16=m~c.route.v3.RetryPolicy
 M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost validate_clusters=7=wb ignore_port_in_host_matching=14=b
 M envoy.data.accesslog.v3.ResponseFlags no_healthy_upstream=2=b upstream_request_timeout=3=b local_reset=4=b upstream_remote_reset=5=b upstream_connection_failure=6=b upstream_connection_termination=7=b upstream_overflow=8=b no_route_found=9=b unauthorized_details=13=menvoy.data.accesslog.v3.ResponseFlags.Unauthorized downstream_connection_termination=15=b upstream_retry_limit_exceeded=16=b stream_idle_timeout=17=b downstream_protocol_error=19=b duration_timeout=23=b upstream_protocol_error=24=b no_cluster_found=25=b
 M envoy.data.accesslog.v3.ResponseFlags.Unauthorized reason=1=eenvoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason
@@ -169,6 +177,7 @@ M envoy.service.metrics.v3.StreamMetricsMessage.Identifier node=1=m~c.core.v3.No
 M envoy.type.matcher.v3.PathMatcher path=1=menvoy.type.matcher.v3.StringMatcher=rule
 M envoy.type.matcher.v3.RegexMatcher google_re2=1=menvoy.type.matcher.v3.RegexMatcher.GoogleRE2=engine_type regex=2=s
 M envoy.type.matcher.v3.RegexMatcher.GoogleRE2 max_program_size=1=wu
+M envoy.type.matcher.v3.RegexMatchAndSubstitute pattern=1=menvoy.type.matcher.v3.RegexMatcher substitution=2=s
 M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_pattern suffix=3=s=match_pattern safe_regex=5=menvoy.type.matcher.v3.RegexMatcher=match_pattern contains=7=s=match_pattern ignore_case=6=b
 M envoy.type.v3.FractionalPercent numerator=1=u denominator=2=eenvoy.type.v3.FractionalPercent.DenominatorType
 E envoy.type.v3.FractionalPercent.DenominatorType HUNDRED=0 TEN_THOUSAND=1 MILLION=2

@@ -6,21 +6,22 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { DataSource, HeaderValueOption, Metadata } from "../../core/v3/base_pb.ts";
+import type { DataSource, HeaderValueOption, Metadata, RuntimeFractionalPercent } from "../../core/v3/base_pb.ts";
 import { file_envoy_config_core_v3_base } from "../../core/v3/base_pb.ts";
-import type { RegexMatcher } from "../../../type/matcher/v3/regex_pb.ts";
+import type { RegexMatchAndSubstitute, RegexMatcher } from "../../../type/matcher/v3/regex_pb.ts";
 import { file_envoy_type_matcher_v3_regex } from "../../../type/matcher/v3/regex_pb.ts";
 import type { StringMatcher } from "../../../type/matcher/v3/string_pb.ts";
 import { file_envoy_type_matcher_v3_string } from "../../../type/matcher/v3/string_pb.ts";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
+import { file_envoy_type_v3_percent } from "../../../type/v3/percent_pb.ts";
+import type { Any, BoolValue, Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file envoy/config/route/v3/route_components.proto.
  */
 export const file_envoy_config_route_v3_route_components: GenFile = /*@__PURE__*/
-  fileDesc("CixlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGVfY29tcG9uZW50cy5wcm90bxIVZW52b3kuY29uZmlnLnJvdXRlLnYzIqQBCg1IZWFkZXJNYXRjaGVyEgwKBG5hbWUYASABKAkSFwoNcHJlc2VudF9tYXRjaBgHIAEoCEgAEjwKDHN0cmluZ19tYXRjaBgNIAEoCzIkLmVudm95LnR5cGUubWF0Y2hlci52My5TdHJpbmdNYXRjaGVySAASFAoMaW52ZXJ0X21hdGNoGAggASgIQhgKFmhlYWRlcl9tYXRjaF9zcGVjaWZpZXIinwEKFVF1ZXJ5UGFyYW1ldGVyTWF0Y2hlchIMCgRuYW1lGAEgASgJEjwKDHN0cmluZ19tYXRjaBgFIAEoCzIkLmVudm95LnR5cGUubWF0Y2hlci52My5TdHJpbmdNYXRjaGVySAASFwoNcHJlc2VudF9tYXRjaBgGIAEoCEgAQiEKH3F1ZXJ5X3BhcmFtZXRlcl9tYXRjaF9zcGVjaWZpZXIi+gIKClJvdXRlTWF0Y2gSEAoGcHJlZml4GAEgASgJSAASDgoEcGF0aBgCIAEoCUgAEjkKCnNhZmVfcmVnZXgYCiABKAsyIy5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaGVySAASSwoPY29ubmVjdF9tYXRjaGVyGAwgASgLMjAuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlTWF0Y2guQ29ubmVjdE1hdGNoZXJIABIfChVwYXRoX3NlcGFyYXRlZF9wcmVmaXgYDiABKAlIABI1CgdoZWFkZXJzGAYgAygLMiQuZW52b3kuY29uZmlnLnJvdXRlLnYzLkhlYWRlck1hdGNoZXISRgoQcXVlcnlfcGFyYW1ldGVycxgHIAMoCzIsLmVudm95LmNvbmZpZy5yb3V0ZS52My5RdWVyeVBhcmFtZXRlck1hdGNoZXIaEAoOQ29ubmVjdE1hdGNoZXJCEAoOcGF0aF9zcGVjaWZpZXIi4gIKC1JldHJ5UG9saWN5EhAKCHJldHJ5X29uGAEgASgJEjEKC251bV9yZXRyaWVzGAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjIKD3Blcl90cnlfdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIeChZyZXRyaWFibGVfc3RhdHVzX2NvZGVzGAcgAygNEkcKDnJldHJ5X2JhY2tfb2ZmGAggASgLMi8uZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5LlJldHJ5QmFja09mZhpxCgxSZXRyeUJhY2tPZmYSMAoNYmFzZV9pbnRlcnZhbBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxtYXhfaW50ZXJ2YWwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ipgEKD1dlaWdodGVkQ2x1c3RlchJGCghjbHVzdGVycxgBIAMoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5XZWlnaHRlZENsdXN0ZXIuQ2x1c3RlcldlaWdodBpLCg1DbHVzdGVyV2VpZ2h0EgwKBG5hbWUYASABKAkSLAoGd2VpZ2h0GAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlIrcGCgtSb3V0ZUFjdGlvbhIRCgdjbHVzdGVyGAEgASgJSAASQwoRd2VpZ2h0ZWRfY2x1c3RlcnMYAyABKAsyJi5lbnZveS5jb25maWcucm91dGUudjMuV2VpZ2h0ZWRDbHVzdGVySAASFgoOcHJlZml4X3Jld3JpdGUYBSABKAkSHgoUaG9zdF9yZXdyaXRlX2xpdGVyYWwYBiABKAlIARIqCgd0aW1lb3V0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjgKDHJldHJ5X3BvbGljeRgJIAEoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeRIvCgxpZGxlX3RpbWVvdXQYGCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SZwofY2x1c3Rlcl9ub3RfZm91bmRfcmVzcG9uc2VfY29kZRgUIAEoDjI+LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5DbHVzdGVyTm90Rm91bmRSZXNwb25zZUNvZGUSSQoPdXBncmFkZV9jb25maWdzGBkgAygLMjAuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLlVwZ3JhZGVDb25maWcauwEKDVVwZ3JhZGVDb25maWcSFAoMdXBncmFkZV90eXBlGAEgASgJEisKB2VuYWJsZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuQm9vbFZhbHVlElYKDmNvbm5lY3RfY29uZmlnGAMgASgLMj4uZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLlVwZ3JhZGVDb25maWcuQ29ubmVjdENvbmZpZxoPCg1Db25uZWN0Q29uZmlnImAKG0NsdXN0ZXJOb3RGb3VuZFJlc3BvbnNlQ29kZRIXChNTRVJWSUNFX1VOQVZBSUxBQkxFEAASDQoJTk9UX0ZPVU5EEAESGQoVSU5URVJOQUxfU0VSVkVSX0VSUk9SEAJCEwoRY2x1c3Rlcl9zcGVjaWZpZXJCGAoWaG9zdF9yZXdyaXRlX3NwZWNpZmllciKOAwoOUmVkaXJlY3RBY3Rpb24SFQoNaG9zdF9yZWRpcmVjdBgBIAEoCRIXCg1wYXRoX3JlZGlyZWN0GAIgASgJSAASGAoOcHJlZml4X3Jld3JpdGUYBSABKAlIABJRCg1yZXNwb25zZV9jb2RlGAMgASgOMjouZW52b3kuY29uZmlnLnJvdXRlLnYzLlJlZGlyZWN0QWN0aW9uLlJlZGlyZWN0UmVzcG9uc2VDb2RlEhkKD3NjaGVtZV9yZWRpcmVjdBgHIAEoCUgBEhUKDXBvcnRfcmVkaXJlY3QYCCABKA0idwoUUmVkaXJlY3RSZXNwb25zZUNvZGUSFQoRTU9WRURfUEVSTUFORU5UTFkQABIJCgVGT1VORBABEg0KCVNFRV9PVEhFUhACEhYKElRFTVBPUkFSWV9SRURJUkVDVBADEhYKElBFUk1BTkVOVF9SRURJUkVDVBAEQhgKFnBhdGhfcmV3cml0ZV9zcGVjaWZpZXJCGgoYc2NoZW1lX3Jld3JpdGVfc3BlY2lmaWVyIlYKFERpcmVjdFJlc3BvbnNlQWN0aW9uEg4KBnN0YXR1cxgBIAEoDRIuCgRib2R5GAIgASgLMiAuZW52b3kuY29uZmlnLmNvcmUudjMuRGF0YVNvdXJjZSKVBAoFUm91dGUSMAoFbWF0Y2gYASABKAsyIS5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVNYXRjaBIzCgVyb3V0ZRgCIAEoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbkgAEjkKCHJlZGlyZWN0GAMgASgLMiUuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJlZGlyZWN0QWN0aW9uSAASRgoPZGlyZWN0X3Jlc3BvbnNlGAcgASgLMisuZW52b3kuY29uZmlnLnJvdXRlLnYzLkRpcmVjdFJlc3BvbnNlQWN0aW9uSAASMAoIbWV0YWRhdGEYBCABKAsyHi5lbnZveS5jb25maWcuY29yZS52My5NZXRhZGF0YRJHChZyZXF1ZXN0X2hlYWRlcnNfdG9fYWRkGAkgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SSAoXcmVzcG9uc2VfaGVhZGVyc190b19hZGQYCiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhIiChpyZXNwb25zZV9oZWFkZXJzX3RvX3JlbW92ZRgLIAMoCRIhChlyZXF1ZXN0X2hlYWRlcnNfdG9fcmVtb3ZlGAwgAygJEgwKBG5hbWUYDiABKAlCCAoGYWN0aW9uIpQBCgtWaXJ0dWFsSG9zdBIMCgRuYW1lGAEgASgJEg8KB2RvbWFpbnMYAiADKAkSLAoGcm91dGVzGAMgAygLMhwuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlEjgKDHJldHJ5X3BvbGljeRgQIAEoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeWIGcHJvdG8z", [file_envoy_config_core_v3_base, file_envoy_type_matcher_v3_regex, file_envoy_type_matcher_v3_string, file_google_protobuf_duration, file_google_protobuf_wrappers]);
+  fileDesc("CixlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGVfY29tcG9uZW50cy5wcm90bxIVZW52b3kuY29uZmlnLnJvdXRlLnYzIqQBCg1IZWFkZXJNYXRjaGVyEgwKBG5hbWUYASABKAkSFwoNcHJlc2VudF9tYXRjaBgHIAEoCEgAEjwKDHN0cmluZ19tYXRjaBgNIAEoCzIkLmVudm95LnR5cGUubWF0Y2hlci52My5TdHJpbmdNYXRjaGVySAASFAoMaW52ZXJ0X21hdGNoGAggASgIQhgKFmhlYWRlcl9tYXRjaF9zcGVjaWZpZXIinwEKFVF1ZXJ5UGFyYW1ldGVyTWF0Y2hlchIMCgRuYW1lGAEgASgJEjwKDHN0cmluZ19tYXRjaBgFIAEoCzIkLmVudm95LnR5cGUubWF0Y2hlci52My5TdHJpbmdNYXRjaGVySAASFwoNcHJlc2VudF9tYXRjaBgGIAEoCEgAQiEKH3F1ZXJ5X3BhcmFtZXRlcl9tYXRjaF9zcGVjaWZpZXIi+AMKClJvdXRlTWF0Y2gSEAoGcHJlZml4GAEgASgJSAASDgoEcGF0aBgCIAEoCUgAEjkKCnNhZmVfcmVnZXgYCiABKAsyIy5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaGVySAASSwoPY29ubmVjdF9tYXRjaGVyGAwgASgLMjAuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlTWF0Y2guQ29ubmVjdE1hdGNoZXJIABIfChVwYXRoX3NlcGFyYXRlZF9wcmVmaXgYDiABKAlIABIyCg5jYXNlX3NlbnNpdGl2ZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSNQoHaGVhZGVycxgGIAMoCzIkLmVudm95LmNvbmZpZy5yb3V0ZS52My5IZWFkZXJNYXRjaGVyEkYKEHF1ZXJ5X3BhcmFtZXRlcnMYByADKAsyLC5lbnZveS5jb25maWcucm91dGUudjMuUXVlcnlQYXJhbWV0ZXJNYXRjaGVyEkgKEHJ1bnRpbWVfZnJhY3Rpb24YCSABKAsyLi5lbnZveS5jb25maWcuY29yZS52My5SdW50aW1lRnJhY3Rpb25hbFBlcmNlbnQaEAoOQ29ubmVjdE1hdGNoZXJCEAoOcGF0aF9zcGVjaWZpZXIivQUKC1JldHJ5UG9saWN5EhAKCHJldHJ5X29uGAEgASgJEjEKC251bV9yZXRyaWVzGAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjIKD3Blcl90cnlfdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhJTChRyZXRyeV9ob3N0X3ByZWRpY2F0ZRgFIAMoCzI1LmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeS5SZXRyeUhvc3RQcmVkaWNhdGUSKQohaG9zdF9zZWxlY3Rpb25fcmV0cnlfbWF4X2F0dGVtcHRzGAYgASgDEh4KFnJldHJpYWJsZV9zdGF0dXNfY29kZXMYByADKA0SRwoOcmV0cnlfYmFja19vZmYYCCABKAsyLy5lbnZveS5jb25maWcucm91dGUudjMuUmV0cnlQb2xpY3kuUmV0cnlCYWNrT2ZmEj8KEXJldHJpYWJsZV9oZWFkZXJzGAkgAygLMiQuZW52b3kuY29uZmlnLnJvdXRlLnYzLkhlYWRlck1hdGNoZXISNwoUcGVyX3RyeV9pZGxlX3RpbWVvdXQYDSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24acQoMUmV0cnlCYWNrT2ZmEjAKDWJhc2VfaW50ZXJ2YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMbWF4X2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uGl8KElJldHJ5SG9zdFByZWRpY2F0ZRIMCgRuYW1lGAEgASgJEiwKDHR5cGVkX2NvbmZpZxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnlIAEINCgtjb25maWdfdHlwZSK7AwoPV2VpZ2h0ZWRDbHVzdGVyEkYKCGNsdXN0ZXJzGAEgAygLMjQuZW52b3kuY29uZmlnLnJvdXRlLnYzLldlaWdodGVkQ2x1c3Rlci5DbHVzdGVyV2VpZ2h0Gt8CCg1DbHVzdGVyV2VpZ2h0EgwKBG5hbWUYASABKAkSLAoGd2VpZ2h0GAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEkcKFnJlcXVlc3RfaGVhZGVyc190b19hZGQYBCADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhJIChdyZXNwb25zZV9oZWFkZXJzX3RvX2FkZBgFIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEiIKGnJlc3BvbnNlX2hlYWRlcnNfdG9fcmVtb3ZlGAYgAygJEiEKGXJlcXVlc3RfaGVhZGVyc190b19yZW1vdmUYCSADKAkSHgoUaG9zdF9yZXdyaXRlX2xpdGVyYWwYCyABKAlIAEIYChZob3N0X3Jld3JpdGVfc3BlY2lmaWVyIvwQCgtSb3V0ZUFjdGlvbhIRCgdjbHVzdGVyGAEgASgJSAASQwoRd2VpZ2h0ZWRfY2x1c3RlcnMYAyABKAsyJi5lbnZveS5jb25maWcucm91dGUudjMuV2VpZ2h0ZWRDbHVzdGVySAASFgoOcHJlZml4X3Jld3JpdGUYBSABKAkSHgoUaG9zdF9yZXdyaXRlX2xpdGVyYWwYBiABKAlIARI3ChFhdXRvX2hvc3RfcmV3cml0ZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWVIARIqCgd0aW1lb3V0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjgKDHJldHJ5X3BvbGljeRgJIAEoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeRJCCgtoYXNoX3BvbGljeRgPIAMoCzItLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5EmcKH2NsdXN0ZXJfbm90X2ZvdW5kX3Jlc3BvbnNlX2NvZGUYFCABKA4yPi5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVBY3Rpb24uQ2x1c3Rlck5vdEZvdW5kUmVzcG9uc2VDb2RlEi8KDGlkbGVfdGltZW91dBgYIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhJJCg91cGdyYWRlX2NvbmZpZ3MYGSADKAsyMC5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVBY3Rpb24uVXBncmFkZUNvbmZpZxJXChdyZXF1ZXN0X21pcnJvcl9wb2xpY2llcxgeIAMoCzI2LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5SZXF1ZXN0TWlycm9yUG9saWN5EkUKDXJlZ2V4X3Jld3JpdGUYICABKAsyLi5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaEFuZFN1YnN0aXR1dGUSUQoTbWF4X3N0cmVhbV9kdXJhdGlvbhgkIAEoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5NYXhTdHJlYW1EdXJhdGlvbhrOAQoTUmVxdWVzdE1pcnJvclBvbGljeRIPCgdjbHVzdGVyGAEgASgJEkgKEHJ1bnRpbWVfZnJhY3Rpb24YAyABKAsyLi5lbnZveS5jb25maWcuY29yZS52My5SdW50aW1lRnJhY3Rpb25hbFBlcmNlbnQSMQoNdHJhY2Vfc2FtcGxlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSKQohZGlzYWJsZV9zaGFkb3dfaG9zdF9zdWZmaXhfYXBwZW5kGAYgASgIGrgECgpIYXNoUG9saWN5EkYKBmhlYWRlchgBIAEoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5LkhlYWRlckgAEkYKBmNvb2tpZRgCIAEoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5LkNvb2tpZUgAEmMKFWNvbm5lY3Rpb25fcHJvcGVydGllcxgDIAEoCzJCLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5LkNvbm5lY3Rpb25Qcm9wZXJ0aWVzSAASVwoPcXVlcnlfcGFyYW1ldGVyGAUgASgLMjwuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kuUXVlcnlQYXJhbWV0ZXJIABIQCgh0ZXJtaW5hbBgEIAEoCBodCgZIZWFkZXISEwoLaGVhZGVyX25hbWUYASABKAkaTAoGQ29va2llEgwKBG5hbWUYASABKAkSJgoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgwKBHBhdGgYAyABKAkaKQoUQ29ubmVjdGlvblByb3BlcnRpZXMSEQoJc291cmNlX2lwGAEgASgIGh4KDlF1ZXJ5UGFyYW1ldGVyEgwKBG5hbWUYASABKAlCEgoQcG9saWN5X3NwZWNpZmllchrGAQoRTWF4U3RyZWFtRHVyYXRpb24SNgoTbWF4X3N0cmVhbV9kdXJhdGlvbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI6ChdncnBjX3RpbWVvdXRfaGVhZGVyX21heBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI9ChpncnBjX3RpbWVvdXRfaGVhZGVyX29mZnNldBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhq7AQoNVXBncmFkZUNvbmZpZxIUCgx1cGdyYWRlX3R5cGUYASABKAkSKwoHZW5hYmxlZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSVgoOY29ubmVjdF9jb25maWcYAyABKAsyPi5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVBY3Rpb24uVXBncmFkZUNvbmZpZy5Db25uZWN0Q29uZmlnGg8KDUNvbm5lY3RDb25maWciYAobQ2x1c3Rlck5vdEZvdW5kUmVzcG9uc2VDb2RlEhcKE1NFUlZJQ0VfVU5BVkFJTEFCTEUQABINCglOT1RfRk9VTkQQARIZChVJTlRFUk5BTF9TRVJWRVJfRVJST1IQAkITChFjbHVzdGVyX3NwZWNpZmllckIYChZob3N0X3Jld3JpdGVfc3BlY2lmaWVyIuwDCg5SZWRpcmVjdEFjdGlvbhIVCg1ob3N0X3JlZGlyZWN0GAEgASgJEhcKDXBhdGhfcmVkaXJlY3QYAiABKAlIABIYCg5wcmVmaXhfcmV3cml0ZRgFIAEoCUgAEkcKDXJlZ2V4X3Jld3JpdGUYCSABKAsyLi5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaEFuZFN1YnN0aXR1dGVIABJRCg1yZXNwb25zZV9jb2RlGAMgASgOMjouZW52b3kuY29uZmlnLnJvdXRlLnYzLlJlZGlyZWN0QWN0aW9uLlJlZGlyZWN0UmVzcG9uc2VDb2RlEhMKC3N0cmlwX3F1ZXJ5GAYgASgIEhkKD3NjaGVtZV9yZWRpcmVjdBgHIAEoCUgBEhUKDXBvcnRfcmVkaXJlY3QYCCABKA0idwoUUmVkaXJlY3RSZXNwb25zZUNvZGUSFQoRTU9WRURfUEVSTUFORU5UTFkQABIJCgVGT1VORBABEg0KCVNFRV9PVEhFUhACEhYKElRFTVBPUkFSWV9SRURJUkVDVBADEhYKElBFUk1BTkVOVF9SRURJUkVDVBAEQhgKFnBhdGhfcmV3cml0ZV9zcGVjaWZpZXJCGgoYc2NoZW1lX3Jld3JpdGVfc3BlY2lmaWVyIlYKFERpcmVjdFJlc3BvbnNlQWN0aW9uEg4KBnN0YXR1cxgBIAEoDRIuCgRib2R5GAIgASgLMiAuZW52b3kuY29uZmlnLmNvcmUudjMuRGF0YVNvdXJjZSLBBQoFUm91dGUSMAoFbWF0Y2gYASABKAsyIS5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVNYXRjaBIzCgVyb3V0ZRgCIAEoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbkgAEjkKCHJlZGlyZWN0GAMgASgLMiUuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJlZGlyZWN0QWN0aW9uSAASRgoPZGlyZWN0X3Jlc3BvbnNlGAcgASgLMisuZW52b3kuY29uZmlnLnJvdXRlLnYzLkRpcmVjdFJlc3BvbnNlQWN0aW9uSAASMAoIbWV0YWRhdGEYBCABKAsyHi5lbnZveS5jb25maWcuY29yZS52My5NZXRhZGF0YRJHChZyZXF1ZXN0X2hlYWRlcnNfdG9fYWRkGAkgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SSAoXcmVzcG9uc2VfaGVhZGVyc190b19hZGQYCiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhIiChpyZXNwb25zZV9oZWFkZXJzX3RvX3JlbW92ZRgLIAMoCRIhChlyZXF1ZXN0X2hlYWRlcnNfdG9fcmVtb3ZlGAwgAygJElcKF3R5cGVkX3Blcl9maWx0ZXJfY29uZmlnGA0gAygLMjYuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlLlR5cGVkUGVyRmlsdGVyQ29uZmlnRW50cnkSDAoEbmFtZRgOIAEoCRpRChlUeXBlZFBlckZpbHRlckNvbmZpZ0VudHJ5EgsKA2tleRgBIAEoCRIjCgV2YWx1ZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5Bbnk6AjgBQggKBmFjdGlvbiKgBAoLVmlydHVhbEhvc3QSDAoEbmFtZRgBIAEoCRIPCgdkb21haW5zGAIgAygJEiwKBnJvdXRlcxgDIAMoCzIcLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZRJHChZyZXF1ZXN0X2hlYWRlcnNfdG9fYWRkGAcgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SSAoXcmVzcG9uc2VfaGVhZGVyc190b19hZGQYCiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhIiChpyZXNwb25zZV9oZWFkZXJzX3RvX3JlbW92ZRgLIAMoCRIhChlyZXF1ZXN0X2hlYWRlcnNfdG9fcmVtb3ZlGA0gAygJEl0KF3R5cGVkX3Blcl9maWx0ZXJfY29uZmlnGA8gAygLMjwuZW52b3kuY29uZmlnLnJvdXRlLnYzLlZpcnR1YWxIb3N0LlR5cGVkUGVyRmlsdGVyQ29uZmlnRW50cnkSOAoMcmV0cnlfcG9saWN5GBAgASgLMiIuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5GlEKGVR5cGVkUGVyRmlsdGVyQ29uZmlnRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAFiBnByb3RvMw", [file_envoy_config_core_v3_base, file_envoy_type_matcher_v3_regex, file_envoy_type_matcher_v3_string, file_envoy_type_v3_percent, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.route.v3.HeaderMatcher
@@ -135,6 +136,11 @@ export type RouteMatch = Message<"envoy.config.route.v3.RouteMatch"> & {
   } | { case: undefined; value?: undefined };
 
   /**
+   * @generated from field: google.protobuf.BoolValue case_sensitive = 4;
+   */
+  caseSensitive?: boolean | undefined;
+
+  /**
    * @generated from field: repeated envoy.config.route.v3.HeaderMatcher headers = 6;
    */
   headers: HeaderMatcher[];
@@ -143,6 +149,11 @@ export type RouteMatch = Message<"envoy.config.route.v3.RouteMatch"> & {
    * @generated from field: repeated envoy.config.route.v3.QueryParameterMatcher query_parameters = 7;
    */
   queryParameters: QueryParameterMatcher[];
+
+  /**
+   * @generated from field: envoy.config.core.v3.RuntimeFractionalPercent runtime_fraction = 9;
+   */
+  runtimeFraction?: RuntimeFractionalPercent | undefined;
 };
 
 /**
@@ -185,6 +196,16 @@ export type RetryPolicy = Message<"envoy.config.route.v3.RetryPolicy"> & {
   perTryTimeout?: Duration | undefined;
 
   /**
+   * @generated from field: repeated envoy.config.route.v3.RetryPolicy.RetryHostPredicate retry_host_predicate = 5;
+   */
+  retryHostPredicate: RetryPolicy_RetryHostPredicate[];
+
+  /**
+   * @generated from field: int64 host_selection_retry_max_attempts = 6;
+   */
+  hostSelectionRetryMaxAttempts: bigint;
+
+  /**
    * @generated from field: repeated uint32 retriable_status_codes = 7;
    */
   retriableStatusCodes: number[];
@@ -193,6 +214,16 @@ export type RetryPolicy = Message<"envoy.config.route.v3.RetryPolicy"> & {
    * @generated from field: envoy.config.route.v3.RetryPolicy.RetryBackOff retry_back_off = 8;
    */
   retryBackOff?: RetryPolicy_RetryBackOff | undefined;
+
+  /**
+   * @generated from field: repeated envoy.config.route.v3.HeaderMatcher retriable_headers = 9;
+   */
+  retriableHeaders: HeaderMatcher[];
+
+  /**
+   * @generated from field: google.protobuf.Duration per_try_idle_timeout = 13;
+   */
+  perTryIdleTimeout?: Duration | undefined;
 };
 
 /**
@@ -225,6 +256,34 @@ export const RetryPolicy_RetryBackOffSchema: GenMessage<RetryPolicy_RetryBackOff
   messageDesc(file_envoy_config_route_v3_route_components, 3, 0);
 
 /**
+ * @generated from message envoy.config.route.v3.RetryPolicy.RetryHostPredicate
+ */
+export type RetryPolicy_RetryHostPredicate = Message<"envoy.config.route.v3.RetryPolicy.RetryHostPredicate"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from oneof envoy.config.route.v3.RetryPolicy.RetryHostPredicate.config_type
+   */
+  configType: {
+    /**
+     * @generated from field: google.protobuf.Any typed_config = 3;
+     */
+    value: Any;
+    case: "typedConfig";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RetryPolicy.RetryHostPredicate.
+ * Use `create(RetryPolicy_RetryHostPredicateSchema)` to create a new message.
+ */
+export const RetryPolicy_RetryHostPredicateSchema: GenMessage<RetryPolicy_RetryHostPredicate> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 3, 1);
+
+/**
  * @generated from message envoy.config.route.v3.WeightedCluster
  */
 export type WeightedCluster = Message<"envoy.config.route.v3.WeightedCluster"> & {
@@ -254,6 +313,37 @@ export type WeightedCluster_ClusterWeight = Message<"envoy.config.route.v3.Weigh
    * @generated from field: google.protobuf.UInt32Value weight = 2;
    */
   weight?: number | undefined;
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption request_headers_to_add = 4;
+   */
+  requestHeadersToAdd: HeaderValueOption[];
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption response_headers_to_add = 5;
+   */
+  responseHeadersToAdd: HeaderValueOption[];
+
+  /**
+   * @generated from field: repeated string response_headers_to_remove = 6;
+   */
+  responseHeadersToRemove: string[];
+
+  /**
+   * @generated from field: repeated string request_headers_to_remove = 9;
+   */
+  requestHeadersToRemove: string[];
+
+  /**
+   * @generated from oneof envoy.config.route.v3.WeightedCluster.ClusterWeight.host_rewrite_specifier
+   */
+  hostRewriteSpecifier: {
+    /**
+     * @generated from field: string host_rewrite_literal = 11;
+     */
+    value: string;
+    case: "hostRewriteLiteral";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -298,6 +388,12 @@ export type RouteAction = Message<"envoy.config.route.v3.RouteAction"> & {
      */
     value: string;
     case: "hostRewriteLiteral";
+  } | {
+    /**
+     * @generated from field: google.protobuf.BoolValue auto_host_rewrite = 7;
+     */
+    value: BoolValue;
+    case: "autoHostRewrite";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -311,9 +407,9 @@ export type RouteAction = Message<"envoy.config.route.v3.RouteAction"> & {
   retryPolicy?: RetryPolicy | undefined;
 
   /**
-   * @generated from field: google.protobuf.Duration idle_timeout = 24;
+   * @generated from field: repeated envoy.config.route.v3.RouteAction.HashPolicy hash_policy = 15;
    */
-  idleTimeout?: Duration | undefined;
+  hashPolicy: RouteAction_HashPolicy[];
 
   /**
    * @generated from field: envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode cluster_not_found_response_code = 20;
@@ -321,9 +417,29 @@ export type RouteAction = Message<"envoy.config.route.v3.RouteAction"> & {
   clusterNotFoundResponseCode: RouteAction_ClusterNotFoundResponseCode;
 
   /**
+   * @generated from field: google.protobuf.Duration idle_timeout = 24;
+   */
+  idleTimeout?: Duration | undefined;
+
+  /**
    * @generated from field: repeated envoy.config.route.v3.RouteAction.UpgradeConfig upgrade_configs = 25;
    */
   upgradeConfigs: RouteAction_UpgradeConfig[];
+
+  /**
+   * @generated from field: repeated envoy.config.route.v3.RouteAction.RequestMirrorPolicy request_mirror_policies = 30;
+   */
+  requestMirrorPolicies: RouteAction_RequestMirrorPolicy[];
+
+  /**
+   * @generated from field: envoy.type.matcher.v3.RegexMatchAndSubstitute regex_rewrite = 32;
+   */
+  regexRewrite?: RegexMatchAndSubstitute | undefined;
+
+  /**
+   * @generated from field: envoy.config.route.v3.RouteAction.MaxStreamDuration max_stream_duration = 36;
+   */
+  maxStreamDuration?: RouteAction_MaxStreamDuration | undefined;
 };
 
 /**
@@ -332,6 +448,189 @@ export type RouteAction = Message<"envoy.config.route.v3.RouteAction"> & {
  */
 export const RouteActionSchema: GenMessage<RouteAction> = /*@__PURE__*/
   messageDesc(file_envoy_config_route_v3_route_components, 5);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.RequestMirrorPolicy
+ */
+export type RouteAction_RequestMirrorPolicy = Message<"envoy.config.route.v3.RouteAction.RequestMirrorPolicy"> & {
+  /**
+   * @generated from field: string cluster = 1;
+   */
+  cluster: string;
+
+  /**
+   * @generated from field: envoy.config.core.v3.RuntimeFractionalPercent runtime_fraction = 3;
+   */
+  runtimeFraction?: RuntimeFractionalPercent | undefined;
+
+  /**
+   * @generated from field: google.protobuf.BoolValue trace_sampled = 4;
+   */
+  traceSampled?: boolean | undefined;
+
+  /**
+   * @generated from field: bool disable_shadow_host_suffix_append = 6;
+   */
+  disableShadowHostSuffixAppend: boolean;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.RequestMirrorPolicy.
+ * Use `create(RouteAction_RequestMirrorPolicySchema)` to create a new message.
+ */
+export const RouteAction_RequestMirrorPolicySchema: GenMessage<RouteAction_RequestMirrorPolicy> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 0);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.HashPolicy
+ */
+export type RouteAction_HashPolicy = Message<"envoy.config.route.v3.RouteAction.HashPolicy"> & {
+  /**
+   * @generated from oneof envoy.config.route.v3.RouteAction.HashPolicy.policy_specifier
+   */
+  policySpecifier: {
+    /**
+     * @generated from field: envoy.config.route.v3.RouteAction.HashPolicy.Header header = 1;
+     */
+    value: RouteAction_HashPolicy_Header;
+    case: "header";
+  } | {
+    /**
+     * @generated from field: envoy.config.route.v3.RouteAction.HashPolicy.Cookie cookie = 2;
+     */
+    value: RouteAction_HashPolicy_Cookie;
+    case: "cookie";
+  } | {
+    /**
+     * @generated from field: envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties connection_properties = 3;
+     */
+    value: RouteAction_HashPolicy_ConnectionProperties;
+    case: "connectionProperties";
+  } | {
+    /**
+     * @generated from field: envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter query_parameter = 5;
+     */
+    value: RouteAction_HashPolicy_QueryParameter;
+    case: "queryParameter";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: bool terminal = 4;
+   */
+  terminal: boolean;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.HashPolicy.
+ * Use `create(RouteAction_HashPolicySchema)` to create a new message.
+ */
+export const RouteAction_HashPolicySchema: GenMessage<RouteAction_HashPolicy> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 1);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.Header
+ */
+export type RouteAction_HashPolicy_Header = Message<"envoy.config.route.v3.RouteAction.HashPolicy.Header"> & {
+  /**
+   * @generated from field: string header_name = 1;
+   */
+  headerName: string;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.HashPolicy.Header.
+ * Use `create(RouteAction_HashPolicy_HeaderSchema)` to create a new message.
+ */
+export const RouteAction_HashPolicy_HeaderSchema: GenMessage<RouteAction_HashPolicy_Header> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 0);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.Cookie
+ */
+export type RouteAction_HashPolicy_Cookie = Message<"envoy.config.route.v3.RouteAction.HashPolicy.Cookie"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: google.protobuf.Duration ttl = 2;
+   */
+  ttl?: Duration | undefined;
+
+  /**
+   * @generated from field: string path = 3;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.HashPolicy.Cookie.
+ * Use `create(RouteAction_HashPolicy_CookieSchema)` to create a new message.
+ */
+export const RouteAction_HashPolicy_CookieSchema: GenMessage<RouteAction_HashPolicy_Cookie> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 1);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties
+ */
+export type RouteAction_HashPolicy_ConnectionProperties = Message<"envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"> & {
+  /**
+   * @generated from field: bool source_ip = 1;
+   */
+  sourceIp: boolean;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties.
+ * Use `create(RouteAction_HashPolicy_ConnectionPropertiesSchema)` to create a new message.
+ */
+export const RouteAction_HashPolicy_ConnectionPropertiesSchema: GenMessage<RouteAction_HashPolicy_ConnectionProperties> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 2);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter
+ */
+export type RouteAction_HashPolicy_QueryParameter = Message<"envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter.
+ * Use `create(RouteAction_HashPolicy_QueryParameterSchema)` to create a new message.
+ */
+export const RouteAction_HashPolicy_QueryParameterSchema: GenMessage<RouteAction_HashPolicy_QueryParameter> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 3);
+
+/**
+ * @generated from message envoy.config.route.v3.RouteAction.MaxStreamDuration
+ */
+export type RouteAction_MaxStreamDuration = Message<"envoy.config.route.v3.RouteAction.MaxStreamDuration"> & {
+  /**
+   * @generated from field: google.protobuf.Duration max_stream_duration = 1;
+   */
+  maxStreamDuration?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration grpc_timeout_header_max = 2;
+   */
+  grpcTimeoutHeaderMax?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration grpc_timeout_header_offset = 3;
+   */
+  grpcTimeoutHeaderOffset?: Duration | undefined;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RouteAction.MaxStreamDuration.
+ * Use `create(RouteAction_MaxStreamDurationSchema)` to create a new message.
+ */
+export const RouteAction_MaxStreamDurationSchema: GenMessage<RouteAction_MaxStreamDuration> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 2);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.UpgradeConfig
@@ -358,7 +657,7 @@ export type RouteAction_UpgradeConfig = Message<"envoy.config.route.v3.RouteActi
  * Use `create(RouteAction_UpgradeConfigSchema)` to create a new message.
  */
 export const RouteAction_UpgradeConfigSchema: GenMessage<RouteAction_UpgradeConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 0);
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 3);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig
@@ -371,7 +670,7 @@ export type RouteAction_UpgradeConfig_ConnectConfig = Message<"envoy.config.rout
  * Use `create(RouteAction_UpgradeConfig_ConnectConfigSchema)` to create a new message.
  */
 export const RouteAction_UpgradeConfig_ConnectConfigSchema: GenMessage<RouteAction_UpgradeConfig_ConnectConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 0, 0);
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 3, 0);
 
 /**
  * @generated from enum envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode
@@ -428,12 +727,23 @@ export type RedirectAction = Message<"envoy.config.route.v3.RedirectAction"> & {
      */
     value: string;
     case: "prefixRewrite";
+  } | {
+    /**
+     * @generated from field: envoy.type.matcher.v3.RegexMatchAndSubstitute regex_rewrite = 9;
+     */
+    value: RegexMatchAndSubstitute;
+    case: "regexRewrite";
   } | { case: undefined; value?: undefined };
 
   /**
    * @generated from field: envoy.config.route.v3.RedirectAction.RedirectResponseCode response_code = 3;
    */
   responseCode: RedirectAction_RedirectResponseCode;
+
+  /**
+   * @generated from field: bool strip_query = 6;
+   */
+  stripQuery: boolean;
 
   /**
    * @generated from oneof envoy.config.route.v3.RedirectAction.scheme_rewrite_specifier
@@ -580,6 +890,11 @@ export type Route = Message<"envoy.config.route.v3.Route"> & {
   requestHeadersToRemove: string[];
 
   /**
+   * @generated from field: map<string, google.protobuf.Any> typed_per_filter_config = 13;
+   */
+  typedPerFilterConfig: { [key: string]: Any };
+
+  /**
    * @generated from field: string name = 14;
    */
   name: string;
@@ -610,6 +925,31 @@ export type VirtualHost = Message<"envoy.config.route.v3.VirtualHost"> & {
    * @generated from field: repeated envoy.config.route.v3.Route routes = 3;
    */
   routes: Route[];
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption request_headers_to_add = 7;
+   */
+  requestHeadersToAdd: HeaderValueOption[];
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption response_headers_to_add = 10;
+   */
+  responseHeadersToAdd: HeaderValueOption[];
+
+  /**
+   * @generated from field: repeated string response_headers_to_remove = 11;
+   */
+  responseHeadersToRemove: string[];
+
+  /**
+   * @generated from field: repeated string request_headers_to_remove = 13;
+   */
+  requestHeadersToRemove: string[];
+
+  /**
+   * @generated from field: map<string, google.protobuf.Any> typed_per_filter_config = 15;
+   */
+  typedPerFilterConfig: { [key: string]: Any };
 
   /**
    * @generated from field: envoy.config.route.v3.RetryPolicy retry_policy = 16;

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/type/matcher/v3/regex.proto.
  */
 export const file_envoy_type_matcher_v3_regex: GenFile = /*@__PURE__*/
-  fileDesc("CiFlbnZveS90eXBlL21hdGNoZXIvdjMvcmVnZXgucHJvdG8SFWVudm95LnR5cGUubWF0Y2hlci52MyK2AQoMUmVnZXhNYXRjaGVyEkMKCmdvb2dsZV9yZTIYASABKAsyLS5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaGVyLkdvb2dsZVJFMkgAEg0KBXJlZ2V4GAIgASgJGkMKCUdvb2dsZVJFMhI2ChBtYXhfcHJvZ3JhbV9zaXplGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlQg0KC2VuZ2luZV90eXBlYgZwcm90bzM", [file_google_protobuf_wrappers]);
+  fileDesc("CiFlbnZveS90eXBlL21hdGNoZXIvdjMvcmVnZXgucHJvdG8SFWVudm95LnR5cGUubWF0Y2hlci52MyK2AQoMUmVnZXhNYXRjaGVyEkMKCmdvb2dsZV9yZTIYASABKAsyLS5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaGVyLkdvb2dsZVJFMkgAEg0KBXJlZ2V4GAIgASgJGkMKCUdvb2dsZVJFMhI2ChBtYXhfcHJvZ3JhbV9zaXplGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlQg0KC2VuZ2luZV90eXBlImUKF1JlZ2V4TWF0Y2hBbmRTdWJzdGl0dXRlEjQKB3BhdHRlcm4YASABKAsyIy5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaGVyEhQKDHN1YnN0aXR1dGlvbhgCIAEoCWIGcHJvdG8z", [file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.type.matcher.v3.RegexMatcher
@@ -59,4 +59,26 @@ export type RegexMatcher_GoogleRE2 = Message<"envoy.type.matcher.v3.RegexMatcher
  */
 export const RegexMatcher_GoogleRE2Schema: GenMessage<RegexMatcher_GoogleRE2> = /*@__PURE__*/
   messageDesc(file_envoy_type_matcher_v3_regex, 0, 0);
+
+/**
+ * @generated from message envoy.type.matcher.v3.RegexMatchAndSubstitute
+ */
+export type RegexMatchAndSubstitute = Message<"envoy.type.matcher.v3.RegexMatchAndSubstitute"> & {
+  /**
+   * @generated from field: envoy.type.matcher.v3.RegexMatcher pattern = 1;
+   */
+  pattern?: RegexMatcher | undefined;
+
+  /**
+   * @generated from field: string substitution = 2;
+   */
+  substitution: string;
+};
+
+/**
+ * Describes the message envoy.type.matcher.v3.RegexMatchAndSubstitute.
+ * Use `create(RegexMatchAndSubstituteSchema)` to create a new message.
+ */
+export const RegexMatchAndSubstituteSchema: GenMessage<RegexMatchAndSubstitute> = /*@__PURE__*/
+  messageDesc(file_envoy_type_matcher_v3_regex, 1);
 
