@@ -100,6 +100,11 @@ export const verbs: readonly VerbSpec[] = [
         help: "stop with status 1 when PORT takes no connection by then (default: wait as long as COMMAND runs)",
       },
       { name: "drain-timeout", value: "TIME", help: "how long the sidecar may finish open requests at the end (default 5s)" },
+      {
+        name: "workers",
+        value: "N",
+        help: "processes of the sidecar that serve traffic on the same ports, auto for one a core (default 1: no process but its own); Linux",
+      },
       { name: "quiet", short: "q", help: "print errors only" },
       { name: "verbose", help: "also print what the sidecar logs" },
     ],

@@ -193,6 +193,25 @@ describe("a whole life", () => {
     expect(await entriesOf("killed")).toEqual([]);
   });
 
+  test("--workers gives the sidecar processes that share its ports, and none of them stays behind", async () => {
+    const started = await run("many", ["--workers", "2"]);
+    await registered("many", started);
+    const sidecar = sidecarOf(started.child.pid) ?? 0;
+    const workers = childrenOf(sidecar);
+    expect(workers).toHaveLength(2);
+    const { child, out, err, closed } = spawn(["run", "--service", "asks", "-n", "run", "--", "curl", "-sf", "http://many/"]);
+    expect([await child.exited, await closed.then(() => err.filter((line) => line.includes("curl")))]).toEqual([0, []]);
+    expect(out.length).toBeGreaterThan(0);
+    started.child.kill("SIGTERM");
+    await started.child.exited;
+    await until(() => ![sidecar, ...workers].some(alive), "sidecar and workers are gone");
+    const refused = await weft("run", "--service", "many", "-n", "run", "--workers", "none", "--", "true");
+    expect([refused.code, refused.err]).toEqual([
+      2,
+      expect.stringContaining('--workers "none": a number of processes from 1 to 128, or auto'),
+    ]);
+  });
+
   test("a program without a port calls others, with its own identity, and is nobody's endpoint", async () => {
     const callee = await run("called", [], {}, undefined);
     await registered("called", callee);

@@ -172,6 +172,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           "--drain-seconds",
           String(plan.drainMs / 1000),
           ...handoverFlags(dir),
+          ...(plan.workers === undefined ? [] : ["--workers", plan.workers]),
           ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
         ],
         env: ownEnvironment(env),

@@ -27,6 +27,8 @@ export interface Plan {
   readonly waitMs: number;
   readonly readyTimeoutMs: number | undefined;
   readonly drainMs: number;
+  /** Processes of the sidecar: a number or `auto`; undefined: one. */
+  readonly workers: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly command: readonly [string, ...string[]];
@@ -56,6 +58,9 @@ export function planFrom(args: Parsed): Plan {
   if (serviceAccount !== undefined) shaped("service-account", serviceAccount, dnsLabel, "lower-case letters, digits and -, 63 at most");
   const portVariable = args.text("port-variable");
   if (portVariable !== undefined) shaped("port-variable", portVariable, variableName, "a name of an environment variable");
+  const workers = args.text("workers");
+  if (workers !== undefined)
+    shaped("workers", workers, /^([1-9][0-9]?|1[01][0-9]|12[0-8]|auto)$/, "a number of processes from 1 to 128, or auto");
   const address = args.text("address") ?? "127.0.0.1";
   if (!isAddress(address)) throw new UsageFailure(`--address takes an IP address of this machine that peers can dial, not "${address}"`);
   const upstreams = args.list("upstream").map(parseUpstream);
@@ -84,6 +89,7 @@ export function planFrom(args: Parsed): Plan {
     waitMs: args.durationMs("wait") ?? 60_000,
     readyTimeoutMs: args.durationMs("ready-timeout"),
     drainMs: args.durationMs("drain-timeout") ?? 5000,
+    workers,
     quiet: args.on("quiet"),
     verbose: args.on("verbose"),
     command: args.command as readonly [string, ...string[]],
