@@ -10,12 +10,14 @@ import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
 import { adsSource } from "./sources.ts";
 import { unwrapProxyProtocol } from "./tcp.ts";
+import { refuseUnbuilt } from "./unbuilt.ts";
 import { upstreamTransportSockets } from "./tls.ts";
 
 const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
   present(gate, at(path, "name"), cluster.name);
+  refuseUnbuilt(gate, cluster, ["healthChecks", "outlierDetection", "commonLbConfig", "loadBalancingPolicy"], path);
   const protocol = upstreamProtocol(gate, cluster, path);
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");

@@ -169,6 +169,7 @@ class Reader {
       if (tag === 0x08) value = this.#uint64();
       else this.#skip(tag & 7);
     }
+    if (scalar === "U") return value;
     return scalar === "b" ? value !== 0n : Number(BigInt.asUintN(32, value));
   }
 

@@ -94,7 +94,7 @@ function writeField(out: Writer, field: FieldDesc, value: unknown): void {
     case "w": {
       const inner = new Writer();
       const scalar = field.ref as FieldDesc["kind"];
-      if (value !== 0 && value !== false) writeScalar(inner.tag(1, 0), scalar, value);
+      if (value !== 0 && value !== 0n && value !== false) writeScalar(inner.tag(1, 0), scalar, value);
       out.bytes(inner.finish());
       return;
     }

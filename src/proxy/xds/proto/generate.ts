@@ -21,6 +21,7 @@ const wellKnown: Readonly<Record<string, string>> = {
   "google.protobuf.Duration": "D",
   "google.protobuf.Timestamp": "T",
   "google.protobuf.UInt32Value": "wu",
+  "google.protobuf.UInt64Value": "wU",
   "google.protobuf.BoolValue": "wb",
 };
 

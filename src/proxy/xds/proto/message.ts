@@ -7,7 +7,7 @@ import { schemaText } from "./schema.ts";
 
 /**
  * How one value is written. Scalars: s string, b bool, y bytes, u uint32, i int32, U uint64, I int64, d double. e enum and m message are
- * followed by a name. Well-known: A Any, S Struct, D Duration, T Timestamp, wu UInt32Value, wb BoolValue.
+ * followed by a name. Well-known: A Any, S Struct, D Duration, T Timestamp, wu UInt32Value, wU UInt64Value, wb BoolValue.
  */
 export interface FieldDesc {
   /** As in the .proto file. */

@@ -13,14 +13,26 @@ M ~c.bootstrap.v3.Admin address=3=m~c.core.v3.Address access_log=5=*m~c.accesslo
 M ~c.bootstrap.v3.Bootstrap node=1=m~c.core.v3.Node static_resources=2=m~c.bootstrap.v3.Bootstrap.StaticResources dynamic_resources=3=m~c.bootstrap.v3.Bootstrap.DynamicResources stats_sinks=6=*m~c.metrics.v3.StatsSink stats_flush_interval=7=D admin=12=m~c.bootstrap.v3.Admin
 M ~c.bootstrap.v3.Bootstrap.StaticResources listeners=1=*m~c.listener.v3.Listener clusters=2=*m~c.cluster.v3.Cluster secrets=3=*m~x.transport_sockets.tls.v3.Secret
 M ~c.bootstrap.v3.Bootstrap.DynamicResources lds_config=1=m~c.core.v3.ConfigSource cds_config=2=m~c.core.v3.ConfigSource ads_config=3=m~c.core.v3.ApiConfigSource
-M ~c.cluster.v3.CircuitBreakers thresholds=1=*m~c.cluster.v3.CircuitBreakers.Thresholds
+M ~c.cluster.v3.CircuitBreakers thresholds=1=*m~c.cluster.v3.CircuitBreakers.Thresholds per_host_thresholds=2=*m~c.cluster.v3.CircuitBreakers.Thresholds
 M ~c.cluster.v3.CircuitBreakers.Thresholds priority=1=e~c.core.v3.RoutingPriority max_connections=2=wu max_pending_requests=3=wu max_requests=4=wu max_retries=5=wu
-M ~c.cluster.v3.Cluster name=1=s type=2=e~c.cluster.v3.Cluster.DiscoveryType=cluster_discovery_type eds_cluster_config=3=m~c.cluster.v3.Cluster.EdsClusterConfig connect_timeout=4=D lb_policy=6=e~c.cluster.v3.Cluster.LbPolicy circuit_breakers=10=m~c.cluster.v3.CircuitBreakers http2_protocol_options=14=m~c.core.v3.Http2ProtocolOptions transport_socket=24=m~c.core.v3.TransportSocket metadata=25=m~c.core.v3.Metadata load_assignment=33=m~c.endpoint.v3.ClusterLoadAssignment typed_extension_protocol_options=36=%A least_request_lb_config=37=m~c.cluster.v3.Cluster.LeastRequestLbConfig=lb_config transport_socket_matches=43=*m~c.cluster.v3.Cluster.TransportSocketMatch
+M ~c.cluster.v3.Cluster name=1=s type=2=e~c.cluster.v3.Cluster.DiscoveryType=cluster_discovery_type eds_cluster_config=3=m~c.cluster.v3.Cluster.EdsClusterConfig connect_timeout=4=D lb_policy=6=e~c.cluster.v3.Cluster.LbPolicy health_checks=8=*m~c.core.v3.HealthCheck circuit_breakers=10=m~c.cluster.v3.CircuitBreakers http2_protocol_options=14=m~c.core.v3.Http2ProtocolOptions outlier_detection=19=m~c.cluster.v3.OutlierDetection transport_socket=24=m~c.core.v3.TransportSocket metadata=25=m~c.core.v3.Metadata common_lb_config=27=m~c.cluster.v3.Cluster.CommonLbConfig load_assignment=33=m~c.endpoint.v3.ClusterLoadAssignment typed_extension_protocol_options=36=%A ring_hash_lb_config=23=m~c.cluster.v3.Cluster.RingHashLbConfig=lb_config least_request_lb_config=37=m~c.cluster.v3.Cluster.LeastRequestLbConfig=lb_config maglev_lb_config=52=m~c.cluster.v3.Cluster.MaglevLbConfig=lb_config round_robin_lb_config=56=m~c.cluster.v3.Cluster.RoundRobinLbConfig=lb_config load_balancing_policy=41=m~c.cluster.v3.LoadBalancingPolicy transport_socket_matches=43=*m~c.cluster.v3.Cluster.TransportSocketMatch
 E ~c.cluster.v3.Cluster.DiscoveryType STATIC=0 STRICT_DNS=1 LOGICAL_DNS=2 EDS=3 ORIGINAL_DST=4
 E ~c.cluster.v3.Cluster.LbPolicy ROUND_ROBIN=0 LEAST_REQUEST=1 RING_HASH=2 RANDOM=3 MAGLEV=5 CLUSTER_PROVIDED=6 LOAD_BALANCING_POLICY_CONFIG=7
 M ~c.cluster.v3.Cluster.TransportSocketMatch name=1=s match=2=S transport_socket=3=m~c.core.v3.TransportSocket
 M ~c.cluster.v3.Cluster.EdsClusterConfig eds_config=1=m~c.core.v3.ConfigSource service_name=2=s
-M ~c.cluster.v3.Cluster.LeastRequestLbConfig choice_count=1=wu
+M ~c.cluster.v3.Cluster.SlowStartConfig slow_start_window=1=D aggression=2=m~c.core.v3.RuntimeDouble min_weight_percent=3=menvoy.type.v3.Percent
+M ~c.cluster.v3.Cluster.RoundRobinLbConfig slow_start_config=1=m~c.cluster.v3.Cluster.SlowStartConfig
+M ~c.cluster.v3.Cluster.LeastRequestLbConfig choice_count=1=wu active_request_bias=2=m~c.core.v3.RuntimeDouble slow_start_config=3=m~c.cluster.v3.Cluster.SlowStartConfig
+M ~c.cluster.v3.Cluster.RingHashLbConfig minimum_ring_size=1=wU hash_function=3=e~c.cluster.v3.Cluster.RingHashLbConfig.HashFunction maximum_ring_size=4=wU
+E ~c.cluster.v3.Cluster.RingHashLbConfig.HashFunction XX_HASH=0 MURMUR_HASH_2=1
+M ~c.cluster.v3.Cluster.MaglevLbConfig table_size=1=wU
+M ~c.cluster.v3.Cluster.CommonLbConfig healthy_panic_threshold=1=menvoy.type.v3.Percent zone_aware_lb_config=2=m~c.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig=locality_config_specifier locality_weighted_lb_config=3=m~c.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig=locality_config_specifier consistent_hashing_lb_config=7=m~c.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig
+M ~c.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig routing_enabled=1=menvoy.type.v3.Percent min_cluster_size=2=wU
+M ~c.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
+M ~c.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig hash_balance_factor=2=wu
+M ~c.cluster.v3.LoadBalancingPolicy policies=1=*m~c.cluster.v3.LoadBalancingPolicy.Policy
+M ~c.cluster.v3.LoadBalancingPolicy.Policy typed_extension_config=4=m~c.core.v3.TypedExtensionConfig
+M ~c.cluster.v3.OutlierDetection consecutive_5xx=1=wu interval=2=D base_ejection_time=3=D max_ejection_percent=4=wu enforcing_consecutive_5xx=5=wu enforcing_success_rate=6=wu success_rate_minimum_hosts=7=wu success_rate_request_volume=8=wu success_rate_stdev_factor=9=wu consecutive_gateway_failure=10=wu enforcing_consecutive_gateway_failure=11=wu split_external_local_origin_errors=12=b consecutive_local_origin_failure=13=wu enforcing_consecutive_local_origin_failure=14=wu failure_percentage_threshold=16=wu enforcing_failure_percentage=17=wu failure_percentage_minimum_hosts=19=wu failure_percentage_request_volume=20=wu max_ejection_time=21=D max_ejection_time_jitter=22=D always_eject_one_host=25=wb
 M ~c.core.v3.SocketAddress protocol=1=e~c.core.v3.SocketAddress.Protocol address=2=s port_value=3=u=port_specifier
 E ~c.core.v3.SocketAddress.Protocol TCP=0 UDP=1
 M ~c.core.v3.Address socket_address=1=m~c.core.v3.SocketAddress=address
@@ -32,6 +44,7 @@ M ~c.core.v3.Locality region=1=s zone=2=s sub_zone=3=s
 M ~c.core.v3.Node id=1=s cluster=2=s metadata=3=S locality=4=m~c.core.v3.Locality user_agent_name=6=s user_agent_version=7=s=user_agent_version_type client_features=10=*s
 M ~c.core.v3.Metadata filter_metadata=1=%S
 M ~c.core.v3.RuntimeUInt32 default_value=2=u runtime_key=3=s
+M ~c.core.v3.RuntimeDouble default_value=1=d runtime_key=2=s
 M ~c.core.v3.RuntimeFractionalPercent default_value=1=menvoy.type.v3.FractionalPercent runtime_key=2=s
 M ~c.core.v3.HeaderValue key=1=s value=2=s
 M ~c.core.v3.HeaderValueOption header=1=m~c.core.v3.HeaderValue append_action=3=e~c.core.v3.HeaderValueOption.HeaderAppendAction
@@ -48,6 +61,11 @@ M ~c.core.v3.TypedExtensionConfig name=1=s typed_config=2=A
 M ~c.core.v3.GrpcService envoy_grpc=1=m~c.core.v3.GrpcService.EnvoyGrpc=target_specifier timeout=3=D initial_metadata=5=*m~c.core.v3.HeaderValue
 M ~c.core.v3.GrpcService.EnvoyGrpc cluster_name=1=s authority=2=s
 E ~c.core.v3.HealthStatus UNKNOWN=0 HEALTHY=1 UNHEALTHY=2 DRAINING=3 TIMEOUT=4 DEGRADED=5
+M ~c.core.v3.HealthCheck timeout=1=D interval=2=D interval_jitter=3=D unhealthy_threshold=4=wu healthy_threshold=5=wu http_health_check=8=m~c.core.v3.HealthCheck.HttpHealthCheck=health_checker tcp_health_check=9=m~c.core.v3.HealthCheck.TcpHealthCheck=health_checker grpc_health_check=11=m~c.core.v3.HealthCheck.GrpcHealthCheck=health_checker no_traffic_interval=12=D unhealthy_interval=14=D interval_jitter_percent=18=u initial_jitter=20=D no_traffic_healthy_interval=24=D
+M ~c.core.v3.HealthCheck.Payload text=1=s=payload binary=2=y=payload
+M ~c.core.v3.HealthCheck.HttpHealthCheck host=1=s path=2=s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption expected_statuses=9=*menvoy.type.v3.Int64Range method=13=e~c.core.v3.RequestMethod
+M ~c.core.v3.HealthCheck.TcpHealthCheck send=1=m~c.core.v3.HealthCheck.Payload receive=2=*m~c.core.v3.HealthCheck.Payload
+M ~c.core.v3.HealthCheck.GrpcHealthCheck service_name=1=s authority=2=s
 M ~c.core.v3.HttpProtocolOptions idle_timeout=1=D max_headers_count=2=wu max_connection_duration=3=D max_stream_duration=4=D max_requests_per_connection=6=wu
 M ~c.core.v3.Http1ProtocolOptions allow_absolute_url=1=wb
 M ~c.core.v3.Http2ProtocolOptions max_concurrent_streams=2=wu initial_stream_window_size=3=wu initial_connection_window_size=4=wu
@@ -60,7 +78,8 @@ M ~c.core.v3.UdpSocketConfig max_rx_datagram_size=1=wu prefer_gro=2=wb
 M ~c.endpoint.v3.Endpoint address=1=m~c.core.v3.Address hostname=3=s
 M ~c.endpoint.v3.LbEndpoint endpoint=1=m~c.endpoint.v3.Endpoint=host_identifier health_status=2=e~c.core.v3.HealthStatus metadata=3=m~c.core.v3.Metadata load_balancing_weight=4=wu
 M ~c.endpoint.v3.LocalityLbEndpoints locality=1=m~c.core.v3.Locality lb_endpoints=2=*m~c.endpoint.v3.LbEndpoint load_balancing_weight=3=wu priority=5=u
-M ~c.endpoint.v3.ClusterLoadAssignment cluster_name=1=s endpoints=2=*m~c.endpoint.v3.LocalityLbEndpoints
+M ~c.endpoint.v3.ClusterLoadAssignment cluster_name=1=s endpoints=2=*m~c.endpoint.v3.LocalityLbEndpoints policy=4=m~c.endpoint.v3.ClusterLoadAssignment.Policy
+M ~c.endpoint.v3.ClusterLoadAssignment.Policy overprovisioning_factor=3=wu
 M ~c.listener.v3.Filter name=1=s typed_config=4=A=config_type
 M ~c.listener.v3.FilterChainMatch prefix_ranges=3=*m~c.core.v3.CidrRange source_prefix_ranges=6=*m~c.core.v3.CidrRange source_ports=7=*u destination_port=8=wu transport_protocol=9=s application_protocols=10=*s server_names=11=*s source_type=12=e~c.listener.v3.FilterChainMatch.ConnectionSourceType
 E ~c.listener.v3.FilterChainMatch.ConnectionSourceType ANY=0 SAME_IP_OR_LOOPBACK=1 EXTERNAL=2
@@ -78,16 +97,17 @@ M ~c.rbac.v3.Permission.Set rules=1=*m~c.rbac.v3.Permission
 M ~c.rbac.v3.Principal and_ids=1=m~c.rbac.v3.Principal.Set=identifier or_ids=2=m~c.rbac.v3.Principal.Set=identifier any=3=b=identifier authenticated=4=m~c.rbac.v3.Principal.Authenticated=identifier header=6=m~c.route.v3.HeaderMatcher=identifier not_id=8=m~c.rbac.v3.Principal=identifier direct_remote_ip=10=m~c.core.v3.CidrRange=identifier
 M ~c.rbac.v3.Principal.Set ids=1=*m~c.rbac.v3.Principal
 M ~c.rbac.v3.Principal.Authenticated principal_name=2=menvoy.type.matcher.v3.StringMatcher
-M ~c.route.v3.HeaderMatcher name=1=s present_match=7=b=header_match_specifier string_match=13=menvoy.type.matcher.v3.StringMatcher=header_match_specifier invert_match=8=b
+M ~c.route.v3.HeaderMatcher name=1=s exact_match=4=s=header_match_specifier range_match=6=menvoy.type.v3.Int64Range=header_match_specifier present_match=7=b=header_match_specifier prefix_match=9=s=header_match_specifier suffix_match=10=s=header_match_specifier safe_regex_match=11=menvoy.type.matcher.v3.RegexMatcher=header_match_specifier contains_match=12=s=header_match_specifier string_match=13=menvoy.type.matcher.v3.StringMatcher=header_match_specifier invert_match=8=b treat_missing_header_as_empty=14=b
 M ~c.route.v3.QueryParameterMatcher name=1=s string_match=5=menvoy.type.matcher.v3.StringMatcher=query_parameter_match_specifier present_match=6=b=query_parameter_match_specifier
-M ~c.route.v3.RouteMatch prefix=1=s=path_specifier path=2=s=path_specifier safe_regex=10=menvoy.type.matcher.v3.RegexMatcher=path_specifier connect_matcher=12=m~c.route.v3.RouteMatch.ConnectMatcher=path_specifier path_separated_prefix=14=s=path_specifier case_sensitive=4=wb headers=6=*m~c.route.v3.HeaderMatcher query_parameters=7=*m~c.route.v3.QueryParameterMatcher runtime_fraction=9=m~c.core.v3.RuntimeFractionalPercent
+M ~c.route.v3.RouteMatch prefix=1=s=path_specifier path=2=s=path_specifier safe_regex=10=menvoy.type.matcher.v3.RegexMatcher=path_specifier connect_matcher=12=m~c.route.v3.RouteMatch.ConnectMatcher=path_specifier path_separated_prefix=14=s=path_specifier case_sensitive=4=wb headers=6=*m~c.route.v3.HeaderMatcher query_parameters=7=*m~c.route.v3.QueryParameterMatcher grpc=8=m~c.route.v3.RouteMatch.GrpcRouteMatchOptions runtime_fraction=9=m~c.core.v3.RuntimeFractionalPercent
 M ~c.route.v3.RouteMatch.ConnectMatcher
+M ~c.route.v3.RouteMatch.GrpcRouteMatchOptions
 M ~c.route.v3.RetryPolicy retry_on=1=s num_retries=2=wu per_try_timeout=3=D retry_host_predicate=5=*m~c.route.v3.RetryPolicy.RetryHostPredicate host_selection_retry_max_attempts=6=I retriable_status_codes=7=*u retry_back_off=8=m~c.route.v3.RetryPolicy.RetryBackOff retriable_headers=9=*m~c.route.v3.HeaderMatcher per_try_idle_timeout=13=D
 M ~c.route.v3.RetryPolicy.RetryBackOff base_interval=1=D max_interval=2=D
 M ~c.route.v3.RetryPolicy.RetryHostPredicate name=1=s typed_config=3=A=config_type
 M ~c.route.v3.WeightedCluster clusters=1=*m~c.route.v3.WeightedCluster.ClusterWeight
 M ~c.route.v3.WeightedCluster.ClusterWeight name=1=s weight=2=wu request_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_add=5=*m~c.core.v3.HeaderValueOption response_headers_to_remove=6=*s request_headers_to_remove=9=*s host_rewrite_literal=11=s=host_rewrite_specifier
-M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
+M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier host_rewrite_header=29=s=host_rewrite_specifier host_rewrite_path_regex=35=menvoy.type.matcher.v3.RegexMatchAndSubstitute=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
 E ~c.route.v3.RouteAction.ClusterNotFoundResponseCode SERVICE_UNAVAILABLE=0 NOT_FOUND=1 INTERNAL_SERVER_ERROR=2
 M ~c.route.v3.RouteAction.RequestMirrorPolicy cluster=1=s runtime_fraction=3=m~c.core.v3.RuntimeFractionalPercent trace_sampled=4=wb disable_shadow_host_suffix_append=6=b
 M ~c.route.v3.RouteAction.HashPolicy header=1=m~c.route.v3.RouteAction.HashPolicy.Header=policy_specifier cookie=2=m~c.route.v3.RouteAction.HashPolicy.Cookie=policy_specifier connection_properties=3=m~c.route.v3.RouteAction.HashPolicy.ConnectionProperties=policy_specifier query_parameter=5=m~c.route.v3.RouteAction.HashPolicy.QueryParameter=policy_specifier terminal=4=b
@@ -98,12 +118,13 @@ M ~c.route.v3.RouteAction.HashPolicy.QueryParameter name=1=s
 M ~c.route.v3.RouteAction.MaxStreamDuration max_stream_duration=1=D grpc_timeout_header_max=2=D grpc_timeout_header_offset=3=D
 M ~c.route.v3.RouteAction.UpgradeConfig upgrade_type=1=s enabled=2=wb connect_config=3=m~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
 M ~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
-M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_specifier prefix_rewrite=5=s=path_rewrite_specifier regex_rewrite=9=menvoy.type.matcher.v3.RegexMatchAndSubstitute=path_rewrite_specifier response_code=3=e~c.route.v3.RedirectAction.RedirectResponseCode strip_query=6=b scheme_redirect=7=s=scheme_rewrite_specifier port_redirect=8=u
+M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_specifier prefix_rewrite=5=s=path_rewrite_specifier regex_rewrite=9=menvoy.type.matcher.v3.RegexMatchAndSubstitute=path_rewrite_specifier response_code=3=e~c.route.v3.RedirectAction.RedirectResponseCode strip_query=6=b https_redirect=4=b=scheme_rewrite_specifier scheme_redirect=7=s=scheme_rewrite_specifier port_redirect=8=u
 E ~c.route.v3.RedirectAction.RedirectResponseCode MOVED_PERMANENTLY=0 FOUND=1 SEE_OTHER=2 TEMPORARY_REDIRECT=3 PERMANENT_REDIRECT=4
 M ~c.route.v3.DirectResponseAction status=1=u body=2=m~c.core.v3.DataSource
 M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAction=action redirect=3=m~c.route.v3.RedirectAction=action direct_response=7=m~c.route.v3.DirectResponseAction=action metadata=4=m~c.core.v3.Metadata request_headers_to_add=9=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=12=*s typed_per_filter_config=13=%A name=14=s
 M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route request_headers_to_add=7=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=13=*s typed_per_filter_config=15=%A retry_policy=16=m~c.route.v3.RetryPolicy
-M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost validate_clusters=7=wb ignore_port_in_host_matching=14=b
+M ~c.route.v3.FilterConfig config=1=A is_optional=2=b disabled=3=b
+M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost response_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_remove=5=*s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption validate_clusters=7=wb request_headers_to_remove=8=*s most_specific_header_mutations_wins=10=b ignore_port_in_host_matching=14=b
 M envoy.data.accesslog.v3.ResponseFlags no_healthy_upstream=2=b upstream_request_timeout=3=b local_reset=4=b upstream_remote_reset=5=b upstream_connection_failure=6=b upstream_connection_termination=7=b upstream_overflow=8=b no_route_found=9=b unauthorized_details=13=menvoy.data.accesslog.v3.ResponseFlags.Unauthorized downstream_connection_termination=15=b upstream_retry_limit_exceeded=16=b stream_idle_timeout=17=b downstream_protocol_error=19=b duration_timeout=23=b upstream_protocol_error=24=b no_cluster_found=25=b
 M envoy.data.accesslog.v3.ResponseFlags.Unauthorized reason=1=eenvoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason
 E envoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason REASON_UNSPECIFIED=0 EXTERNAL_SERVICE=1
@@ -122,9 +143,21 @@ M ~x.access_loggers.file.v3.FileAccessLog path=1=s log_format=5=m~c.core.v3.Subs
 M ~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig log_name=1=s grpc_service=2=m~c.core.v3.GrpcService buffer_flush_interval=3=D transport_api_version=6=e~c.core.v3.ApiVersion
 M ~x.access_loggers.grpc.v3.HttpGrpcAccessLogConfig common_config=1=m~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig
 M ~x.access_loggers.grpc.v3.TcpGrpcAccessLogConfig common_config=1=m~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig
+M ~x.filters.common.fault.v3.FaultDelay fixed_delay=3=D=fault_delay_secifier header_delay=5=m~x.filters.common.fault.v3.FaultDelay.HeaderDelay=fault_delay_secifier percentage=4=menvoy.type.v3.FractionalPercent
+M ~x.filters.common.fault.v3.FaultDelay.HeaderDelay
+M ~x.filters.common.fault.v3.FaultRateLimit fixed_limit=1=m~x.filters.common.fault.v3.FaultRateLimit.FixedLimit=limit_type header_limit=3=m~x.filters.common.fault.v3.FaultRateLimit.HeaderLimit=limit_type percentage=2=menvoy.type.v3.FractionalPercent
+M ~x.filters.common.fault.v3.FaultRateLimit.FixedLimit limit_kbps=1=U
+M ~x.filters.common.fault.v3.FaultRateLimit.HeaderLimit
+M ~x.filters.http.cors.v3.Cors
+M ~x.filters.http.cors.v3.CorsPolicy allow_origin_string_match=1=*menvoy.type.matcher.v3.StringMatcher allow_methods=2=s allow_headers=3=s expose_headers=4=s max_age=5=s allow_credentials=6=wb forward_not_matching_preflights=10=wb
+M ~x.filters.http.fault.v3.FaultAbort http_status=2=u=error_type header_abort=4=m~x.filters.http.fault.v3.FaultAbort.HeaderAbort=error_type grpc_status=5=u=error_type percentage=3=menvoy.type.v3.FractionalPercent
+M ~x.filters.http.fault.v3.FaultAbort.HeaderAbort
+M ~x.filters.http.fault.v3.HTTPFault delay=1=m~x.filters.common.fault.v3.FaultDelay abort=2=m~x.filters.http.fault.v3.FaultAbort upstream_cluster=3=s headers=4=*m~c.route.v3.HeaderMatcher max_active_faults=6=wu response_rate_limit=7=m~x.filters.common.fault.v3.FaultRateLimit
 M ~x.filters.http.grpc_web.v3.GrpcWeb
 M ~x.filters.http.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC
 M ~x.filters.http.router.v3.Router suppress_envoy_headers=4=b
+M ~x.filters.http.stateful_session.v3.StatefulSession session_state=1=m~c.core.v3.TypedExtensionConfig strict=2=b
+M ~x.filters.http.stateful_session.v3.StatefulSessionPerRoute disabled=1=b=override stateful_session=2=m~x.filters.http.stateful_session.v3.StatefulSession=override
 M ~x.filters.listener.http_inspector.v3.HttpInspector
 M ~x.filters.listener.original_dst.v3.OriginalDst
 M ~x.filters.listener.proxy_protocol.v3.ProxyProtocol allow_requests_without_proxy_protocol=2=b disallowed_versions=4=*e~c.core.v3.ProxyProtocolConfig.Version stat_prefix=5=s
@@ -142,6 +175,9 @@ M ~x.filters.udp.udp_proxy.v3.Route cluster=1=s
 M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig stat_prefix=1=s cluster=2=s=route_specifier matcher=9=mxds.type.matcher.v3.Matcher=route_specifier idle_timeout=3=D use_original_src_ip=4=b hash_policies=5=*m~x.filters.udp.udp_proxy.v3.UdpProxyConfig.HashPolicy upstream_socket_config=6=m~c.core.v3.UdpSocketConfig use_per_packet_load_balancing=7=b access_log=8=*m~c.accesslog.v3.AccessLog session_filters=11=*m~x.filters.udp.udp_proxy.v3.UdpProxyConfig.SessionFilter
 M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig.HashPolicy source_ip=1=b=policy_specifier key=2=s=policy_specifier
 M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig.SessionFilter name=1=s
+M ~x.http.stateful_session.cookie.v3.CookieBasedSessionState cookie=1=menvoy.type.http.v3.Cookie
+M ~x.http.stateful_session.header.v3.HeaderBasedSessionState name=1=s
+M ~x.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin enable_oob_load_report=1=wb blackout_period=3=D weight_expiration_period=4=D weight_update_period=5=D
 M ~x.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport config=1=m~c.core.v3.ProxyProtocolConfig transport_socket=2=m~c.core.v3.TransportSocket
 M ~x.transport_sockets.raw_buffer.v3.RawBuffer
 M ~x.transport_sockets.tls.v3.TlsParameters tls_minimum_protocol_version=1=e~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol tls_maximum_protocol_version=2=e~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol
@@ -174,13 +210,47 @@ M envoy.service.discovery.v3.DeltaDiscoveryResponse system_version_info=1=s reso
 M envoy.service.metrics.v3.StreamMetricsResponse
 M envoy.service.metrics.v3.StreamMetricsMessage identifier=1=menvoy.service.metrics.v3.StreamMetricsMessage.Identifier envoy_metrics=2=*mio.prometheus.client.MetricFamily
 M envoy.service.metrics.v3.StreamMetricsMessage.Identifier node=1=m~c.core.v3.Node
+M envoy.type.http.v3.Cookie name=1=s ttl=2=D path=3=s
 M envoy.type.matcher.v3.PathMatcher path=1=menvoy.type.matcher.v3.StringMatcher=rule
 M envoy.type.matcher.v3.RegexMatcher google_re2=1=menvoy.type.matcher.v3.RegexMatcher.GoogleRE2=engine_type regex=2=s
 M envoy.type.matcher.v3.RegexMatcher.GoogleRE2 max_program_size=1=wu
 M envoy.type.matcher.v3.RegexMatchAndSubstitute pattern=1=menvoy.type.matcher.v3.RegexMatcher substitution=2=s
 M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_pattern suffix=3=s=match_pattern safe_regex=5=menvoy.type.matcher.v3.RegexMatcher=match_pattern contains=7=s=match_pattern ignore_case=6=b
+M envoy.type.v3.Percent value=1=d
 M envoy.type.v3.FractionalPercent numerator=1=u denominator=2=eenvoy.type.v3.FractionalPercent.DenominatorType
 E envoy.type.v3.FractionalPercent.DenominatorType HUNDRED=0 TEN_THOUSAND=1 MILLION=2
+M envoy.type.v3.Int64Range start=1=I end=2=I
+M etcdserverpb.ResponseHeader cluster_id=1=U member_id=2=U revision=3=I raft_term=4=U
+M etcdserverpb.RangeRequest key=1=y range_end=2=y limit=3=I revision=4=I sort_order=5=eetcdserverpb.RangeRequest.SortOrder sort_target=6=eetcdserverpb.RangeRequest.SortTarget serializable=7=b keys_only=8=b
+E etcdserverpb.RangeRequest.SortOrder NONE=0 ASCEND=1 DESCEND=2
+E etcdserverpb.RangeRequest.SortTarget KEY=0 VERSION=1 CREATE=2 MOD=3 VALUE=4
+M etcdserverpb.RangeResponse header=1=metcdserverpb.ResponseHeader kvs=2=*mmvccpb.KeyValue more=3=b count=4=I
+M etcdserverpb.PutRequest key=1=y value=2=y lease=3=I ignore_value=5=b
+M etcdserverpb.PutResponse header=1=metcdserverpb.ResponseHeader
+M etcdserverpb.DeleteRangeRequest key=1=y range_end=2=y
+M etcdserverpb.DeleteRangeResponse header=1=metcdserverpb.ResponseHeader deleted=2=I
+M etcdserverpb.RequestOp request_range=1=metcdserverpb.RangeRequest=request request_put=2=metcdserverpb.PutRequest=request request_delete_range=3=metcdserverpb.DeleteRangeRequest=request request_txn=4=metcdserverpb.TxnRequest=request
+M etcdserverpb.ResponseOp response_range=1=metcdserverpb.RangeResponse=response response_put=2=metcdserverpb.PutResponse=response response_delete_range=3=metcdserverpb.DeleteRangeResponse=response response_txn=4=metcdserverpb.TxnResponse=response
+M etcdserverpb.Compare result=1=eetcdserverpb.Compare.CompareResult target=2=eetcdserverpb.Compare.CompareTarget key=3=y version=4=I=target_union create_revision=5=I=target_union mod_revision=6=I=target_union value=7=y=target_union lease=8=I=target_union
+E etcdserverpb.Compare.CompareResult EQUAL=0 GREATER=1 LESS=2 NOT_EQUAL=3
+E etcdserverpb.Compare.CompareTarget VERSION=0 CREATE=1 MOD=2 VALUE=3 LEASE=4
+M etcdserverpb.TxnRequest compare=1=*metcdserverpb.Compare success=2=*metcdserverpb.RequestOp failure=3=*metcdserverpb.RequestOp
+M etcdserverpb.TxnResponse header=1=metcdserverpb.ResponseHeader succeeded=2=b responses=3=*metcdserverpb.ResponseOp
+M etcdserverpb.WatchRequest create_request=1=metcdserverpb.WatchCreateRequest=request_union
+M etcdserverpb.WatchCreateRequest key=1=y range_end=2=y start_revision=3=I progress_notify=4=b filters=5=*eetcdserverpb.WatchCreateRequest.FilterType
+E etcdserverpb.WatchCreateRequest.FilterType NOPUT=0 NODELETE=1
+M etcdserverpb.WatchResponse header=1=metcdserverpb.ResponseHeader watch_id=2=I created=3=b canceled=4=b compact_revision=5=I cancel_reason=6=s events=11=*mmvccpb.Event
+M etcdserverpb.LeaseGrantRequest TTL=1=I ID=2=I
+M etcdserverpb.LeaseGrantResponse header=1=metcdserverpb.ResponseHeader ID=2=I TTL=3=I error=4=s
+M etcdserverpb.LeaseRevokeRequest ID=1=I
+M etcdserverpb.LeaseRevokeResponse header=1=metcdserverpb.ResponseHeader
+M etcdserverpb.LeaseKeepAliveRequest ID=1=I
+M etcdserverpb.LeaseKeepAliveResponse header=1=metcdserverpb.ResponseHeader ID=2=I TTL=3=I
+M etcdserverpb.AuthenticateRequest name=1=s password=2=s
+M etcdserverpb.AuthenticateResponse header=1=metcdserverpb.ResponseHeader token=2=s
+M mvccpb.KeyValue key=1=y create_revision=2=I mod_revision=3=I version=4=I value=5=y lease=6=I
+M mvccpb.Event type=1=emvccpb.Event.EventType kv=2=mmvccpb.KeyValue
+E mvccpb.Event.EventType PUT=0 DELETE=1
 M google.rpc.Status code=1=i message=2=s details=3=*A
 E io.prometheus.client.MetricType COUNTER=0 GAUGE=1 SUMMARY=2 UNTYPED=3 HISTOGRAM=4
 M io.prometheus.client.LabelPair name=1=s value=2=s
@@ -192,6 +262,11 @@ M io.prometheus.client.Metric label=1=*mio.prometheus.client.LabelPair gauge=2=m
 M io.prometheus.client.MetricFamily name=1=s help=2=s type=3=eio.prometheus.client.MetricType metric=4=*mio.prometheus.client.Metric
 M istio.v1.auth.IstioCertificateRequest csr=1=s validity_duration=3=I metadata=4=S
 M istio.v1.auth.IstioCertificateResponse cert_chain=1=*s
+M X509SVIDRequest
+M X509SVIDResponse svids=1=*mX509SVID crl=2=*y federated_bundles=3=%y
+M X509SVID spiffe_id=1=s x509_svid=2=y x509_svid_key=3=y bundle=4=y hint=5=s
+M X509BundlesRequest
+M X509BundlesResponse crl=1=*y bundles=2=%y
 M xds.core.v3.TypedExtensionConfig name=1=s typed_config=2=A
 M xds.type.matcher.v3.Matcher on_no_match=3=mxds.type.matcher.v3.Matcher.OnMatch
 M xds.type.matcher.v3.Matcher.OnMatch action=2=mxds.core.v3.TypedExtensionConfig=on_match

@@ -12,7 +12,24 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file envoy/type/v3/percent.proto.
  */
 export const file_envoy_type_v3_percent: GenFile = /*@__PURE__*/
-  fileDesc("ChtlbnZveS90eXBlL3YzL3BlcmNlbnQucHJvdG8SDWVudm95LnR5cGUudjMirAEKEUZyYWN0aW9uYWxQZXJjZW50EhEKCW51bWVyYXRvchgBIAEoDRJFCgtkZW5vbWluYXRvchgCIAEoDjIwLmVudm95LnR5cGUudjMuRnJhY3Rpb25hbFBlcmNlbnQuRGVub21pbmF0b3JUeXBlIj0KD0Rlbm9taW5hdG9yVHlwZRILCgdIVU5EUkVEEAASEAoMVEVOX1RIT1VTQU5EEAESCwoHTUlMTElPThACYgZwcm90bzM");
+  fileDesc("ChtlbnZveS90eXBlL3YzL3BlcmNlbnQucHJvdG8SDWVudm95LnR5cGUudjMiGAoHUGVyY2VudBINCgV2YWx1ZRgBIAEoASKsAQoRRnJhY3Rpb25hbFBlcmNlbnQSEQoJbnVtZXJhdG9yGAEgASgNEkUKC2Rlbm9taW5hdG9yGAIgASgOMjAuZW52b3kudHlwZS52My5GcmFjdGlvbmFsUGVyY2VudC5EZW5vbWluYXRvclR5cGUiPQoPRGVub21pbmF0b3JUeXBlEgsKB0hVTkRSRUQQABIQCgxURU5fVEhPVVNBTkQQARILCgdNSUxMSU9OEAJiBnByb3RvMw");
+
+/**
+ * @generated from message envoy.type.v3.Percent
+ */
+export type Percent = Message<"envoy.type.v3.Percent"> & {
+  /**
+   * @generated from field: double value = 1;
+   */
+  value: number;
+};
+
+/**
+ * Describes the message envoy.type.v3.Percent.
+ * Use `create(PercentSchema)` to create a new message.
+ */
+export const PercentSchema: GenMessage<Percent> = /*@__PURE__*/
+  messageDesc(file_envoy_type_v3_percent, 0);
 
 /**
  * @generated from message envoy.type.v3.FractionalPercent
@@ -34,7 +51,7 @@ export type FractionalPercent = Message<"envoy.type.v3.FractionalPercent"> & {
  * Use `create(FractionalPercentSchema)` to create a new message.
  */
 export const FractionalPercentSchema: GenMessage<FractionalPercent> = /*@__PURE__*/
-  messageDesc(file_envoy_type_v3_percent, 0);
+  messageDesc(file_envoy_type_v3_percent, 1);
 
 /**
  * @generated from enum envoy.type.v3.FractionalPercent.DenominatorType
@@ -65,5 +82,5 @@ export type FractionalPercent_DenominatorType = (typeof FractionalPercent_Denomi
  * Describes the enum envoy.type.v3.FractionalPercent.DenominatorType.
  */
 export const FractionalPercent_DenominatorTypeSchema: GenEnum<FractionalPercent_DenominatorType> = /*@__PURE__*/
-  enumDesc(file_envoy_type_v3_percent, 0, 0);
+  enumDesc(file_envoy_type_v3_percent, 1, 0);
 

@@ -8,14 +8,22 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { CircuitBreakers } from "./circuit_breaker_pb.ts";
 import { file_envoy_config_cluster_v3_circuit_breaker } from "./circuit_breaker_pb.ts";
-import type { Metadata, TransportSocket } from "../../core/v3/base_pb.ts";
+import type { OutlierDetection } from "./outlier_detection_pb.ts";
+import { file_envoy_config_cluster_v3_outlier_detection } from "./outlier_detection_pb.ts";
+import type { Metadata, RuntimeDouble, TransportSocket } from "../../core/v3/base_pb.ts";
 import { file_envoy_config_core_v3_base } from "../../core/v3/base_pb.ts";
 import type { ConfigSource } from "../../core/v3/config_source_pb.ts";
 import { file_envoy_config_core_v3_config_source } from "../../core/v3/config_source_pb.ts";
+import type { TypedExtensionConfig } from "../../core/v3/extension_pb.ts";
+import { file_envoy_config_core_v3_extension } from "../../core/v3/extension_pb.ts";
+import type { HealthCheck } from "../../core/v3/health_check_pb.ts";
+import { file_envoy_config_core_v3_health_check } from "../../core/v3/health_check_pb.ts";
 import type { Http2ProtocolOptions } from "../../core/v3/protocol_pb.ts";
 import { file_envoy_config_core_v3_protocol } from "../../core/v3/protocol_pb.ts";
 import type { ClusterLoadAssignment } from "../../endpoint/v3/endpoint_pb.ts";
 import { file_envoy_config_endpoint_v3_endpoint } from "../../endpoint/v3/endpoint_pb.ts";
+import type { Percent } from "../../../type/v3/percent_pb.ts";
+import { file_envoy_type_v3_percent } from "../../../type/v3/percent_pb.ts";
 import type { Any, Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
@@ -24,7 +32,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file envoy/config/cluster/v3/cluster.proto.
  */
 export const file_envoy_config_cluster_v3_cluster: GenFile = /*@__PURE__*/
-  fileDesc("CiVlbnZveS9jb25maWcvY2x1c3Rlci92My9jbHVzdGVyLnByb3RvEhdlbnZveS5jb25maWcuY2x1c3Rlci52MyK3DAoHQ2x1c3RlchIMCgRuYW1lGAEgASgJEj4KBHR5cGUYAiABKA4yLi5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkRpc2NvdmVyeVR5cGVIABJNChJlZHNfY2x1c3Rlcl9jb25maWcYAyABKAsyMS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkVkc0NsdXN0ZXJDb25maWcSMgoPY29ubmVjdF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKCWxiX3BvbGljeRgGIAEoDjIpLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuTGJQb2xpY3kSQgoQY2lyY3VpdF9icmVha2VycxgKIAEoCzIoLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNpcmN1aXRCcmVha2VycxJKChZodHRwMl9wcm90b2NvbF9vcHRpb25zGA4gASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuSHR0cDJQcm90b2NvbE9wdGlvbnMSPwoQdHJhbnNwb3J0X3NvY2tldBgYIAEoCzIlLmVudm95LmNvbmZpZy5jb3JlLnYzLlRyYW5zcG9ydFNvY2tldBIwCghtZXRhZGF0YRgZIAEoCzIeLmVudm95LmNvbmZpZy5jb3JlLnYzLk1ldGFkYXRhEkgKD2xvYWRfYXNzaWdubWVudBghIAEoCzIvLmVudm95LmNvbmZpZy5lbmRwb2ludC52My5DbHVzdGVyTG9hZEFzc2lnbm1lbnQSbQogdHlwZWRfZXh0ZW5zaW9uX3Byb3RvY29sX29wdGlvbnMYJCADKAsyQy5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlR5cGVkRXh0ZW5zaW9uUHJvdG9jb2xPcHRpb25zRW50cnkSWAoXbGVhc3RfcmVxdWVzdF9sYl9jb25maWcYJSABKAsyNS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkxlYXN0UmVxdWVzdExiQ29uZmlnSAESVwoYdHJhbnNwb3J0X3NvY2tldF9tYXRjaGVzGCsgAygLMjUuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5UcmFuc3BvcnRTb2NrZXRNYXRjaBqNAQoUVHJhbnNwb3J0U29ja2V0TWF0Y2gSDAoEbmFtZRgBIAEoCRImCgVtYXRjaBgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSPwoQdHJhbnNwb3J0X3NvY2tldBgDIAEoCzIlLmVudm95LmNvbmZpZy5jb3JlLnYzLlRyYW5zcG9ydFNvY2tldBpgChBFZHNDbHVzdGVyQ29uZmlnEjYKCmVkc19jb25maWcYASABKAsyIi5lbnZveS5jb25maWcuY29yZS52My5Db25maWdTb3VyY2USFAoMc2VydmljZV9uYW1lGAIgASgJGkoKFExlYXN0UmVxdWVzdExiQ29uZmlnEjIKDGNob2ljZV9jb3VudBgBIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZRpaCiJUeXBlZEV4dGVuc2lvblByb3RvY29sT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRIjCgV2YWx1ZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5Bbnk6AjgBIlcKDURpc2NvdmVyeVR5cGUSCgoGU1RBVElDEAASDgoKU1RSSUNUX0ROUxABEg8KC0xPR0lDQUxfRE5TEAISBwoDRURTEAMSEAoMT1JJR0lOQUxfRFNUEAQikwEKCExiUG9saWN5Eg8KC1JPVU5EX1JPQklOEAASEQoNTEVBU1RfUkVRVUVTVBABEg0KCVJJTkdfSEFTSBACEgoKBlJBTkRPTRADEgoKBk1BR0xFVhAFEhQKEENMVVNURVJfUFJPVklERUQQBhIgChxMT0FEX0JBTEFOQ0lOR19QT0xJQ1lfQ09ORklHEAciBAgEEARCGAoWY2x1c3Rlcl9kaXNjb3ZlcnlfdHlwZUILCglsYl9jb25maWdiBnByb3RvMw", [file_envoy_config_cluster_v3_circuit_breaker, file_envoy_config_core_v3_base, file_envoy_config_core_v3_config_source, file_envoy_config_core_v3_protocol, file_envoy_config_endpoint_v3_endpoint, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_wrappers]);
+  fileDesc("CiVlbnZveS9jb25maWcvY2x1c3Rlci92My9jbHVzdGVyLnByb3RvEhdlbnZveS5jb25maWcuY2x1c3Rlci52MyLgGwoHQ2x1c3RlchIMCgRuYW1lGAEgASgJEj4KBHR5cGUYAiABKA4yLi5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkRpc2NvdmVyeVR5cGVIABJNChJlZHNfY2x1c3Rlcl9jb25maWcYAyABKAsyMS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkVkc0NsdXN0ZXJDb25maWcSMgoPY29ubmVjdF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKCWxiX3BvbGljeRgGIAEoDjIpLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuTGJQb2xpY3kSOAoNaGVhbHRoX2NoZWNrcxgIIAMoCzIhLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWx0aENoZWNrEkIKEGNpcmN1aXRfYnJlYWtlcnMYCiABKAsyKC5lbnZveS5jb25maWcuY2x1c3Rlci52My5DaXJjdWl0QnJlYWtlcnMSSgoWaHR0cDJfcHJvdG9jb2xfb3B0aW9ucxgOIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLkh0dHAyUHJvdG9jb2xPcHRpb25zEkQKEW91dGxpZXJfZGV0ZWN0aW9uGBMgASgLMikuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuT3V0bGllckRldGVjdGlvbhI/ChB0cmFuc3BvcnRfc29ja2V0GBggASgLMiUuZW52b3kuY29uZmlnLmNvcmUudjMuVHJhbnNwb3J0U29ja2V0EjAKCG1ldGFkYXRhGBkgASgLMh4uZW52b3kuY29uZmlnLmNvcmUudjMuTWV0YWRhdGESSQoQY29tbW9uX2xiX2NvbmZpZxgbIAEoCzIvLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuQ29tbW9uTGJDb25maWcSSAoPbG9hZF9hc3NpZ25tZW50GCEgASgLMi8uZW52b3kuY29uZmlnLmVuZHBvaW50LnYzLkNsdXN0ZXJMb2FkQXNzaWdubWVudBJtCiB0eXBlZF9leHRlbnNpb25fcHJvdG9jb2xfb3B0aW9ucxgkIAMoCzJDLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuVHlwZWRFeHRlbnNpb25Qcm90b2NvbE9wdGlvbnNFbnRyeRJQChNyaW5nX2hhc2hfbGJfY29uZmlnGBcgASgLMjEuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5SaW5nSGFzaExiQ29uZmlnSAESWAoXbGVhc3RfcmVxdWVzdF9sYl9jb25maWcYJSABKAsyNS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkxlYXN0UmVxdWVzdExiQ29uZmlnSAESSwoQbWFnbGV2X2xiX2NvbmZpZxg0IAEoCzIvLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuTWFnbGV2TGJDb25maWdIARJUChVyb3VuZF9yb2Jpbl9sYl9jb25maWcYOCABKAsyMy5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlJvdW5kUm9iaW5MYkNvbmZpZ0gBEksKFWxvYWRfYmFsYW5jaW5nX3BvbGljeRgpIAEoCzIsLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkxvYWRCYWxhbmNpbmdQb2xpY3kSVwoYdHJhbnNwb3J0X3NvY2tldF9tYXRjaGVzGCsgAygLMjUuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5UcmFuc3BvcnRTb2NrZXRNYXRjaBqNAQoUVHJhbnNwb3J0U29ja2V0TWF0Y2gSDAoEbmFtZRgBIAEoCRImCgVtYXRjaBgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSPwoQdHJhbnNwb3J0X3NvY2tldBgDIAEoCzIlLmVudm95LmNvbmZpZy5jb3JlLnYzLlRyYW5zcG9ydFNvY2tldBpgChBFZHNDbHVzdGVyQ29uZmlnEjYKCmVkc19jb25maWcYASABKAsyIi5lbnZveS5jb25maWcuY29yZS52My5Db25maWdTb3VyY2USFAoMc2VydmljZV9uYW1lGAIgASgJGrQBCg9TbG93U3RhcnRDb25maWcSNAoRc2xvd19zdGFydF93aW5kb3cYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNwoKYWdncmVzc2lvbhgCIAEoCzIjLmVudm95LmNvbmZpZy5jb3JlLnYzLlJ1bnRpbWVEb3VibGUSMgoSbWluX3dlaWdodF9wZXJjZW50GAMgASgLMhYuZW52b3kudHlwZS52My5QZXJjZW50GmEKElJvdW5kUm9iaW5MYkNvbmZpZxJLChFzbG93X3N0YXJ0X2NvbmZpZxgBIAEoCzIwLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuU2xvd1N0YXJ0Q29uZmlnGtkBChRMZWFzdFJlcXVlc3RMYkNvbmZpZxIyCgxjaG9pY2VfY291bnQYASABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSQAoTYWN0aXZlX3JlcXVlc3RfYmlhcxgCIAEoCzIjLmVudm95LmNvbmZpZy5jb3JlLnYzLlJ1bnRpbWVEb3VibGUSSwoRc2xvd19zdGFydF9jb25maWcYAyABKAsyMC5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlNsb3dTdGFydENvbmZpZxqLAgoQUmluZ0hhc2hMYkNvbmZpZxI3ChFtaW5pbXVtX3Jpbmdfc2l6ZRgBIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50NjRWYWx1ZRJVCg1oYXNoX2Z1bmN0aW9uGAMgASgOMj4uZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5SaW5nSGFzaExiQ29uZmlnLkhhc2hGdW5jdGlvbhI3ChFtYXhpbXVtX3Jpbmdfc2l6ZRgEIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50NjRWYWx1ZSIuCgxIYXNoRnVuY3Rpb24SCwoHWFhfSEFTSBAAEhEKDU1VUk1VUl9IQVNIXzIQARpCCg5NYWdsZXZMYkNvbmZpZxIwCgp0YWJsZV9zaXplGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQ2NFZhbHVlGp0FCg5Db21tb25MYkNvbmZpZxI3ChdoZWFsdGh5X3BhbmljX3RocmVzaG9sZBgBIAEoCzIWLmVudm95LnR5cGUudjMuUGVyY2VudBJhChR6b25lX2F3YXJlX2xiX2NvbmZpZxgCIAEoCzJBLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuQ29tbW9uTGJDb25maWcuWm9uZUF3YXJlTGJDb25maWdIABJvChtsb2NhbGl0eV93ZWlnaHRlZF9sYl9jb25maWcYAyABKAsySC5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkNvbW1vbkxiQ29uZmlnLkxvY2FsaXR5V2VpZ2h0ZWRMYkNvbmZpZ0gAEm8KHGNvbnNpc3RlbnRfaGFzaGluZ19sYl9jb25maWcYByABKAsySS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkNvbW1vbkxiQ29uZmlnLkNvbnNpc3RlbnRIYXNoaW5nTGJDb25maWcafAoRWm9uZUF3YXJlTGJDb25maWcSLwoPcm91dGluZ19lbmFibGVkGAEgASgLMhYuZW52b3kudHlwZS52My5QZXJjZW50EjYKEG1pbl9jbHVzdGVyX3NpemUYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDY0VmFsdWUaGgoYTG9jYWxpdHlXZWlnaHRlZExiQ29uZmlnGlYKGUNvbnNpc3RlbnRIYXNoaW5nTGJDb25maWcSOQoTaGFzaF9iYWxhbmNlX2ZhY3RvchgCIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZUIbChlsb2NhbGl0eV9jb25maWdfc3BlY2lmaWVyGloKIlR5cGVkRXh0ZW5zaW9uUHJvdG9jb2xPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAEiVwoNRGlzY292ZXJ5VHlwZRIKCgZTVEFUSUMQABIOCgpTVFJJQ1RfRE5TEAESDwoLTE9HSUNBTF9ETlMQAhIHCgNFRFMQAxIQCgxPUklHSU5BTF9EU1QQBCKTAQoITGJQb2xpY3kSDwoLUk9VTkRfUk9CSU4QABIRCg1MRUFTVF9SRVFVRVNUEAESDQoJUklOR19IQVNIEAISCgoGUkFORE9NEAMSCgoGTUFHTEVWEAUSFAoQQ0xVU1RFUl9QUk9WSURFRBAGEiAKHExPQURfQkFMQU5DSU5HX1BPTElDWV9DT05GSUcQByIECAQQBEIYChZjbHVzdGVyX2Rpc2NvdmVyeV90eXBlQgsKCWxiX2NvbmZpZyKyAQoTTG9hZEJhbGFuY2luZ1BvbGljeRJFCghwb2xpY2llcxgBIAMoCzIzLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkxvYWRCYWxhbmNpbmdQb2xpY3kuUG9saWN5GlQKBlBvbGljeRJKChZ0eXBlZF9leHRlbnNpb25fY29uZmlnGAQgASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuVHlwZWRFeHRlbnNpb25Db25maWdiBnByb3RvMw", [file_envoy_config_cluster_v3_circuit_breaker, file_envoy_config_cluster_v3_outlier_detection, file_envoy_config_core_v3_base, file_envoy_config_core_v3_config_source, file_envoy_config_core_v3_extension, file_envoy_config_core_v3_health_check, file_envoy_config_core_v3_protocol, file_envoy_config_endpoint_v3_endpoint, file_envoy_type_v3_percent, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster
@@ -62,6 +70,11 @@ export type Cluster = Message<"envoy.config.cluster.v3.Cluster"> & {
   lbPolicy: Cluster_LbPolicy;
 
   /**
+   * @generated from field: repeated envoy.config.core.v3.HealthCheck health_checks = 8;
+   */
+  healthChecks: HealthCheck[];
+
+  /**
    * @generated from field: envoy.config.cluster.v3.CircuitBreakers circuit_breakers = 10;
    */
   circuitBreakers?: CircuitBreakers | undefined;
@@ -74,6 +87,11 @@ export type Cluster = Message<"envoy.config.cluster.v3.Cluster"> & {
   http2ProtocolOptions?: Http2ProtocolOptions | undefined;
 
   /**
+   * @generated from field: envoy.config.cluster.v3.OutlierDetection outlier_detection = 19;
+   */
+  outlierDetection?: OutlierDetection | undefined;
+
+  /**
    * @generated from field: envoy.config.core.v3.TransportSocket transport_socket = 24;
    */
   transportSocket?: TransportSocket | undefined;
@@ -82,6 +100,11 @@ export type Cluster = Message<"envoy.config.cluster.v3.Cluster"> & {
    * @generated from field: envoy.config.core.v3.Metadata metadata = 25;
    */
   metadata?: Metadata | undefined;
+
+  /**
+   * @generated from field: envoy.config.cluster.v3.Cluster.CommonLbConfig common_lb_config = 27;
+   */
+  commonLbConfig?: Cluster_CommonLbConfig | undefined;
 
   /**
    * @generated from field: envoy.config.endpoint.v3.ClusterLoadAssignment load_assignment = 33;
@@ -98,11 +121,34 @@ export type Cluster = Message<"envoy.config.cluster.v3.Cluster"> & {
    */
   lbConfig: {
     /**
+     * @generated from field: envoy.config.cluster.v3.Cluster.RingHashLbConfig ring_hash_lb_config = 23;
+     */
+    value: Cluster_RingHashLbConfig;
+    case: "ringHashLbConfig";
+  } | {
+    /**
      * @generated from field: envoy.config.cluster.v3.Cluster.LeastRequestLbConfig least_request_lb_config = 37;
      */
     value: Cluster_LeastRequestLbConfig;
     case: "leastRequestLbConfig";
+  } | {
+    /**
+     * @generated from field: envoy.config.cluster.v3.Cluster.MaglevLbConfig maglev_lb_config = 52;
+     */
+    value: Cluster_MaglevLbConfig;
+    case: "maglevLbConfig";
+  } | {
+    /**
+     * @generated from field: envoy.config.cluster.v3.Cluster.RoundRobinLbConfig round_robin_lb_config = 56;
+     */
+    value: Cluster_RoundRobinLbConfig;
+    case: "roundRobinLbConfig";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: envoy.config.cluster.v3.LoadBalancingPolicy load_balancing_policy = 41;
+   */
+  loadBalancingPolicy?: LoadBalancingPolicy | undefined;
 
   /**
    * @generated from field: repeated envoy.config.cluster.v3.Cluster.TransportSocketMatch transport_socket_matches = 43;
@@ -167,6 +213,50 @@ export const Cluster_EdsClusterConfigSchema: GenMessage<Cluster_EdsClusterConfig
   messageDesc(file_envoy_config_cluster_v3_cluster, 0, 1);
 
 /**
+ * @generated from message envoy.config.cluster.v3.Cluster.SlowStartConfig
+ */
+export type Cluster_SlowStartConfig = Message<"envoy.config.cluster.v3.Cluster.SlowStartConfig"> & {
+  /**
+   * @generated from field: google.protobuf.Duration slow_start_window = 1;
+   */
+  slowStartWindow?: Duration | undefined;
+
+  /**
+   * @generated from field: envoy.config.core.v3.RuntimeDouble aggression = 2;
+   */
+  aggression?: RuntimeDouble | undefined;
+
+  /**
+   * @generated from field: envoy.type.v3.Percent min_weight_percent = 3;
+   */
+  minWeightPercent?: Percent | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.SlowStartConfig.
+ * Use `create(Cluster_SlowStartConfigSchema)` to create a new message.
+ */
+export const Cluster_SlowStartConfigSchema: GenMessage<Cluster_SlowStartConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 2);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.RoundRobinLbConfig
+ */
+export type Cluster_RoundRobinLbConfig = Message<"envoy.config.cluster.v3.Cluster.RoundRobinLbConfig"> & {
+  /**
+   * @generated from field: envoy.config.cluster.v3.Cluster.SlowStartConfig slow_start_config = 1;
+   */
+  slowStartConfig?: Cluster_SlowStartConfig | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.RoundRobinLbConfig.
+ * Use `create(Cluster_RoundRobinLbConfigSchema)` to create a new message.
+ */
+export const Cluster_RoundRobinLbConfigSchema: GenMessage<Cluster_RoundRobinLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 3);
+
+/**
  * @generated from message envoy.config.cluster.v3.Cluster.LeastRequestLbConfig
  */
 export type Cluster_LeastRequestLbConfig = Message<"envoy.config.cluster.v3.Cluster.LeastRequestLbConfig"> & {
@@ -174,6 +264,16 @@ export type Cluster_LeastRequestLbConfig = Message<"envoy.config.cluster.v3.Clus
    * @generated from field: google.protobuf.UInt32Value choice_count = 1;
    */
   choiceCount?: number | undefined;
+
+  /**
+   * @generated from field: envoy.config.core.v3.RuntimeDouble active_request_bias = 2;
+   */
+  activeRequestBias?: RuntimeDouble | undefined;
+
+  /**
+   * @generated from field: envoy.config.cluster.v3.Cluster.SlowStartConfig slow_start_config = 3;
+   */
+  slowStartConfig?: Cluster_SlowStartConfig | undefined;
 };
 
 /**
@@ -181,7 +281,168 @@ export type Cluster_LeastRequestLbConfig = Message<"envoy.config.cluster.v3.Clus
  * Use `create(Cluster_LeastRequestLbConfigSchema)` to create a new message.
  */
 export const Cluster_LeastRequestLbConfigSchema: GenMessage<Cluster_LeastRequestLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 2);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 4);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.RingHashLbConfig
+ */
+export type Cluster_RingHashLbConfig = Message<"envoy.config.cluster.v3.Cluster.RingHashLbConfig"> & {
+  /**
+   * @generated from field: google.protobuf.UInt64Value minimum_ring_size = 1;
+   */
+  minimumRingSize?: bigint | undefined;
+
+  /**
+   * @generated from field: envoy.config.cluster.v3.Cluster.RingHashLbConfig.HashFunction hash_function = 3;
+   */
+  hashFunction: Cluster_RingHashLbConfig_HashFunction;
+
+  /**
+   * @generated from field: google.protobuf.UInt64Value maximum_ring_size = 4;
+   */
+  maximumRingSize?: bigint | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.RingHashLbConfig.
+ * Use `create(Cluster_RingHashLbConfigSchema)` to create a new message.
+ */
+export const Cluster_RingHashLbConfigSchema: GenMessage<Cluster_RingHashLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 5);
+
+/**
+ * @generated from enum envoy.config.cluster.v3.Cluster.RingHashLbConfig.HashFunction
+ */
+export const Cluster_RingHashLbConfig_HashFunction = {
+  /**
+   * @generated from enum value: XX_HASH = 0;
+   */
+  XX_HASH: 0,
+
+  /**
+   * @generated from enum value: MURMUR_HASH_2 = 1;
+   */
+  MURMUR_HASH_2: 1,
+} as const;
+
+/**
+ * @generated from enum envoy.config.cluster.v3.Cluster.RingHashLbConfig.HashFunction
+ */
+export type Cluster_RingHashLbConfig_HashFunction = (typeof Cluster_RingHashLbConfig_HashFunction)[keyof typeof Cluster_RingHashLbConfig_HashFunction] | UnknownEnum;
+
+/**
+ * Describes the enum envoy.config.cluster.v3.Cluster.RingHashLbConfig.HashFunction.
+ */
+export const Cluster_RingHashLbConfig_HashFunctionSchema: GenEnum<Cluster_RingHashLbConfig_HashFunction> = /*@__PURE__*/
+  enumDesc(file_envoy_config_cluster_v3_cluster, 0, 5, 0);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.MaglevLbConfig
+ */
+export type Cluster_MaglevLbConfig = Message<"envoy.config.cluster.v3.Cluster.MaglevLbConfig"> & {
+  /**
+   * @generated from field: google.protobuf.UInt64Value table_size = 1;
+   */
+  tableSize?: bigint | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.MaglevLbConfig.
+ * Use `create(Cluster_MaglevLbConfigSchema)` to create a new message.
+ */
+export const Cluster_MaglevLbConfigSchema: GenMessage<Cluster_MaglevLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 6);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig
+ */
+export type Cluster_CommonLbConfig = Message<"envoy.config.cluster.v3.Cluster.CommonLbConfig"> & {
+  /**
+   * @generated from field: envoy.type.v3.Percent healthy_panic_threshold = 1;
+   */
+  healthyPanicThreshold?: Percent | undefined;
+
+  /**
+   * @generated from oneof envoy.config.cluster.v3.Cluster.CommonLbConfig.locality_config_specifier
+   */
+  localityConfigSpecifier: {
+    /**
+     * @generated from field: envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig zone_aware_lb_config = 2;
+     */
+    value: Cluster_CommonLbConfig_ZoneAwareLbConfig;
+    case: "zoneAwareLbConfig";
+  } | {
+    /**
+     * @generated from field: envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig locality_weighted_lb_config = 3;
+     */
+    value: Cluster_CommonLbConfig_LocalityWeightedLbConfig;
+    case: "localityWeightedLbConfig";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig consistent_hashing_lb_config = 7;
+   */
+  consistentHashingLbConfig?: Cluster_CommonLbConfig_ConsistentHashingLbConfig | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.CommonLbConfig.
+ * Use `create(Cluster_CommonLbConfigSchema)` to create a new message.
+ */
+export const Cluster_CommonLbConfigSchema: GenMessage<Cluster_CommonLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig
+ */
+export type Cluster_CommonLbConfig_ZoneAwareLbConfig = Message<"envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig"> & {
+  /**
+   * @generated from field: envoy.type.v3.Percent routing_enabled = 1;
+   */
+  routingEnabled?: Percent | undefined;
+
+  /**
+   * @generated from field: google.protobuf.UInt64Value min_cluster_size = 2;
+   */
+  minClusterSize?: bigint | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig.
+ * Use `create(Cluster_CommonLbConfig_ZoneAwareLbConfigSchema)` to create a new message.
+ */
+export const Cluster_CommonLbConfig_ZoneAwareLbConfigSchema: GenMessage<Cluster_CommonLbConfig_ZoneAwareLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7, 0);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
+ */
+export type Cluster_CommonLbConfig_LocalityWeightedLbConfig = Message<"envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig"> & {
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig.
+ * Use `create(Cluster_CommonLbConfig_LocalityWeightedLbConfigSchema)` to create a new message.
+ */
+export const Cluster_CommonLbConfig_LocalityWeightedLbConfigSchema: GenMessage<Cluster_CommonLbConfig_LocalityWeightedLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7, 1);
+
+/**
+ * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig
+ */
+export type Cluster_CommonLbConfig_ConsistentHashingLbConfig = Message<"envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig"> & {
+  /**
+   * @generated from field: google.protobuf.UInt32Value hash_balance_factor = 2;
+   */
+  hashBalanceFactor?: number | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig.
+ * Use `create(Cluster_CommonLbConfig_ConsistentHashingLbConfigSchema)` to create a new message.
+ */
+export const Cluster_CommonLbConfig_ConsistentHashingLbConfigSchema: GenMessage<Cluster_CommonLbConfig_ConsistentHashingLbConfig> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7, 2);
 
 /**
  * @generated from enum envoy.config.cluster.v3.Cluster.DiscoveryType
@@ -274,4 +535,38 @@ export type Cluster_LbPolicy = (typeof Cluster_LbPolicy)[keyof typeof Cluster_Lb
  */
 export const Cluster_LbPolicySchema: GenEnum<Cluster_LbPolicy> = /*@__PURE__*/
   enumDesc(file_envoy_config_cluster_v3_cluster, 0, 1);
+
+/**
+ * @generated from message envoy.config.cluster.v3.LoadBalancingPolicy
+ */
+export type LoadBalancingPolicy = Message<"envoy.config.cluster.v3.LoadBalancingPolicy"> & {
+  /**
+   * @generated from field: repeated envoy.config.cluster.v3.LoadBalancingPolicy.Policy policies = 1;
+   */
+  policies: LoadBalancingPolicy_Policy[];
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.LoadBalancingPolicy.
+ * Use `create(LoadBalancingPolicySchema)` to create a new message.
+ */
+export const LoadBalancingPolicySchema: GenMessage<LoadBalancingPolicy> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 1);
+
+/**
+ * @generated from message envoy.config.cluster.v3.LoadBalancingPolicy.Policy
+ */
+export type LoadBalancingPolicy_Policy = Message<"envoy.config.cluster.v3.LoadBalancingPolicy.Policy"> & {
+  /**
+   * @generated from field: envoy.config.core.v3.TypedExtensionConfig typed_extension_config = 4;
+   */
+  typedExtensionConfig?: TypedExtensionConfig | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.LoadBalancingPolicy.Policy.
+ * Use `create(LoadBalancingPolicy_PolicySchema)` to create a new message.
+ */
+export const LoadBalancingPolicy_PolicySchema: GenMessage<LoadBalancingPolicy_Policy> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 1, 0);
 

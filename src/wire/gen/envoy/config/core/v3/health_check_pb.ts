@@ -4,15 +4,218 @@
 // @generated from file envoy/config/core/v3/health_check.proto (package envoy.config.core.v3, syntax proto3)
 /* eslint-disable */
 
-import type { GenEnum, GenFile } from "@bufbuild/protobuf/codegenv2";
-import { enumDesc, fileDesc } from "@bufbuild/protobuf/codegenv2";
-import type { UnknownEnum } from "@bufbuild/protobuf";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { HeaderValueOption, RequestMethod } from "./base_pb.ts";
+import { file_envoy_config_core_v3_base } from "./base_pb.ts";
+import type { Int64Range } from "../../../type/v3/range_pb.ts";
+import { file_envoy_type_v3_range } from "../../../type/v3/range_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file envoy/config/core/v3/health_check.proto.
  */
 export const file_envoy_config_core_v3_health_check: GenFile = /*@__PURE__*/
-  fileDesc("CidlbnZveS9jb25maWcvY29yZS92My9oZWFsdGhfY2hlY2sucHJvdG8SFGVudm95LmNvbmZpZy5jb3JlLnYzKmAKDEhlYWx0aFN0YXR1cxILCgdVTktOT1dOEAASCwoHSEVBTFRIWRABEg0KCVVOSEVBTFRIWRACEgwKCERSQUlOSU5HEAMSCwoHVElNRU9VVBAEEgwKCERFR1JBREVEEAViBnByb3RvMw");
+  fileDesc("CidlbnZveS9jb25maWcvY29yZS92My9oZWFsdGhfY2hlY2sucHJvdG8SFGVudm95LmNvbmZpZy5jb3JlLnYzIvEJCgtIZWFsdGhDaGVjaxIqCgd0aW1lb3V0GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjIKD2ludGVydmFsX2ppdHRlchgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI5ChN1bmhlYWx0aHlfdGhyZXNob2xkGAQgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjcKEWhlYWx0aHlfdGhyZXNob2xkGAUgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEk4KEWh0dHBfaGVhbHRoX2NoZWNrGAggASgLMjEuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhbHRoQ2hlY2suSHR0cEhlYWx0aENoZWNrSAASTAoQdGNwX2hlYWx0aF9jaGVjaxgJIAEoCzIwLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWx0aENoZWNrLlRjcEhlYWx0aENoZWNrSAASTgoRZ3JwY19oZWFsdGhfY2hlY2sYCyABKAsyMS5lbnZveS5jb25maWcuY29yZS52My5IZWFsdGhDaGVjay5HcnBjSGVhbHRoQ2hlY2tIABI2ChNub190cmFmZmljX2ludGVydmFsGAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEnVuaGVhbHRoeV9pbnRlcnZhbBgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIfChdpbnRlcnZhbF9qaXR0ZXJfcGVyY2VudBgSIAEoDRIxCg5pbml0aWFsX2ppdHRlchgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI+Chtub190cmFmZmljX2hlYWx0aHlfaW50ZXJ2YWwYGCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aNgoHUGF5bG9hZBIOCgR0ZXh0GAEgASgJSAASEAoGYmluYXJ5GAIgASgMSABCCQoHcGF5bG9hZBrhAQoPSHR0cEhlYWx0aENoZWNrEgwKBGhvc3QYASABKAkSDAoEcGF0aBgCIAEoCRJHChZyZXF1ZXN0X2hlYWRlcnNfdG9fYWRkGAYgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SNAoRZXhwZWN0ZWRfc3RhdHVzZXMYCSADKAsyGS5lbnZveS50eXBlLnYzLkludDY0UmFuZ2USMwoGbWV0aG9kGA0gASgOMiMuZW52b3kuY29uZmlnLmNvcmUudjMuUmVxdWVzdE1ldGhvZBqFAQoOVGNwSGVhbHRoQ2hlY2sSNwoEc2VuZBgBIAEoCzIpLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWx0aENoZWNrLlBheWxvYWQSOgoHcmVjZWl2ZRgCIAMoCzIpLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWx0aENoZWNrLlBheWxvYWQaOgoPR3JwY0hlYWx0aENoZWNrEhQKDHNlcnZpY2VfbmFtZRgBIAEoCRIRCglhdXRob3JpdHkYAiABKAlCEAoOaGVhbHRoX2NoZWNrZXIqYAoMSGVhbHRoU3RhdHVzEgsKB1VOS05PV04QABILCgdIRUFMVEhZEAESDQoJVU5IRUFMVEhZEAISDAoIRFJBSU5JTkcQAxILCgdUSU1FT1VUEAQSDAoIREVHUkFERUQQBWIGcHJvdG8z", [file_envoy_config_core_v3_base, file_envoy_type_v3_range, file_google_protobuf_duration, file_google_protobuf_wrappers]);
+
+/**
+ * @generated from message envoy.config.core.v3.HealthCheck
+ */
+export type HealthCheck = Message<"envoy.config.core.v3.HealthCheck"> & {
+  /**
+   * @generated from field: google.protobuf.Duration timeout = 1;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration interval = 2;
+   */
+  interval?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration interval_jitter = 3;
+   */
+  intervalJitter?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.UInt32Value unhealthy_threshold = 4;
+   */
+  unhealthyThreshold?: number | undefined;
+
+  /**
+   * @generated from field: google.protobuf.UInt32Value healthy_threshold = 5;
+   */
+  healthyThreshold?: number | undefined;
+
+  /**
+   * @generated from oneof envoy.config.core.v3.HealthCheck.health_checker
+   */
+  healthChecker: {
+    /**
+     * @generated from field: envoy.config.core.v3.HealthCheck.HttpHealthCheck http_health_check = 8;
+     */
+    value: HealthCheck_HttpHealthCheck;
+    case: "httpHealthCheck";
+  } | {
+    /**
+     * @generated from field: envoy.config.core.v3.HealthCheck.TcpHealthCheck tcp_health_check = 9;
+     */
+    value: HealthCheck_TcpHealthCheck;
+    case: "tcpHealthCheck";
+  } | {
+    /**
+     * @generated from field: envoy.config.core.v3.HealthCheck.GrpcHealthCheck grpc_health_check = 11;
+     */
+    value: HealthCheck_GrpcHealthCheck;
+    case: "grpcHealthCheck";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: google.protobuf.Duration no_traffic_interval = 12;
+   */
+  noTrafficInterval?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration unhealthy_interval = 14;
+   */
+  unhealthyInterval?: Duration | undefined;
+
+  /**
+   * @generated from field: uint32 interval_jitter_percent = 18;
+   */
+  intervalJitterPercent: number;
+
+  /**
+   * @generated from field: google.protobuf.Duration initial_jitter = 20;
+   */
+  initialJitter?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration no_traffic_healthy_interval = 24;
+   */
+  noTrafficHealthyInterval?: Duration | undefined;
+};
+
+/**
+ * Describes the message envoy.config.core.v3.HealthCheck.
+ * Use `create(HealthCheckSchema)` to create a new message.
+ */
+export const HealthCheckSchema: GenMessage<HealthCheck> = /*@__PURE__*/
+  messageDesc(file_envoy_config_core_v3_health_check, 0);
+
+/**
+ * @generated from message envoy.config.core.v3.HealthCheck.Payload
+ */
+export type HealthCheck_Payload = Message<"envoy.config.core.v3.HealthCheck.Payload"> & {
+  /**
+   * @generated from oneof envoy.config.core.v3.HealthCheck.Payload.payload
+   */
+  payload: {
+    /**
+     * Hexadecimal digits.
+     *
+     * @generated from field: string text = 1;
+     */
+    value: string;
+    case: "text";
+  } | {
+    /**
+     * @generated from field: bytes binary = 2;
+     */
+    value: Uint8Array;
+    case: "binary";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message envoy.config.core.v3.HealthCheck.Payload.
+ * Use `create(HealthCheck_PayloadSchema)` to create a new message.
+ */
+export const HealthCheck_PayloadSchema: GenMessage<HealthCheck_Payload> = /*@__PURE__*/
+  messageDesc(file_envoy_config_core_v3_health_check, 0, 0);
+
+/**
+ * @generated from message envoy.config.core.v3.HealthCheck.HttpHealthCheck
+ */
+export type HealthCheck_HttpHealthCheck = Message<"envoy.config.core.v3.HealthCheck.HttpHealthCheck"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption request_headers_to_add = 6;
+   */
+  requestHeadersToAdd: HeaderValueOption[];
+
+  /**
+   * @generated from field: repeated envoy.type.v3.Int64Range expected_statuses = 9;
+   */
+  expectedStatuses: Int64Range[];
+
+  /**
+   * @generated from field: envoy.config.core.v3.RequestMethod method = 13;
+   */
+  method: RequestMethod;
+};
+
+/**
+ * Describes the message envoy.config.core.v3.HealthCheck.HttpHealthCheck.
+ * Use `create(HealthCheck_HttpHealthCheckSchema)` to create a new message.
+ */
+export const HealthCheck_HttpHealthCheckSchema: GenMessage<HealthCheck_HttpHealthCheck> = /*@__PURE__*/
+  messageDesc(file_envoy_config_core_v3_health_check, 0, 1);
+
+/**
+ * @generated from message envoy.config.core.v3.HealthCheck.TcpHealthCheck
+ */
+export type HealthCheck_TcpHealthCheck = Message<"envoy.config.core.v3.HealthCheck.TcpHealthCheck"> & {
+  /**
+   * @generated from field: envoy.config.core.v3.HealthCheck.Payload send = 1;
+   */
+  send?: HealthCheck_Payload | undefined;
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HealthCheck.Payload receive = 2;
+   */
+  receive: HealthCheck_Payload[];
+};
+
+/**
+ * Describes the message envoy.config.core.v3.HealthCheck.TcpHealthCheck.
+ * Use `create(HealthCheck_TcpHealthCheckSchema)` to create a new message.
+ */
+export const HealthCheck_TcpHealthCheckSchema: GenMessage<HealthCheck_TcpHealthCheck> = /*@__PURE__*/
+  messageDesc(file_envoy_config_core_v3_health_check, 0, 2);
+
+/**
+ * @generated from message envoy.config.core.v3.HealthCheck.GrpcHealthCheck
+ */
+export type HealthCheck_GrpcHealthCheck = Message<"envoy.config.core.v3.HealthCheck.GrpcHealthCheck"> & {
+  /**
+   * @generated from field: string service_name = 1;
+   */
+  serviceName: string;
+
+  /**
+   * @generated from field: string authority = 2;
+   */
+  authority: string;
+};
+
+/**
+ * Describes the message envoy.config.core.v3.HealthCheck.GrpcHealthCheck.
+ * Use `create(HealthCheck_GrpcHealthCheckSchema)` to create a new message.
+ */
+export const HealthCheck_GrpcHealthCheckSchema: GenMessage<HealthCheck_GrpcHealthCheck> = /*@__PURE__*/
+  messageDesc(file_envoy_config_core_v3_health_check, 0, 3);
 
 /**
  * @generated from enum envoy.config.core.v3.HealthStatus

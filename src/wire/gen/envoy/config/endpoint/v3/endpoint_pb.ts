@@ -8,13 +8,14 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { LocalityLbEndpoints } from "./endpoint_components_pb.ts";
 import { file_envoy_config_endpoint_v3_endpoint_components } from "./endpoint_components_pb.ts";
+import { file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file envoy/config/endpoint/v3/endpoint.proto.
  */
 export const file_envoy_config_endpoint_v3_endpoint: GenFile = /*@__PURE__*/
-  fileDesc("CidlbnZveS9jb25maWcvZW5kcG9pbnQvdjMvZW5kcG9pbnQucHJvdG8SGGVudm95LmNvbmZpZy5lbmRwb2ludC52MyJvChVDbHVzdGVyTG9hZEFzc2lnbm1lbnQSFAoMY2x1c3Rlcl9uYW1lGAEgASgJEkAKCWVuZHBvaW50cxgCIAMoCzItLmVudm95LmNvbmZpZy5lbmRwb2ludC52My5Mb2NhbGl0eUxiRW5kcG9pbnRzYgZwcm90bzM", [file_envoy_config_endpoint_v3_endpoint_components]);
+  fileDesc("CidlbnZveS9jb25maWcvZW5kcG9pbnQvdjMvZW5kcG9pbnQucHJvdG8SGGVudm95LmNvbmZpZy5lbmRwb2ludC52MyKAAgoVQ2x1c3RlckxvYWRBc3NpZ25tZW50EhQKDGNsdXN0ZXJfbmFtZRgBIAEoCRJACgllbmRwb2ludHMYAiADKAsyLS5lbnZveS5jb25maWcuZW5kcG9pbnQudjMuTG9jYWxpdHlMYkVuZHBvaW50cxJGCgZwb2xpY3kYBCABKAsyNi5lbnZveS5jb25maWcuZW5kcG9pbnQudjMuQ2x1c3RlckxvYWRBc3NpZ25tZW50LlBvbGljeRpHCgZQb2xpY3kSPQoXb3ZlcnByb3Zpc2lvbmluZ19mYWN0b3IYAyABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWViBnByb3RvMw", [file_envoy_config_endpoint_v3_endpoint_components, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.endpoint.v3.ClusterLoadAssignment
@@ -29,6 +30,11 @@ export type ClusterLoadAssignment = Message<"envoy.config.endpoint.v3.ClusterLoa
    * @generated from field: repeated envoy.config.endpoint.v3.LocalityLbEndpoints endpoints = 2;
    */
   endpoints: LocalityLbEndpoints[];
+
+  /**
+   * @generated from field: envoy.config.endpoint.v3.ClusterLoadAssignment.Policy policy = 4;
+   */
+  policy?: ClusterLoadAssignment_Policy | undefined;
 };
 
 /**
@@ -37,4 +43,21 @@ export type ClusterLoadAssignment = Message<"envoy.config.endpoint.v3.ClusterLoa
  */
 export const ClusterLoadAssignmentSchema: GenMessage<ClusterLoadAssignment> = /*@__PURE__*/
   messageDesc(file_envoy_config_endpoint_v3_endpoint, 0);
+
+/**
+ * @generated from message envoy.config.endpoint.v3.ClusterLoadAssignment.Policy
+ */
+export type ClusterLoadAssignment_Policy = Message<"envoy.config.endpoint.v3.ClusterLoadAssignment.Policy"> & {
+  /**
+   * @generated from field: google.protobuf.UInt32Value overprovisioning_factor = 3;
+   */
+  overprovisioningFactor?: number | undefined;
+};
+
+/**
+ * Describes the message envoy.config.endpoint.v3.ClusterLoadAssignment.Policy.
+ * Use `create(ClusterLoadAssignment_PolicySchema)` to create a new message.
+ */
+export const ClusterLoadAssignment_PolicySchema: GenMessage<ClusterLoadAssignment_Policy> = /*@__PURE__*/
+  messageDesc(file_envoy_config_endpoint_v3_endpoint, 0, 0);
 
