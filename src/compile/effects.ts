@@ -3,7 +3,8 @@
 
 import { speaksHttp } from "../api/kinds/service.ts";
 import { planPorts } from "./plan/mesh.ts";
-import type { AuthzRulePlan, InboundPlan, MatchPlan, PortPlan, RoutePlan, TextMatch } from "./plan/plan.ts";
+import type { AuthzRulePlan, InboundPlan, PortPlan, TextMatch } from "./plan/plan.ts";
+import type { ForwardPlan, MatchPlan, RoutePlan, ValueMatchPlan } from "./plan/routes.ts";
 import { planWorkload } from "./plan/workload.ts";
 import { foldRoutes } from "./policies/httproute.ts";
 import { compareText, type World } from "./world.ts";
@@ -118,21 +119,52 @@ function matchWords({ path, method, headers, query }: MatchPlan): string {
   const parts = [
     ...(path.value === "/" && path.kind === "prefix"
       ? []
-      : [`path ${path.kind === "separated-prefix" ? "prefix" : path.kind} ${path.value}`]),
+      : [`path ${path.kind === "separated-prefix" ? "prefix" : path.kind} ${path.value}${path.ignoreCase ? " (any case)" : ""}`]),
     ...(method === undefined ? [] : [`method ${method}`]),
-    ...headers.map((each) => `header ${each.name}${each.kind === "regex" ? "~" : "="}${each.value}`),
-    ...query.map((each) => `query ${each.name}${each.kind === "regex" ? "~" : "="}${each.value}`),
+    ...headers.map((each) => `header ${valueWords(each)}`),
+    ...query.map((each) => `query ${valueWords(each)}`),
   ];
   return parts.length === 0 ? "everything" : parts.join(", ");
 }
 
-function actionWords({ action, requestHeaders, responseHeaders }: RoutePlan): string {
+const signs = { exact: "=", regex: "~", prefix: "^=", suffix: "$=", contains: "*=", present: "" } as const;
+
+function valueWords({ name, kind, value, invert, ignoreCase }: ValueMatchPlan): string {
+  return `${invert ? "not " : ""}${name}${signs[kind]}${value}${ignoreCase ? " (any case)" : ""}`;
+}
+
+/** What a forward does beside choosing a backend. */
+function forwardWords({ timeoutMs, retry, prefixRewrite, regexRewrite, hostRewrite, mirrors = [], hash = [] }: ForwardPlan): string[] {
+  return [
+    ...(timeoutMs === 0 ? [] : [`timeout ${timeoutMs}ms`]),
+    ...(retry.perTryTimeoutMs === 0 ? [] : [`per try ${retry.perTryTimeoutMs}ms`]),
+    ...(retry.codes.length === 0 && retry.on === undefined
+      ? []
+      : [`retries ${retry.attempts} on ${[...(retry.on ?? []), ...retry.codes].join(",")}`]),
+    ...(retry.backoff === undefined ? [] : [`back-off ${retry.backoff.baseMs}ms`]),
+    ...(prefixRewrite === undefined ? [] : [`path rewritten to ${prefixRewrite}`]),
+    ...(regexRewrite === undefined ? [] : [`path rewritten from ${regexRewrite.regex} to ${regexRewrite.substitution}`]),
+    ...(hostRewrite === undefined ? [] : [`host rewritten to ${hostRewrite}`]),
+    ...mirrors.map(({ cluster, perMillion }) => `mirrored to ${clusterWords(cluster)} ${perMillion / 10_000}%`),
+    ...(hash.length === 0
+      ? []
+      : [`hashed by ${hash.map((each) => (each.kind === "source" ? "source" : `${each.kind} ${each.name}`)).join(", ")}`]),
+  ];
+}
+
+function actionWords({ action, requestHeaders, responseHeaders, cors, fault, session }: RoutePlan): string {
   const edits = (words: string, { set, add, remove }: RoutePlan["requestHeaders"]) => [
     ...set.map((each) => `${words} ${each.name}=${each.value}`),
     ...add.map((each) => `${words} +${each.name}=${each.value}`),
     ...remove.map((each) => `${words} -${each}`),
   ];
-  const headers = [...edits("request", requestHeaders), ...edits("response", responseHeaders)];
+  const headers = [
+    ...edits("request", requestHeaders),
+    ...edits("response", responseHeaders),
+    ...(cors === undefined ? [] : [`CORS ${JSON.stringify(cors)}`]),
+    ...(fault === undefined ? [] : [`fault ${JSON.stringify(fault)}`]),
+    ...(session === undefined ? [] : [`session by ${session.kind} ${session.name}`]),
+  ];
   const suffix = headers.length === 0 ? "" : ` (${headers.join(", ")})`;
   switch (action.kind) {
     case "direct":
@@ -143,17 +175,15 @@ function actionWords({ action, requestHeaders, responseHeaders }: RoutePlan): st
     }
     case "forward": {
       const total = action.backends.reduce((sum, { weight }) => sum + weight, 0);
-      const shares = action.backends.map(({ cluster, weight, missing }) => {
+      const shares = action.backends.map(({ cluster, weight, missing, requestHeaders: asked, responseHeaders: answered }) => {
+        const own = [
+          ...(asked === undefined ? [] : edits("request", asked)),
+          ...(answered === undefined ? [] : edits("response", answered)),
+        ];
         const share = weight === total ? "" : ` ${Number(((weight / total) * 100).toFixed(2))}%`;
-        return `${clusterWords(cluster)}${share}${missing ? " (missing: 500)" : ""}`;
+        return `${clusterWords(cluster)}${share}${missing ? " (missing: 500)" : ""}${own.length === 0 ? "" : ` (${own.join(", ")})`}`;
       });
-      const more = [
-        ...(action.timeoutMs === 0 ? [] : [`timeout ${action.timeoutMs}ms`]),
-        ...(action.perTryTimeoutMs === 0 ? [] : [`per try ${action.perTryTimeoutMs}ms`]),
-        ...(action.retryCodes.length === 0 ? [] : [`retries ${action.retries} on ${action.retryCodes.join(",")}`]),
-        ...(action.prefixRewrite === undefined ? [] : [`path rewritten to ${action.prefixRewrite}`]),
-        ...(action.hostRewrite === undefined ? [] : [`host rewritten to ${action.hostRewrite}`]),
-      ];
+      const more = forwardWords(action);
       return `${shares.join(", ")}${more.length === 0 ? "" : `, ${more.join(", ")}`}${suffix}`;
     }
   }

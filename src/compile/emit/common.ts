@@ -14,6 +14,7 @@ import {
 } from "../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
 import { type SdsSecretConfig, SdsSecretConfigSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
 import { type StringMatcher, StringMatcherSchema } from "../../wire/gen/envoy/type/matcher/v3/string_pb.ts";
+import { FractionalPercent_DenominatorType, type FractionalPercentSchema } from "../../wire/gen/envoy/type/v3/percent_pb.ts";
 import type { Transport } from "../../wire/names.ts";
 import type { TextMatch } from "../plan/plan.ts";
 
@@ -64,12 +65,20 @@ export function secret(name: string): SdsSecretConfig {
   });
 }
 
+/** A share of requests. Whole percents are written as such: that is how people read them. */
+export function perMillion(share: number): MessageInitShape<typeof FractionalPercentSchema> {
+  return share % 10_000 === 0
+    ? { numerator: share / 10_000, denominator: FractionalPercent_DenominatorType.HUNDRED }
+    : { numerator: share, denominator: FractionalPercent_DenominatorType.MILLION };
+}
+
 /** `present` has no StringMatcher of its own; what it stands for is any value of at least one character. */
-export function stringMatcher(match: TextMatch, ignoreCase = false): StringMatcher {
+export function stringMatcher(match: TextMatch | { readonly kind: "contains"; readonly value: string }, ignoreCase = false): StringMatcher {
   switch (match.kind) {
     case "exact":
     case "prefix":
     case "suffix":
+    case "contains":
       return create(StringMatcherSchema, { matchPattern: { case: match.kind, value: match.value }, ignoreCase });
     case "regex":
       return create(StringMatcherSchema, { matchPattern: { case: "safeRegex", value: { regex: match.value } } });

@@ -2,35 +2,41 @@
 // Virtual hosts are encoded once and joined as bytes: a table of a namespace differs from the next only in a few names.
 
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import { HeaderValueOption_HeaderAppendAction } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import {
   type HeaderMatcherSchema,
   type QueryParameterMatcherSchema,
   RedirectAction_RedirectResponseCode,
   RouteAction_ClusterNotFoundResponseCode,
+  type RouteActionSchema,
   type RouteMatchSchema,
   type RouteSchema,
   VirtualHostSchema,
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { reasonHeader } from "../../wire/names.ts";
+import type { PortPlan } from "../plan/plan.ts";
 import {
   type BackendPlan,
-  defaultRetries,
+  defaultRetry,
+  defaultRetryOn,
   type ForwardPlan,
+  type HashPlan,
   type HeaderEditsPlan,
   type MatchPlan,
+  matchesEverything,
   noEdits,
-  type PortPlan,
   type RedirectPlan,
+  type RetryPlan,
   type RoutePlan,
-} from "../plan/plan.ts";
-import { duration, stringMatcher } from "./common.ts";
+  type ValueMatchPlan,
+} from "../plan/routes.ts";
+import { duration, perMillion, stringMatcher } from "./common.ts";
+import { corsName, corsPolicy, faultName, faultPolicy, sessionName, sessionPolicy } from "./route-filters.ts";
 
 type RouteInit = MessageInitShape<typeof RouteSchema>;
-
-/** Retried unasked: what certainly reached no application, and what an idempotent request may repeat. */
-const retryOn = "connect-failure,reset,refused-stream";
+type ActionInit = Exclude<MessageInitShape<typeof RouteActionSchema>, { $typeName: string }>;
 
 /** Hop-by-hop upgrades that pass through, besides CONNECT. */
 export const upgrades = ["websocket"] as const;
@@ -93,34 +99,17 @@ function lengthPrefix(length: number): number[] {
 
 function routesOf(plan: VirtualHostPlan): RouteInit[] {
   const whole: BackendPlan[] = [{ cluster: plan.target.cluster, weight: 1, missing: false }];
-  const out: RouteInit[] = [
-    {
-      name: "connect",
-      match: { pathSpecifier: { case: "connectMatcher", value: {} } },
-      action: {
-        case: "route",
-        value: {
-          ...forwardTo({
-            backends: tunnelBackends(plan.routes) ?? whole,
-            timeoutMs: 0,
-            perTryTimeoutMs: 0,
-            retries: defaultRetries,
-            retryCodes: [],
-          }),
-          upgradeConfigs: [{ upgradeType: "CONNECT", connectConfig: {} }],
-        },
-      },
-    },
-  ];
+  const out: RouteInit[] = [tunnelInit(tunnelBackends(plan.routes) ?? whole)];
   if (plan.routes === undefined) {
-    out.push({
-      name: "default",
-      match: { pathSpecifier: { case: "prefix", value: "/" } },
-      action: {
-        case: "route",
-        value: forwardTo({ backends: whole, timeoutMs: 0, perTryTimeoutMs: 0, retries: defaultRetries, retryCodes: [] }),
-      },
-    });
+    out.push(
+      routeInit({
+        name: "default",
+        match: { path: { kind: "prefix", value: "/" }, method: undefined, headers: [], query: [] },
+        action: { kind: "forward", backends: whole, timeoutMs: 0, retry: defaultRetry },
+        requestHeaders: noEdits,
+        responseHeaders: noEdits,
+      }),
+    );
     return out;
   }
   for (const route of plan.routes) out.push(routeInit(route));
@@ -138,28 +127,44 @@ function routesOf(plan: VirtualHostPlan): RouteInit[] {
   return out;
 }
 
-/** A tunnel shows no path and no headers: it follows the rule that matches everything, if that one forwards. */
+/** A CONNECT that ends here: its payload goes on as opaque bytes. */
+function tunnelInit(backends: readonly BackendPlan[]): RouteInit {
+  return {
+    name: "connect",
+    match: { pathSpecifier: { case: "connectMatcher", value: {} } },
+    action: {
+      case: "route",
+      value: {
+        ...forwardInit({ kind: "forward", backends, timeoutMs: 0, retry: defaultRetry }),
+        upgradeConfigs: [{ upgradeType: "CONNECT", connectConfig: {} }],
+      },
+    },
+  };
+}
+
+/** A tunnel shows no path and no headers: it follows the rule that matches everything, if that one forwards. Edits of headers have nothing to edit. */
 function tunnelBackends(routes: readonly RoutePlan[] | undefined): readonly BackendPlan[] | undefined {
   const rule = routes?.find((route) => matchesEverything(route.match));
-  return rule?.action.kind === "forward" ? rule.action.backends : undefined;
+  if (rule?.action.kind !== "forward") return undefined;
+  return rule.action.backends.map(({ cluster, weight, missing }) => ({ cluster, weight, missing }));
 }
 
-function matchesEverything(match: MatchPlan): boolean {
-  return (
-    match.path.kind === "prefix" &&
-    match.path.value === "/" &&
-    match.method === undefined &&
-    match.headers.length === 0 &&
-    match.query.length === 0
-  );
-}
-
-function routeInit(route: RoutePlan): RouteInit {
+export function routeInit(route: RoutePlan): RouteInit {
+  const filters = filtersInit(route);
   return {
     name: route.name,
     match: matchInit(route.match),
     action: actionInit(route),
     ...editsInit(route.requestHeaders, route.responseHeaders),
+    ...(Object.keys(filters).length === 0 ? {} : { typedPerFilterConfig: filters }),
+  };
+}
+
+function filtersInit(route: RoutePlan): Record<string, Any> {
+  return {
+    ...(route.cors === undefined ? {} : { [corsName]: corsPolicy(route.cors) }),
+    ...(route.fault === undefined ? {} : { [faultName]: faultPolicy(route.fault, headerMatcher) }),
+    ...(route.session === undefined ? {} : { [sessionName]: sessionPolicy(route.session) }),
   };
 }
 
@@ -167,7 +172,7 @@ function actionInit(route: RoutePlan): NonNullable<RouteInit["action"]> {
   const { action } = route;
   switch (action.kind) {
     case "forward":
-      return { case: "route", value: forwardTo(action) };
+      return { case: "route", value: forwardInit(action) };
     case "redirect":
       return { case: "redirect", value: redirectInit(action) };
     case "direct":
@@ -178,40 +183,118 @@ function actionInit(route: RoutePlan): NonNullable<RouteInit["action"]> {
   }
 }
 
-function forwardTo(
-  plan: Pick<ForwardPlan, "backends" | "timeoutMs" | "perTryTimeoutMs" | "retries" | "retryCodes"> & Partial<ForwardPlan>,
-) {
-  const [first] = plan.backends;
-  const single = plan.backends.length === 1 && first !== undefined;
-  const codes = plan.retryCodes.length > 0;
+function forwardInit(plan: ForwardPlan): ActionInit {
+  const { backends, prefixRewrite, regexRewrite, mirrors = [], hash = [] } = plan;
+  const [first] = backends;
+  // A weighted list also of one where the backend has edits of its own: only there Envoy has a place for them.
+  const single = backends.length === 1 && first !== undefined && first.requestHeaders === undefined && first.responseHeaders === undefined;
+  const hostRewrite = plan.hostRewrite ?? (single ? first.hostRewrite : undefined);
   return {
     clusterSpecifier: single
       ? { case: "cluster" as const, value: first.cluster }
-      : { case: "weightedClusters" as const, value: { clusters: plan.backends.map(({ cluster, weight }) => ({ name: cluster, weight })) } },
+      : { case: "weightedClusters" as const, value: { clusters: backends.map(weightInit) } },
     // Gateway API: the share of a backend that cannot be resolved is answered with 500.
-    ...(plan.backends.some((backend) => backend.missing)
+    ...(backends.some((backend) => backend.missing)
       ? { clusterNotFoundResponseCode: RouteAction_ClusterNotFoundResponseCode.INTERNAL_SERVER_ERROR }
       : {}),
     timeout: duration(plan.timeoutMs),
-    retryPolicy: {
-      retryOn: codes ? `${retryOn},retriable-status-codes` : retryOn,
-      numRetries: plan.retries,
-      ...(plan.perTryTimeoutMs > 0 ? { perTryTimeout: duration(plan.perTryTimeoutMs) } : {}),
-      retriableStatusCodes: [...plan.retryCodes],
-    },
-    ...(plan.prefixRewrite === undefined ? {} : { prefixRewrite: plan.prefixRewrite }),
-    ...(plan.hostRewrite === undefined ? {} : { hostRewriteSpecifier: { case: "hostRewriteLiteral" as const, value: plan.hostRewrite } }),
+    retryPolicy: retryInit(plan.retry),
+    ...(prefixRewrite === undefined ? {} : { prefixRewrite }),
+    ...(regexRewrite === undefined
+      ? {}
+      : { regexRewrite: { pattern: { regex: regexRewrite.regex }, substitution: regexRewrite.substitution } }),
+    ...(hostRewrite === undefined ? {} : { hostRewriteSpecifier: { case: "hostRewriteLiteral" as const, value: hostRewrite } }),
+    ...(mirrors.length === 0
+      ? {}
+      : {
+          requestMirrorPolicies: mirrors.map((mirror) => ({
+            cluster: mirror.cluster,
+            ...(mirror.perMillion === 1_000_000 ? {} : { runtimeFraction: { defaultValue: perMillion(mirror.perMillion) } }),
+          })),
+        }),
+    ...(hash.length === 0 ? {} : { hashPolicy: hash.map(hashInit) }),
   };
 }
 
-const redirectCodes: Readonly<Record<number, RedirectAction_RedirectResponseCode>> = {
+function weightInit({ cluster, weight, requestHeaders = noEdits, responseHeaders = noEdits, hostRewrite }: BackendPlan) {
+  return {
+    name: cluster,
+    weight,
+    ...editsInit(requestHeaders, responseHeaders),
+    ...(hostRewrite === undefined ? {} : { hostRewriteSpecifier: { case: "hostRewriteLiteral" as const, value: hostRewrite } }),
+  };
+}
+
+function retryInit(plan: RetryPlan): ActionInit["retryPolicy"] {
+  const on = plan.onlyOn ? [] : [...defaultRetryOn];
+  const words = [...new Set([...on, ...(plan.on ?? []), ...(plan.codes.length > 0 ? ["retriable-status-codes"] : [])])];
+  return {
+    retryOn: words.join(","),
+    numRetries: plan.attempts,
+    ...(plan.perTryTimeoutMs > 0 ? { perTryTimeout: duration(plan.perTryTimeoutMs) } : {}),
+    retriableStatusCodes: [...plan.codes],
+    ...(plan.backoff === undefined
+      ? {}
+      : {
+          retryBackOff: {
+            baseInterval: duration(plan.backoff.baseMs),
+            ...(plan.backoff.maxMs === undefined ? {} : { maxInterval: duration(plan.backoff.maxMs) }),
+          },
+        }),
+    ...(plan.avoidTried
+      ? {
+          retryHostPredicate: [
+            {
+              name: "envoy.retry_host_predicates.previous_hosts",
+              configType: {
+                case: "typedConfig" as const,
+                value: {
+                  typeUrl: "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                  value: new Uint8Array(),
+                },
+              },
+            },
+          ],
+          hostSelectionRetryMaxAttempts: hostSelections,
+        }
+      : {}),
+  };
+}
+
+/** How often a balancer is asked again for an instance that was not tried yet; Istio's number. */
+const hostSelections = 5n;
+
+function hashInit(plan: HashPlan): NonNullable<ActionInit["hashPolicy"]>[number] {
+  const terminal = plan.terminal ? { terminal: true } : {};
+  switch (plan.kind) {
+    case "header":
+      return { policySpecifier: { case: "header", value: { headerName: plan.name } }, ...terminal };
+    case "query":
+      return { policySpecifier: { case: "queryParameter", value: { name: plan.name } }, ...terminal };
+    case "source":
+      return { policySpecifier: { case: "connectionProperties", value: { sourceIp: true } }, ...terminal };
+    case "cookie": {
+      const value = {
+        name: plan.name,
+        ...(plan.ttlMs === undefined ? {} : { ttl: duration(plan.ttlMs) }),
+        ...(plan.path === undefined ? {} : { path: plan.path }),
+      };
+      return { policySpecifier: { case: "cookie", value }, ...terminal };
+    }
+  }
+}
+
+const redirectCodes: Readonly<Record<RedirectPlan["status"], RedirectAction_RedirectResponseCode>> = {
   301: RedirectAction_RedirectResponseCode.MOVED_PERMANENTLY,
   302: RedirectAction_RedirectResponseCode.FOUND,
+  303: RedirectAction_RedirectResponseCode.SEE_OTHER,
+  307: RedirectAction_RedirectResponseCode.TEMPORARY_REDIRECT,
+  308: RedirectAction_RedirectResponseCode.PERMANENT_REDIRECT,
 };
 
 function redirectInit(plan: RedirectPlan) {
   return {
-    responseCode: redirectCodes[plan.status] ?? RedirectAction_RedirectResponseCode.FOUND,
+    responseCode: redirectCodes[plan.status],
     ...(plan.host === undefined ? {} : { hostRedirect: plan.host }),
     ...(plan.port === undefined ? {} : { portRedirect: plan.port }),
     ...(plan.scheme === undefined ? {} : { schemeRewriteSpecifier: { case: "schemeRedirect" as const, value: plan.scheme } }),
@@ -242,24 +325,35 @@ const pathCases = { exact: "path", prefix: "prefix", "separated-prefix": "pathSe
 
 function matchInit(match: MatchPlan): MessageInitShape<typeof RouteMatchSchema> {
   const { path } = match;
-  const headers: MessageInitShape<typeof HeaderMatcherSchema>[] = match.headers.map((each) => ({
-    name: each.name,
-    headerMatchSpecifier: { case: "stringMatch", value: stringMatcher(each) },
-  }));
-  if (match.method !== undefined)
-    headers.push({
-      name: ":method",
-      headerMatchSpecifier: { case: "stringMatch", value: stringMatcher({ kind: "exact", value: match.method }) },
-    });
-  const queryParameters: MessageInitShape<typeof QueryParameterMatcherSchema>[] = match.query.map((each) => ({
-    name: each.name,
-    queryParameterMatchSpecifier: { case: "stringMatch", value: stringMatcher(each) },
-  }));
+  const headers = match.headers.map(headerMatcher);
+  if (match.method !== undefined) headers.push(headerMatcher({ name: ":method", kind: "exact", value: match.method }));
   return {
     pathSpecifier:
       path.kind === "regex" ? { case: "safeRegex", value: { regex: path.value } } : { case: pathCases[path.kind], value: path.value },
+    ...(path.ignoreCase ? { caseSensitive: false } : {}),
     headers,
-    queryParameters,
+    queryParameters: match.query.map(queryMatcher),
+  };
+}
+
+function headerMatcher(match: ValueMatchPlan): MessageInitShape<typeof HeaderMatcherSchema> {
+  return {
+    name: match.name,
+    headerMatchSpecifier:
+      match.kind === "present"
+        ? { case: "presentMatch", value: true }
+        : { case: "stringMatch", value: stringMatcher({ kind: match.kind, value: match.value }, match.ignoreCase) },
+    ...(match.invert ? { invertMatch: true } : {}),
+  };
+}
+
+function queryMatcher(match: ValueMatchPlan): MessageInitShape<typeof QueryParameterMatcherSchema> {
+  return {
+    name: match.name,
+    queryParameterMatchSpecifier:
+      match.kind === "present"
+        ? { case: "presentMatch", value: true }
+        : { case: "stringMatch", value: stringMatcher({ kind: match.kind, value: match.value }, match.ignoreCase) },
   };
 }
 
@@ -275,7 +369,8 @@ function editsInit(request: HeaderEditsPlan, response: HeaderEditsPlan) {
 
 function headerOptions(edits: HeaderEditsPlan) {
   const option = (action: HeaderValueOption_HeaderAppendAction) => (each: { name: string; value: string }) => ({
-    header: { key: each.name, value: each.value },
+    // A percent sign begins a command of Envoy's formatter, unless it is doubled.
+    header: { key: each.name, value: each.value.replaceAll("%", "%%") },
     appendAction: action,
   });
   return [

@@ -45,76 +45,6 @@ export interface EndpointPlan {
   readonly workload: string;
 }
 
-// ---- routes ---------------------------------------------------------------------------------------------------------------
-
-export interface BackendPlan {
-  readonly cluster: string;
-  readonly weight: number;
-  /** The cluster does not exist: this share of the traffic is answered with 500, as Gateway API has it. */
-  readonly missing: boolean;
-}
-
-export interface RoutePlan {
-  readonly name: string;
-  readonly match: MatchPlan;
-  readonly action: ForwardPlan | RedirectPlan | DirectPlan;
-  readonly requestHeaders: HeaderEditsPlan;
-  readonly responseHeaders: HeaderEditsPlan;
-}
-
-export interface MatchPlan {
-  readonly path: { readonly kind: "exact" | "prefix" | "separated-prefix" | "regex"; readonly value: string };
-  readonly method: string | undefined;
-  /** Sorted by name. */
-  readonly headers: readonly ValueMatchPlan[];
-  readonly query: readonly ValueMatchPlan[];
-}
-
-export interface ValueMatchPlan {
-  readonly name: string;
-  readonly kind: "exact" | "regex";
-  readonly value: string;
-}
-
-export interface ForwardPlan {
-  readonly kind: "forward";
-  readonly backends: readonly BackendPlan[];
-  /** 0 = none. */
-  readonly timeoutMs: number;
-  /** 0 = none. */
-  readonly perTryTimeoutMs: number;
-  readonly retries: number;
-  readonly retryCodes: readonly number[];
-  readonly prefixRewrite: string | undefined;
-  readonly hostRewrite: string | undefined;
-}
-
-export interface RedirectPlan {
-  readonly kind: "redirect";
-  readonly status: number;
-  readonly scheme: string | undefined;
-  readonly host: string | undefined;
-  readonly port: number | undefined;
-  readonly path: { readonly kind: "full" | "prefix"; readonly value: string } | undefined;
-}
-
-export interface DirectPlan {
-  readonly kind: "direct";
-  readonly status: number;
-  readonly body: string;
-}
-
-export interface HeaderEditsPlan {
-  readonly set: readonly { readonly name: string; readonly value: string }[];
-  readonly add: readonly { readonly name: string; readonly value: string }[];
-  readonly remove: readonly string[];
-}
-
-export const noEdits: HeaderEditsPlan = { set: [], add: [], remove: [] };
-
-/** Every route retries what certainly did no harm; more only where an HTTPRoute asks. */
-export const defaultRetries = 2;
-
 // ---- one workload -----------------------------------------------------------------------------------------------------------
 
 export interface WorkloadPlan {
@@ -182,3 +112,6 @@ export interface OperationCondition {
 
 /** `present`: any value at all. */
 export type TextMatch = { readonly kind: "exact" | "prefix" | "suffix" | "regex"; readonly value: string } | { readonly kind: "present" };
+
+/** The routes' own file has them; here for those who read them from this one. */
+export type { ForwardPlan, MatchPlan, RoutePlan, ValueMatchPlan } from "./routes.ts";

@@ -16,16 +16,16 @@ import {
 } from "../../api/kinds/httproute-spec.ts";
 import { speaksHttp } from "../../api/kinds/service.ts";
 import { outboundCluster, serviceHost } from "../../wire/names.ts";
+import type { PortPlan } from "../plan/plan.ts";
 import {
   type BackendPlan,
   defaultRetries,
   type HeaderEditsPlan,
   type MatchPlan,
   noEdits,
-  type PortPlan,
   type RedirectPlan,
   type RoutePlan,
-} from "../plan/plan.ts";
+} from "../plan/routes.ts";
 import { compareText, keyOf, namespaceOf, push, type ServicePortModel, type World } from "../world.ts";
 
 /** What became of one parent reference of one route. */
@@ -232,22 +232,27 @@ function planRule(name: string, rule: RouteRule, match: RouteMatch, backends: Ba
     return [{ name, match: plain, action: { kind: "direct", status: 500, body }, ...edits }];
   }
   const rewrite = filters.find((filter) => filter.urlRewrite !== undefined)?.urlRewrite;
-  return splitPrefix(plain, rewrite?.path).map(([where, prefix]) => ({
-    name,
-    match: where,
-    action: {
-      kind: "forward",
-      backends: all,
-      timeoutMs: rule.timeouts?.request === undefined ? 0 : durationMs(rule.timeouts.request),
-      perTryTimeoutMs: rule.timeouts?.backendRequest === undefined ? 0 : durationMs(rule.timeouts.backendRequest),
-      retries: rule.retry?.attempts ?? defaultRetries,
-      retryCodes: [...(rule.retry?.codes ?? [])].sort((a, b) => a - b),
-      // An exact match is a prefix of its own whole path, so the full path goes the same way.
-      prefixRewrite: prefix ?? rewrite?.path?.replaceFullPath,
-      hostRewrite: rewrite?.hostname,
-    },
-    ...edits,
-  }));
+  return splitPrefix(plain, rewrite?.path).map(([where, prefix]) => {
+    // An exact match is a prefix of its own whole path, so the full path goes the same way.
+    const prefixRewrite = prefix ?? rewrite?.path?.replaceFullPath;
+    return {
+      name,
+      match: where,
+      action: {
+        kind: "forward",
+        backends: all,
+        timeoutMs: rule.timeouts?.request === undefined ? 0 : durationMs(rule.timeouts.request),
+        retry: {
+          attempts: rule.retry?.attempts ?? defaultRetries,
+          codes: [...(rule.retry?.codes ?? [])].sort((a, b) => a - b),
+          perTryTimeoutMs: rule.timeouts?.backendRequest === undefined ? 0 : durationMs(rule.timeouts.backendRequest),
+        },
+        ...(prefixRewrite === undefined ? {} : { prefixRewrite }),
+        ...(rewrite?.hostname === undefined ? {} : { hostRewrite: rewrite.hostname }),
+      },
+      ...edits,
+    };
+  });
 }
 
 function planMatch(match: RouteMatch): MatchPlan {
@@ -303,7 +308,7 @@ function redirectPlan(redirect: NonNullable<RouteFilter["requestRedirect"]>, pre
   const wellKnown = redirect.scheme === "https" ? 443 : redirect.scheme === "http" ? 80 : undefined;
   return {
     kind: "redirect",
-    status: redirect.statusCode ?? 302,
+    status: (redirect.statusCode ?? 302) as RedirectPlan["status"],
     scheme: redirect.scheme,
     host: redirect.hostname,
     // Gateway API: the scheme's own port is not spelled out in Location.

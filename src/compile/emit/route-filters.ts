@@ -1,0 +1,74 @@
+// Owns: what a route says to the HTTP filters of its listener (Envoy's `typed_per_filter_config`): CORS, faults, sticky sessions.
+// The names are those under which the listener has the filters; a route that speaks to a filter that is not there would not be heard.
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import type { HeaderMatcherSchema } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
+import { CorsPolicySchema } from "../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import { StatefulSessionPerRouteSchema } from "../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
+import { CookieBasedSessionStateSchema } from "../../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
+import { HeaderBasedSessionStateSchema } from "../../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
+import type { CorsPlan, FaultPlan, SessionPlan, ValueMatchPlan } from "../plan/routes.ts";
+import { any, duration, perMillion, stringMatcher } from "./common.ts";
+
+export const corsName = "envoy.filters.http.cors";
+export const faultName = "envoy.filters.http.fault";
+export const sessionName = "envoy.filters.http.stateful_session";
+
+export function corsPolicy(plan: CorsPlan): Any {
+  return any(CorsPolicySchema, {
+    allowOriginStringMatch: plan.origins.map((origin) => stringMatcher(origin)),
+    allowMethods: plan.methods,
+    allowHeaders: plan.headers,
+    exposeHeaders: plan.expose,
+    maxAge: plan.maxAgeSeconds === undefined ? "" : String(plan.maxAgeSeconds),
+    allowCredentials: plan.credentials,
+    // Envoy's default is true.
+    ...(plan.forwardUnmatched ? {} : { forwardNotMatchingPreflights: false }),
+  });
+}
+
+export function faultPolicy(plan: FaultPlan, header: (match: ValueMatchPlan) => MessageInitShape<typeof HeaderMatcherSchema>): Any {
+  const { delay, abort, bandwidth, headers = [] } = plan;
+  return any(HTTPFaultSchema, {
+    ...(delay === undefined
+      ? {}
+      : {
+          delay: {
+            faultDelaySecifier: { case: "fixedDelay", value: duration(delay.ms) },
+            percentage: perMillion(delay.perMillion),
+          },
+        }),
+    ...(abort === undefined
+      ? {}
+      : {
+          abort: {
+            errorType: { case: abort.status.kind === "http" ? "httpStatus" : "grpcStatus", value: abort.status.value },
+            percentage: perMillion(abort.perMillion),
+          },
+        }),
+    ...(bandwidth === undefined
+      ? {}
+      : {
+          responseRateLimit: {
+            limitType: { case: "fixedLimit", value: { limitKbps: BigInt(bandwidth.kibPerSecond) } },
+            percentage: perMillion(bandwidth.perMillion),
+          },
+        }),
+    headers: headers.map(header),
+  });
+}
+
+export function sessionPolicy(plan: SessionPlan): Any {
+  const state =
+    plan.kind === "cookie"
+      ? {
+          name: "envoy.http.stateful_session.cookie",
+          typedConfig: any(CookieBasedSessionStateSchema, {
+            cookie: { name: plan.name, path: plan.path, ...(plan.ttlMs > 0 ? { ttl: duration(plan.ttlMs) } : {}) },
+          }),
+        }
+      : { name: "envoy.http.stateful_session.header", typedConfig: any(HeaderBasedSessionStateSchema, { name: plan.name }) };
+  return any(StatefulSessionPerRouteSchema, { override: { case: "statefulSession", value: { sessionState: state } } });
+}
