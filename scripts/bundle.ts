@@ -8,6 +8,8 @@ import { type BundledCommand, type BundleManifest, bundledCommands, manifestPath
 
 /** Loaded on demand or not at all in most runs: they stay where npm put them, out of the bytecode that every start maps. */
 const external = ["yaml", "re2js", "jose", "pino", "elkjs", "@peculiar/x509", "reflect-metadata"];
+/** The same for one command alone: a proxy needs gRPC's library for its Workload API only. */
+const externalOf: Partial<Record<BundledCommand, readonly string[]>> = { proxy: ["@grpc/grpc-js"] };
 
 const root = packageRoot();
 
@@ -28,7 +30,7 @@ async function bundle(command: BundledCommand): Promise<string | undefined> {
         ...flags,
         `--entry-naming=${command}.js`,
         `--outdir=${making}`,
-        ...external.flatMap((name) => ["--external", name]),
+        ...[...external, ...(externalOf[command] ?? [])].flatMap((name) => ["--external", name]),
       ],
       { cwd: root, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
     );

@@ -105,6 +105,10 @@ export const verbs: readonly VerbSpec[] = [
         value: "N",
         help: "processes of the sidecar that serve traffic on the same ports, auto for one a core (default 1: no process but its own); Linux",
       },
+      {
+        name: "workload-api",
+        help: "COMMAND gets the identity of its sidecar by the SPIFFE Workload API: $SPIFFE_ENDPOINT_SOCKET names the socket, Envoy's SDS is there too",
+      },
       { name: "quiet", short: "q", help: "print errors only" },
       { name: "verbose", help: "also print what the sidecar logs" },
     ],
@@ -161,6 +165,12 @@ export const verbs: readonly VerbSpec[] = [
         value: "STANCE",
         choices: ["keep", "close"],
         help: "when the certificate expires and nobody has renewed it: keep (default; no new handshakes, the rest is served on) or close every listener",
+      },
+      {
+        name: "workload-api",
+        value: "PATH",
+        operand: "file",
+        help: "tell the identity of this proxy to programs of this user, at a Unix socket: SPIFFE Workload API, and Envoy's secret discovery (SDS)",
       },
       {
         name: "log-level",

@@ -245,6 +245,7 @@ class ProxyProcess {
         sinks: this.#sinks,
         snapshot: this.#snapshot ?? null,
         whenUnrenewed: this.#flags.whenUnrenewed,
+        workloadApi: this.#flags.workloadApi,
         apply: (config) => this.#apply(config),
         changed: () => this.#controlChanged(),
       });

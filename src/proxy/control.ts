@@ -16,6 +16,7 @@ import type { Kept } from "./snapshot/format.ts";
 import type { SnapshotKeeper } from "./snapshot/keeper.ts";
 import type { AlsSink } from "./telemetry/als.ts";
 import type { LogSinks } from "./telemetry/sinks.ts";
+import type { WorkloadApi } from "./workload-api/server.ts";
 import { ControlChannel } from "./xds/channel.ts";
 import { AdsClient } from "./xds/client.ts";
 import type { GrpcTarget } from "./xds/decode/sources.ts";
@@ -37,6 +38,8 @@ export interface ControlDeps {
   /** null: nothing is kept on disk. */
   readonly snapshot: SnapshotKeeper | null;
   readonly whenUnrenewed: WhenUnrenewed;
+  /** Path of the SPIFFE Workload API's socket; null: none. */
+  readonly workloadApi: string | null;
   readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
   readonly changed: () => void;
 }
@@ -70,7 +73,17 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const channels = new Map<string, ControlChannel>();
   let stopMetrics = (): void => {};
   const token = (): string | undefined => (deps.tokenFile === null ? undefined : readToken(deps.tokenFile, log));
-  const identity = deps.tokenFile === null ? null : await createIdentity(deps);
+  let workloadApi: WorkloadApi | null = null;
+  const changed = (): void => {
+    workloadApi?.changed();
+    deps.changed();
+  };
+  const identity = deps.tokenFile === null ? null : await createIdentity(deps, changed);
+  if (deps.workloadApi !== null) {
+    if (identity === null) throw new Error("--workload-api tells others this proxy's identity, and without --token-file it has none");
+    const { serveWorkloadApi } = await import("./workload-api/server.ts");
+    workloadApi = await serveWorkloadApi({ path: deps.workloadApi, log, current: () => identity.svid() });
+  }
   const kept = deps.snapshot?.load() ?? null;
   let restoredAtMs: number | null = null;
 
@@ -196,6 +209,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       for (const sink of alsSinks.values()) sink.stop();
       ads?.stop();
       identity?.stop();
+      workloadApi?.close();
       for (const channel of channels.values()) channel.close();
     },
   };
@@ -207,7 +221,7 @@ function describeSelf(node: BootstrapConfig["node"], version: string): Bootstrap
   return { ...node, userAgentName: "weft", userAgentVersionType: { case: "userAgentVersion", value: version } };
 }
 
-async function createIdentity(deps: ControlDeps): Promise<Identity> {
+async function createIdentity(deps: ControlDeps, changed: () => void): Promise<Identity> {
   const { local } = deps.bootstrap;
   const uri = formatIdentity(local);
   if (parseIdentity(uri) === undefined) {
@@ -216,7 +230,7 @@ async function createIdentity(deps: ControlDeps): Promise<Identity> {
     );
   }
   const { Identity } = await import("./identity/identity.ts");
-  const { clock, log, random, metrics, changed, snapshot, whenUnrenewed } = deps;
+  const { clock, log, random, metrics, snapshot, whenUnrenewed } = deps;
   const accepted = (): void => snapshot?.touch();
   return new Identity({ clock, log, random, metrics, uri, changed, accepted, whenUnrenewed });
 }

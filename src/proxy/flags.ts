@@ -16,10 +16,12 @@ export interface ProxyFlags {
   readonly snapshot: string | null;
   /** What happens when the certificate expires and nobody has renewed it. */
   readonly whenUnrenewed: "keep" | "close";
+  /** Path of the Unix socket of the SPIFFE Workload API; null: none. */
+  readonly workloadApi: string | null;
 }
 
 const usage =
-  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close]";
+  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close] [--workload-api PATH]";
 
 const names = [
   "--bootstrap",
@@ -30,6 +32,7 @@ const names = [
   "--handover",
   "--snapshot",
   "--when-unrenewed",
+  "--workload-api",
 ];
 /** More processes than this on one machine are a slip of the pen. */
 const mostWorkers = 128;
@@ -73,5 +76,6 @@ export function parseProxyFlags(argv: readonly string[], cores: () => number): P
     handover: values.get("--handover") ?? null,
     snapshot: values.get("--snapshot") ?? null,
     whenUnrenewed,
+    workloadApi: values.get("--workload-api") ?? null,
   };
 }

@@ -173,6 +173,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           String(plan.drainMs / 1000),
           ...handoverFlags(dir),
           ...(plan.workers === undefined ? [] : ["--workers", plan.workers]),
+          ...(plan.workloadApi ? ["--workload-api", workloadSocket(dir)] : []),
           ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
         ],
         env: ownEnvironment(env),
@@ -207,7 +208,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : chosen.protocol === "udp" ? `datagrams go to COMMAND itself at ${plan.address}:${plan.port}, ` : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
     );
 
-    child = startCommand(plan, program, ports.httpProxy);
+    child = startCommand(plan, program, ports.httpProxy, dir);
     guard.tell("command", child.pid);
     const running = child;
     signals.attach((signal) => running.kill(signal));
@@ -357,14 +358,19 @@ function handoverFlags(dir: string): string[] {
   return process.platform === "linux" && Buffer.byteLength(path) <= 107 ? ["--handover", path] : [];
 }
 
-function startCommand(plan: Plan, program: string, httpProxyPort: number): Bun.Subprocess {
+const workloadSocket = (dir: string): string => joinPath(dir, "workload.sock");
+
+function startCommand(plan: Plan, program: string, httpProxyPort: number, dir: string): Bun.Subprocess {
   try {
     return Bun.spawn([program, ...plan.command.slice(1)], {
       argv0: plan.command[0],
       stdin: "inherit",
       stdout: "inherit",
       stderr: "inherit",
-      env: environmentFor(plan, httpProxyPort, process.env),
+      env: {
+        ...environmentFor(plan, httpProxyPort, process.env),
+        ...(plan.workloadApi ? { SPIFFE_ENDPOINT_SOCKET: `unix://${workloadSocket(dir)}` } : {}),
+      },
     });
   } catch (error) {
     throw new CliFailure(`${plan.command[0]} cannot be started: ${reasonOf(error)}`, 126);

@@ -29,6 +29,8 @@ export interface Plan {
   readonly drainMs: number;
   /** Processes of the sidecar: a number or `auto`; undefined: one. */
   readonly workers: string | undefined;
+  /** COMMAND is told where it gets the identity. */
+  readonly workloadApi: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly command: readonly [string, ...string[]];
@@ -90,6 +92,7 @@ export function planFrom(args: Parsed): Plan {
     readyTimeoutMs: args.durationMs("ready-timeout"),
     drainMs: args.durationMs("drain-timeout") ?? 5000,
     workers,
+    workloadApi: args.on("workload-api"),
     quiet: args.on("quiet"),
     verbose: args.on("verbose"),
     command: args.command as readonly [string, ...string[]],

@@ -161,6 +161,14 @@ export class Identity implements SecretSource {
     return name === meshRootsSecret ? this.#held?.chain.rootsPem : undefined;
   }
 
+  /** The whole of it for others on this host (workload-api), as long as it is good. */
+  svid(): { readonly uri: string; readonly certificatePem: string; readonly privateKeyPem: string; readonly rootsPem: string } | undefined {
+    const certificate = this.#lapsed === "" ? this.current() : undefined;
+    if (certificate === undefined || this.#held === undefined) return undefined;
+    const { uri, rootsPem } = this.#held.chain;
+    return { uri, certificatePem: certificate.certificatePem, privateKeyPem: certificate.privateKeyPem, rootsPem };
+  }
+
   /** The certificate as long as it is good; what the channel presents. */
   current(): KeyPair | undefined {
     return this.#held !== undefined && this.#options.clock.now() < this.#held.chain.notAfterMs ? this.#held.certificate : undefined;

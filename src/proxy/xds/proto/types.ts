@@ -23,12 +23,14 @@ import type * as udpRoute from "../../../wire/gen/envoy/extensions/filters/udp/u
 import type * as udpProxy from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
 import type * as proxyProtocol from "../../../wire/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.ts";
 import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
+import type * as secret from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
 import type * as tls from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import type * as http from "../../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import type * as alsService from "../../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
 import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
+import type * as workload from "../../../wire/gen/spiffe/workload/workload_pb.ts";
 import { messageType } from "./message.ts";
 
 export const Bootstrap = messageType<bootstrap.Bootstrap>("envoy.config.bootstrap.v3.Bootstrap");
@@ -77,4 +79,7 @@ export const StreamAccessLogsMessage = messageType<alsService.StreamAccessLogsMe
 );
 export const StreamMetricsMessage = messageType<metricsService.StreamMetricsMessage>("envoy.service.metrics.v3.StreamMetricsMessage");
 export const IstioCertificateRequest = messageType<ca.IstioCertificateRequest>("istio.v1.auth.IstioCertificateRequest");
+export const Secret = messageType<secret.Secret>("envoy.extensions.transport_sockets.tls.v3.Secret");
+export const X509SvidResponse = messageType<workload.X509SVIDResponse>("X509SVIDResponse");
+export const X509BundlesResponse = messageType<workload.X509BundlesResponse>("X509BundlesResponse");
 export const IstioCertificateResponse = messageType<ca.IstioCertificateResponse>("istio.v1.auth.IstioCertificateResponse");
