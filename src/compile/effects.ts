@@ -2,11 +2,11 @@
 // that appear or vanish, proxy by proxy. Pure. For people: proxies get resources, not these.
 
 import { speaksHttp } from "../api/kinds/service.ts";
-import { planPorts } from "./plan/mesh.ts";
-import type { AuthzRulePlan, InboundPlan, PortPlan, TextMatch } from "./plan/plan.ts";
+import { planPorts, planTargets } from "./plan/mesh.ts";
+import type { AuthzRulePlan, InboundPlan, TargetPlan, TextMatch } from "./plan/plan.ts";
 import type { ForwardPlan, MatchPlan, RoutePlan, ValueMatchPlan } from "./plan/routes.ts";
 import { planWorkload } from "./plan/workload.ts";
-import { foldRoutes } from "./policies/httproute.ts";
+import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { compareText, type World } from "./world.ts";
 
 export type EffectKind = "cluster" | "endpoint" | "route" | "permission" | "listener";
@@ -72,7 +72,6 @@ function compared(before: Facts = new Set(), after: Facts = new Set()): readonly
 
 function tell(world: World): Told {
   const ports = planPorts(world);
-  const folds = foldRoutes(world, ports);
   const common: Facts = new Set();
   const fact = (kind: EffectKind, what: string) => `${kind}\u0000${what}`;
   for (const port of ports.values()) {
@@ -91,7 +90,7 @@ function tell(world: World): Told {
       byNamespace.set(workload.namespace, facts);
       for (const port of ports.values()) {
         if (!speaksHttp(port.port.protocol)) continue;
-        const routes = folds.routesFor(port.cluster, workload.namespace);
+        const routes = routesFor(world, port.cluster, audienceOf(world, port.cluster, workload.namespace));
         if (routes === undefined) facts.add(fact("route", `${nameOf(port)} everything -> ${nameOf(port)}`));
         for (const route of routes ?? []) facts.add(fact("route", `${nameOf(port)} ${matchWords(route.match)} -> ${actionWords(route)}`));
       }
@@ -99,7 +98,7 @@ function tell(world: World): Told {
     namespaceOf.set(workload.key, workload.namespace);
     const facts: Facts = new Set();
     byWorkload.set(workload.key, facts);
-    const plan = planWorkload(world, ports, workload);
+    const plan = planWorkload(world, planTargets(world), workload);
     for (const inbound of plan.inbound) {
       if (inbound.mutualTls !== "STRICT") facts.add(fact("permission", `port ${inbound.name}: plain text is taken (${inbound.mutualTls})`));
       facts.add(fact("listener", `inbound ${inbound.name} on ${inbound.address}:${inbound.port} (${inbound.protocol})`));
@@ -111,7 +110,7 @@ function tell(world: World): Told {
   return { common, byNamespace, byWorkload, namespaceOf };
 }
 
-function nameOf({ service, port }: PortPlan): string {
+function nameOf({ service, port }: TargetPlan): string {
   return `${service.key}:${port.port}${port.protocol === "udp" ? "/udp" : ""}`;
 }
 

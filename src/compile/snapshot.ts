@@ -1,9 +1,8 @@
-// Owns: turning messages into content-addressed resources, putting a workload's resources together, and checking that the set is closed:
-// whatever a resource names is there too. Never publishes.
+// Owns: turning messages into content-addressed resources, telling resources and maps of them apart, and joining maps. Never publishes.
 
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { toBinary } from "@bufbuild/protobuf";
-import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
+import type { XdsResource, XdsType } from "../wire/xds-types.ts";
 
 /** 96 bits of SHA-256: equal versions mean equal bytes, also against someone who tries. */
 const versionChars = 24;
@@ -17,41 +16,26 @@ export function resourceOfMessage<D extends DescMessage>(type: XdsType, name: st
   return resourceOfBytes(type, name, toBinary(schema, message));
 }
 
-/** What one resource needs of others, by name. */
-export interface References {
-  readonly clusters?: readonly string[];
-  readonly routes?: readonly string[];
-}
-
 /** The compiler contradicts itself: a resource names another that is not in the snapshot. A bug of ours, never of the user's. */
 export class OpenSnapshotError extends Error {
   override readonly name = "OpenSnapshotError";
 }
 
-/** Throws OpenSnapshotError unless every reference of `references` is in `snapshot`. */
-export function checkClosed(snapshot: XdsSnapshot, references: readonly References[]): void {
-  const { cluster, route } = snapshot.resources;
-  for (const { clusters = [], routes = [] } of references) {
-    for (const name of clusters)
-      if (!cluster.has(name)) throw new OpenSnapshotError(`snapshot of ${snapshot.workload} names cluster ${name}, which is not in it`);
-    for (const name of routes)
-      if (!route.has(name))
-        throw new OpenSnapshotError(`snapshot of ${snapshot.workload} names route configuration ${name}, which is not in it`);
-  }
+/** The same bytes under the same name. */
+export function sameResource(a: XdsResource | undefined, b: XdsResource | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && a.version === b.version && a.name === b.name);
 }
 
-/** Throws OpenSnapshotError unless every backend of a route has its cluster, or is known to have none. */
-export function checkBackends(
-  route: string,
-  backends: readonly { readonly cluster: string; readonly missing: boolean }[],
-  clusters: ReadonlyMap<string, unknown>,
-): void {
-  for (const { cluster, missing } of backends) {
-    if (clusters.has(cluster) === missing)
-      throw new OpenSnapshotError(
-        `route ${route} names cluster ${cluster}, which is ${missing ? "there but must not be used" : "not there"}`,
-      );
+/** The same resources under the same names, in any order. */
+export function sameMap(a: ReadonlyMap<string, XdsResource>, b: ReadonlyMap<string, XdsResource>): boolean {
+  if (a === b) return true;
+  if (a instanceof JoinedMap && b instanceof JoinedMap) {
+    const [first, second] = [a.parts, b.parts] as readonly (readonly ReadonlyMap<string, XdsResource>[])[];
+    return first!.every((part, at) => sameMap(part, second![at]!));
   }
+  if (a.size !== b.size) return false;
+  for (const [name, resource] of a) if (!sameResource(resource, b.get(name))) return false;
+  return true;
 }
 
 /**

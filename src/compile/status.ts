@@ -5,10 +5,14 @@ import { type AuthorizationPolicyObject, authorizationPolicyKind, rootNamespace 
 import { httpRouteKind } from "../api/kinds/httproute.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
-import type { InboundPlan, PortPlan, WithheldPlan, WorkloadPlan } from "./plan/plan.ts";
+import type { Source } from "./objects.ts";
+import { clustersOf, portPlan } from "./plan/mesh.ts";
+import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
+import { type OpenPort, openPorts } from "./plan/workload.ts";
 import { appliesTo, needsHttp } from "./policies/authorizationpolicy.ts";
-import type { ParentVerdict, RouteFold } from "./policies/httproute.ts";
-import { keyOf, namespaceOf, type World } from "./world.ts";
+import { type ParentVerdict, routeVerdicts } from "./policies/httproute.ts";
+import { httpRouteSource, policySource, serviceSource, workloadSource } from "./sources.ts";
+import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
 /** The status an object should have; to be written only where it differs, times of transition aside. */
 export interface StatusPatch {
@@ -22,40 +26,46 @@ export interface StatusPatch {
 /** Name under which HTTPRoute statuses speak. */
 export const controllerName = "weft.dev/mesh";
 
-export function statuses(
-  world: World,
-  ports: ReadonlyMap<string, PortPlan>,
-  routes: RouteFold,
-  plans: readonly WorkloadPlan[],
-): StatusPatch[] {
+/** What a kind's objects are told. Each object's status is made alone, from what it reads; undefined = nothing is to be said. */
+interface StatusMaker {
+  readonly source: Source<never, never>;
+  readonly make: (world: World, key: string) => Record<string, unknown> | undefined;
+}
+
+/** By the kind's key in the store. A kind with statuses is one line here. */
+const makers: Readonly<Record<string, StatusMaker>> = {
+  [resourceOf(httpRouteKind)]: { source: httpRouteSource, make: routeStatus },
+  [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },
+  [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
+};
+
+const made = derived<StatusPatch | undefined>((world, text) => {
+  const [resource = "", key = ""] = text.split(" ");
+  const status = makers[resource]?.make(world, key);
+  if (status === undefined) return undefined;
+  const slash = key.indexOf("/");
+  return { resource, namespace: key.slice(0, slash), name: key.slice(slash + 1), status };
+}, equal);
+
+/** Kinds whose objects are told something, by their key in the store, with the source to list them by. */
+export const statusKinds: ReadonlyMap<string, Source<never, never>> = new Map(
+  Object.entries(makers).map(([resource, { source }]) => [resource, source]),
+);
+
+/** The status of one object, by its kind's key in the store, a blank, and its `NS/NAME`. */
+export function statusCell(world: World, text: string): StatusPatch | undefined {
+  return made(world, text);
+}
+
+/** Of all objects, sorted. */
+export function statuses(world: World): StatusPatch[] {
   const out: StatusPatch[] = [];
-  for (const route of world.routes)
-    out.push(
-      patch(resourceOf(httpRouteKind), route, {
-        parents: (routes.verdicts.get(route) ?? []).map((verdict) => parentStatus(route, verdict)),
-      }),
-    );
-  const datagrams = [...ports.values()].filter(({ port }) => port.protocol === "udp");
-  for (const [service, udpPorts] of Map.groupBy(datagrams, (plan) => plan.service))
-    out.push(patch(resourceOf(serviceKind), service.object, serviceStatus(service.object, udpPorts)));
-  // A Service that had a UDP port once keeps no word about it.
-  for (const service of world.services.values())
-    if (service.defaultUdpPort === undefined && saysUdpCarried(service.object))
-      out.push(patch(resourceOf(serviceKind), service.object, { conditions: [] }));
-  const byNamespace = Map.groupBy(plans, (plan) => plan.workload.namespace);
-  for (const [namespace, policies] of world.policies) {
-    const reached = namespace === rootNamespace ? plans : (byNamespace.get(namespace) ?? []);
-    for (const policy of policies) out.push(patch(resourceOf(authorizationPolicyKind), policy, policyStatus(policy, reached, datagrams)));
-  }
-  return out.sort((a, b) => (patchKey(a) < patchKey(b) ? -1 : 1));
-}
-
-function patchKey(each: StatusPatch): string {
-  return `${each.resource}/${each.namespace}/${each.name}`;
-}
-
-function patch(resource: string, object: KubeObject, status: Record<string, unknown>): StatusPatch {
-  return { resource, namespace: namespaceOf(object), name: object.metadata.name, status };
+  for (const [resource, source] of [...statusKinds].sort(([a], [b]) => compareText(a, b)))
+    for (const key of world.objects(source as Source<KubeObject>).keys("all", "")) {
+      const patch = made(world, `${resource} ${key}`);
+      if (patch !== undefined) out.push(patch);
+    }
+  return out;
 }
 
 function condition(object: KubeObject, type: string, holds: boolean, reason: string, message: string): Condition {
@@ -83,16 +93,30 @@ function saysUdpCarried({ status }: KubeObject): boolean {
 /** A status is read by people: the first few say what there is to do for the others too. */
 const mostWithheld = 3;
 
-function serviceStatus(service: KubeObject, ports: readonly PortPlan[]): Record<string, unknown> {
-  const withheld = ports.flatMap((plan) => plan.withheld.map((each) => ({ plan, each })));
+function routeStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const route = world.objects(httpRouteSource).get(key);
+  return route === undefined ? undefined : { parents: routeVerdicts(world, key).map((verdict) => parentStatus(route, verdict)) };
+}
+
+function serviceStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const service = world.services.get(key);
+  if (service === undefined) return undefined;
+  // A Service that had a UDP port once keeps no word about it.
+  if (service.defaultUdpPort === undefined) return saysUdpCarried(service.object) ? { conditions: [] } : undefined;
+  const withheld = datagramPorts(world, key).flatMap((plan) => plan.withheld.map((each) => ({ plan, each })));
   const [first] = withheld;
   if (first === undefined) {
     const words = "datagrams go to every instance, in plain text: UDP has no mutual TLS";
-    return { conditions: [condition(service, udpCarried, true, "Carried", words)] };
+    return { conditions: [condition(service.object, udpCarried, true, "Carried", words)] };
   }
   const words = withheld.slice(0, mostWithheld).map(({ plan, each }) => withheldWords(plan, each));
   const more = withheld.length > mostWithheld ? [`and ${withheld.length - mostWithheld} more`] : [];
-  return { conditions: [condition(service, udpCarried, false, first.each.refusal.reason, [...words, ...more].join("; "))] };
+  return { conditions: [condition(service.object, udpCarried, false, first.each.refusal.reason, [...words, ...more].join("; "))] };
+}
+
+function datagramPorts(world: World, service: string): PortPlan[] {
+  const plans = clustersOf(world, service).map((cluster) => portPlan(world, cluster));
+  return plans.filter((plan) => plan?.port.protocol === "udp") as PortPlan[];
 }
 
 function withheldWords({ port }: PortPlan, { name, appPort, refusal }: WithheldPlan): string {
@@ -107,12 +131,23 @@ function withheldWords({ port }: PortPlan, { name, appPort, refusal }: WithheldP
   return `${where}, since ${names} would have to judge them and nothing can judge a datagram; let the policy select other workloads, or allow the port to everybody: to [{operation: {ports: ["${appPort}"]}}] without from`;
 }
 
-function policyStatus(
-  policy: AuthorizationPolicyObject,
-  plans: readonly WorkloadPlan[],
-  datagrams: readonly PortPlan[],
-): Record<string, unknown> {
-  const selected = plans.filter((plan) => appliesTo(policy, plan.workload));
+/** Workloads that a policy selects, by key. */
+function selectedBy(world: World, policy: AuthorizationPolicyObject): readonly string[] {
+  const labels = policy.spec?.selector?.matchLabels ?? {};
+  const namespace = namespaceOf(policy);
+  const workloads = world.objects(workloadSource);
+  if (namespace !== rootNamespace)
+    return Object.keys(labels).length > 0 ? selectedIn(world, namespace, labels) : workloads.keys("namespace", namespace);
+  return workloads.keys("all", "").filter((key) => {
+    const workload = selectableOf(world, key);
+    return workload !== undefined && appliesTo(policy, workload);
+  });
+}
+
+function policyStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const policy = world.objects(policySource).get(key);
+  if (policy === undefined) return undefined;
+  const selected = selectedBy(world, policy);
   const conditions = [
     condition(policy, "Accepted", true, "Accepted", "every rule is understood"),
     selected.length > 0
@@ -125,6 +160,10 @@ function policyStatus(
           `selects no workload${namespaceOf(policy) === rootNamespace ? "" : ` of namespace ${namespaceOf(policy)}`}; it takes effect when one appears`,
         ),
   ];
+  const datagrams = world
+    .objects(serviceSource)
+    .keys("udp", "")
+    .flatMap((service) => datagramPorts(world, service));
   const silenced = datagrams.flatMap(({ withheld }) =>
     withheld.filter(({ refusal }) => refusal.reason === "AuthorizationPolicy" && refusal.policies.includes(keyOf(policy))),
   );
@@ -139,10 +178,9 @@ function policyStatus(
         `a datagram has no caller that could be judged: none are sent to ${silent.name} (port ${silent.appPort})${silenced.length > 1 ? ` and ${silenced.length - 1} more` : ""}`,
       ),
     );
-  const opaque = selected.flatMap((plan) => plan.inbound.filter((port) => !speaksHttp(port.protocol)).map((port) => ({ plan, port })));
   const blind = (policy.spec?.rules ?? []).flatMap((rule, at) => (needsHttp(rule) ? [`rules[${at}]`] : []));
-  const [example] = opaque.filter(({ port }) => touches(policy, port));
-  if (example !== undefined && blind.length > 0) {
+  const example = blind.length === 0 ? undefined : opaquePort(world, policy, selected);
+  if (example !== undefined) {
     const effect =
       policy.spec?.action === "DENY"
         ? "hosts, methods and paths are left out of the test there, so that the rules deny more"
@@ -153,15 +191,28 @@ function policyStatus(
         "FullyApplicable",
         false,
         "HttpFieldsOnTcpPort",
-        `${blind.join(", ")} test HTTP requests, but port ${example.port.name} of ${keyOf(example.plan.workload.entry)} carries opaque TCP: ${effect}`,
+        `${blind.join(", ")} test HTTP requests, but port ${example.port.name} of ${example.workload} carries opaque TCP: ${effect}`,
       ),
     );
   }
   return { observedGeneration: policy.metadata.generation ?? 1, conditions };
 }
 
+/** The first port of opaque bytes that rules about requests are meant for. */
+function opaquePort(
+  world: World,
+  policy: AuthorizationPolicyObject,
+  workloads: readonly string[],
+): { readonly workload: string; readonly port: OpenPort } | undefined {
+  for (const workload of workloads) {
+    const port = openPorts(world, workload).find((each) => !speaksHttp(each.protocol) && touches(policy, each));
+    if (port !== undefined) return { workload, port };
+  }
+  return undefined;
+}
+
 /** Some rule about requests is not ruled out by `ports` on this port. */
-function touches(policy: AuthorizationPolicyObject, port: InboundPlan): boolean {
+function touches(policy: AuthorizationPolicyObject, port: OpenPort): boolean {
   return (policy.spec?.rules ?? []).some(
     (rule) =>
       needsHttp(rule) &&

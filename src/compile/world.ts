@@ -1,8 +1,9 @@
-// Owns: the indices over all objects that planning and admission read. Built once per compile; never changed afterwards.
+// Owns: what planning and admission read of the mesh: objects, indices over them, and models made of them. Reading is recording (./graph.ts): a
+// computation that reads a world is run again when something it read has changed, and only then. Nobody changes a world but its owner (LiveWorld).
 // Objects have passed validation when they come here: this file trusts their shape.
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
-import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
+import type { EndpointSliceObject } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
 import { type PortProtocol, portProtocol, type ServiceObject } from "../api/kinds/service.ts";
@@ -12,6 +13,20 @@ import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { serviceHost, tlsModeLabel, tlsModeMutual } from "../wire/names.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
+import { Family, Graph } from "./graph.ts";
+import { keyOf, namespaceOf, Objects, type Source, type Taken } from "./objects.ts";
+import {
+  httpRouteSource,
+  peerAuthenticationSource,
+  policySource,
+  serviceSource,
+  sliceSource,
+  sources,
+  telemetrySource,
+  workloadSource,
+} from "./sources.ts";
+
+export { keyOf, namespaceOf } from "./objects.ts";
 
 export interface ServicePortModel {
   readonly name: string;
@@ -20,12 +35,16 @@ export interface ServicePortModel {
   readonly targetPort: number | string | undefined;
 }
 
-export interface ServiceModel {
+/** A service by its names; plain data, which plans carry. */
+export interface ServiceRef {
   /** `NS/NAME` */
   readonly key: string;
   readonly name: string;
   readonly namespace: string;
   readonly host: string;
+}
+
+export interface ServiceModel extends ServiceRef {
   /** In the object's order. */
   readonly ports: readonly ServicePortModel[];
   /** Where a name without port leads: port 80, or else the first; never one of UDP. */
@@ -34,7 +53,7 @@ export interface ServiceModel {
   readonly defaultUdpPort: ServicePortModel | undefined;
   /** Empty = no selector: endpoints come from EndpointSlices. */
   readonly selector: Readonly<Record<string, string>>;
-  /** Selected workloads, sorted by key. */
+  /** Selected workloads, sorted by key. Whoever reads this, and nobody else, is told when one of them changes. */
   readonly workloads: readonly WorkloadModel[];
   /** Sorted by name; only for services without selector. */
   readonly slices: readonly EndpointSliceObject[];
@@ -59,7 +78,19 @@ export interface WorkloadModel {
   readonly entry: WorkloadEntryObject;
 }
 
-/** Kinds are filed by name so that admission can swap one object without sorting out the rest again. */
+/** The objects of one kind. Lists are sorted by `NS/NAME`. */
+export interface ObjectsOf<T extends KubeObject, I extends string> {
+  /** By `NS/NAME`. */
+  get(key: string): T | undefined;
+  in(namespace: string): readonly T[];
+  by(index: I, text: string): readonly T[];
+  all(): readonly T[];
+  /** Keys only: whoever needs no more is not told when an object changes and stays where it is filed. */
+  keys(index: I | "all" | "namespace", text: string): readonly string[];
+  /** How many keys are filed there; depends on nothing, so only for choosing between equally right ways. */
+  count(index: I, text: string): number;
+}
+
 export interface World {
   readonly trustDomain: string;
   /** By `NS/NAME`, sorted, as are all maps and lists here unless they say otherwise. */
@@ -75,67 +106,254 @@ export interface World {
   readonly peerAuthentications: ReadonlyMap<string, readonly PeerAuthenticationObject[]>;
   /** Services that select a workload, by the workload's key. */
   readonly servicesOf: ReadonlyMap<string, readonly ServiceModel[]>;
+  /** Any kind of ./sources.ts. */
+  objects<T extends KubeObject, I extends string>(source: Source<T, I>): ObjectsOf<T, I>;
+  /** For `derived`. */
+  readonly values: Values;
 }
 
-/** Sorts out the objects of the mesh; kinds that the compiler does not read are passed over. Order of `objects` does not matter. */
-export function buildWorld(objects: Iterable<KubeObject>, trustDomain: string): World {
-  const sorted = new Map<string, KubeObject[]>();
-  for (const object of objects) push(sorted, object.kind, object);
-  for (const list of sorted.values()) list.sort(byKey);
-  const of = <T extends KubeObject>(kind: string): T[] => (sorted.get(kind) ?? []) as T[];
+/** Where a world keeps what was computed from it. */
+export interface Values {
+  family<V>(token: object, compute: (key: string) => V, same: (a: V, b: V) => boolean): Family<V>;
+}
 
-  const workloads = new Map<string, WorkloadModel>();
-  for (const entry of of<WorkloadEntryObject>("WorkloadEntry")) workloads.set(keyOf(entry), workloadModel(entry, trustDomain));
-  const index = labelIndex(workloads.values());
+/**
+ * A value made from the world and a text, remembered until something that was read to make it changes. `compute` must read nothing but its
+ * arguments and other derived values. `same` tells whether a new value differs from the last; where it does not, nobody above is computed again
+ * (default: the same object; `equal` compares contents).
+ */
+export function derived<V>(
+  compute: (world: World, key: string) => V,
+  same: (a: V, b: V) => boolean = Object.is,
+): (world: World, key: string) => V {
+  const token = {};
+  return (world, key) => world.values.family(token, (each) => compute(world, each), same).read(key);
+}
 
-  const slices = new Map<string, EndpointSliceObject[]>();
-  for (const slice of of<EndpointSliceObject>("EndpointSlice"))
-    push(slices, `${namespaceOf(slice)}/${slice.metadata.labels?.[sliceServiceLabel] ?? ""}`, slice);
+/** Compares plain data. */
+export function equal<V>(a: V, b: V): boolean {
+  return Bun.deepEquals(a, b);
+}
 
-  const services = new Map<string, ServiceModel>();
-  const servicesOf = new Map<string, ServiceModel[]>();
-  for (const object of of<ServiceObject>("Service")) {
-    const service = serviceModel(object, index, slices);
-    services.set(service.key, service);
-    for (const workload of service.workloads) push(servicesOf, workload.key, service);
+/** A map whose entries are looked up when they are read, so that readers depend on what they read. */
+export class View<V> implements ReadonlyMap<string, V> {
+  readonly #get: (key: string) => V | undefined;
+  readonly #has: (key: string) => boolean;
+  readonly #keys: () => readonly string[];
+
+  constructor(
+    get: (key: string) => V | undefined,
+    keys: () => readonly string[],
+    has: (key: string) => boolean = (key) => get(key) !== undefined,
+  ) {
+    this.#get = get;
+    this.#has = has;
+    this.#keys = keys;
   }
 
-  const policies = new Map<string, AuthorizationPolicyObject[]>();
-  for (const policy of of<AuthorizationPolicyObject>("AuthorizationPolicy")) push(policies, namespaceOf(policy), policy);
-  const telemetries = new Map<string, TelemetryObject[]>();
-  for (const telemetry of of<TelemetryObject>("Telemetry").sort(byAge)) push(telemetries, namespaceOf(telemetry), telemetry);
+  get size(): number {
+    return this.#keys().length;
+  }
 
-  const peerAuthentications = new Map<string, PeerAuthenticationObject[]>();
-  for (const each of of<PeerAuthenticationObject>("PeerAuthentication").sort(byAge)) push(peerAuthentications, namespaceOf(each), each);
+  get(key: string): V | undefined {
+    return this.#get(key);
+  }
 
-  return {
-    trustDomain,
-    peerAuthentications,
-    services,
-    workloads,
-    routes: of<HTTPRouteObject>("HTTPRoute").sort(byAge),
-    policies,
-    telemetries,
-    servicesOf,
-  };
+  has(key: string): boolean {
+    return this.#has(key);
+  }
+
+  forEach(run: (value: V, key: string, map: ReadonlyMap<string, V>) => void): void {
+    for (const [key, value] of this) run(value, key, this);
+  }
+
+  *entries(): MapIterator<[string, V]> {
+    for (const key of this.#keys()) {
+      const value = this.#get(key);
+      if (value !== undefined) yield [key, value];
+    }
+  }
+
+  keys(): MapIterator<string> {
+    return this.#keys().values() as MapIterator<string>;
+  }
+
+  *values(): MapIterator<V> {
+    for (const [, value] of this.entries()) yield value;
+  }
+
+  [Symbol.iterator](): MapIterator<[string, V]> {
+    return this.entries();
+  }
 }
 
-export function namespaceOf(object: KubeObject): string {
-  return object.metadata.namespace ?? "default";
+/** A world and the hand that changes it. */
+export class LiveWorld implements World {
+  readonly trustDomain: string;
+  readonly graph: Graph = new Graph();
+  readonly values: Values;
+  readonly services: ReadonlyMap<string, ServiceModel>;
+  readonly workloads: ReadonlyMap<string, WorkloadModel>;
+  readonly policies: ReadonlyMap<string, readonly AuthorizationPolicyObject[]>;
+  readonly telemetries: ReadonlyMap<string, readonly TelemetryObject[]>;
+  readonly peerAuthentications: ReadonlyMap<string, readonly PeerAuthenticationObject[]>;
+  readonly servicesOf: ReadonlyMap<string, readonly ServiceModel[]>;
+  readonly #objects: Objects;
+  readonly #families = new Map<object, Family<unknown>>();
+
+  constructor(trustDomain: string) {
+    this.trustDomain = trustDomain;
+    this.#objects = new Objects(this.graph, sources);
+    this.values = {
+      family: <V>(token: object, compute: (key: string) => V, same: (a: V, b: V) => boolean) => {
+        let family = this.#families.get(token) as Family<V> | undefined;
+        if (family === undefined) {
+          family = new Family(this.graph, compute, same);
+          this.#families.set(token, family as Family<unknown>);
+        }
+        return family;
+      },
+    };
+    const keys = (of: Source<never, never>) => () => this.#objects.of(of.id).keys("all", "");
+    const has = (of: Source<never, never>) => (key: string) => hasObject(this, `${of.id} ${key}`);
+    const plain = (each: Source<never, string>) => each as Source<never, never>;
+    this.services = new View((key) => serviceOf(this, key), keys(plain(serviceSource)), has(plain(serviceSource)));
+    this.workloads = new View((key) => workloadOf(this, key), keys(plain(workloadSource)), has(plain(workloadSource)));
+    this.servicesOf = new View((key) => servicesOfWorkload(this, key), keys(plain(workloadSource)));
+    const spaces = (of: Source<never, string>) => () => namespacesWith(this, of.id);
+    this.policies = new View((namespace) => policiesIn(this, namespace), spaces(policySource));
+    this.telemetries = new View((namespace) => telemetriesIn(this, namespace), spaces(telemetrySource));
+    this.peerAuthentications = new View((namespace) => peersIn(this, namespace), spaces(peerAuthenticationSource));
+  }
+
+  get routes(): readonly HTTPRouteObject[] {
+    return allRoutes(this, "");
+  }
+
+  objects<T extends KubeObject, I extends string>(of: Source<T, I>): ObjectsOf<T, I> {
+    const filed = this.#objects.of(of.id);
+    const all = (keys: readonly string[]) => keys.map((key) => filed.get(key)).filter((each) => each !== undefined) as T[];
+    return {
+      get: (key) => filed.get(key) as T | undefined,
+      in: (namespace) => all(filed.keys("namespace", namespace)),
+      by: (index, text) => all(filed.keys(index, text)),
+      all: () => all(filed.keys("all", "")),
+      keys: (index, text) => filed.keys(index, text),
+      count: (index, text) => filed.count(index, text),
+    };
+  }
+
+  put(object: KubeObject): Taken {
+    return this.#objects.put(object);
+  }
+
+  remove(object: Pick<KubeObject, "apiVersion" | "kind" | "metadata">): Taken {
+    return this.#objects.remove(object);
+  }
 }
 
-/** `NS/NAME` */
-export function keyOf(object: KubeObject): string {
-  return `${namespaceOf(object)}/${object.metadata.name}`;
+/** A world of these objects. Kinds that the compiler does not read are passed over. Order of `objects` does not matter. */
+export function buildWorld(objects: Iterable<KubeObject>, trustDomain: string): LiveWorld {
+  const world = new LiveWorld(trustDomain);
+  for (const object of objects) world.put(object);
+  return world;
 }
 
-function byKey(a: KubeObject, b: KubeObject): number {
-  return compareText(keyOf(a), keyOf(b));
+/** Key: source id, blank, `NS/NAME`. Existence alone, so that its readers are not told of other changes. */
+const hasObject = derived((world, key) => {
+  const [id = "", name = ""] = key.split(" ");
+  return world.objects({ id, indices: {} }).get(name) !== undefined;
+});
+
+/** Key: source id. */
+const namespacesWith = derived<readonly string[]>(
+  (world, id) => [
+    ...new Set(
+      world
+        .objects({ id, indices: {} })
+        .keys("all", "")
+        .map((key) => key.slice(0, key.indexOf("/"))),
+    ),
+  ],
+  equal,
+);
+
+const sameList = <T>(a: readonly T[] | undefined, b: readonly T[] | undefined) =>
+  a === b || (a !== undefined && b !== undefined && a.length === b.length && a.every((each, at) => each === b[at]));
+
+const listed = <T>(list: readonly T[]) => (list.length === 0 ? undefined : list);
+
+const policiesIn = derived((world, namespace) => listed(world.objects(policySource).in(namespace)), sameList);
+const telemetriesIn = derived((world, namespace) => listed([...world.objects(telemetrySource).in(namespace)].sort(byAge)), sameList);
+const peersIn = derived((world, namespace) => listed([...world.objects(peerAuthenticationSource).in(namespace)].sort(byAge)), sameList);
+const allRoutes = derived((world) => [...world.objects(httpRouteSource).all()].sort(byAge), sameList);
+
+const workloadOf = derived((world, key) => {
+  const entry = world.objects(workloadSource).get(key);
+  return entry === undefined ? undefined : workloadModel(entry, world.trustDomain);
+});
+
+/** What selectors see of a workload; stands still while its health or its ports change. */
+export const selectableOf = derived<Selectable | undefined>((world, key) => {
+  const found = world.workloads.get(key);
+  return found === undefined ? undefined : { namespace: found.namespace, labels: found.labels };
+}, equal);
+
+const serviceOf = derived((world, key) => {
+  const object = world.objects(serviceSource).get(key);
+  return object === undefined ? undefined : serviceModel(world, object);
+});
+
+/** Keys of the workloads that a service selects; stands still while these change in other ways. */
+const selectedBy = derived<readonly string[]>((world, key) => {
+  const service = world.services.get(key);
+  if (service === undefined) return [];
+  return selectedIn(world, service.namespace, service.selector);
+}, equal);
+
+/** Keys of the workloads of a namespace that have all of some labels; none for an empty selector. */
+export function selectedIn(world: World, namespace: string, selector: Readonly<Record<string, string>>): readonly string[] {
+  const entries = world.objects(workloadSource);
+  let best: string | undefined;
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const [label, value] of Object.entries(selector)) {
+    const text = `${namespace}/${label}=${value}`;
+    const count = entries.count("label", text);
+    if (count >= fewest) continue;
+    best = text;
+    fewest = count;
+  }
+  if (best === undefined) return [];
+  return entries.keys("label", best).filter((key) => matchesLabels(selector, selectableOf(world, key)?.labels ?? {}));
 }
+
+const workloadsOf = derived<readonly WorkloadModel[]>(
+  (world, key) => selectedBy(world, key).flatMap((each) => world.workloads.get(each) ?? []),
+  sameList,
+);
+
+const slicesOf = derived<readonly EndpointSliceObject[]>((world, key) => {
+  const service = world.services.get(key);
+  return service === undefined || Object.keys(service.selector).length > 0 ? [] : world.objects(sliceSource).by("service", key);
+}, sameList);
+
+const servicesOfWorkload = derived<readonly ServiceModel[] | undefined>((world, key) => {
+  const workload = selectableOf(world, key);
+  if (workload === undefined) return undefined;
+  const keys = new Set<string>();
+  for (const [label, value] of Object.entries(workload.labels))
+    for (const each of world.objects(serviceSource).keys("selector", `${workload.namespace}/${label}=${value}`)) keys.add(each);
+  const found: ServiceModel[] = [];
+  for (const each of [...keys].sort()) {
+    const service = world.services.get(each);
+    if (service !== undefined && matchesLabels(service.selector, workload.labels)) found.push(service);
+  }
+  return listed(found);
+}, sameList);
 
 /** Oldest first; objects without a time of creation (not stored yet) come last. */
 export function byAge(a: KubeObject, b: KubeObject): number {
-  return compareText(a.metadata.creationTimestamp ?? "~", b.metadata.creationTimestamp ?? "~") || byKey(a, b);
+  return compareText(a.metadata.creationTimestamp ?? "~", b.metadata.creationTimestamp ?? "~") || compareText(keyOf(a), keyOf(b));
 }
 
 /** By UTF-16 code unit, the same on every machine. */
@@ -166,17 +384,7 @@ function workloadModel(entry: WorkloadEntryObject, trustDomain: string): Workloa
   };
 }
 
-/** By `NS/KEY=VALUE`: a selector is answered by looking at one of its labels and filtering, not by looking at every workload. */
-type LabelIndex = ReadonlyMap<string, readonly WorkloadModel[]>;
-
-function labelIndex(workloads: Iterable<WorkloadModel>): LabelIndex {
-  const out = new Map<string, WorkloadModel[]>();
-  for (const workload of workloads)
-    for (const [key, value] of Object.entries(workload.labels)) push(out, `${workload.namespace}/${key}=${value}`, workload);
-  return out;
-}
-
-function serviceModel(object: ServiceObject, index: LabelIndex, slices: ReadonlyMap<string, readonly EndpointSliceObject[]>): ServiceModel {
+function serviceModel(world: World, object: ServiceObject): ServiceModel {
   const namespace = namespaceOf(object);
   const key = keyOf(object);
   const selector = object.spec.selector ?? {};
@@ -187,11 +395,6 @@ function serviceModel(object: ServiceObject, index: LabelIndex, slices: Readonly
     targetPort: port.targetPort,
   }));
   const connected = ports.filter((port) => port.protocol !== "udp");
-  let candidates: readonly WorkloadModel[] | undefined;
-  for (const [label, value] of Object.entries(selector)) {
-    const found = index.get(`${namespace}/${label}=${value}`) ?? [];
-    if (candidates === undefined || found.length < candidates.length) candidates = found;
-  }
   return {
     key,
     name: object.metadata.name,
@@ -201,10 +404,18 @@ function serviceModel(object: ServiceObject, index: LabelIndex, slices: Readonly
     defaultPort: connected.find((port) => port.port === 80) ?? connected[0],
     defaultUdpPort: ports.find((port) => port.protocol === "udp"),
     selector,
-    workloads: (candidates ?? []).filter((workload) => matchesLabels(selector, workload.labels)),
-    slices: candidates === undefined ? (slices.get(key) ?? []) : [],
+    get workloads() {
+      return workloadsOf(world, key);
+    },
+    get slices() {
+      return slicesOf(world, key);
+    },
     object,
   };
+}
+
+export function serviceRef({ key, name, namespace, host }: ServiceRef): ServiceRef {
+  return { key, name, namespace, host };
 }
 
 /** The port of `workload` that a service's port leads to: by the service port's name, by its target's name, by number. */

@@ -10,7 +10,6 @@ import { type Clock, systemClock } from "../base/clock.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
 import { MetricRegistry } from "../base/metric.ts";
 import { admit } from "../compile/admit.ts";
-import { CompileCache } from "../compile/cache.ts";
 import { buildWorld, compileAll, type World } from "../compile/compile.ts";
 import { createInsight } from "../insight/insight.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
@@ -161,7 +160,6 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
     insight.event({ level, message, namespace, workload });
 
-  const cache = new CompileCache();
   const publisher: Publisher<World> = await Publisher.start<World>({
     store,
     clock,
@@ -169,7 +167,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     ignores: (resource) => accessResources.has(resource) || kindByResource(resource)?.transient === true,
     compiler: {
       buildWorld: (objects: Iterable<KubeObject>) => buildWorld(objects, trustDomain),
-      compile: (world) => compileAll(world, cache),
+      compile: (world) => compileAll(world),
     },
     onPublished: (publication) => {
       metrics.published(publication);

@@ -24,6 +24,12 @@ export function subsetCluster(port: number, subset: string, host: string): strin
   return `outbound|${port}|${subset}|${host}`;
 }
 
+/** `reviews.shop.svc.cluster.local` of any outbound cluster's name; undefined for other clusters. */
+export function clusterHost(cluster: string): string | undefined {
+  const [direction, , , host] = cluster.split("|");
+  return direction === "outbound" && host !== undefined && host !== "" ? host : undefined;
+}
+
 /** `inbound|9080||`: the application beside the proxy. */
 export function inboundCluster(appPort: number): string {
   return `inbound|${appPort}||`;
@@ -80,6 +86,20 @@ export const annotations = {
  * Envoy has no such option beside endpoints in plain text, and passes over it.
  */
 export const sidecarMetadata = { filter: "weft.dev", protocol: "http_between_sidecars" } as const;
+
+/**
+ * More of `filter_metadata["weft.dev"]` of a cluster: what Envoy has no field for, and passes over, taking `lb_policy` and the like instead.
+ * `policy`: peak_ewma (`decayMs`) or least_connections (`choices`); `heedsRateLimits`: true; `endpointRequests`: most requests at one endpoint;
+ * `latencyFactor`: endpoints slower than the median by this factor are outliers.
+ */
+export const balanceMetadata = {
+  policy: "balance",
+  decayMs: "balance_decay_ms",
+  choices: "balance_choices",
+  heedsRateLimits: "heeds_rate_limits",
+  endpointRequests: "endpoint_max_requests",
+  latencyFactor: "latency_outlier_factor",
+} as const;
 
 /** Headers of local replies: why, in words, and whether the request certainly never reached an application. */
 export const reasonHeader = "x-weft-reason";

@@ -13,7 +13,7 @@ import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transp
 import { HttpProtocolOptionsSchema } from "../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { inboundCluster, meshRootsSecret, sidecarMetadata, workloadCertificateSecret } from "../../wire/names.ts";
 import type { PortPlan } from "../plan/plan.ts";
-import type { ServiceModel } from "../world.ts";
+import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 
 /** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
@@ -117,7 +117,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
 }
 
 /** The application itself. `services` name it in metrics. */
-export function inbound(appPort: number, protocol: PortProtocol, services: readonly ServiceModel[]): Cluster {
+export function inbound(appPort: number, protocol: PortProtocol, services: readonly ServiceRef[]): Cluster {
   const name = inboundCluster(appPort);
   return create(ClusterSchema, {
     name,
@@ -132,6 +132,6 @@ export function inbound(appPort: number, protocol: PortProtocol, services: reado
   });
 }
 
-function servicesMetadata(services: readonly ServiceModel[]): JsonObject {
+function servicesMetadata(services: readonly ServiceRef[]): JsonObject {
   return { services: services.map((service) => ({ host: service.host, name: service.name, namespace: service.namespace })) };
 }

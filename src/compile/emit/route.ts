@@ -16,7 +16,7 @@ import {
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { reasonHeader } from "../../wire/names.ts";
-import type { PortPlan } from "../plan/plan.ts";
+import type { TargetPlan } from "../plan/plan.ts";
 import {
   type BackendPlan,
   defaultRetry,
@@ -44,7 +44,7 @@ export const upgrades = ["websocket"] as const;
 export interface VirtualHostPlan {
   readonly name: string;
   readonly domains: readonly string[];
-  readonly target: PortPlan;
+  readonly target: TargetPlan;
   /** undefined = no HTTPRoute speaks about it: everything goes to the service. */
   readonly routes: readonly RoutePlan[] | undefined;
 }

@@ -1,31 +1,87 @@
-// Owns: the part of the plan that all workloads share: every port of every service with its endpoints.
+// Owns: the part of the plan that all workloads share: every port of every service with its endpoints. Each port is planned alone, from what it reads.
 
 import { accountsOfSlice, type EndpointSliceObject } from "../../api/kinds/endpointslice.ts";
 import { parseInbound } from "../../api/kinds/workloadentry.ts";
-import { annotations, outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
+import { annotations, clusterHost, outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
 import { datagramRefusal } from "../policies/datagrams.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
-import { compareText, keyOf, resolvePort, type ServiceModel, type ServicePortModel, type WorkloadModel, type World } from "../world.ts";
-import type { EndpointPlan, PortPlan, WithheldPlan } from "./plan.ts";
+import { serviceSource } from "../sources.ts";
+import {
+  compareText,
+  derived,
+  equal,
+  keyOf,
+  resolvePort,
+  type ServiceModel,
+  type ServicePortModel,
+  serviceRef,
+  View,
+  type WorkloadModel,
+  type World,
+} from "../world.ts";
+import type { EndpointPlan, PortPlan, TargetPlan, WithheldPlan } from "./plan.ts";
 
 /** Cluster id in metrics and endpoint metadata. */
 export const clusterId = "weft";
 
-/** By cluster name, sorted by service, then by port. */
+/** Every port of every service, by cluster name; the plan of a port is made when it is read. Sorted by service, then by port. */
 export function planPorts(world: World): ReadonlyMap<string, PortPlan> {
-  const out = new Map<string, PortPlan>();
-  for (const service of world.services.values()) {
-    for (const port of [...service.ports].sort((a, b) => a.port - b.port)) {
-      const plan = planPort(world, service, port);
-      out.set(plan.cluster, plan);
-    }
-  }
-  return out;
+  return new View(
+    (cluster) => portPlan(world, cluster),
+    () => allClusters(world, ""),
+    (cluster) => targetPlan(world, cluster) !== undefined,
+  );
 }
 
-function planPort(world: World, service: ServiceModel, port: ServicePortModel): PortPlan {
-  if (port.protocol === "udp") return planDatagrams(world, service, port);
+/** The same without endpoints: for whoever leads to a port and need not know who stands behind it. */
+export function planTargets(world: World): ReadonlyMap<string, TargetPlan> {
+  return new View(
+    (cluster) => targetPlan(world, cluster),
+    () => allClusters(world, ""),
+  );
+}
+
+/** The service whose cluster this is, by the host in its name. */
+function serviceBehind(world: World, cluster: string): ServiceModel | undefined {
+  const host = clusterHost(cluster);
+  const [key] = host === undefined ? [] : world.objects(serviceSource).keys("host", host);
+  return key === undefined ? undefined : world.services.get(key);
+}
+
+/** Of a service by its key: its ports' clusters. */
+export const clustersOf = derived<readonly string[]>((world, key) => {
+  const service = world.services.get(key);
+  return service === undefined ? [] : [...service.ports].sort((a, b) => a.port - b.port).map((port) => clusterOf(service, port));
+}, equal);
+
+const allClusters = derived<readonly string[]>(
+  (world) => [...new Set([...world.services.keys()].flatMap((key) => clustersOf(world, key)))],
+  equal,
+);
+
+function clusterOf(service: ServiceModel, port: ServicePortModel): string {
+  return outboundCluster(port.port, service.host, port.protocol === "udp" ? "udp" : "tcp");
+}
+
+/** By cluster name. */
+export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
+  const service = serviceBehind(world, cluster);
+  const port = service?.ports.findLast((each) => clusterOf(service, each) === cluster);
+  if (service === undefined || port === undefined) return undefined;
+  return { service: serviceRef(service), port, cluster, isDefault: service.defaultPort?.port === port.port };
+}, equal);
+
+/** By cluster name. */
+export const portPlan = derived<PortPlan | undefined>((world, cluster) => {
+  const target = targetPlan(world, cluster);
+  const service = target === undefined ? undefined : world.services.get(target.service.key);
+  if (target === undefined || service === undefined) return undefined;
+  return target.port.protocol === "udp" ? planDatagrams(world, service, target) : planPort(world, service, target);
+}, equal);
+
+function planPort(world: World, service: ServiceModel, target: TargetPlan): PortPlan {
+  const { port } = target;
   const endpoints: EndpointPlan[] = [];
   const identities = new Set<string>();
   for (const workload of service.workloads) {
@@ -41,18 +97,12 @@ function planPort(world: World, service: ServiceModel, port: ServicePortModel): 
     const number = slicePort(slice, port);
     if (number !== undefined) endpoints.push(...sliceEndpoints(service, slice, number, mutualTls));
   }
-  return {
-    service,
-    port,
-    cluster: outboundCluster(port.port, service.host),
-    endpoints: distinct(endpoints),
-    withheld: [],
-    identities: [...identities].sort(),
-  };
+  return { ...target, endpoints: distinct(endpoints), withheld: [], identities: [...identities].sort() };
 }
 
 /** Datagrams go to the application itself, in plain text and without a caller's name: nobody gets them whose policies say otherwise. */
-function planDatagrams(world: World, service: ServiceModel, port: ServicePortModel): PortPlan {
+function planDatagrams(world: World, service: ServiceModel, target: TargetPlan): PortPlan {
+  const { port } = target;
   const endpoints: EndpointPlan[] = [];
   const withheld: WithheldPlan[] = [];
   for (const workload of service.workloads) {
@@ -70,14 +120,7 @@ function planDatagrams(world: World, service: ServiceModel, port: ServicePortMod
     if (refusal !== undefined) withheld.push({ name: `EndpointSlice ${keyOf(slice)}`, appPort: number, refusal });
     else endpoints.push(...sliceEndpoints(service, slice, number, false));
   }
-  return {
-    service,
-    port,
-    cluster: outboundCluster(port.port, service.host, "udp"),
-    endpoints: distinct(endpoints),
-    withheld,
-    identities: [],
-  };
+  return { ...target, endpoints: distinct(endpoints), withheld, identities: [] };
 }
 
 /** Where the application takes datagrams; undefined = it is an instance of `weft run` that has no such port. */

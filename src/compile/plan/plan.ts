@@ -3,16 +3,22 @@
 
 import type { MutualTlsMode } from "../../api/kinds/peerauthentication.ts";
 import type { PortProtocol } from "../../api/kinds/service.ts";
-import type { ServiceModel, ServicePortModel, WorkloadModel } from "../world.ts";
+import type { ServicePortModel, ServiceRef, WorkloadModel } from "../world.ts";
 
 // ---- what all workloads share -------------------------------------------------------------------------------------------
 
-/** One port of one service: a cluster and its endpoints. */
-export interface PortPlan {
-  readonly service: ServiceModel;
+/** One port of one service, as those see it who lead to it: nothing here changes while its endpoints come and go. */
+export interface TargetPlan {
+  readonly service: ServiceRef;
   readonly port: ServicePortModel;
   /** `outbound|80||cart.shop.svc.cluster.local` */
   readonly cluster: string;
+  /** The service's name without a port leads here. */
+  readonly isDefault: boolean;
+}
+
+/** One port of one service: a cluster and its endpoints. */
+export interface PortPlan extends TargetPlan {
   readonly endpoints: readonly EndpointPlan[];
   /** Who gets no datagrams although it stands behind the port, sorted by name; empty for ports that are not UDP. */
   readonly withheld: readonly WithheldPlan[];
@@ -48,7 +54,7 @@ export interface EndpointPlan {
 // ---- one workload -----------------------------------------------------------------------------------------------------------
 
 export interface WorkloadPlan {
-  readonly workload: WorkloadModel;
+  readonly workload: Pick<WorkloadModel, "key" | "name" | "namespace" | "labels">;
   readonly inbound: readonly InboundPlan[];
   /** undefined = no forward proxy. */
   readonly httpProxyPort: number | undefined;
@@ -71,7 +77,7 @@ export interface InboundPlan {
   readonly protocol: PortProtocol;
   readonly mutualTls: MutualTlsMode;
   /** Services this port stands for, sorted by key. */
-  readonly services: readonly ServiceModel[];
+  readonly services: readonly ServiceRef[];
   readonly authz: AuthzPlan;
 }
 
@@ -79,7 +85,7 @@ export interface UpstreamPlan {
   /** Name of the listener. */
   readonly name: string;
   readonly localPort: number;
-  readonly target: PortPlan;
+  readonly target: TargetPlan;
 }
 
 // ---- authorization ------------------------------------------------------------------------------------------------------------

@@ -7,20 +7,39 @@ import { annotations, outboundCluster, serviceHost, upstreamListener } from "../
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";
-import { compareText, resolvePort, type ServiceModel, type WorkloadModel, type World } from "../world.ts";
-import type { InboundPlan, PortPlan, UpstreamPlan, WorkloadPlan } from "./plan.ts";
+import { compareText, derived, equal, resolvePort, type ServiceRef, serviceRef, type WorkloadModel, type World } from "../world.ts";
+import type { InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan.ts";
 
-export function planWorkload(world: World, ports: ReadonlyMap<string, PortPlan>, workload: WorkloadModel): WorkloadPlan {
+export function planWorkload(world: World, targets: ReadonlyMap<string, TargetPlan>, workload: WorkloadModel): WorkloadPlan {
   const given = workload.entry.metadata.annotations ?? {};
   const proxyPort = given[annotations.httpProxyPort];
+  const { key, name, namespace, labels } = workload;
   return {
-    workload,
+    workload: { key, name, namespace, labels },
     inbound: planInbound(world, workload),
     httpProxyPort: proxyPort === undefined ? undefined : portNumber(proxyPort),
-    upstreams: planUpstreams(world, ports, workload),
+    upstreams: planUpstreams(world, targets, workload),
     accessLog: foldAccessLog(world, workload),
   };
 }
+
+/** A port that peers dial, as far as policies ask about it. */
+export interface OpenPort {
+  readonly name: string;
+  readonly appPort: number;
+  readonly protocol: PortProtocol;
+}
+
+/** Of a workload by its `NS/NAME`, sorted by name. */
+export const openPorts = derived<readonly OpenPort[]>((world, key) => {
+  const workload = world.workloads.get(key);
+  const parsed = parseInbound(workload?.entry.metadata.annotations?.[annotations.inbound] ?? "");
+  if (workload?.entry.spec.address === undefined || typeof parsed === "string") return [];
+  return [...parsed]
+    .sort((a, b) => compareText(a.name, b.name))
+    .filter(({ name }) => workload.entry.spec.ports?.[name] !== undefined)
+    .map(({ name, appPort }) => ({ name, appPort, protocol: inboundProtocol(world, workload, name).protocol }));
+}, equal);
 
 function planInbound(world: World, workload: WorkloadModel): InboundPlan[] {
   const { address, ports } = workload.entry.spec;
@@ -43,15 +62,15 @@ export function inboundProtocol(
   world: World,
   workload: WorkloadModel,
   name: string,
-): { readonly protocol: PortProtocol; readonly services: readonly ServiceModel[] } {
-  const services: ServiceModel[] = [];
+): { readonly protocol: PortProtocol; readonly services: readonly ServiceRef[] } {
+  const services: ServiceRef[] = [];
   let protocol: PortProtocol | undefined;
   for (const service of world.servicesOf.get(workload.key) ?? []) {
     for (const port of service.ports) {
       // Datagrams go past the sidecar of their destination.
       if (port.protocol === "udp") continue;
       if (resolvePort(workload, port).name !== name) continue;
-      if (!services.includes(service)) services.push(service);
+      if (!services.some(({ key }) => key === service.key)) services.push(serviceRef(service));
       // tcp carries anything; should a contradiction have slipped through, opaque bytes still arrive.
       protocol = protocol === "tcp" ? "tcp" : port.protocol;
     }
@@ -59,7 +78,7 @@ export function inboundProtocol(
   return { protocol: protocol ?? portProtocol({ name }), services };
 }
 
-function planUpstreams(world: World, ports: ReadonlyMap<string, PortPlan>, workload: WorkloadModel): UpstreamPlan[] {
+function planUpstreams(world: World, targets: ReadonlyMap<string, TargetPlan>, workload: WorkloadModel): UpstreamPlan[] {
   const parsed = parseUpstreams(workload.entry.metadata.annotations?.[annotations.upstreams] ?? "");
   if (typeof parsed === "string") return [];
   const out: UpstreamPlan[] = [];
@@ -70,7 +89,7 @@ function planUpstreams(world: World, ports: ReadonlyMap<string, PortPlan>, workl
     const { transport } = upstream;
     const number = upstream.port ?? (transport === "udp" ? service?.defaultUdpPort : service?.defaultPort)?.port;
     const host = serviceHost(upstream.service, namespace);
-    const target = number === undefined ? undefined : ports.get(outboundCluster(number, host, transport));
+    const target = number === undefined ? undefined : targets.get(outboundCluster(number, host, transport));
     // No such service yet: the local port stays closed, and opens with the service.
     if (target === undefined) continue;
     const base = upstreamListener(host, target.port.port, transport);

@@ -2,13 +2,11 @@
 // reference. A route in the service's own namespace speaks for all callers; one in another namespace only for callers of that namespace,
 // and then instead of the service's own.
 
+import { type BackendRef, durationMs, type ParentRef } from "../../api/kinds/gateway-refs.ts";
 import {
-  type BackendRef,
-  durationMs,
   type HeaderModifier,
   type HTTPRouteObject,
   matchesOf,
-  type ParentRef,
   type PathModifier,
   type RouteFilter,
   type RouteMatch,
@@ -16,7 +14,8 @@ import {
 } from "../../api/kinds/httproute-spec.ts";
 import { speaksHttp } from "../../api/kinds/service.ts";
 import { outboundCluster, serviceHost } from "../../wire/names.ts";
-import type { PortPlan } from "../plan/plan.ts";
+import { planTargets } from "../plan/mesh.ts";
+import type { TargetPlan } from "../plan/plan.ts";
 import {
   type BackendPlan,
   defaultRetries,
@@ -26,7 +25,8 @@ import {
   type RedirectPlan,
   type RoutePlan,
 } from "../plan/routes.ts";
-import { compareText, keyOf, namespaceOf, push, type ServicePortModel, type World } from "../world.ts";
+import { httpRouteSource } from "../sources.ts";
+import { byAge, compareText, derived, equal, keyOf, namespaceOf, type ServicePortModel, type World } from "../world.ts";
 
 /** What became of one parent reference of one route. */
 export interface ParentVerdict {
@@ -39,44 +39,71 @@ export interface ParentVerdict {
   readonly resolvedMessage: string;
 }
 
-export interface RouteFold {
-  /** Routes of a service port in the order they are tried; undefined = no HTTPRoute speaks about it. */
-  routesFor(cluster: string, callerNamespace: string): readonly RoutePlan[] | undefined;
-  readonly verdicts: ReadonlyMap<HTTPRouteObject, readonly ParentVerdict[]>;
-}
-
 interface RankedRoute {
   readonly plans: readonly RoutePlan[];
   readonly rank: readonly number[];
-  /** Position of the route by age, of the rule and of the match: the tie-breakers. */
-  readonly order: readonly number[];
 }
 
-export function foldRoutes(world: World, ports: ReadonlyMap<string, PortPlan>): RouteFold {
-  const ranked = new Map<string, RankedRoute[]>();
-  const verdicts = new Map<HTTPRouteObject, ParentVerdict[]>();
-  for (const [age, route] of world.routes.entries()) {
-    const backends = resolveBackends(route, ports);
-    const rules = rankRules(route, age, backends);
-    const list: ParentVerdict[] = [];
-    for (const ref of route.spec.parentRefs ?? []) {
-      const attached = attach(world, route, ref);
-      for (const cluster of attached.clusters) for (const each of rules) push(ranked, `${attached.audience}\u0000${cluster}`, each);
-      list.push({ parentRef: ref, ...attached.verdict, ...backends.verdict });
-    }
-    verdicts.set(route, list);
-  }
-  const folded = new Map<string, readonly RoutePlan[]>();
-  for (const [key, list] of ranked)
-    folded.set(
-      key,
-      list.sort(byPrecedence).flatMap((each) => each.plans),
-    );
-  const own = (cluster: string, namespace: string) => folded.get(`${namespace}\u0000${cluster}`);
+/** What one route says, whoever else speaks about the same ports. */
+interface RouteReading {
+  /** In the route's order. */
+  readonly rules: readonly RankedRoute[];
+  /** One for each parent reference. */
+  readonly attached: readonly Attached[];
+  readonly verdicts: readonly ParentVerdict[];
+}
+
+/** By `NS/NAME` of the route. */
+const readRoute = derived<RouteReading | undefined>((world, key) => {
+  const route = world.objects(httpRouteSource).get(key);
+  if (route === undefined) return undefined;
+  const backends = resolveBackends(route, planTargets(world));
+  const attached = (route.spec.parentRefs ?? []).map((ref) => attach(world, route, ref));
   return {
-    routesFor: (cluster, namespace) => own(cluster, namespace) ?? folded.get(`\u0000${cluster}`),
-    verdicts,
+    rules: rankRules(route, backends),
+    attached,
+    verdicts: (route.spec.parentRefs ?? []).map((ref, at) => ({ parentRef: ref, ...attached[at]!.verdict, ...backends.verdict })),
   };
+}, equal);
+
+/** What became of each parent reference of a route, by its `NS/NAME`. */
+export function routeVerdicts(world: World, key: string): readonly ParentVerdict[] {
+  return readRoute(world, key)?.verdicts ?? [];
+}
+
+/** By audience (empty = all callers), NUL, cluster. */
+const folded = derived<readonly RoutePlan[] | undefined>((world, key) => {
+  const [audience = "", cluster = ""] = key.split("\u0000");
+  const parent = planTargets(world).get(cluster)?.service.key;
+  if (parent === undefined) return undefined;
+  const speaking = world
+    .objects(httpRouteSource)
+    .by("parent", parent)
+    .map((route) => ({ route, reading: readRoute(world, keyOf(route)) }))
+    .filter(({ reading }) => reading?.attached.some((one) => one.audience === audience && one.clusters.includes(cluster)));
+  const ranked = speaking.sort((a, b) => byAge(a.route, b.route)).flatMap(({ reading }) => reading?.rules ?? []);
+  // Sorting is stable: of equal rank, the older route's go first, then by the order in the route.
+  return ranked.length === 0 ? undefined : ranked.sort(byPrecedence).flatMap((each) => each.plans);
+}, equal);
+
+/** For whom the routes of a port are folded where this namespace calls: itself where it has routes of its own for it, else everybody (empty). */
+export function audienceOf(world: World, cluster: string, callerNamespace: string): string {
+  return folded(world, `${callerNamespace}\u0000${cluster}`) === undefined ? "" : callerNamespace;
+}
+
+/** Routes of a service port in the order they are tried; undefined = no route speaks about it. `audience` as `audienceOf` has it. */
+export function routesFor(world: World, cluster: string, audience: string): readonly RoutePlan[] | undefined {
+  return folded(world, `${audience}\u0000${cluster}`);
+}
+
+export interface RouteFold {
+  /** Routes of a service port in the order they are tried; undefined = no HTTPRoute speaks about it. */
+  routesFor(cluster: string, callerNamespace: string): readonly RoutePlan[] | undefined;
+}
+
+/** The same by the caller's namespace. */
+export function foldRoutes(world: World, _ports?: unknown): RouteFold {
+  return { routesFor: (cluster, namespace) => routesFor(world, cluster, audienceOf(world, cluster, namespace)) };
 }
 
 interface Attached {
@@ -127,7 +154,7 @@ interface Backends {
   readonly verdict: Pick<ParentVerdict, "resolved" | "resolvedReason" | "resolvedMessage">;
 }
 
-function resolveBackends(route: HTTPRouteObject, ports: ReadonlyMap<string, PortPlan>): Backends {
+function resolveBackends(route: HTTPRouteObject, targets: ReadonlyMap<string, TargetPlan>): Backends {
   const problems: { reason: ParentVerdict["resolvedReason"]; message: string }[] = [];
   const plans = new Map<BackendRef, BackendPlan>();
   for (const [ruleAt, rule] of (route.spec.rules ?? []).entries()) {
@@ -146,7 +173,7 @@ function resolveBackends(route: HTTPRouteObject, ports: ReadonlyMap<string, Port
           reason: "RefNotPermitted",
           message: `${where}: Service ${namespace}/${ref.name} is in another namespace, which needs a ReferenceGrant, and those are not implemented by this version of Weft`,
         });
-      else if (!ports.has(cluster))
+      else if (!targets.has(cluster))
         problems.push({
           reason: "BackendNotFound",
           message: `${where}: there is no Service ${namespace}/${ref.name} with port ${ref.port ?? ""}`,
@@ -172,12 +199,12 @@ function missingCluster(cluster: string): string {
   return cluster.replace("outbound|", "unresolved|");
 }
 
-function rankRules(route: HTTPRouteObject, age: number, backends: Backends): RankedRoute[] {
+function rankRules(route: HTTPRouteObject, backends: Backends): RankedRoute[] {
   const out: RankedRoute[] = [];
   for (const [ruleAt, rule] of (route.spec.rules ?? []).entries()) {
-    for (const [matchAt, match] of matchesOf(rule).entries()) {
+    for (const match of matchesOf(rule)) {
       const name = `${keyOf(route)}/${rule.name ?? ruleAt}`;
-      out.push({ plans: planRule(name, rule, match, backends), rank: rankOf(match), order: [age, ruleAt, matchAt] });
+      out.push({ plans: planRule(name, rule, match, backends), rank: rankOf(match) });
     }
   }
   return out;
@@ -202,7 +229,6 @@ function rankOf(match: RouteMatch): number[] {
 
 function byPrecedence(a: RankedRoute, b: RankedRoute): number {
   for (let at = 0; at < a.rank.length; at++) if (a.rank[at] !== b.rank[at]) return b.rank[at]! - a.rank[at]!;
-  for (let at = 0; at < a.order.length; at++) if (a.order[at] !== b.order[at]) return a.order[at]! - b.order[at]!;
   return 0;
 }
 

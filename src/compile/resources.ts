@@ -1,0 +1,278 @@
+// Owns: from plans to encoded resources, each made once and shared by all proxies that hold it, and what each proxy holds. Everything here is
+// derived: made anew only when something it was made from has changed. The emitters see a plan and nothing else.
+
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { speaksHttp } from "../api/kinds/service.ts";
+import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
+import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { httpProxyListener, httpProxyRoutes, inboundCluster, inboundListener, upstreamListener } from "../wire/names.ts";
+import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
+import * as clusters from "./emit/cluster.ts";
+import { loadAssignment } from "./emit/endpoint.ts";
+import * as listeners from "./emit/listener.ts";
+import { routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
+import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
+import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan/plan.ts";
+import type { RoutePlan } from "./plan/routes.ts";
+import { planWorkload } from "./plan/workload.ts";
+import { audienceOf, routesFor } from "./policies/httproute.ts";
+import { JoinedMap, OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameMap, sameResource } from "./snapshot.ts";
+import { compareText, derived, equal, type World } from "./world.ts";
+
+type Resources = ReadonlyMap<string, XdsResource>;
+
+// ---- one resource ---------------------------------------------------------------------------------------------------------
+
+/** A resource made from `input` alone: equal inputs are one resource, whoever asks. `input` is plain data; the maker gets a copy of it. */
+function emitted<I, D extends DescMessage>(
+  type: XdsType,
+  schema: D,
+  name: (input: I) => string,
+  make: (input: I) => MessageShape<D>,
+): (world: World, input: I) => XdsResource {
+  const made = derived((_world, text) => {
+    const input = JSON.parse(text) as I;
+    return resourceOfMessage(type, name(input), schema, make(input));
+  });
+  return (world, input) => made(world, JSON.stringify(input));
+}
+
+const inboundResource = emitted<{ port: InboundPlan; trustDomain: string; log: AccessLogPlan }, typeof ListenerSchema>(
+  "listener",
+  ListenerSchema,
+  ({ port }) => inboundListener(port.name),
+  ({ port, trustDomain, log }) => listeners.inbound(port, trustDomain, log.server),
+);
+
+const inboundClusterResource = emitted<Pick<InboundPlan, "appPort" | "protocol" | "services">, typeof ClusterSchema>(
+  "cluster",
+  ClusterSchema,
+  ({ appPort }) => inboundCluster(appPort),
+  ({ appPort, protocol, services }) => clusters.inbound(appPort, protocol, services),
+);
+
+const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan }, typeof ListenerSchema>(
+  "listener",
+  ListenerSchema,
+  () => httpProxyListener,
+  ({ port, log }) => listeners.httpProxy(port, log.client),
+);
+
+const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan }, typeof ListenerSchema>(
+  "listener",
+  ListenerSchema,
+  ({ upstream }) => upstream.name,
+  ({ upstream, log }) => listeners.upstream(upstream, log.client),
+);
+
+/** By its name. */
+export const clusterResource = derived<XdsResource | undefined>((world, cluster) => {
+  const plan = portPlan(world, cluster);
+  return plan === undefined ? undefined : resourceOfMessage("cluster", cluster, ClusterSchema, clusters.outbound(plan, world.trustDomain));
+}, sameResource);
+
+/** By its cluster's name. */
+export const endpointResource = derived<XdsResource | undefined>((world, cluster) => {
+  const plan = portPlan(world, cluster);
+  return plan === undefined ? undefined : resourceOfMessage("endpoint", cluster, ClusterLoadAssignmentSchema, loadAssignment(plan));
+}, sameResource);
+
+// ---- routes ---------------------------------------------------------------------------------------------------------------
+
+/** A part of a table, or a table, with the clusters that it leads to. */
+interface Leading<V> {
+  readonly value: V;
+  /** Sorted; all of them exist. */
+  readonly clusters: readonly string[];
+}
+
+/** How a virtual host is reached: by any name (a local port of its own), or by those that lead to it from its own or from another namespace. */
+type Reach = "any" | "own" | "foreign";
+
+interface HostKey {
+  readonly cluster: string;
+  /** As `audienceOf` has it. */
+  readonly audience: string;
+  readonly reach: Reach;
+}
+
+const virtualHost = derived<Leading<Uint8Array> | undefined>(
+  (world, text) => {
+    const { cluster, audience, reach } = JSON.parse(text) as HostKey;
+    const target = targetPlan(world, cluster);
+    if (target === undefined) return undefined;
+    const routes = speaksHttp(target.port.protocol) ? routesFor(world, cluster, audience) : undefined;
+    const named = `${target.service.host}:${target.port.port}`;
+    const plan = {
+      name: reach === "any" ? `${upstreamListener(target.service.host, target.port.port)}|any` : named,
+      domains: reach === "any" ? ["*"] : domainsOf(target, reach),
+      target,
+      routes,
+    };
+    return { value: virtualHostBytes(plan), clusters: [...new Set([cluster, ...leadTo(world, routes ?? [])])].sort() };
+  },
+  (a, b) => equal(a, b),
+);
+
+function hostOf(world: World, cluster: string, namespace: string, reach: Reach): Leading<Uint8Array> | undefined {
+  const key: HostKey = { cluster, audience: audienceOf(world, cluster, namespace), reach };
+  return virtualHost(world, JSON.stringify(key));
+}
+
+/** Every cluster that routes send requests to, those that are known to be missing left out. */
+function leadTo(world: World, routes: readonly RoutePlan[]): string[] {
+  const out: string[] = [];
+  for (const { action, name } of routes) {
+    if (action.kind !== "forward") continue;
+    for (const { cluster, missing } of [...action.backends, ...(action.mirrors ?? []).map((each) => ({ ...each, missing: false }))]) {
+      const there = planTargets(world).has(cluster);
+      if (there === missing)
+        throw new OpenSnapshotError(
+          `route ${name} names cluster ${cluster}, which is ${missing ? "there but must not be used" : "not there"}`,
+        );
+      if (!missing) out.push(cluster);
+    }
+  }
+  return out;
+}
+
+/** Names that lead to a port; the short name is of one's own namespace only. */
+function domainsOf({ service, port, isDefault }: TargetPlan, reach: "own" | "foreign"): string[] {
+  const names = [`${service.name}.${service.namespace}`, `${service.name}.${service.namespace}.svc`, service.host];
+  if (reach === "own") names.unshift(service.name);
+  const withPort = names.map((name) => `${name}:${port.port}`);
+  return isDefault ? [...names, ...withPort] : withPort;
+}
+
+/** The table behind a fixed local port: whatever the host, one service. By audience, blank, cluster. */
+const upstreamTable = derived<Leading<XdsResource> | undefined>(
+  (world, text) => {
+    const at = text.indexOf(" ");
+    const cluster = text.slice(at + 1);
+    const target = targetPlan(world, cluster);
+    const key: HostKey = { cluster, audience: text.slice(0, at), reach: "any" };
+    const host = virtualHost(world, JSON.stringify(key));
+    if (target === undefined || host === undefined) return undefined;
+    const name = upstreamListener(target.service.host, target.port.port);
+    return { value: resourceOfBytes("route", name, routeTableBytes(name, [host.value])), clusters: host.clusters };
+  },
+  (a, b) => sameResource(a?.value, b?.value) && equal(a?.clusters, b?.clusters),
+);
+
+/** The forward proxy's table over the whole mesh: the same for all workloads of a namespace. */
+const wholeProxyTable = derived<XdsResource>((world, namespace) => {
+  const hosts: Uint8Array[] = [];
+  for (const target of planTargets(world).values()) {
+    if (target.port.protocol === "udp") continue;
+    const host = hostOf(world, target.cluster, namespace, target.service.namespace === namespace ? "own" : "foreign");
+    if (host !== undefined) hosts.push(host.value);
+  }
+  hosts.push(unknownHostBytes);
+  return resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts));
+}, sameResource);
+
+// ---- one workload -----------------------------------------------------------------------------------------------------------
+
+/** By `NS/NAME`; undefined = there is no such workload. */
+export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
+  const workload = world.workloads.get(key);
+  return workload === undefined ? undefined : planWorkload(world, planTargets(world), workload);
+}, equal);
+
+/** What a proxy is told but for clusters and endpoints, which it is given by name: so that these may change without the rest being looked at. */
+interface Layout {
+  readonly listeners: Resources;
+  readonly routes: Resources;
+  /** The application's own. */
+  readonly inbound: Resources;
+  /** Sorted; null = all there are. */
+  readonly outbound: readonly string[] | null;
+}
+
+const layoutOf = derived<Layout | undefined>((world, key) => {
+  const plan = workloadPlan(world, key);
+  if (plan === undefined) return undefined;
+  const { namespace } = plan.workload;
+  const [listener, route, inbound] = [new Map<string, XdsResource>(), new Map<string, XdsResource>(), new Map<string, XdsResource>()];
+  const outbound = new Set<string>();
+  const put = (map: Map<string, XdsResource>, resource: XdsResource) => map.set(resource.name, resource);
+  for (const port of plan.inbound) {
+    put(inbound, inboundClusterResource(world, { appPort: port.appPort, protocol: port.protocol, services: port.services }));
+    // The services are named by the cluster's metadata; the listener says nothing of them.
+    put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
+  }
+  if (plan.httpProxyPort !== undefined) {
+    put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog }));
+    put(route, wholeProxyTable(world, namespace));
+  }
+  for (const upstream of plan.upstreams) {
+    const { cluster, port } = upstream.target;
+    put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
+    outbound.add(cluster);
+    if (!speaksHttp(port.protocol)) continue;
+    const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
+    if (table === undefined) throw new OpenSnapshotError(`listener ${upstream.name} of ${key} has no routes`);
+    put(route, table.value);
+    for (const each of table.clusters) outbound.add(each);
+  }
+  return {
+    listeners: sorted(listener),
+    routes: sorted(route),
+    inbound: sorted(inbound),
+    outbound: null,
+  };
+});
+
+/** Of the whole mesh: one map for all workloads that hold it. */
+const allClusterResources = derived<Resources>(
+  (world) => resourcesOf(world, clusterResource, [...planTargets(world).keys()].sort()),
+  sameMap,
+);
+const allEndpointResources = derived<Resources>(
+  (world) => resourcesOf(world, endpointResource, [...planTargets(world).keys()].sort()),
+  sameMap,
+);
+
+const clustersOf = derived<Resources>((world, key) => {
+  const layout = layoutOf(world, key);
+  if (layout === undefined) return new Map();
+  if (layout.outbound === null) return new JoinedMap(layout.inbound, allClusterResources(world, ""));
+  return new Map([...layout.inbound, ...resourcesOf(world, clusterResource, layout.outbound)]);
+}, sameMap);
+
+const endpointsOf = derived<Resources>((world, key) => {
+  const layout = layoutOf(world, key);
+  if (layout === undefined) return new Map();
+  return layout.outbound === null ? allEndpointResources(world, "") : resourcesOf(world, endpointResource, layout.outbound);
+}, sameMap);
+
+/** Everything that a workload's proxy should hold, by `NS/NAME`; undefined = there is no such workload. */
+export const snapshotOf = derived<XdsSnapshot | undefined>(
+  (world, key) => {
+    const layout = layoutOf(world, key);
+    if (layout === undefined) return undefined;
+    return {
+      workload: key,
+      resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: layout.listeners, route: layout.routes },
+    };
+  },
+  (a, b) =>
+    a !== undefined &&
+    b !== undefined &&
+    (["cluster", "endpoint", "listener", "route"] as const).every((type) => sameMap(a.resources[type], b.resources[type])),
+);
+
+function resourcesOf(world: World, read: (world: World, name: string) => XdsResource | undefined, names: readonly string[]): Resources {
+  const out = new Map<string, XdsResource>();
+  for (const name of names) {
+    const resource = read(world, name);
+    if (resource === undefined) throw new OpenSnapshotError(`cluster ${name} is named and not there`);
+    out.set(name, resource);
+  }
+  return out;
+}
+
+function sorted(map: Map<string, XdsResource>): Resources {
+  return new Map([...map.entries()].sort(([a], [b]) => compareText(a, b)));
+}

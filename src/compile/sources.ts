@@ -1,0 +1,61 @@
+// Owns: the table of kinds that the compiler reads, and what each can be looked up by. A kind that is not here does not reach the compiler.
+// A new kind is one constant and one line in `sources`; then `world.objects(thatConstant)` reads it, and whoever reads is told of changes.
+// An index is for whoever would otherwise go through all objects of a kind: such a reader is computed anew with each of them that changes.
+
+import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
+import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
+import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
+import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
+import { portProtocol, type ServiceObject } from "../api/kinds/service.ts";
+import type { TelemetryObject } from "../api/kinds/telemetry.ts";
+import { isEndpoint, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
+import type { KubeObject } from "../api/meta.ts";
+import { serviceHost } from "../wire/names.ts";
+import { namespaceOf, type Source, source } from "./objects.ts";
+
+/** `NS/KEY=VALUE` for each label: a selector is answered by looking at one of its labels and filtering. */
+function labelTexts(namespace: string, labels: Readonly<Record<string, string>>): string[] {
+  return Object.entries(labels).map(([key, value]) => `${namespace}/${key}=${value}`);
+}
+
+export const serviceSource = source<ServiceObject, "host" | "selector" | "udp">("", "Service", {
+  host: (service) => [serviceHost(service.metadata.name, namespaceOf(service))],
+  /** Under every pair of its selector. */
+  selector: (service) => labelTexts(namespaceOf(service), service.spec.selector ?? {}),
+  /** Under "" where it has a port that carries datagrams. */
+  udp: (service) => ((service.spec.ports ?? []).some((port) => portProtocol(port) === "udp") ? [""] : []),
+});
+
+export const workloadSource = source<WorkloadEntryObject, "label" | "address">(
+  "networking.istio.io",
+  "WorkloadEntry",
+  {
+    label: (entry) => labelTexts(namespaceOf(entry), labelsOf(entry)),
+    address: (entry) => (entry.spec.address === undefined ? [] : [entry.spec.address]),
+  },
+  (entry) => [isEndpoint(entry), isHealthy(entry)],
+);
+
+export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s.io", "EndpointSlice", {
+  /** `NS/NAME` of the Service it belongs to. */
+  service: (slice) => [`${namespaceOf(slice)}/${slice.metadata.labels?.[sliceServiceLabel] ?? ""}`],
+});
+
+export const httpRouteSource = source<HTTPRouteObject, "parent">("gateway.networking.k8s.io", "HTTPRoute", {
+  /** `NS/NAME` of each Service it is attached to. */
+  parent: (route) => [...new Set((route.spec.parentRefs ?? []).map((ref) => `${ref.namespace ?? namespaceOf(route)}/${ref.name}`))],
+});
+
+export const policySource = source<AuthorizationPolicyObject>("security.istio.io", "AuthorizationPolicy", {});
+export const peerAuthenticationSource = source<PeerAuthenticationObject>("security.istio.io", "PeerAuthentication", {});
+export const telemetrySource = source<TelemetryObject>("telemetry.istio.io", "Telemetry", {});
+
+export const sources = [
+  serviceSource,
+  workloadSource,
+  sliceSource,
+  httpRouteSource,
+  policySource,
+  peerAuthenticationSource,
+  telemetrySource,
+] as unknown as readonly Source<KubeObject, string>[];
