@@ -1,10 +1,14 @@
-// Owns: the whole way from objects to what every proxy should hold, and to what every object's status should say. Pure: no clock, no I/O;
-// the same objects in any order give the same bytes, and a compiler that has lived through any history says what a new one would.
+// Owns: the whole way from objects to what every proxy should hold, and to what every object's status should say: at once, or in rounds that
+// answer for what changed since the last. Pure: no clock, no I/O; the same objects in any order give the same bytes, and a compiler that has lived
+// through any history says what a new one would.
 
+import type { KubeObject } from "../api/meta.ts";
 import type { XdsSnapshot } from "../wire/xds-types.ts";
+import type { Cell } from "./graph.ts";
+import type { Taken } from "./objects.ts";
 import { snapshotOf } from "./resources.ts";
-import { type StatusPatch, statuses } from "./status.ts";
-import type { World } from "./world.ts";
+import { type StatusPatch, statuses, statusKey, statusOf } from "./status.ts";
+import { LiveWorld, type World } from "./world.ts";
 
 export type { StatusPatch } from "./status.ts";
 export { buildWorld, type World } from "./world.ts";
@@ -23,4 +27,110 @@ export function compileAll(world: World): Compiled {
     if (snapshot !== undefined) snapshots.set(key, snapshot);
   }
   return { snapshots, statuses: statuses(world) };
+}
+
+/** What is different since the last round. */
+export interface Round {
+  /** Of held workloads; undefined = the workload is gone. */
+  readonly snapshots: ReadonlyMap<string, XdsSnapshot | undefined>;
+  readonly statuses: readonly StatusPatch[];
+  /** What could not be made, a bug of ours: what was there before stays in force, and the next round tries again. */
+  readonly failures: readonly { readonly what: string; readonly cause: unknown }[];
+}
+
+type Watched = { readonly kind: "snapshot" | "status"; readonly key: string };
+
+/** A mesh that changes. Work is done for who is held, and for statuses; cost grows with what a change reaches. */
+export class MeshCompiler {
+  readonly #live: LiveWorld;
+  readonly #watched = new Map<Cell<unknown>, Watched>();
+  readonly #told = new Map<string, XdsSnapshot | undefined>();
+  /** Failed in the last round. */
+  #again: Cell<unknown>[] = [];
+
+  constructor(trustDomain: string) {
+    this.#live = new LiveWorld(trustDomain);
+  }
+
+  /** As it is now, the last `put` and `remove` included. */
+  get world(): World {
+    return this.#live;
+  }
+
+  put(object: KubeObject): Taken {
+    const taken = this.#live.put(object);
+    const key = taken === "changed" ? statusKey(object) : undefined;
+    if (key !== undefined) this.#watch(statusOf.cell(this.#live, key) as Cell<unknown>, { kind: "status", key });
+    return taken;
+  }
+
+  remove(object: KubeObject): Taken {
+    const key = statusKey(object);
+    if (key !== undefined) this.#unwatch(statusOf.cell(this.#live, key) as Cell<unknown>);
+    return this.#live.remove(object);
+  }
+
+  /** From now on rounds tell of this workload's snapshot, until `drop`. Returns it as it is; undefined = there is no such workload. */
+  hold(workload: string): XdsSnapshot | undefined {
+    this.#watch(snapshotOf.cell(this.#live, workload) as Cell<unknown>, { kind: "snapshot", key: workload });
+    const now = snapshotOf(this.#live, workload);
+    this.#told.set(workload, now);
+    return now;
+  }
+
+  drop(workload: string): void {
+    this.#unwatch(snapshotOf.cell(this.#live, workload) as Cell<unknown>);
+    this.#told.delete(workload);
+  }
+
+  /** Computed on the spot where nobody holds it. */
+  snapshot(workload: string): XdsSnapshot | undefined {
+    return snapshotOf(this.#live, workload);
+  }
+
+  /** What an object should be told; undefined = nothing. */
+  status(object: KubeObject): StatusPatch | undefined {
+    const key = statusKey(object);
+    return key === undefined ? undefined : statusOf(this.#live, key);
+  }
+
+  round(): Round {
+    const { graph } = this.#live;
+    const snapshots = new Map<string, XdsSnapshot | undefined>();
+    const found: StatusPatch[] = [];
+    const failures: { what: string; cause: unknown }[] = [];
+    const work = new Set([...graph.touched, ...this.#again]);
+    graph.touched.clear();
+    this.#again = [];
+    for (const cell of work) {
+      const watched = this.#watched.get(cell);
+      if (watched === undefined) continue;
+      const { kind, key } = watched;
+      try {
+        const value = cell.peek();
+        if (kind === "status") {
+          if (value !== undefined) found.push(value as StatusPatch);
+        } else if (this.#told.get(key) !== value) {
+          this.#told.set(key, value as XdsSnapshot | undefined);
+          snapshots.set(key, value as XdsSnapshot | undefined);
+        }
+      } catch (cause) {
+        this.#again.push(cell);
+        failures.push({ what: `${kind} of ${key}`, cause });
+      }
+    }
+    graph.sweep();
+    return { snapshots, statuses: found, failures };
+  }
+
+  #watch(cell: Cell<unknown>, watched: Watched): void {
+    if (this.#watched.has(cell)) return;
+    this.#watched.set(cell, watched);
+    cell.watch();
+  }
+
+  #unwatch(cell: Cell<unknown>): void {
+    this.#watched.delete(cell);
+    cell.unwatch();
+  }
 }

@@ -263,8 +263,4 @@ export class Family<V> {
     }
     return cell;
   }
-
-  read(key: string): V {
-    return this.cell(key).read();
-  }
 }

@@ -5,7 +5,7 @@ import { type AuthorizationPolicyObject, authorizationPolicyKind, rootNamespace 
 import { httpRouteKind } from "../api/kinds/httproute.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
-import type { Source } from "./objects.ts";
+import { type Source, sourceId } from "./objects.ts";
 import { clustersOf, portPlan } from "./plan/mesh.ts";
 import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
 import { type OpenPort, openPorts } from "./plan/workload.ts";
@@ -39,7 +39,8 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
 };
 
-const made = derived<StatusPatch | undefined>((world, text) => {
+/** The status of one object, by its kind's key in the store, a blank, and its `NS/NAME`; undefined = nothing is to be said. */
+export const statusOf = derived<StatusPatch | undefined>((world, text) => {
   const [resource = "", key = ""] = text.split(" ");
   const status = makers[resource]?.make(world, key);
   if (status === undefined) return undefined;
@@ -47,22 +48,22 @@ const made = derived<StatusPatch | undefined>((world, text) => {
   return { resource, namespace: key.slice(0, slash), name: key.slice(slash + 1), status };
 }, equal);
 
-/** Kinds whose objects are told something, by their key in the store, with the source to list them by. */
-export const statusKinds: ReadonlyMap<string, Source<never, never>> = new Map(
-  Object.entries(makers).map(([resource, { source }]) => [resource, source]),
+const resourceBySource: ReadonlyMap<string, string> = new Map(
+  Object.entries(makers).map(([resource, { source }]) => [source.id, resource]),
 );
 
-/** The status of one object, by its kind's key in the store, a blank, and its `NS/NAME`. */
-export function statusCell(world: World, text: string): StatusPatch | undefined {
-  return made(world, text);
+/** The key of `statusOf` for an object; undefined = objects of its kind are told nothing. */
+export function statusKey(object: KubeObject): string | undefined {
+  const resource = resourceBySource.get(sourceId(object));
+  return resource === undefined ? undefined : `${resource} ${keyOf(object)}`;
 }
 
 /** Of all objects, sorted. */
 export function statuses(world: World): StatusPatch[] {
   const out: StatusPatch[] = [];
-  for (const [resource, source] of [...statusKinds].sort(([a], [b]) => compareText(a, b)))
+  for (const [resource, { source }] of Object.entries(makers).sort(([a], [b]) => compareText(a, b)))
     for (const key of world.objects(source as Source<KubeObject>).keys("all", "")) {
-      const patch = made(world, `${resource} ${key}`);
+      const patch = statusOf(world, `${resource} ${key}`);
       if (patch !== undefined) out.push(patch);
     }
   return out;

@@ -13,7 +13,7 @@ import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { serviceHost, tlsModeLabel, tlsModeMutual } from "../wire/names.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
-import { Family, Graph } from "./graph.ts";
+import { type Cell, Family, Graph } from "./graph.ts";
 import { keyOf, namespaceOf, Objects, type Source, type Taken } from "./objects.ts";
 import {
   httpRouteSource,
@@ -117,17 +117,21 @@ export interface Values {
   family<V>(token: object, compute: (key: string) => V, same: (a: V, b: V) => boolean): Family<V>;
 }
 
+/** Reads a derived value; with `cell` it can be watched. */
+export interface Derived<V> {
+  (world: World, key: string): V;
+  cell(world: World, key: string): Cell<V>;
+}
+
 /**
  * A value made from the world and a text, remembered until something that was read to make it changes. `compute` must read nothing but its
  * arguments and other derived values. `same` tells whether a new value differs from the last; where it does not, nobody above is computed again
  * (default: the same object; `equal` compares contents).
  */
-export function derived<V>(
-  compute: (world: World, key: string) => V,
-  same: (a: V, b: V) => boolean = Object.is,
-): (world: World, key: string) => V {
+export function derived<V>(compute: (world: World, key: string) => V, same: (a: V, b: V) => boolean = Object.is): Derived<V> {
   const token = {};
-  return (world, key) => world.values.family(token, (each) => compute(world, each), same).read(key);
+  const cell = (world: World, key: string) => world.values.family(token, (each) => compute(world, each), same).cell(key);
+  return Object.assign((world: World, key: string) => cell(world, key).read(), { cell });
 }
 
 /** Compares plain data. */

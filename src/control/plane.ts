@@ -5,12 +5,11 @@
 
 import { join, resolve } from "node:path";
 import { kindByResource, kinds } from "../api/kinds.ts";
-import type { KubeObject } from "../api/meta.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
 import { MetricRegistry } from "../base/metric.ts";
 import { admit } from "../compile/admit.ts";
-import { buildWorld, compileAll, type World } from "../compile/compile.ts";
+import { buildWorld, MeshCompiler, type World } from "../compile/compile.ts";
 import { createInsight } from "../insight/insight.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
 import { advise } from "./advice.ts";
@@ -165,10 +164,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     clock,
     log,
     ignores: (resource) => accessResources.has(resource) || kindByResource(resource)?.transient === true,
-    compiler: {
-      buildWorld: (objects: Iterable<KubeObject>) => buildWorld(objects, trustDomain),
-      compile: (world) => compileAll(world),
-    },
+    compiler: new MeshCompiler(trustDomain),
     onPublished: (publication) => {
       metrics.published(publication);
       if (publication.workloads.length === 0) return;

@@ -32,6 +32,8 @@ const route = (name: string, to: string): KubeObject => ({
 });
 const key = (name: string) => ({ resource: "httproutes", namespace: "shop", name });
 
+const text = (s: XdsSnapshot | undefined) => [...(s?.resources.route.values() ?? [])].map((r) => r.version).join(" ");
+
 /** Every workload gets one route resource per object; `boom` throws; each object's status says where it leads. */
 function compileToy(objects: readonly KubeObject[]): { snapshots: Map<string, XdsSnapshot>; statuses: StatusPatch[] } {
   const to = (o: KubeObject) => (o.spec as { to: string }).to;
@@ -52,15 +54,41 @@ async function start(store: Store) {
   const published: Publication[] = [];
   const failures: string[] = [];
   let compiles = 0;
+  const objects = new Map<string, KubeObject>();
+  const held = new Map<string, XdsSnapshot | undefined>();
+  const now = () => compileToy([...objects.values()]);
+  const spec = (object: KubeObject | undefined) => JSON.stringify([object?.spec, object?.metadata.labels]);
   const publisher = await Publisher.start({
     store,
     clock: systemClock,
     log: silentLogger,
     compiler: {
-      buildWorld: (objects) => [...objects],
-      compile: (world: KubeObject[]) => {
+      get world() {
+        return [...objects.values()];
+      },
+      put: (object) => {
+        const same = objects.has(object.metadata.name) && spec(objects.get(object.metadata.name)) === spec(object);
+        objects.set(object.metadata.name, object);
+        return same ? "same" : "changed";
+      },
+      remove: (object) => (objects.delete(object.metadata.name) ? "changed" : "same"),
+      hold: (workload) => {
+        held.set(workload, now().snapshots.get(workload));
+        return held.get(workload);
+      },
+      drop: (workload) => held.delete(workload),
+      snapshot: (workload) => now().snapshots.get(workload),
+      status: (object) => now().statuses.find((each) => each.name === object.metadata.name),
+      round: () => {
         compiles++;
-        return compileToy(world);
+        try {
+          const { snapshots, statuses } = now();
+          const different = [...held].filter(([key, old]) => text(old) !== text(snapshots.get(key)));
+          for (const [key] of different) held.set(key, snapshots.get(key));
+          return { snapshots: new Map(different.map(([key]) => [key, snapshots.get(key)])), statuses, failures: [] };
+        } catch (cause) {
+          return { snapshots: new Map(), statuses: [], failures: [{ what: "everything", cause }] };
+        }
       },
     },
     onPublished: (p) => published.push(p),
@@ -119,6 +147,7 @@ describe("publisher", () => {
     const store = memory();
     const { publisher, published } = await start(store);
     await store.create(key("a"), route("a", "1"));
+    cleanups.push(publisher.follow("shop/w", () => {}));
     await until("published", () => publisher.get("shop/w")?.resources.route.size === 1);
     const before = publisher.get("shop/w");
     await store.update(key("a"), { ...route("a", "1"), metadata: { name: "a", namespace: "shop", labels: { x: "y" } } }, undefined);
@@ -130,6 +159,7 @@ describe("publisher", () => {
     const store = memory();
     await store.create(key("a"), route("a", "1"));
     const { publisher, failures } = await start(store);
+    cleanups.push(publisher.follow("shop/w", () => {}));
     await store.create(key("b"), route("b", "boom"));
     await until("the failure", () => failures.length > 0);
     expect(publisher.get("shop/w")?.resources.route.get("a")?.version).toBe("a@1");

@@ -17,10 +17,23 @@ export interface StatusPatch {
   readonly status: Record<string, unknown>;
 }
 
-/** The compiler, as the publisher sees it. */
+/** The compiler, as the publisher sees it: it is told of every change, and asked in rounds what is different. */
 export interface Compiler<W> {
-  buildWorld(objects: Iterable<KubeObject>): W;
-  compile(world: W): { readonly snapshots: ReadonlyMap<string, XdsSnapshot>; readonly statuses: readonly StatusPatch[] };
+  /** Never older than the last `put` or `remove`. */
+  readonly world: W;
+  /** `same` and `unread`: nothing that could be compiled differently. */
+  put(object: KubeObject): "unread" | "same" | "changed";
+  remove(object: KubeObject): "unread" | "same" | "changed";
+  /** Rounds tell of this workload's snapshot until it is dropped. Returns what it is now. */
+  hold(workload: string): XdsSnapshot | undefined;
+  drop(workload: string): void;
+  snapshot(workload: string): XdsSnapshot | undefined;
+  status(object: KubeObject): StatusPatch | undefined;
+  round(): {
+    readonly snapshots: ReadonlyMap<string, XdsSnapshot | undefined>;
+    readonly statuses: readonly StatusPatch[];
+    readonly failures: readonly { readonly what: string; readonly cause: unknown }[];
+  };
 }
 
 /** One round, for metrics and the event log. */
@@ -65,17 +78,19 @@ const mostSettleMs = 100;
 
 export class Publisher<W> implements SnapshotSource {
   readonly #deps: PublisherDeps<W>;
-  readonly #objects = new Map<string, KubeObject>();
+  /** By resource, then by `NAMESPACE/NAME`. */
+  readonly #objects = new Map<string, Map<string, KubeObject>>();
   readonly #followers = new Map<string, Set<(snapshot: XdsSnapshot) => void>>();
-  #snapshots: ReadonlyMap<string, XdsSnapshot> = new Map();
-  #world: W | undefined;
+  /** Of workloads that somebody follows: what was published last. */
+  readonly #published = new Map<string, XdsSnapshot>();
+  /** Statuses that may have to be written, by object. */
+  readonly #unwritten = new Map<string, ObjectKey>();
   #watch: WatchHandle | undefined;
   #timer: Timer | undefined;
   #firstEventMs = 0;
   #lastCompileMs = 0;
-  #round = 0;
   #waiting = 0;
-  #wroteStatuses: Promise<void> = Promise.resolve();
+  #writing: Promise<void> | undefined;
   #stopped = false;
 
   private constructor(deps: PublisherDeps<W>) {
@@ -86,7 +101,11 @@ export class Publisher<W> implements SnapshotSource {
   static async start<W>(deps: PublisherDeps<W>): Promise<Publisher<W>> {
     const publisher = new Publisher(deps);
     const { items, revision } = await deps.store.listAll();
-    for (const { key, object } of items) if (deps.ignores?.(key.resource) !== true) publisher.#objects.set(textKey(key), object);
+    for (const { key, object } of items) {
+      if (deps.ignores?.(key.resource) === true) continue;
+      publisher.#keep(key, object);
+      deps.compiler.put(object);
+    }
     publisher.#firstEventMs = deps.clock.mono();
     publisher.#watch = await deps.store.watch(revision, undefined, (event) => publisher.#onEvent(event));
     publisher.#publish();
@@ -94,27 +113,37 @@ export class Publisher<W> implements SnapshotSource {
   }
 
   get(key: string): XdsSnapshot | undefined {
-    return this.#snapshots.get(key);
+    return this.#published.get(key) ?? this.#guarded(`snapshot of ${key}`, () => this.#deps.compiler.snapshot(key));
   }
 
+  /** While somebody follows a workload its snapshot is kept up to date; for others it is made when it is asked for. */
   follow(key: string, onSnapshot: (snapshot: XdsSnapshot) => void): () => void {
-    const set = this.#followers.get(key) ?? new Set();
-    this.#followers.set(key, set.add(onSnapshot));
+    let set = this.#followers.get(key);
+    if (set === undefined) {
+      set = new Set();
+      this.#followers.set(key, set);
+      const now = this.#guarded(`snapshot of ${key}`, () => this.#deps.compiler.hold(key));
+      if (now !== undefined) this.#published.set(key, now);
+    }
+    const followers = set.add(onSnapshot);
     return () => {
-      set.delete(onSnapshot);
-      if (set.size === 0 && this.#followers.get(key) === set) this.#followers.delete(key);
+      followers.delete(onSnapshot);
+      if (followers.size > 0 || this.#followers.get(key) !== followers) return;
+      this.#followers.delete(key);
+      this.#published.delete(key);
+      this.#deps.compiler.drop(key);
     };
   }
 
-  /** The objects as they are now, compiled into the compiler's indices; what admission judges a candidate against. */
+  /** What admission judges a candidate against; never older than the last event. */
   world(): W {
-    this.#world ??= this.#deps.compiler.buildWorld(this.#objects.values());
-    return this.#world;
+    return this.#deps.compiler.world;
   }
 
   /** The objects as they are now, but for some, by `RESOURCE/NAMESPACE/NAME`: undefined = without it. */
   *with(changed: ReadonlyMap<string, KubeObject | undefined>): Generator<KubeObject> {
-    for (const [key, object] of this.#objects) if (!changed.has(key)) yield object;
+    for (const [resource, objects] of this.#objects)
+      for (const [key, object] of objects) if (!changed.has(`${resource}/${key}`)) yield object;
     for (const [key, object] of changed) {
       if (object !== undefined && this.#deps.ignores?.(key.slice(0, key.indexOf("/"))) !== true) yield object;
     }
@@ -122,15 +151,12 @@ export class Publisher<W> implements SnapshotSource {
 
   /** An object as last seen; no more than a store event behind. */
   object(resource: string, namespace: string, name: string): KubeObject | undefined {
-    return this.#objects.get(textKey({ resource, namespace, name }));
+    return this.#objects.get(resource)?.get(`${namespace}/${name}`);
   }
 
   /** All objects of a resource. */
   objects(resource: string): KubeObject[] {
-    const prefix = `${resource}/`;
-    const found: KubeObject[] = [];
-    for (const [key, object] of this.#objects) if (key.startsWith(prefix)) found.push(object);
-    return found;
+    return [...(this.#objects.get(resource)?.values() ?? [])];
   }
 
   /** Changes that have come since the last compile. */
@@ -143,64 +169,62 @@ export class Publisher<W> implements SnapshotSource {
     this.#stopped = true;
     this.#watch?.stop();
     this.#timer?.cancel();
-    await this.#wroteStatuses;
+    await this.#writing;
+  }
+
+  #keep(key: ObjectKey, object: KubeObject | undefined): void {
+    const name = `${key.namespace}/${key.name}`;
+    let objects = this.#objects.get(key.resource);
+    if (objects === undefined) {
+      objects = new Map();
+      this.#objects.set(key.resource, objects);
+    }
+    if (object === undefined) objects.delete(name);
+    else objects.set(name, object);
   }
 
   #onEvent(event: StoreEvent): void {
+    const { compiler, clock } = this.#deps;
     if (this.#stopped || this.#deps.ignores?.(event.key.resource) === true) return;
-    const key = textKey(event.key);
-    const before = this.#objects.get(key);
-    if (event.type === "deleted") this.#objects.delete(key);
-    else this.#objects.set(key, event.object);
+    const gone = event.type === "deleted";
+    this.#keep(event.key, gone ? undefined : event.object);
+    const taken = gone ? compiler.remove(event.object) : compiler.put(event.object);
     this.#deps.onEvent(event);
-    if (event.type === "modified" && before !== undefined && sameButStatus(before, event.object)) return;
-    this.#world = undefined;
+    if (taken !== "changed") {
+      // Somebody else may have written over a status of ours. Our own writes end here: they say what is wanted.
+      if (!gone && taken === "same" && this.#guarded("status", () => compiler.status(event.object)) !== undefined) this.#toWrite(event.key);
+      return;
+    }
     this.#waiting++;
     if (this.#timer !== undefined) return;
-    this.#firstEventMs = this.#deps.clock.mono();
-    this.#timer = this.#deps.clock.after(Math.min(mostSettleMs, Math.max(settleMs, this.#lastCompileMs)), () => {
+    this.#firstEventMs = clock.mono();
+    this.#timer = clock.after(Math.min(mostSettleMs, Math.max(settleMs, this.#lastCompileMs)), () => {
       this.#timer = undefined;
       this.#publish();
     });
   }
 
   #publish(): void {
-    const { clock, log, compiler } = this.#deps;
+    const { clock, compiler } = this.#deps;
     const startedMs = clock.mono();
     this.#waiting = 0;
-    let compiled: ReturnType<Compiler<W>["compile"]>;
-    try {
-      compiled = compiler.compile(this.world());
-    } catch (cause) {
-      // A bug of ours. What runs goes on running with what it has; the next change gives the compiler another chance.
-      log.error(
-        { cause, stack: cause instanceof Error ? cause.stack : undefined },
-        "The configuration could not be compiled; the last good one stays in force",
-      );
-      this.#deps.onCompileFailed(cause instanceof Error ? cause.message : String(cause));
-      return;
-    }
+    const round = this.#guarded("round", () => compiler.round());
     this.#lastCompileMs = clock.mono() - startedMs;
-    const before = this.#snapshots;
-    const next = new Map<string, XdsSnapshot>();
-    const changed: string[] = [];
+    if (round === undefined) return;
+    for (const { what, cause } of round.failures) this.#failed(what, cause);
     const names: Record<XdsType, Set<string>> = { cluster: new Set(), endpoint: new Set(), listener: new Set(), route: new Set() };
-    for (const [key, snapshot] of compiled.snapshots) {
-      const old = before.get(key);
-      let differs = old === undefined;
-      for (const type of pushOrder) {
-        const differences = changedNames(old?.resources[type] ?? emptyResources, snapshot.resources[type]);
-        if (differences.length === 0) continue;
-        differs = true;
-        for (const name of differences) names[type].add(name);
-      }
-      // An equal snapshot keeps its identity, so that nobody looks at it again.
-      next.set(key, differs || old === undefined ? snapshot : old);
-      if (differs) changed.push(key);
+    const changed: string[] = [];
+    for (const [key, snapshot] of round.snapshots) {
+      // A workload that is gone: its proxy keeps what it has until it goes too.
+      if (snapshot === undefined || !this.#followers.has(key)) continue;
+      const before = this.#published.get(key);
+      for (const type of pushOrder)
+        for (const name of changedNames(before?.resources[type] ?? emptyResources, snapshot.resources[type])) names[type].add(name);
+      this.#published.set(key, snapshot);
+      changed.push(key);
     }
-    this.#snapshots = next;
     for (const key of changed) {
-      const snapshot = next.get(key);
+      const snapshot = this.#published.get(key);
       if (snapshot !== undefined) for (const follower of [...(this.#followers.get(key) ?? [])]) this.#tell(key, follower, snapshot);
     }
     this.#deps.onPublished({
@@ -210,8 +234,8 @@ export class Publisher<W> implements SnapshotSource {
       compileMs: this.#lastCompileMs,
       pushMs: clock.mono() - this.#firstEventMs,
     });
-    const round = ++this.#round;
-    this.#wroteStatuses = this.#wroteStatuses.then(() => this.#writeStatuses(round, compiled.statuses));
+    for (const { resource, namespace, name } of round.statuses) this.#toWrite({ resource, namespace, name });
+    this.#startWriting();
   }
 
   #tell(key: string, follower: (snapshot: XdsSnapshot) => void, snapshot: XdsSnapshot): void {
@@ -222,20 +246,54 @@ export class Publisher<W> implements SnapshotSource {
     }
   }
 
-  async #writeStatuses(round: number, patches: readonly StatusPatch[]): Promise<void> {
-    const { store, clock, log } = this.#deps;
-    for (const patch of patches) {
-      // A newer round has the better word.
-      if (this.#stopped || round !== this.#round) return;
-      const key: ObjectKey = { resource: patch.resource, namespace: patch.namespace, name: patch.name };
-      const object = this.#objects.get(textKey(key));
-      if (object === undefined) continue;
+  /** A bug of ours. What runs goes on running with what it has; the next change gives the compiler another chance. */
+  #failed(what: string, cause: unknown): void {
+    this.#deps.log.error(
+      { what, cause, stack: cause instanceof Error ? cause.stack : undefined },
+      "The configuration could not be compiled; the last good one stays in force",
+    );
+    this.#deps.onCompileFailed(cause instanceof Error ? cause.message : String(cause));
+  }
+
+  #guarded<V>(what: string, run: () => V): V | undefined {
+    try {
+      return run();
+    } catch (cause) {
+      this.#failed(what, cause);
+      return undefined;
+    }
+  }
+
+  #toWrite(key: ObjectKey): void {
+    this.#unwritten.set(textKey(key), key);
+    this.#startWriting();
+  }
+
+  #startWriting(): void {
+    if (this.#unwritten.size === 0) return;
+    this.#writing ??= this.#writeStatuses().finally(() => {
+      this.#writing = undefined;
+    });
+  }
+
+  /** Until nothing is unwritten. What is wanted is asked at the last moment, so that a newer round has the better word. */
+  async #writeStatuses(): Promise<void> {
+    const { store, clock, log, compiler } = this.#deps;
+    // The streams go first.
+    await Promise.resolve();
+    for (const [text, key] of this.#unwritten) {
+      if (this.#stopped) return;
+      this.#unwritten.delete(text);
+      const object = this.object(key.resource, key.namespace, key.name);
+      const patch = object === undefined ? undefined : this.#guarded("status", () => compiler.status(object));
+      if (object === undefined || patch === undefined) continue;
       const status = mergeStatus(patch.status, object.status, clock.now());
       if (status === undefined) continue;
       try {
-        // Lost races are no loss: whoever won made an event, and that makes another round.
         await store.update(key, { ...object, status }, Number(object.metadata.resourceVersion));
       } catch (cause) {
+        // Whoever won a race made an event, and that has it looked at again.
+        this.#unwritten.set(text, key);
         log.error({ cause, ...key }, "A status could not be written; it is tried again with the next change");
         return;
       }
@@ -245,22 +303,4 @@ export class Publisher<W> implements SnapshotSource {
 
 function textKey(key: ObjectKey): string {
   return `${key.resource}/${key.namespace}/${key.name}`;
-}
-
-/** Nothing but the status turned, and it is not a status that the compiler reads. Our own writes end here. */
-function sameButStatus(before: KubeObject, after: KubeObject): boolean {
-  if (before.kind === "WorkloadEntry") return Bun.deepEquals(visible(before, true), visible(after, true));
-  return Bun.deepEquals(visible(before, false), visible(after, false));
-}
-
-function visible(object: KubeObject, withHealth: boolean): unknown {
-  const { metadata, status, ...rest } = object;
-  const { resourceVersion: _version, managedFields: _fields, ...meta } = metadata;
-  return { ...rest, meta, health: withHealth ? healthOf(status) : undefined };
-}
-
-/** Of an entry's status the compiler reads the condition Healthy, and of that what it says. */
-function healthOf(status: unknown): unknown {
-  const conditions = (status as { conditions?: { type?: unknown; status?: unknown }[] } | undefined)?.conditions;
-  return Array.isArray(conditions) ? conditions.find((c) => c?.type === "Healthy")?.status : undefined;
 }
