@@ -95,8 +95,40 @@ export interface HttpManagerConfig {
 }
 
 /** What each stage (chain/stages.ts) is configured with, by its name. */
-// biome-ignore lint/suspicious/noEmptyInterface: one member for each family of stages
-export interface StageConfigs {}
+export interface StageConfigs {
+  /** null: stands ready for routes that have a policy. */
+  readonly cors: CorsConfig | null;
+  readonly fault: FaultConfig | null;
+}
+
+export interface CorsConfig {
+  readonly origins: readonly StringMatch[];
+  /** Header values as they are sent; empty = the header is left out. */
+  readonly methods: string;
+  readonly headers: string;
+  readonly expose: string;
+  readonly maxAge: string;
+  readonly credentials: boolean;
+  readonly privateNetwork: boolean;
+  /** A preflight from another origin goes to the application (Envoy's default); else it is answered without headers. */
+  readonly forwardUnmatched: boolean;
+}
+
+/** Shares are 0 to 1. All of `headers`, and any of `clients` (principals; empty = anybody), must fit. */
+export interface FaultConfig {
+  /** `ms` null: as the header `x-envoy-fault-delay-request` asks. */
+  readonly delay: { readonly ms: number | null; readonly fraction: number } | null;
+  /** `header`: as `x-envoy-fault-abort-request` or `x-envoy-fault-abort-grpc-request` asks; `status` is unused then. */
+  readonly abort: { readonly kind: "http" | "grpc" | "header"; readonly status: number; readonly fraction: number } | null;
+  /** Share of the requests whose connection (HTTP/2: stream) is reset. */
+  readonly reset: number;
+  /** Of an answer's body; null: as `x-envoy-fault-throughput-response` asks. 1 = 1 024 bytes a second. */
+  readonly rate: { readonly kilobytesPerSecond: number | null; readonly fraction: number } | null;
+  readonly headers: readonly HeaderMatch[];
+  readonly clients: readonly StringMatch[];
+  /** Requests with a fault at one time; Infinity = no limit. */
+  readonly maxActive: number;
+}
 
 export type StageName = keyof StageConfigs;
 
@@ -221,10 +253,19 @@ export interface RouteConfig {
 export interface RouteMatchConfig {
   /** `separated-prefix` matches `/a` and `/a/b` but not `/ab` (Gateway API PathPrefix). `connect` matches the CONNECT method only. */
   readonly path:
-    | { readonly kind: "prefix" | "exact" | "separated-prefix" | "regex"; readonly value: string }
+    | {
+        readonly kind: "prefix" | "exact" | "separated-prefix" | "regex";
+        readonly value: string;
+        /** Never of a regular expression, which says `(?i)` itself. */
+        readonly ignoreCase?: true;
+      }
     | { readonly kind: "connect" };
   readonly headers: readonly HeaderMatch[];
   readonly query: readonly QueryMatch[];
+  /** Share of the requests that fit otherwise, 0 to 1; absent = all. */
+  readonly fraction?: number;
+  /** gRPC requests only. */
+  readonly grpc?: true;
 }
 
 export type StringMatch =
@@ -238,6 +279,10 @@ export interface HeaderMatch {
   /** null: the header is present. */
   readonly match: StringMatch | null;
   readonly invert: boolean;
+  /** A whole number from `start` to below `end`, in decimal; `match` is null then. */
+  readonly range?: { readonly start: number; readonly end: number };
+  /** A header that is not there counts as an empty one. */
+  readonly missingIsEmpty?: true;
 }
 
 export interface QueryMatch {
@@ -245,9 +290,30 @@ export interface QueryMatch {
   readonly match: StringMatch | null;
 }
 
+/** RE2 syntax, replaced wherever it matches; `\\1` in the substitution is the first group. */
+export interface Substitution {
+  readonly pattern: string;
+  readonly substitution: string;
+}
+
+/** A cluster that a route leads to, with what is special about the requests that go there; the route's own edits are folded in already. */
+export interface RouteCluster extends WeightedCluster {
+  readonly requestHeaders?: HeaderEdits;
+  readonly responseHeaders?: HeaderEdits;
+  readonly hostRewrite?: string;
+}
+
+export interface MirrorConfig {
+  readonly cluster: string;
+  /** Share of the requests that are mirrored, 0 to 1. */
+  readonly fraction: number;
+  /** The host of a mirrored request gets `-shadow` at its end. */
+  readonly shadowHost: boolean;
+}
+
 export interface ForwardAction {
   readonly kind: "forward";
-  readonly clusters: readonly WeightedCluster[];
+  readonly clusters: readonly RouteCluster[];
   /** 0 = none. Envoy's default is 15 000. */
   readonly timeoutMs: number;
   readonly idleTimeoutMs: number;
@@ -255,6 +321,14 @@ export interface ForwardAction {
   /** null = unchanged. */
   readonly prefixRewrite: string | null;
   readonly hostRewrite: string | null;
+  /** Of the path without its query. */
+  readonly regexRewrite?: Substitution;
+  /** The host becomes: the endpoint's own name; the value of a header, where the request has it; what is made of the path. */
+  readonly hostFrom?:
+    | { readonly kind: "endpoint" }
+    | { readonly kind: "header"; readonly name: string }
+    | ({ readonly kind: "path" } & Substitution);
+  readonly mirrors?: readonly MirrorConfig[];
   /** A CONNECT request is terminated here and its payload forwarded as TCP (Envoy `connect_config`). */
   readonly terminateConnect: boolean;
   /** Upgrade tokens allowed on this route, lower case. */
@@ -269,7 +343,8 @@ export interface RedirectAction {
   readonly scheme: string | null;
   readonly host: string | null;
   readonly port: number | null;
-  readonly path: { readonly kind: "full" | "prefix"; readonly value: string } | null;
+  readonly path: { readonly kind: "full" | "prefix"; readonly value: string } | ({ readonly kind: "regex" } & Substitution) | null;
+  readonly stripQuery?: true;
 }
 
 export interface DirectAction {
@@ -278,10 +353,20 @@ export interface DirectAction {
   readonly body: string;
 }
 
+/** Removals come first. Values are formats: `%COMMANDS%` of route/commands.ts, `%%` a percent sign. */
 export interface HeaderEdits {
   readonly remove: readonly string[];
-  readonly set: readonly { readonly name: string; readonly value: string }[];
-  readonly add: readonly { readonly name: string; readonly value: string }[];
+  readonly set: readonly HeaderValue[];
+  readonly add: readonly HeaderValue[];
+  /** Only where the message has no such header. */
+  readonly addIfAbsent?: readonly HeaderValue[];
+  /** Only where it has one. */
+  readonly setIfPresent?: readonly HeaderValue[];
+}
+
+export interface HeaderValue {
+  readonly name: string;
+  readonly value: string;
 }
 
 export interface RetryConfig {
@@ -298,7 +383,7 @@ export interface ClusterConfig {
   readonly name: string;
   /** Default 5 000 (Envoy). */
   readonly connectTimeoutMs: number;
-  readonly balance: { readonly kind: "least_request"; readonly choices: number } | { readonly kind: "round_robin" | "random" };
+  readonly balance: BalanceConfig;
   readonly source:
     | { readonly kind: "static" | "strict_dns"; readonly endpoints: readonly EndpointConfig[] }
     | { readonly kind: "eds"; readonly serviceName: string };
@@ -317,6 +402,20 @@ export interface ClusterConfig {
     readonly maxRequests: number;
     readonly maxRetries: number;
   };
+  /** Of each endpoint; absent = only the cluster's. */
+  readonly endpointLimits?: EndpointLimits;
+  /** Absent = new endpoints get their whole share at once. */
+  readonly slowStart?: SlowStartConfig;
+  /** Absent = endpoints are not judged by their answers, but for connections that cannot be made. */
+  readonly outliers?: OutlierConfig;
+  /** All of them must hold; absent = endpoints are not asked. */
+  readonly healthChecks?: readonly HealthCheckConfig[];
+  /** Below this share of available endpoints (0 to 100) health is not believed and all are used; absent = 50, 0 = never. */
+  readonly panicPercent?: number;
+  /** `weighted`: by the weights that come with localities. `own`: this proxy's locality first, the rest where it lacks endpoints. Absent = localities do not matter within a priority. */
+  readonly localities?: "weighted" | "own";
+  /** Answers 429 and RESOURCE_EXHAUSTED lower an endpoint's share, and Retry-After is waited for. Absent = no. */
+  readonly heedsRateLimits?: true;
   /** What its endpoints speak. `downstream`: the version the request came by; `auto`: what ALPN agrees on, without TLS HTTP/1.1. */
   readonly protocol: UpstreamProtocol;
   /** It carries our own streams to the control plane and is no business of the data path. */
@@ -327,10 +426,112 @@ export interface ClusterConfig {
   readonly service: { readonly host: string; readonly name: string; readonly namespace: string } | null;
 }
 
+/** How an endpoint is chosen. Weights are honoured by all but `least_connections` among equals. */
+export type BalanceConfig =
+  /** The least busy of `choices` drawn; `bias` (absent = 1) is the power of the active requests, 0 = they do not count. */
+  | { readonly kind: "least_request"; readonly choices: number; readonly bias?: number }
+  | { readonly kind: "least_connections"; readonly choices: number }
+  /** The one of two whose latency times its active requests is smaller. `decayMs`: in which old latencies fade to a third. */
+  | { readonly kind: "peak_ewma"; readonly decayMs: number }
+  | { readonly kind: "round_robin" | "random" }
+  /** `overloadPercent`: an endpoint with more than this share of the average active requests is passed over; absent = never. */
+  | { readonly kind: "ring_hash"; readonly minSize: number; readonly maxSize: number; readonly overloadPercent?: number }
+  | { readonly kind: "maglev"; readonly tableSize: number; readonly overloadPercent?: number }
+  /** In turn, weighted by the load reports (ORCA) that come with answers. */
+  | { readonly kind: "load_report"; readonly blackoutMs: number; readonly expirationMs: number; readonly updateMs: number };
+
+export interface EndpointLimits {
+  readonly maxConnections: number;
+  readonly maxRequests: number;
+}
+
+export interface SlowStartConfig {
+  readonly windowMs: number;
+  /** The share grows with (age / window) ^ (1 / aggression). */
+  readonly aggression: number;
+  /** 0 to 1, of the endpoint's weight. */
+  readonly minShare: number;
+}
+
+/** Thresholds of 0 are off; `…Percent` fields of enforcing are chances, 0 to 100. Defaults are Envoy's. */
+export interface OutlierConfig {
+  readonly consecutive5xx: number;
+  readonly enforce5xx: number;
+  /** 502, 503, 504 in a row. */
+  readonly consecutiveGateway: number;
+  readonly enforceGateway: number;
+  /** Failures without an answer are counted apart, and not as 5xx. */
+  readonly splitLocal: boolean;
+  readonly consecutiveLocal: number;
+  readonly enforceLocal: number;
+  readonly intervalMs: number;
+  readonly baseEjectionMs: number;
+  readonly maxEjectionMs: number;
+  readonly jitterMs: number;
+  readonly maxEjectionPercent: number;
+  /** One may always be ejected, whatever the percentage. */
+  readonly alwaysOne: boolean;
+  readonly successRate: {
+    readonly enforce: number;
+    readonly minHosts: number;
+    readonly volume: number;
+    readonly stdevFactor: number;
+  } | null;
+  readonly failurePercentage: {
+    readonly enforce: number;
+    readonly minHosts: number;
+    readonly volume: number;
+    readonly threshold: number;
+  } | null;
+  /** Ours: ejected when the mean latency of an interval is above `factor` times the median of all and above it by `floorMs`. */
+  readonly latency: { readonly minHosts: number; readonly volume: number; readonly factor: number; readonly floorMs: number } | null;
+  /** After an ejection an endpoint's share grows back over this time; 0 = at once. */
+  readonly returnMs: number;
+}
+
+export interface HealthCheckConfig {
+  readonly kind:
+    | {
+        readonly type: "http";
+        readonly host: string;
+        readonly path: string;
+        readonly method: string;
+        /** First to last, both included. */
+        readonly statuses: readonly { readonly first: number; readonly last: number }[];
+        readonly headers: readonly { readonly name: string; readonly value: string }[];
+      }
+    | { readonly type: "grpc"; readonly service: string; readonly authority: string }
+    | { readonly type: "tcp"; readonly send: Uint8Array; readonly receive: readonly Uint8Array[] };
+  readonly timeoutMs: number;
+  readonly intervalMs: number;
+  /** Of an endpoint that is down; absent = `intervalMs`. */
+  readonly unhealthyIntervalMs: number;
+  /** Of a cluster that has not carried a request yet. */
+  readonly noTrafficIntervalMs: number;
+  readonly jitterMs: number;
+  readonly jitterPercent: number;
+  readonly initialJitterMs: number;
+  readonly unhealthyThreshold: number;
+  readonly healthyThreshold: number;
+}
+
+/** Where endpoints are. One object for all endpoints of an entry in one version of a resource. */
+export interface LocalityConfig {
+  readonly region: string;
+  readonly zone: string;
+  readonly subZone: string;
+  /** For `localities: "weighted"`; 0 = not told, and then it gets nothing. */
+  readonly weight: number;
+  /** Percent; Envoy's default is 140. */
+  readonly overprovisioning: number;
+}
+
 export type UpstreamProtocol = "http1" | "http2" | "downstream" | "auto";
 
 export interface EndpointConfig {
   readonly address: HostPort;
+  /** The name that it is known by, where it has one: for routes whose host is the endpoint's. */
+  readonly hostname?: string;
   readonly weight: number;
   readonly priority: number;
   readonly healthy: boolean;
@@ -338,6 +539,8 @@ export interface EndpointConfig {
   readonly transportMatch: Readonly<Record<string, string>>;
   /** From Istio's endpoint metadata `istio.workload` = `workload;namespace;app;version;cluster`. */
   readonly workload: WorkloadLabels | null;
+  /** Absent = not told. */
+  readonly locality?: LocalityConfig;
   /** SPIFFE ID that this very endpoint must present, over and above the cluster's `peerNames`; null = not told. */
   readonly identity: string | null;
 }

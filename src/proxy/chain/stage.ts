@@ -27,7 +27,7 @@ export interface Stage {
   readonly end: ((x: Exchange) => void) | null;
 }
 
-/** One kind of stage: how its configuration becomes a Stage. `where` names what it belongs to, for state that outlives a configuration. Throws a sentence. */
+/** One kind of stage: how its configuration becomes a Stage, or null where it asks for nothing. `where` names what it belongs to, for state that outlives a configuration. Throws a sentence. */
 export interface StageFamily<Config> {
-  build(config: Config, where: string, context: BuildContext): Stage;
+  build(config: Config, where: string, context: BuildContext): Stage | null;
 }

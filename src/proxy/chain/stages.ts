@@ -3,18 +3,23 @@
 
 import type { RouteStages, StageConfigs, StageName } from "../config.ts";
 import type { BuildContext } from "../runtime/build.ts";
+import { corsFamily } from "./cors.ts";
+import { faultFamily } from "./fault.ts";
 import type { Stage, StageFamily } from "./stage.ts";
 
-export const stageFamilies: { readonly [Name in StageName]: StageFamily<StageConfigs[Name]> } = {};
+export const stageFamilies: { readonly [Name in StageName]: StageFamily<StageConfigs[Name]> } = {
+  cors: corsFamily,
+  fault: faultFamily,
+};
 
 /** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
-export const stageOrder: readonly StageName[] = [];
+export const stageOrder: readonly StageName[] = ["cors", "fault"];
 
-function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage {
+function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage | null {
   return stageFamilies[name].build(config, where, context);
 }
 
-/** The stages of a chain, with the overrides of one route if it has any; null: none. */
+/** The stages of a chain, with the overrides of one route if it has any; null: none, nor can a route have any. */
 export function buildStages(
   chain: Partial<StageConfigs>,
   route: RouteStages | null,
@@ -26,7 +31,9 @@ export function buildStages(
     const own = chain[name];
     if (own === undefined) continue;
     const config = route?.[name] ?? own;
-    if (config !== "off") stages.push(build(name, config, where, context));
+    const stage = config === "off" ? null : build(name, config, where, context);
+    if (stage !== null) stages.push(stage);
   }
-  return stages.length === 0 ? null : stages;
+  // An empty list stands for a chain whose routes may have stages of their own.
+  return stages.length === 0 && Object.keys(chain).length === 0 ? null : stages;
 }

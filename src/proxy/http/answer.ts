@@ -7,8 +7,8 @@ import { filterTrailers } from "../http1/trailers.ts";
 import { persistence } from "../http1/write.ts";
 import { discard } from "../net/outbox.ts";
 import { retriesStatus, retryOn } from "../resilience/retry.ts";
-import { markEdited } from "../route/edit.ts";
-import type { CompiledForward, CompiledRoute } from "../route/table.ts";
+import { applyEdits } from "../route/edit.ts";
+import type { CompiledForward, CompiledTarget } from "../route/table.ts";
 import { again, leaveForAnother, mayTakeTrailers, retryFits } from "./attempt.ts";
 import type { Exchange } from "./exchange.ts";
 import { answered, closesAfter } from "./finish.ts";
@@ -37,7 +37,6 @@ export function interim(x: Exchange, bytes: Uint8Array, head: Head): void {
 }
 
 export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number, done: boolean): void {
-  const route = x.route as CompiledRoute;
   const status = head.status;
   const fromPeer = half.peer !== null;
   if (head.notDelivered >= 0 || status >= 500 || (x.forward as CompiledForward).retry !== null) {
@@ -52,8 +51,7 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   x.status = status;
   x.details = "via_upstream";
   x.tryAtMs = Number.POSITIVE_INFINITY;
-  const edits = route.responseEdits;
-  if (edits !== null) markEdited(bytes, head, edits);
+  const responseEdits = (x.target as CompiledTarget).responseEdits;
   const bodyless = x.isHead || status === 204 || status === 304;
   const unframed = half.version === 2 ? !bodyless && head.contentLength < 0 && !(done && to === from) : x.minor === 0 && head.chunked;
   const toOldClient = x.half.version === 1 && x.minor === 0;
@@ -61,7 +59,7 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   if (untilClose) x.downClose = true;
   // RFC 9112 9.6: an answer that is over before its request ends the connection, as the client cannot know what is read of the rest.
   const close = closesAfter(x, false) || (done && !x.requestDone && x.half.version === 1);
-  how.edits = edits;
+  how.edits = responseEdits === null ? null : applyEdits(x, responseEdits, bytes, head, true);
   how.viaLine = (x.chain.terminal as HttpChain).viaLine;
   if (x.stages !== null) answerStages(x, bytes, head);
   how.lines = x.answerLines;

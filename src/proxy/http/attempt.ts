@@ -15,9 +15,9 @@ import { RequestPlan } from "../http1/write.ts";
 import { http2Failures } from "../http2/failures.ts";
 import { acquireStream } from "../http2/pool.ts";
 import { retryOn } from "../resilience/retry.ts";
-import { markEdited } from "../route/edit.ts";
+import { applyEdits } from "../route/edit.ts";
 import { rewritePrefix } from "../route/rewrite.ts";
-import type { CompiledForward, CompiledRoute } from "../route/table.ts";
+import type { CompiledForward, CompiledRoute, CompiledTarget } from "../route/table.ts";
 import { latin1 } from "./bytes.ts";
 import type { Exchange } from "./exchange.ts";
 import { type Failure, failures } from "./failure.ts";
@@ -25,6 +25,7 @@ import { reply } from "./finish.ts";
 import { leaveEndpoint, pauseDown, resumeDown } from "./flow.ts";
 import type { RequestNeeds, UpstreamHalf } from "./halves.ts";
 import { phase } from "./phase.ts";
+import { endpointHost } from "./rewrite-target.ts";
 import { openTunnel } from "./tunnel.ts";
 
 /** For re-parsing a kept request; `parseRequest` of a fresh one has its own in the server connection. */
@@ -144,18 +145,22 @@ function fillPlan(x: Exchange, head: Head): void {
   const route = x.route as CompiledRoute;
   const forward = x.forward as CompiledForward;
   const bytes = x.bytes;
-  plan.edits = route.requestEdits;
-  if (plan.edits !== null) markEdited(bytes, head, plan.edits);
+  const to = x.target as CompiledTarget;
+  plan.edits = to.requestEdits === null ? null : applyEdits(x, to.requestEdits, bytes, head, false);
   plan.path = x.path;
   plan.pathSize = x.path === null ? 0 : x.path.length;
   if (forward.prefixRewrite !== null) {
     const source = x.path ?? bytes;
     const from = x.path === null ? head.pathFrom : 0;
-    const to = x.path === null ? head.pathTo : x.path.length;
-    plan.path = rewritePrefix(forward.prefixRewrite, route.matchedSize, source, from, pathEnd(source, from, to), to);
+    const end = x.path === null ? head.pathTo : x.path.length;
+    plan.path = rewritePrefix(forward.prefixRewrite, route.matchedSize, source, from, pathEnd(source, from, end), end);
     plan.pathSize = plan.path.length;
+  } else if (x.newPath !== null) {
+    plan.path = x.newPath;
+    plan.pathSize = x.newPath.length;
   }
-  plan.host = forward.hostRewrite;
+  plan.host = to.hostRewrite;
+  if (forward.hostFrom !== null) plan.host ??= forward.hostFrom.kind === "endpoint" ? endpointHost(x.endpoint as Endpoint) : x.newHost;
   // RFC 9112 3.3: HTTP/1.0 may come without Host, and means whom it has reached; HTTP/1.1 may not go on without.
   if (plan.host === null && head.authorityTo === head.authorityFrom) plan.host = ownAuthority(x.down.local());
   plan.addId = x.addedId;

@@ -9,10 +9,11 @@ import type { Permit } from "../authz/permit.ts";
 import type { Cluster, Waiter } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
+import type { MirrorTap } from "../chain/mirror.ts";
 import type { Stage } from "../chain/stage.ts";
 import type { Head } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
-import type { CompiledForward, CompiledRoute } from "../route/table.ts";
+import type { CompiledForward, CompiledRoute, CompiledTarget } from "../route/table.ts";
 import type { ResponseFlag } from "../telemetry/record.ts";
 import { answer, answerBody, answerTrailers, interim } from "./answer.ts";
 import { attempt, failed, send } from "./attempt.ts";
@@ -35,6 +36,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   chain: CompiledChain;
   route: CompiledRoute | null = null;
   forward: CompiledForward | null = null;
+  /** The cluster of its route that was chosen; set before the first attempt. */
+  target: CompiledTarget | null = null;
   cluster: Cluster | null = null;
   endpoint: Endpoint | null = null;
   up: UpstreamHalf | null = null;
@@ -57,6 +60,9 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   downClose = false;
   /** The path in its judged form, when that differs; with query. */
   path: Uint8Array | null = null;
+  /** What a route makes of path (with query) and host, where that depends on the request. */
+  newPath: Uint8Array | null = null;
+  newHost: Uint8Array | null = null;
   addedId = false;
   id0 = 0;
   id1 = 0;
@@ -111,6 +117,11 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   held = false;
   /** Told apart from the exchange's other requests by those who come back to it later. */
   serial = 0;
+  /** Of its injected faults (chain/fault.ts): what has happened, and the bytes a second of a slow answer. */
+  faults = 0;
+  slowTo = 0;
+  /** Takes the body for copies of the request; null = nobody does. */
+  tap: MirrorTap | null = null;
   /** Header lines that stages add to the answer and to every attempt. */
   answerLines: Uint8Array | null = null;
   requestLines: Uint8Array | null = null;

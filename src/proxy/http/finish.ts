@@ -91,6 +91,7 @@ export function end(x: Exchange): void {
   }
   if (x.stages !== null) endStages(x);
   x.requestLines = null;
+  x.tap = null;
   resumeDown(x);
   if (!x.opaque) x.requestBytes = x.half.requestBytes;
   const durationMs = core.ticker.now() - x.startMs;

@@ -2,10 +2,11 @@
 // path of a request that goes well. Answers are written to the scratch buffer; each function returns the size.
 
 import { notDeliveredHeader, reasonHeader } from "../../wire/names.ts";
-import type { DirectAction, RedirectAction } from "../config.ts";
+import type { DirectAction } from "../config.ts";
 import type { Head } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
 import type { CompiledEdits } from "../route/edit.ts";
+import type { CompiledRedirect } from "../route/table.ts";
 import { text } from "./bytes.ts";
 import { reasonPhrase } from "./failure.ts";
 
@@ -50,7 +51,7 @@ export function writeDirect(
 
 /** `matchedSize`: length of the route's path prefix, -1 for none. */
 export function writeRedirect(
-  action: RedirectAction,
+  redirect: CompiledRedirect,
   matchedSize: number,
   bytes: Uint8Array,
   head: Head,
@@ -58,6 +59,7 @@ export function writeRedirect(
   close: boolean,
   lines: Uint8Array | null = null,
 ): number {
+  const { action, rewrite } = redirect;
   const authority = text(bytes, head.authorityFrom, head.authorityTo);
   const target = text(bytes, head.pathFrom, head.pathTo) || "/";
   const question = target.indexOf("?");
@@ -72,10 +74,12 @@ export function writeRedirect(
   const port = action.port ?? (action.scheme === null && action.host === null ? asked : null);
   const usual = scheme === "https" ? 443 : 80;
   let newPath = path;
-  if (action.path !== null)
-    newPath = action.path.kind === "full" ? action.path.value : joinPath(action.path.value, path.slice(Math.max(0, matchedSize)));
+  if (rewrite !== null) newPath = rewrite(bytes, head.pathFrom, question < 0 ? head.pathTo : head.pathFrom + question) ?? path;
+  else if (action.path?.kind === "full") newPath = action.path.value;
+  else if (action.path?.kind === "prefix") newPath = joinPath(action.path.value, path.slice(Math.max(0, matchedSize)));
+  const ownQuery = action.path?.kind === "full" && newPath.includes("?");
   const location = printable(
-    `${scheme}://${host}${port === null || port === usual ? "" : `:${port}`}${newPath}${action.path?.kind === "full" && newPath.includes("?") ? "" : query}`,
+    `${scheme}://${host}${port === null || port === usual ? "" : `:${port}`}${newPath}${ownQuery || action.stripQuery === true ? "" : query}`,
   );
   return put(
     `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\nlocation: ${location}\r\ncontent-length: 0\r\n${appended(edits)}${added(lines)}${close ? "connection: close\r\n" : ""}\r\n`,
@@ -85,6 +89,11 @@ export function writeRedirect(
 function joinPath(prefix: string, rest: string): string {
   if (prefix.endsWith("/") && rest.startsWith("/")) return prefix + rest.slice(1);
   return prefix + rest === "" ? "/" : prefix + rest;
+}
+
+/** An answer without a body that consists of `lines`, each with its CRLF. */
+export function writeLines(status: number, lines: string, close: boolean): number {
+  return put(`HTTP/1.1 ${status} ${reasonPhrase(status)}\r\n${lines}content-length: 0\r\n${close ? "connection: close\r\n" : ""}\r\n`);
 }
 
 /** What stages of the chain add. */

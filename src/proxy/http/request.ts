@@ -3,11 +3,13 @@
 import { denial, judge, judgePath, subject } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
+import { mirror } from "../chain/mirror.ts";
 import { form, Head, parseRequest } from "../http1/head.ts";
 import { limits as bounds } from "../http1/limits.ts";
 import { filterTrailers } from "../http1/trailers.ts";
 import { scratch } from "../net/outbox.ts";
 import { isIdempotent } from "../resilience/retry.ts";
+import { applyEdits } from "../route/edit.ts";
 import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
 import { attempt } from "./attempt.ts";
 import { equals, equalsIgnoreCase, latin1, text } from "./bytes.ts";
@@ -20,6 +22,7 @@ import { GrpcCall } from "./grpc-call.ts";
 import { grpcHead, WebHalf, webCallOf } from "./grpc-web.ts";
 import { phase } from "./phase.ts";
 import { writeDirect, writeRedirect } from "./reply.ts";
+import { rewriteTarget } from "./rewrite-target.ts";
 import { answerStages, runEarly, runStages, stagesFor } from "./staged.ts";
 import { readTarget, target } from "./target.ts";
 
@@ -88,7 +91,10 @@ function begin(
   if (target.changed) x.path = target.bytes;
   // The route is found first, as Envoy does, so that a refusal is counted for the service it was meant for; but a refusal comes before "no route".
   const host = x.down.findHost(http.table, bytes, head.authorityFrom, head.authorityTo);
-  const route = host === null ? null : findRoute(host, bytes, head, target.bytes, target.from, target.to, target.queryTo, x.isConnect);
+  const route =
+    host === null
+      ? null
+      : findRoute(host, bytes, head, target.bytes, target.from, target.to, target.queryTo, x.isConnect, x.down.core.random);
   if (http.stages !== null && route !== null) {
     x.stages = stagesFor(http, route);
     x.route = route;
@@ -134,7 +140,9 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     return;
   }
   x.forward = forward;
-  const cluster = chooseTarget(forward, core.random).current;
+  const to = chooseTarget(forward, core.random);
+  x.target = to;
+  const cluster = to.slot.current;
   if (cluster === null) {
     reply(x, forward.missingCluster, "");
     return;
@@ -147,6 +155,13 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     return;
   }
   cluster.activeRequests++;
+  if (forward.pathRewrite !== null || forward.hostFrom !== null) {
+    const why = rewriteTarget(x, forward, bytes, head);
+    if (why !== "") {
+      reply(x, failures.badPath, why);
+      return;
+    }
+  }
   if (forward.timeoutMs > 0 && nowMs + forward.timeoutMs < x.timeoutAtMs) x.timeoutAtMs = nowMs + forward.timeoutMs;
   if (forward.idleTimeoutMs > 0) {
     x.idleLimitMs = forward.idleTimeoutMs;
@@ -171,6 +186,7 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     const limit = grpcTimeoutMs(bytes, head);
     if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
   }
+  if (forward.mirrors !== null) mirror(x, forward.mirrors);
   attempt(x, nowMs, null, head);
 }
 
@@ -210,6 +226,8 @@ function note(
   x.answerDone = false;
   x.sent = false;
   x.path = null;
+  x.newPath = null;
+  x.newHost = null;
   x.upgrade = false;
   x.minor = head.minor;
   x.teTrailers = head.teTrailers;
@@ -252,7 +270,7 @@ function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, by
   const permit = http.readsPath ? judgePath(filters) : judge(filters);
   if (permit === null) {
     x.details = denial.details;
-    if (route !== null && route.forward !== null) x.refusedBy = chooseTarget(route.forward, x.down.core.random).current;
+    if (route !== null && route.forward !== null) x.refusedBy = chooseTarget(route.forward, x.down.core.random).slot.current;
     reply(x, failures.denied, denial.reason);
   }
   return permit;
@@ -300,16 +318,17 @@ function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: 
     size = writeDirect(
       route.direct,
       text(bytes, head.authorityFrom, head.authorityTo),
-      route.responseEdits,
+      route.responseEdits === null ? null : applyEdits(x, route.responseEdits, null, null, true),
       x.isHead,
       close,
       x.answerLines,
     );
     x.details = "direct_response";
   } else if (route.redirect !== null) {
-    x.status = route.redirect.status;
+    x.status = route.redirect.action.status;
     if (x.stages !== null) answerStages(x, null, null);
-    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, route.responseEdits, close, x.answerLines);
+    const edits = route.responseEdits === null ? null : applyEdits(x, route.responseEdits, null, null, true);
+    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, edits, close, x.answerLines);
     x.details = "direct_response";
   }
   x.half.sendReply(size);
@@ -334,6 +353,10 @@ function passBody(x: Exchange, bytes: Uint8Array, from: number, to: number, done
   touch(x);
   if (x.state !== phase.waiting && x.state !== phase.answering) return;
   if ((to === from && !done) || x.answerDone) return;
+  if (x.tap !== null) {
+    x.tap.more(bytes, from, to);
+    if (done) x.tap.done(null);
+  }
   if (x.grpc !== null && to > from) x.grpc.received.scan(bytes, from, to);
   const half = x.up;
   const ready = x.sent && half !== null;
@@ -352,6 +375,7 @@ export function trailersOfRequest(x: Exchange, bytes: Uint8Array, from: number, 
   const ready = x.sent && half !== null;
   // Kept for an attempt that is still to come; the bytes are the reader's own, so a copy.
   const needed = lines.length > 0 || x.framed;
+  x.tap?.done(needed ? Buffer.from(lines) : null);
   if (needed && (!ready || x.bodyKept)) x.requestTrailerLines = Buffer.from(lines);
   if (!ready) return;
   // With chunk framing kept, the reader has left the end to us.

@@ -9,10 +9,11 @@ import type { Exchange } from "./exchange.ts";
 /** The stages of this request; what a route replaces is built with its first request. */
 export function stagesFor(http: HttpChain, route: CompiledRoute): readonly Stage[] | null {
   const overrides = route.stages;
-  if (overrides === null) return http.stages;
+  if (overrides === null) return http.stages === null || http.stages.length === 0 ? null : http.stages;
   let stages = http.routeStages.get(route);
   if (stages === undefined) {
     stages = http.buildRouteStages(route);
+    if (stages !== null && stages.length === 0) stages = null;
     http.routeStages.set(route, stages);
   }
   return stages;

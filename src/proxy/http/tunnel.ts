@@ -3,7 +3,8 @@
 
 import type { HttpChain } from "../chain/chain.ts";
 import { field, Head, parseAnswer, parseRequest } from "../http1/head.ts";
-import type { CompiledRoute } from "../route/table.ts";
+import { applyEdits } from "../route/edit.ts";
+import type { CompiledTarget } from "../route/table.ts";
 import { latin1, text } from "./bytes.ts";
 import type { Exchange } from "./exchange.ts";
 import { end } from "./finish.ts";
@@ -24,7 +25,8 @@ export function openTunnel(x: Exchange, half: UpstreamHalf): void {
 export function switched(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number): void {
   x.status = x.half.version === 2 ? 200 : 101;
   x.details = "via_upstream";
-  const edits = (x.route as CompiledRoute).responseEdits;
+  const responseEdits = (x.target as CompiledTarget).responseEdits;
+  const edits = responseEdits === null ? null : applyEdits(x, responseEdits, bytes, head, true);
   const own = half.version === 2 && x.half.version === 1 ? switchingAnswer(x, bytes, head) : null;
   if (own === null) x.half.sendSwitch(bytes, head, edits);
   else {

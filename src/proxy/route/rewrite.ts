@@ -1,4 +1,59 @@
-// Owns: replacing the matched prefix of a path. Allocates: only routes with a rewrite pay for it.
+// Owns: replacing the matched prefix of a path, and what a regular expression matches in it. Allocates: only routes with a rewrite pay for it.
+
+import type { Substitution } from "../config.ts";
+import { latin1, targetByte, text } from "../http/bytes.ts";
+import { compileReplacer } from "./regex.ts";
+
+/** What becomes of a path (without its query); null where the result is no path or host: longer than `largestResult`, or with bytes that neither has. */
+export type PathRewrite = (bytes: Uint8Array, from: number, to: number) => string | null;
+
+/** A substitution may hold a group often: what comes out must still fit a head. */
+const largestResult = 8 * 1024;
+
+/** Every match is replaced, as RE2's GlobalReplace does; `\\0` to `\\9` in the substitution are groups, `\\\\` a backslash. Throws a sentence. */
+export function compileRewrite({ pattern, substitution }: Substitution): PathRewrite {
+  const expression = compileReplacer(pattern);
+  const groups = expression.groupCount();
+  const pieces: (string | number)[] = [];
+  for (let i = 0; i < substitution.length; i++) {
+    const char = substitution[i] as string;
+    if (char !== "\\") {
+      pieces.push(char);
+      continue;
+    }
+    const next = substitution[++i] ?? "";
+    if (next === "\\") pieces.push("\\");
+    else if (/^\d$/.test(next) && Number(next) <= groups) pieces.push(Number(next));
+    else throw new Error(`the substitution "${substitution}" names the group "\\${next}", and "${pattern}" has ${groups}`);
+  }
+  for (const piece of pieces) {
+    if (typeof piece === "string" && targetByte[piece.charCodeAt(0)] !== 1)
+      throw new Error(`the substitution "${substitution}" holds what no path may: write it %XX`);
+  }
+  return (bytes, from, to) => {
+    const path = text(bytes, from, to);
+    const matcher = expression.matcher(path);
+    let out = "";
+    let kept = 0;
+    while (matcher.find()) {
+      out += path.slice(kept, matcher.start());
+      for (const piece of pieces) out += typeof piece === "string" ? piece : (matcher.group(piece) ?? "");
+      kept = matcher.end();
+      if (out.length > largestResult) return null;
+    }
+    out += path.slice(kept);
+    return out.length > largestResult ? null : out;
+  };
+}
+
+/** A whole target of a rewritten path and the query of source[pathTo, to), which keeps its `?`. */
+export function withQuery(path: string, source: Uint8Array, pathTo: number, to: number): Uint8Array {
+  const rooted = path.startsWith("/") ? path : `/${path}`;
+  const out = new Uint8Array(rooted.length + to - pathTo);
+  out.set(latin1(rooted));
+  out.set(source.subarray(pathTo, to), rooted.length);
+  return out;
+}
 
 const SLASH = 47;
 

@@ -2,15 +2,27 @@
 // Made at configuration time; anything that cannot be compiled throws a sentence and the old table stays.
 
 import type { ClusterSlot } from "../balance/cluster.ts";
-import type { DirectAction, RedirectAction, RouteConfig, RouteStages, RouteTableConfig, VirtualHostConfig } from "../config.ts";
+import type {
+  DirectAction,
+  ForwardAction,
+  RedirectAction,
+  RouteConfig,
+  RouteStages,
+  RouteTableConfig,
+  VirtualHostConfig,
+} from "../config.ts";
 import { latin1, text } from "../http/bytes.ts";
 import { type Failure, noClusterFailure } from "../http/failure.ts";
+import { isGrpc } from "../http/grpc.ts";
 import type { Head } from "../http1/head.ts";
 import { type CompiledRetry, compileRetry } from "../resilience/retry.ts";
 import { type CompiledEdits, compileEdits } from "./edit.ts";
 import { compileHeader, type HeadPredicate } from "./header.ts";
 import { type BytesPredicate, compileBytes } from "./match.ts";
+import { candidates, makePathIndex, type PathIndex } from "./path-index.ts";
 import { compileQuery, type QueryPredicate } from "./query.ts";
+import { compileExpression } from "./regex.ts";
+import { compileRewrite, type PathRewrite } from "./rewrite.ts";
 
 /** What a chain holds, so that a new table reaches open connections with their next request. */
 export interface TableSlot {
@@ -24,8 +36,12 @@ export interface CompiledRoute {
   readonly path: BytesPredicate | null;
   readonly headers: readonly HeadPredicate[];
   readonly query: readonly QueryPredicate[];
+  /** Share of the requests that fit otherwise; 1 = all. */
+  readonly fraction: number;
+  /** What every path that it takes begins with. */
+  readonly beginning: string;
   readonly forward: CompiledForward | null;
-  readonly redirect: RedirectAction | null;
+  readonly redirect: CompiledRedirect | null;
   readonly direct: DirectAction | null;
   readonly requestEdits: CompiledEdits | null;
   readonly responseEdits: CompiledEdits | null;
@@ -35,14 +51,44 @@ export interface CompiledRoute {
   readonly stages: RouteStages | null;
 }
 
+export interface CompiledRedirect {
+  readonly action: RedirectAction;
+  /** Of a path that a regular expression makes; null = none. */
+  readonly rewrite: PathRewrite | null;
+}
+
+/** A cluster of a route, with the edits of the requests that go there: its own, the route's and its virtual host's in one. */
+export interface CompiledTarget {
+  readonly slot: ClusterSlot;
+  readonly upTo: number;
+  readonly requestEdits: CompiledEdits | null;
+  readonly responseEdits: CompiledEdits | null;
+  /** null = unchanged. */
+  readonly hostRewrite: Uint8Array | null;
+}
+
+export interface CompiledMirror {
+  readonly slot: ClusterSlot;
+  readonly fraction: number;
+  readonly shadowHost: boolean;
+}
+
+/** Where a host comes from that is known only with the request. */
+export type HostSource =
+  | { readonly kind: "endpoint" }
+  | { readonly kind: "header"; readonly name: Uint8Array }
+  | { readonly kind: "path"; readonly rewrite: PathRewrite };
+
 export interface CompiledForward {
-  readonly targets: readonly { readonly slot: ClusterSlot; readonly upTo: number }[];
+  readonly targets: readonly CompiledTarget[];
   readonly totalWeight: number;
   readonly timeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly retry: CompiledRetry | null;
   readonly prefixRewrite: Uint8Array | null;
-  readonly hostRewrite: Uint8Array | null;
+  readonly pathRewrite: PathRewrite | null;
+  readonly hostFrom: HostSource | null;
+  readonly mirrors: readonly CompiledMirror[] | null;
   readonly terminateConnect: boolean;
   readonly upgrades: readonly string[];
   /** What is said where the chosen cluster is not there. */
@@ -51,7 +97,13 @@ export interface CompiledForward {
 
 export interface CompiledHost {
   readonly name: string;
-  readonly routes: readonly CompiledRoute[];
+  readonly routes: PathIndex<CompiledRoute>;
+}
+
+/** Patterns of one length; a look each is quicker than a walk over all. */
+interface PatternsOfSize {
+  readonly size: number;
+  readonly hosts: ReadonlyMap<string, CompiledHost>;
 }
 
 export interface CompiledTable {
@@ -59,16 +111,21 @@ export interface CompiledTable {
   readonly ignorePort: boolean;
   readonly exact: ReadonlyMap<string, CompiledHost>;
   /** `*.shop` as `.shop`, longest first. */
-  readonly suffixes: readonly { readonly text: string; readonly host: CompiledHost }[];
+  readonly suffixes: readonly PatternsOfSize[];
   /** `cart.*` as `cart.`, longest first. */
-  readonly prefixes: readonly { readonly text: string; readonly host: CompiledHost }[];
+  readonly prefixes: readonly PatternsOfSize[];
   readonly any: CompiledHost | null;
 }
 
 export function compileTable(config: RouteTableConfig, slotOf: (cluster: string) => ClusterSlot): CompiledTable {
   const exact = new Map<string, CompiledHost>();
-  const suffixes: { text: string; host: CompiledHost }[] = [];
-  const prefixes: { text: string; host: CompiledHost }[] = [];
+  const suffixes = new Map<string, CompiledHost>();
+  const prefixes = new Map<string, CompiledHost>();
+  const claim = (map: Map<string, CompiledHost>, key: string, host: CompiledHost, domain: string): void => {
+    const other = map.get(key);
+    if (other !== undefined) throw new Error(`virtual hosts ${other.name} and ${host.name} both claim the domain ${domain}`);
+    map.set(key, host);
+  };
   let any: CompiledHost | null = null;
   for (const virtualHost of config.virtualHosts) {
     const host = compileHost(virtualHost, slotOf);
@@ -77,25 +134,29 @@ export function compileTable(config: RouteTableConfig, slotOf: (cluster: string)
       if (key === "*") {
         if (any !== null) throw new Error(`virtual hosts ${any.name} and ${host.name} both claim the domain *`);
         any = host;
-      } else if (key.startsWith("*")) suffixes.push({ text: key.slice(1), host });
-      else if (key.endsWith("*")) prefixes.push({ text: key.slice(0, -1), host });
-      else {
-        const other = exact.get(key);
-        if (other !== undefined) throw new Error(`virtual hosts ${other.name} and ${host.name} both claim the domain ${domain}`);
-        exact.set(key, host);
-      }
+      } else if (key.startsWith("*")) claim(suffixes, key.slice(1), host, domain);
+      else if (key.endsWith("*")) claim(prefixes, key.slice(0, -1), host, domain);
+      else claim(exact, key, host, domain);
     }
   }
-  suffixes.sort((a, b) => b.text.length - a.text.length);
-  prefixes.sort((a, b) => b.text.length - a.text.length);
-  return { config, ignorePort: config.ignorePort, exact, suffixes, prefixes, any };
+  return { config, ignorePort: config.ignorePort, exact, suffixes: bySize(suffixes), prefixes: bySize(prefixes), any };
+}
+
+function bySize(patterns: ReadonlyMap<string, CompiledHost>): readonly PatternsOfSize[] {
+  const sizes = new Map<number, Map<string, CompiledHost>>();
+  for (const [pattern, host] of patterns) {
+    const hosts = sizes.get(pattern.length);
+    if (hosts === undefined) sizes.set(pattern.length, new Map([[pattern, host]]));
+    else hosts.set(pattern, host);
+  }
+  return [...sizes].map(([size, hosts]) => ({ size, hosts })).sort((a, b) => b.size - a.size);
 }
 
 function compileHost(config: VirtualHostConfig, slotOf: (cluster: string) => ClusterSlot): CompiledHost {
-  return {
-    name: config.name,
-    routes: config.routes.map((route) => within(`route ${route.name || "(unnamed)"} of ${config.name}`, () => compileRoute(route, slotOf))),
-  };
+  const routes = config.routes.map((route) =>
+    within(`route ${route.name || "(unnamed)"} of ${config.name}`, () => compileRoute(route, slotOf)),
+  );
+  return { name: config.name, routes: makePathIndex(routes, (route) => route.beginning) };
 }
 
 function within<T>(where: string, make: () => T): T {
@@ -112,68 +173,103 @@ const largestBody = 16_384;
 function compileRoute(config: RouteConfig, slotOf: (cluster: string) => ClusterSlot): CompiledRoute {
   const path = config.match.path;
   const action = config.action;
-  let forward: CompiledForward | null = null;
-  if (action.kind === "forward") {
-    let sum = 0;
-    const targets = action.clusters
-      .filter((target) => target.weight > 0)
-      .map((target) => {
-        sum += target.weight;
-        return { slot: slotOf(target.cluster), upTo: sum };
-      });
-    if (targets.length === 0) throw new Error("all clusters have weight 0");
-    if (action.prefixRewrite !== null && path.kind === "regex")
-      throw new Error("a prefix rewrite needs a prefix or exact path match, not a regular expression");
-    forward = {
-      targets,
-      totalWeight: sum,
-      timeoutMs: action.timeoutMs,
-      idleTimeoutMs: action.idleTimeoutMs,
-      retry: action.retry === null ? null : compileRetry(action.retry),
-      prefixRewrite: action.prefixRewrite === null ? null : latin1(action.prefixRewrite),
-      hostRewrite: action.hostRewrite === null ? null : latin1(action.hostRewrite),
-      terminateConnect: action.terminateConnect,
-      upgrades: action.upgrades,
-      missingCluster: noClusterFailure(action.missingClusterStatus ?? 503),
-    };
-  }
+  const requestEdits = compileEdits(config.requestHeaders);
+  const responseEdits = compileEdits(config.responseHeaders);
   if (action.kind === "direct" && action.body.length > largestBody)
     throw new Error(`the direct answer's body has ${action.body.length} characters, more than ${largestBody}`);
+  const compiled = compilePath(path);
   return {
     name: config.name,
-    path: compilePath(path),
-    headers: config.match.headers.map(compileHeader),
+    path: compiled.matches,
+    headers: [...config.match.headers.map(compileHeader), ...(config.match.grpc === true ? [isGrpc] : [])],
     query: config.match.query.map(compileQuery),
-    forward,
-    redirect: action.kind === "redirect" ? action : null,
+    fraction: config.match.fraction ?? 1,
+    beginning: compiled.beginning,
+    forward: action.kind === "forward" ? compileForward(action, config, requestEdits, responseEdits, slotOf) : null,
+    redirect: action.kind === "redirect" ? { action, rewrite: action.path?.kind === "regex" ? compileRewrite(action.path) : null } : null,
     direct: action.kind === "direct" ? action : null,
-    requestEdits: compileEdits(config.requestHeaders),
-    responseEdits: compileEdits(config.responseHeaders),
-    matchedSize: path.kind === "prefix" || path.kind === "separated-prefix" ? path.value.length : -1,
+    requestEdits,
+    responseEdits,
+    matchedSize: path.kind === "prefix" || path.kind === "separated-prefix" ? latin1Size(path.value) : -1,
     stages: config.stages ?? null,
   };
 }
 
+function compileForward(
+  action: ForwardAction,
+  config: RouteConfig,
+  requestEdits: CompiledEdits | null,
+  responseEdits: CompiledEdits | null,
+  slotOf: (cluster: string) => ClusterSlot,
+): CompiledForward {
+  let sum = 0;
+  const hostRewrite = action.hostRewrite === null ? null : latin1(action.hostRewrite);
+  const targets = action.clusters
+    .filter((target) => target.weight > 0)
+    .map((target): CompiledTarget => {
+      sum += target.weight;
+      return {
+        slot: slotOf(target.cluster),
+        upTo: sum,
+        requestEdits: target.requestHeaders === undefined ? requestEdits : compileEdits(target.requestHeaders),
+        responseEdits: target.responseHeaders === undefined ? responseEdits : compileEdits(target.responseHeaders),
+        hostRewrite: target.hostRewrite === undefined ? hostRewrite : latin1(target.hostRewrite),
+      };
+    });
+  if (targets.length === 0) throw new Error("all clusters have weight 0");
+  if (action.prefixRewrite !== null && config.match.path.kind === "regex")
+    throw new Error("a prefix rewrite needs a prefix or exact path match, not a regular expression");
+  const mirrors = action.mirrors ?? [];
+  return {
+    targets,
+    totalWeight: sum,
+    timeoutMs: action.timeoutMs,
+    idleTimeoutMs: action.idleTimeoutMs,
+    retry: action.retry === null ? null : compileRetry(action.retry),
+    prefixRewrite: action.prefixRewrite === null ? null : latin1(action.prefixRewrite),
+    pathRewrite: action.regexRewrite === undefined ? null : compileRewrite(action.regexRewrite),
+    hostFrom: action.hostFrom === undefined ? null : compileHostSource(action.hostFrom),
+    mirrors:
+      mirrors.length === 0 ? null : mirrors.map(({ cluster, fraction, shadowHost }) => ({ slot: slotOf(cluster), fraction, shadowHost })),
+    terminateConnect: action.terminateConnect,
+    upgrades: action.upgrades,
+    missingCluster: noClusterFailure(action.missingClusterStatus ?? 503),
+  };
+}
+
+function compileHostSource(from: NonNullable<ForwardAction["hostFrom"]>): HostSource {
+  if (from.kind === "endpoint") return from;
+  if (from.kind === "header") return { kind: "header", name: latin1(from.name.toLowerCase()) };
+  return { kind: "path", rewrite: compileRewrite(from) };
+}
+
+function latin1Size(value: string): number {
+  return new TextEncoder().encode(value).length;
+}
+
 const everyPath: BytesPredicate = () => true;
 
-function compilePath(path: RouteConfig["match"]["path"]): BytesPredicate | null {
-  switch (path.kind) {
-    case "connect":
-      return null;
-    case "prefix":
-      // Every path starts with `/` but for `*` (OPTIONS), which Envoy lets the catch-all take too.
-      return path.value === "/" || path.value === "" ? everyPath : compileBytes({ kind: "prefix", value: path.value, ignoreCase: false });
-    case "exact":
-      return compileBytes({ kind: "exact", value: path.value, ignoreCase: false });
-    case "separated-prefix": {
-      const starts = compileBytes({ kind: "prefix", value: path.value, ignoreCase: false });
-      const size = path.value.length;
-      if (path.value === "/" || path.value === "") return everyPath;
-      return (bytes, from, to) => starts(bytes, from, to) && (to - from === size || bytes[from + size] === 47);
-    }
-    case "regex":
-      return compileBytes({ kind: "regex", value: path.value, ignoreCase: false });
+interface CompiledPath {
+  readonly matches: BytesPredicate | null;
+  /** "" where it may begin with anything. */
+  readonly beginning: string;
+}
+
+function compilePath(path: RouteConfig["match"]["path"]): CompiledPath {
+  if (path.kind === "connect") return { matches: null, beginning: "" };
+  if (path.kind === "regex") {
+    const { matches, prefix } = compileExpression(path.value, false);
+    return { matches, beginning: prefix };
   }
+  const ignoreCase = path.ignoreCase === true;
+  // Every path starts with `/` but for `*` (OPTIONS), which Envoy lets the catch-all take too.
+  if (path.kind !== "exact" && (path.value === "/" || path.value === "")) return { matches: everyPath, beginning: "" };
+  // The tree knows ASCII as it is written; other beginnings are for the list.
+  const beginning = ignoreCase || latin1Size(path.value) !== path.value.length ? "" : path.value;
+  if (path.kind !== "separated-prefix") return { matches: compileBytes({ kind: path.kind, value: path.value, ignoreCase }), beginning };
+  const starts = compileBytes({ kind: "prefix", value: path.value, ignoreCase });
+  const size = latin1Size(path.value);
+  return { matches: (bytes, from, to) => starts(bytes, from, to) && (to - from === size || bytes[from + size] === 47), beginning };
 }
 
 /** The virtual host for an authority. Makes a string: connections remember the last answer. */
@@ -185,8 +281,14 @@ export function findHost(table: CompiledTable, bytes: Uint8Array, from: number, 
   }
   const exact = table.exact.get(name);
   if (exact !== undefined) return exact;
-  for (const suffix of table.suffixes) if (name.length > suffix.text.length && name.endsWith(suffix.text)) return suffix.host;
-  for (const prefix of table.prefixes) if (name.length > prefix.text.length && name.startsWith(prefix.text)) return prefix.host;
+  for (const { size, hosts } of table.suffixes) {
+    const host = name.length > size ? hosts.get(name.slice(-size)) : undefined;
+    if (host !== undefined) return host;
+  }
+  for (const { size, hosts } of table.prefixes) {
+    const host = name.length > size ? hosts.get(name.slice(0, size)) : undefined;
+    if (host !== undefined) return host;
+  }
   return table.any;
 }
 
@@ -200,8 +302,9 @@ export function findRoute(
   pathTo: number,
   queryTo: number,
   isConnect: boolean,
+  random: () => number,
 ): CompiledRoute | null {
-  const routes = host.routes;
+  const routes = candidates(host.routes, pathBytes, pathFrom, pathTo);
   next: for (let i = 0; i < routes.length; i++) {
     const route = routes[i] as CompiledRoute;
     const path = route.path;
@@ -210,19 +313,20 @@ export function findRoute(
     for (let h = 0; h < headers.length; h++) if (!(headers[h] as HeadPredicate)(bytes, head)) continue next;
     const query = route.query;
     for (let q = 0; q < query.length; q++) if (!(query[q] as QueryPredicate)(pathBytes, pathTo + 1, queryTo)) continue next;
+    if (route.fraction < 1 && random() >= route.fraction) continue;
     return route;
   }
   return null;
 }
 
 /** The cluster for one request, by weight. */
-export function chooseTarget(forward: CompiledForward, random: () => number): ClusterSlot {
+export function chooseTarget(forward: CompiledForward, random: () => number): CompiledTarget {
   const targets = forward.targets;
-  if (targets.length === 1) return (targets[0] as CompiledForward["targets"][number]).slot;
+  if (targets.length === 1) return targets[0] as CompiledTarget;
   const aim = random() * forward.totalWeight;
   for (let i = 0; i < targets.length; i++) {
-    const target = targets[i] as CompiledForward["targets"][number];
-    if (aim < target.upTo) return target.slot;
+    const target = targets[i] as CompiledTarget;
+    if (aim < target.upTo) return target;
   }
-  return (targets[targets.length - 1] as CompiledForward["targets"][number]).slot;
+  return targets[targets.length - 1] as CompiledTarget;
 }

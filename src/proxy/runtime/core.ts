@@ -7,6 +7,7 @@ import type { EngineDeps } from "../engine.ts";
 import { Http2Metrics } from "../http2/metrics.ts";
 import { Ticker } from "../resilience/ticker.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
+import { FaultMetrics, MirrorMetrics } from "../telemetry/routing.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
 import { TlsRefusals } from "../tls/refusal.ts";
 
@@ -29,6 +30,8 @@ export class Core {
   readonly requests: RequestMetrics;
   readonly tcp: TcpMetrics;
   readonly http2: Http2Metrics;
+  readonly faults: FaultMetrics;
+  readonly mirrors: MirrorMetrics;
   readonly open = new Set<Downstream>();
   activeRequests = 0;
   /** Some cluster speaks HTTP/2: request bodies lose their chunk framing as they are read. Set with the configuration and never unset, as requests are under way. */
@@ -57,6 +60,8 @@ export class Core {
     this.requests = new RequestMetrics(deps.metrics);
     this.tcp = new TcpMetrics(deps.metrics);
     this.http2 = new Http2Metrics(deps.metrics);
+    this.faults = new FaultMetrics(deps.metrics);
+    this.mirrors = new MirrorMetrics(deps.metrics);
     const counter = (name: string, help: string) => deps.metrics.counter(name, help).with([]);
     this.malformed = counter("weft_downstream_malformed_total", "Requests refused because they are not HTTP/1 as RFC 9112 has it.");
     this.malformedAnswers = counter("weft_upstream_malformed_total", "Answers refused because they are not HTTP/1 as RFC 9112 has it.");

@@ -20,6 +20,8 @@ export type ResponseFlag =
   | "DT" // duration timeout
   | "SI" // stream idle timeout
   | "LR" // local reset
+  | "DI" // delayed by an injected fault
+  | "FI" // answered or reset by an injected fault
   | "RBAC"; // denied by a policy (Envoy has no flag for it and writes the detail; ALS has none either)
 
 /** One finished request, one finished TCP connection, or one finished UDP session (fields as for TCP; `details` says how it ended). */

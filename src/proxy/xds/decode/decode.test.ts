@@ -561,7 +561,7 @@ test("routes: matches, rewrites, edits, redirects, retries", () => {
       terminateConnect: false,
       upgrades: [],
     },
-    requestHeaders: { remove: [], set: [{ name: "b", value: "2" }], add: [{ name: "a", value: "100%" }] },
+    requestHeaders: { remove: [], set: [{ name: "b", value: "2" }], add: [{ name: "a", value: "100%%" }] },
     responseHeaders: { remove: ["server"], set: [], add: [] },
   });
   expect(redirect?.action).toEqual({

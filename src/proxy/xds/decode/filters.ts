@@ -3,8 +3,9 @@
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { stageOrder } from "../../chain/stages.ts";
 import type { HttpManagerConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
-import { GrpcWeb, HttpConnectionManager, HttpRbac, NetworkRbac, Router, TcpProxy } from "../proto/types.ts";
+import { Cors, GrpcWeb, HttpConnectionManager, HttpFault, HttpRbac, NetworkRbac, Router, TcpProxy } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
+import { decodeFault } from "./fault.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
 import { http2Options, httpLimits, viaName } from "./http-limits.ts";
 import { decodeRbac } from "./rbac.ts";
@@ -40,6 +41,12 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(HttpRbac, (gate, rbac, path): HttpFilter => {
     return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
   }),
+  // CORS has no policy of its own in a chain: routes have.
+  extension(Cors, (): HttpFilter => ({ kind: "stage", name: "cors", stages: { cors: null } })),
+  extension(
+    HttpFault,
+    (gate, fault, path): HttpFilter => ({ kind: "stage", name: "fault", stages: { fault: decodeFault(gate, fault, path) } }),
+  ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   // suppress_envoy_headers: we never add x-envoy headers, so both values are honoured.
   extension(Router, (): HttpFilter => ({ kind: "router" })),

@@ -22,7 +22,11 @@ export function clustersOf(listener: ListenerConfig): ReadonlySet<string> {
 export function routeClusters(routes: RouteTableConfig): ReadonlySet<string> {
   const names = new Set<string>();
   for (const host of routes.virtualHosts) {
-    for (const route of host.routes) if (route.action.kind === "forward") for (const one of route.action.clusters) names.add(one.cluster);
+    for (const { action } of host.routes) {
+      if (action.kind !== "forward") continue;
+      for (const one of action.clusters) names.add(one.cluster);
+      for (const one of action.mirrors ?? []) names.add(one.cluster);
+    }
   }
   return names;
 }

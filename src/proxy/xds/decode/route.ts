@@ -7,6 +7,7 @@ import type {
   RetryPolicy,
   Route,
   RouteAction,
+  RouteAction_RequestMirrorPolicy,
   RouteMatch,
   VirtualHost,
 } from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
@@ -15,22 +16,33 @@ import type {
   DirectAction,
   ForwardAction,
   HeaderEdits,
+  MirrorConfig,
   RedirectAction,
   RetryConfig,
+  RouteCluster,
   RouteConfig,
   RouteMatchConfig,
   RouteTableConfig,
   VirtualHostConfig,
-  WeightedCluster,
 } from "../../config.ts";
+import { foldEdits } from "../../route/edit.ts";
 import { at, choose, dataSource, type Gate, millis, present } from "./gate.ts";
-import { checkRegex, headerMatch, queryMatch } from "./match.ts";
+import { hasControl, headerEdits, noEdits } from "./header-edits.ts";
+import { checkRegex, fraction, headerMatch, queryMatch, substitution } from "./match.ts";
+import { type PerRoute, perRouteStages } from "./per-route.ts";
 import { refuseUnbuilt, unbuilt } from "./unbuilt.ts";
 
 export const emptyRoutes: RouteTableConfig = { name: "", ignorePort: false, virtualHosts: [] };
 
 export function decodeRoutes(gate: Gate, routes: RouteConfiguration, path: string): RouteTableConfig {
-  const hosts = routes.virtualHosts.map((host, n) => virtualHost(gate, host, `${at(path, "virtual_hosts")}[${n}]`));
+  if (routes.mostSpecificHeaderMutationsWins) {
+    gate.add(
+      at(path, "most_specific_header_mutations_wins"),
+      "true is not supported: edits of a route come first, then those of its virtual host, then the table's",
+    );
+  }
+  const table = edits(gate, routes, path);
+  const hosts = routes.virtualHosts.map((host, n) => virtualHost(gate, host, table, `${at(path, "virtual_hosts")}[${n}]`));
   const owners = new Map<string, string>();
   const names = new Set<string>();
   hosts.forEach((host, n) => {
@@ -47,9 +59,43 @@ export function decodeRoutes(gate: Gate, routes: RouteConfiguration, path: strin
   return { name: routes.name, ignorePort: routes.ignorePortInHostMatching, virtualHosts: hosts };
 }
 
-function virtualHost(gate: Gate, host: VirtualHost, path: string): VirtualHostConfig {
+/** Edits of requests and answers; where they are folded, the inner first. */
+interface Edits {
+  readonly request: HeaderEdits;
+  readonly response: HeaderEdits;
+}
+
+interface EditFields {
+  readonly requestHeadersToAdd: readonly HeaderValueOption[];
+  readonly requestHeadersToRemove: readonly string[];
+  readonly responseHeadersToAdd: readonly HeaderValueOption[];
+  readonly responseHeadersToRemove: readonly string[];
+}
+
+function edits(gate: Gate, from: EditFields, path: string): Edits {
+  return {
+    request: headerEdits(gate, from.requestHeadersToAdd, from.requestHeadersToRemove, path, "request_headers"),
+    response: headerEdits(gate, from.responseHeadersToAdd, from.responseHeadersToRemove, path, "response_headers"),
+  };
+}
+
+function fold(inner: Edits, outer: Edits): Edits {
+  return { request: foldEdits(inner.request, outer.request), response: foldEdits(inner.response, outer.response) };
+}
+
+function isEmpty(one: Edits): boolean {
+  return one.request === noEdits && one.response === noEdits;
+}
+
+/** What a virtual host's routes take from it. */
+interface Around {
+  readonly retry: RetryConfig | null;
+  readonly edits: Edits;
+  readonly stages: PerRoute;
+}
+
+function virtualHost(gate: Gate, host: VirtualHost, table: Edits, path: string): VirtualHostConfig {
   present(gate, at(path, "name"), host.name);
-  refuseUnbuilt(gate, host, unbuilt.virtualHost, path);
   if (host.domains.length === 0) gate.add(at(path, "domains"), "needs at least one");
   const domains = host.domains.map((domain, n) => {
     const inner = domain === "*" ? "" : domain.startsWith("*") ? domain.slice(1) : domain.endsWith("*") ? domain.slice(0, -1) : domain;
@@ -59,13 +105,19 @@ function virtualHost(gate: Gate, host: VirtualHost, path: string): VirtualHostCo
     return domain.toLowerCase();
   });
   const retry = host.retryPolicy === undefined ? null : retryPolicy(gate, host.retryPolicy, at(path, "retry_policy"));
-  return { name: host.name, domains, routes: host.routes.map((one, n) => route(gate, one, retry, `${path}.routes[${n}]`)) };
+  const around: Around = {
+    retry,
+    edits: fold(edits(gate, host, path), table),
+    stages: perRouteStages(gate, host.typedPerFilterConfig, at(path, "typed_per_filter_config")),
+  };
+  return { name: host.name, domains, routes: host.routes.map((one, n) => route(gate, one, around, `${path}.routes[${n}]`)) };
 }
 
-function route(gate: Gate, one: Route, hostRetry: RetryConfig | null, path: string): RouteConfig {
-  refuseUnbuilt(gate, one, unbuilt.route, path);
+function route(gate: Gate, one: Route, around: Around, path: string): RouteConfig {
   const match = routeMatch(gate, one.match, at(path, "match"));
-  const action = routeAction(gate, one, hostRetry, path);
+  const all = fold(edits(gate, one, path), around.edits);
+  const action = routeAction(gate, one, around.retry, all, path);
+  const stages = { ...around.stages, ...perRouteStages(gate, one.typedPerFilterConfig, at(path, "typed_per_filter_config")) };
   if (action.kind === "forward" && action.terminateConnect && match.path.kind !== "connect") {
     gate.add(at(path, "match"), "connect_config needs a connect_matcher");
   }
@@ -90,8 +142,9 @@ function route(gate: Gate, one: Route, hostRetry: RetryConfig | null, path: stri
     name: one.name,
     match,
     action,
-    requestHeaders: headerEdits(gate, one.requestHeadersToAdd, one.requestHeadersToRemove, path, "request_headers"),
-    responseHeaders: headerEdits(gate, one.responseHeadersToAdd, one.responseHeadersToRemove, path, "response_headers"),
+    requestHeaders: all.request,
+    responseHeaders: all.response,
+    ...(Object.keys(stages).length === 0 ? {} : { stages }),
   };
 }
 
@@ -100,9 +153,13 @@ function routeMatch(gate: Gate, match: RouteMatch | undefined, path: string): Ro
     gate.add(path, "is missing");
     return { path: { kind: "prefix", value: "/" }, headers: [], query: [] };
   }
-  refuseUnbuilt(gate, match, unbuilt.match, path);
-  if (match.caseSensitive === false) gate.add(at(path, "case_sensitive"), "false is not supported by this proxy");
+  const share =
+    match.runtimeFraction === undefined
+      ? 1
+      : fraction(gate, match.runtimeFraction.defaultValue, at(path, "runtime_fraction.default_value"));
   return {
+    ...(share === 1 ? {} : { fraction: share }),
+    ...(match.grpc === undefined ? {} : { grpc: true as const }),
     path: pathMatch(gate, match, path),
     headers: match.headers.map((header, n) => headerMatch(gate, `${path}.headers[${n}]`, header)),
     query: match.queryParameters.map((query, n) => queryMatch(gate, `${path}.query_parameters[${n}]`, query)),
@@ -111,11 +168,12 @@ function routeMatch(gate: Gate, match: RouteMatch | undefined, path: string): Ro
 
 function pathMatch(gate: Gate, match: RouteMatch, path: string): RouteMatchConfig["path"] {
   const specifier = match.pathSpecifier;
+  const folding = match.caseSensitive === false ? { ignoreCase: true as const } : {};
   switch (specifier.case) {
     case "prefix":
-      return { kind: "prefix", value: specifier.value };
+      return { kind: "prefix", value: specifier.value, ...folding };
     case "path":
-      return { kind: "exact", value: specifier.value };
+      return { kind: "exact", value: specifier.value, ...folding };
     case "pathSeparatedPrefix":
       // Envoy's own rule for this field.
       if (!/^[^?#]+[^?#/]$/.test(specifier.value)) {
@@ -124,8 +182,9 @@ function pathMatch(gate: Gate, match: RouteMatch, path: string): RouteMatchConfi
           `"${specifier.value}" must have two characters or more, no "?" or "#", and not end in "/"`,
         );
       }
-      return { kind: "separated-prefix", value: specifier.value };
+      return { kind: "separated-prefix", value: specifier.value, ...folding };
     case "safeRegex":
+      // Envoy: case_sensitive has no effect on safe_regex.
       checkRegex(gate, at(path, "safe_regex.regex"), specifier.value.regex);
       return { kind: "regex", value: specifier.value.regex };
     case "connectMatcher":
@@ -136,10 +195,10 @@ function pathMatch(gate: Gate, match: RouteMatch, path: string): RouteMatchConfi
   }
 }
 
-function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, path: string): RouteConfig["action"] {
+function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, outer: Edits, path: string): RouteConfig["action"] {
   switch (one.action.case) {
     case "route":
-      return forward(gate, one.action.value, hostRetry, at(path, "route"));
+      return forward(gate, one.action.value, hostRetry, outer, at(path, "route"));
     case "redirect":
       return redirect(gate, one.action.value, at(path, "redirect"));
     case "directResponse":
@@ -150,10 +209,12 @@ function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, path
   }
 }
 
-function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null, path: string): ForwardAction {
+function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null, outer: Edits, path: string): ForwardAction {
   refuseUnbuilt(gate, action, unbuilt.action, path);
   const hostRewrite = action.hostRewriteSpecifier;
-  if (hostRewrite.case === "autoHostRewrite") gate.add(at(path, "auto_host_rewrite"), "is not supported by this proxy");
+  if (action.regexRewrite !== undefined && action.prefixRewrite !== "")
+    gate.add(at(path, "regex_rewrite"), "and prefix_rewrite exclude each other");
+  const hostFrom = hostSource(gate, action, path);
   let terminateConnect = false;
   const upgrades: string[] = [];
   action.upgradeConfigs.forEach((upgrade, n) => {
@@ -174,15 +235,46 @@ function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null,
   }
   return {
     kind: "forward",
-    clusters: routeClusters(gate, action, path),
+    clusters: routeClusters(gate, action, outer, path),
     timeoutMs: millis(gate, at(path, "timeout"), action.timeout, 15_000),
     idleTimeoutMs: millis(gate, at(path, "idle_timeout"), action.idleTimeout, 0),
     retry: action.retryPolicy === undefined ? hostRetry : retryPolicy(gate, action.retryPolicy, at(path, "retry_policy")),
     prefixRewrite: action.prefixRewrite === "" ? null : action.prefixRewrite,
     hostRewrite: hostRewrite.case === "hostRewriteLiteral" ? hostRewrite.value : null,
+    ...(action.regexRewrite === undefined ? {} : { regexRewrite: substitution(gate, action.regexRewrite, at(path, "regex_rewrite")) }),
+    ...(hostFrom === null ? {} : { hostFrom }),
+    ...(action.requestMirrorPolicies.length === 0
+      ? {}
+      : { mirrors: action.requestMirrorPolicies.map((one, n) => mirror(gate, one, `${at(path, "request_mirror_policies")}[${n}]`)) }),
     terminateConnect,
     upgrades,
     ...(action.clusterNotFoundResponseCode === 0 ? {} : { missingClusterStatus: missingClusterStatus(gate, action, path) }),
+  };
+}
+
+function hostSource(gate: Gate, action: RouteAction, path: string): ForwardAction["hostFrom"] | null {
+  const specifier = action.hostRewriteSpecifier;
+  switch (specifier.case) {
+    case "autoHostRewrite":
+      return specifier.value === true ? { kind: "endpoint" } : null;
+    case "hostRewriteHeader":
+      return { kind: "header", name: specifier.value.toLowerCase() };
+    case "hostRewritePathRegex":
+      return { kind: "path", ...substitution(gate, specifier.value, at(path, "host_rewrite_path_regex")) };
+    default:
+      return null;
+  }
+}
+
+function mirror(gate: Gate, policy: RouteAction_RequestMirrorPolicy, path: string): MirrorConfig {
+  // trace_sampled: mirrored requests carry the headers they came with, and no trace of their own is made of them.
+  return {
+    cluster: present(gate, at(path, "cluster"), policy.cluster),
+    fraction:
+      policy.runtimeFraction === undefined
+        ? 1
+        : fraction(gate, policy.runtimeFraction.defaultValue, at(path, "runtime_fraction.default_value")),
+    shadowHost: !policy.disableShadowHostSuffixAppend,
   };
 }
 
@@ -197,7 +289,7 @@ function missingClusterStatus(gate: Gate, action: RouteAction, path: string): 40
   );
 }
 
-function routeClusters(gate: Gate, action: RouteAction, path: string): readonly WeightedCluster[] {
+function routeClusters(gate: Gate, action: RouteAction, outer: Edits, path: string): readonly RouteCluster[] {
   const specifier = action.clusterSpecifier;
   switch (specifier.case) {
     case "cluster":
@@ -205,9 +297,15 @@ function routeClusters(gate: Gate, action: RouteAction, path: string): readonly 
     case "weightedClusters": {
       const where = at(path, "weighted_clusters.clusters");
       const clusters = specifier.value.clusters.map((one, n) => {
-        refuseUnbuilt(gate, one, unbuilt.weight, `${where}[${n}]`);
         if (one.weight === undefined) gate.add(`${where}[${n}].weight`, "is missing");
-        return { cluster: present(gate, `${where}[${n}].name`, one.name), weight: one.weight ?? 0 };
+        const own = edits(gate, one, `${where}[${n}]`);
+        const all = fold(own, outer);
+        return {
+          cluster: present(gate, `${where}[${n}].name`, one.name),
+          weight: one.weight ?? 0,
+          ...(isEmpty(own) ? {} : { requestHeaders: all.request, responseHeaders: all.response }),
+          ...(one.hostRewriteSpecifier.case === undefined ? {} : { hostRewrite: one.hostRewriteSpecifier.value }),
+        };
       });
       const sum = clusters.reduce((total, one) => total + one.weight, 0);
       if (clusters.length === 0) gate.add(where, "needs at least one");
@@ -263,27 +361,34 @@ function redirect(gate: Gate, action: PbRedirect, path: string): RedirectAction 
     301,
   );
   const rewrite = action.pathRewriteSpecifier;
-  refuseUnbuilt(gate, action, unbuilt.redirect, path);
-  if (rewrite.case === "regexRewrite") gate.add(at(path, "regex_rewrite"), "is not supported by this proxy");
+  const scheme = schemeOf(action);
   if (action.portRedirect > 65_535) gate.add(at(path, "port_redirect"), `${action.portRedirect} is not a port`);
   for (const [field, value] of [
     ["host_redirect", action.hostRedirect],
     ["path_redirect", rewrite.case === "pathRedirect" || rewrite.case === "prefixRewrite" ? rewrite.value : ""],
-    ["scheme_redirect", action.schemeRewriteSpecifier.value ?? ""],
+    ["scheme_redirect", scheme ?? ""],
   ] as const) {
     if (hasControl(value)) gate.add(at(path, field), "must not contain control characters");
   }
   return {
     kind: "redirect",
     status,
-    scheme: action.schemeRewriteSpecifier.case === undefined ? null : action.schemeRewriteSpecifier.value,
+    scheme,
     host: action.hostRedirect === "" ? null : action.hostRedirect,
     port: action.portRedirect === 0 ? null : action.portRedirect,
     path:
       rewrite.case === "pathRedirect" || rewrite.case === "prefixRewrite"
         ? { kind: rewrite.case === "pathRedirect" ? "full" : "prefix", value: rewrite.value }
-        : null,
+        : rewrite.case === "regexRewrite"
+          ? { kind: "regex", ...substitution(gate, rewrite.value, at(path, "regex_rewrite")) }
+          : null,
+    ...(action.stripQuery ? { stripQuery: true as const } : {}),
   };
+}
+
+function schemeOf({ schemeRewriteSpecifier }: PbRedirect): string | null {
+  if (schemeRewriteSpecifier.case === "httpsRedirect") return schemeRewriteSpecifier.value ? "https" : null;
+  return schemeRewriteSpecifier.case === undefined ? null : schemeRewriteSpecifier.value;
 }
 
 function direct(gate: Gate, action: DirectResponseAction, path: string): DirectAction {
@@ -293,64 +398,4 @@ function direct(gate: Gate, action: DirectResponseAction, path: string): DirectA
   // Envoy's limit.
   if (body !== undefined && body.length > 4096) gate.add(at(path, "body"), `has ${body.length} bytes, above 4096`);
   return { kind: "direct", status: action.status, body: body === undefined ? "" : Buffer.from(body).toString("utf8") };
-}
-
-/** Framing and connection handling belong to the proxy (RFC 9110 section 7.6.1, RFC 9112 section 6); Envoy refuses the host as well. */
-const ownHeaders = [
-  "host",
-  "connection",
-  "content-length",
-  "transfer-encoding",
-  "te",
-  "trailer",
-  "upgrade",
-  "keep-alive",
-  "proxy-connection",
-];
-
-function headerName(gate: Gate, path: string, name: string): string {
-  const lower = name.toLowerCase();
-  if (!/^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(lower)) gate.add(path, `"${name}" is not a header name`);
-  else if (ownHeaders.includes(lower)) gate.add(path, `"${lower}" belongs to the proxy and cannot be edited`);
-  return lower;
-}
-
-function headerEdits(
-  gate: Gate,
-  options: readonly HeaderValueOption[],
-  removals: readonly string[],
-  path: string,
-  which: "request_headers" | "response_headers",
-): HeaderEdits {
-  const set: { name: string; value: string }[] = [];
-  const add: { name: string; value: string }[] = [];
-  options.forEach((option, n) => {
-    const where = `${path}.${which}_to_add[${n}]`;
-    const name = headerName(gate, `${where}.header.key`, option.header?.key ?? "");
-    const value = option.header?.value ?? "";
-    if (value === "") gate.add(`${where}.header.value`, "must not be empty");
-    if (hasControl(value)) gate.add(`${where}.header.value`, "must not contain control characters");
-    // %% stands for a percent sign; anything else between percent signs is a command of Envoy's formatter.
-    if (value.replaceAll("%%", "").includes("%"))
-      gate.add(`${where}.header.value`, `"${value}": %COMMANDS% are not supported; write %% for a percent sign`);
-    const list = choose(
-      gate,
-      `${where}.append_action`,
-      "envoy.config.core.v3.HeaderValueOption.HeaderAppendAction",
-      option.appendAction,
-      { APPEND_IF_EXISTS_OR_ADD: add, OVERWRITE_IF_EXISTS_OR_ADD: set },
-      add,
-    );
-    list.push({ name, value: value.replaceAll("%%", "%") });
-  });
-  const remove = removals.map((name, n) => headerName(gate, `${path}.${which}_to_remove[${n}]`, name));
-  return { remove, set, add };
-}
-
-function hasControl(value: string): boolean {
-  for (let n = 0; n < value.length; n++) {
-    const code = value.charCodeAt(n);
-    if (code < 32 ? code !== 9 : code === 127) return true;
-  }
-  return false;
 }

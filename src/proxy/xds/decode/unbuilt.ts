@@ -5,13 +5,8 @@ import { at, type Gate } from "./gate.ts";
 
 /** Fields by message, in protobuf's and in our spelling. */
 export const unbuilt = {
-  virtualHost: ["requestHeadersToAdd", "responseHeadersToAdd", "responseHeadersToRemove", "requestHeadersToRemove", "typedPerFilterConfig"],
-  route: ["typedPerFilterConfig"],
-  match: ["runtimeFraction"],
-  action: ["hashPolicy", "requestMirrorPolicies", "regexRewrite", "maxStreamDuration"],
-  weight: ["requestHeadersToAdd", "responseHeadersToAdd", "responseHeadersToRemove", "requestHeadersToRemove", "hostRewriteSpecifier"],
+  action: ["hashPolicy", "maxStreamDuration"],
   retry: ["retryHostPredicate", "hostSelectionRetryMaxAttempts", "retriableHeaders", "perTryIdleTimeout"],
-  redirect: ["stripQuery"],
 } as const;
 
 /** Notes a violation for each of `fields` that `message` has set. */
@@ -31,5 +26,5 @@ function isSet(value: unknown): boolean {
 }
 
 function snake(field: string): string {
-  return field.replace("Specifier", "_literal").replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return field.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -125,7 +125,7 @@ M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAc
 M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route request_headers_to_add=7=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=13=*s typed_per_filter_config=15=%A retry_policy=16=m~c.route.v3.RetryPolicy
 M ~c.route.v3.FilterConfig config=1=A is_optional=2=b disabled=3=b
 M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost response_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_remove=5=*s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption validate_clusters=7=wb request_headers_to_remove=8=*s most_specific_header_mutations_wins=10=b ignore_port_in_host_matching=14=b
-M envoy.data.accesslog.v3.ResponseFlags no_healthy_upstream=2=b upstream_request_timeout=3=b local_reset=4=b upstream_remote_reset=5=b upstream_connection_failure=6=b upstream_connection_termination=7=b upstream_overflow=8=b no_route_found=9=b unauthorized_details=13=menvoy.data.accesslog.v3.ResponseFlags.Unauthorized downstream_connection_termination=15=b upstream_retry_limit_exceeded=16=b stream_idle_timeout=17=b downstream_protocol_error=19=b duration_timeout=23=b upstream_protocol_error=24=b no_cluster_found=25=b
+M envoy.data.accesslog.v3.ResponseFlags no_healthy_upstream=2=b upstream_request_timeout=3=b local_reset=4=b upstream_remote_reset=5=b upstream_connection_failure=6=b upstream_connection_termination=7=b upstream_overflow=8=b no_route_found=9=b delay_injected=10=b fault_injected=11=b unauthorized_details=13=menvoy.data.accesslog.v3.ResponseFlags.Unauthorized downstream_connection_termination=15=b upstream_retry_limit_exceeded=16=b stream_idle_timeout=17=b downstream_protocol_error=19=b duration_timeout=23=b upstream_protocol_error=24=b no_cluster_found=25=b
 M envoy.data.accesslog.v3.ResponseFlags.Unauthorized reason=1=eenvoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason
 E envoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason REASON_UNSPECIFIED=0 EXTERNAL_SERVICE=1
 M envoy.data.accesslog.v3.TLSProperties tls_version=1=eenvoy.data.accesslog.v3.TLSProperties.TLSVersion local_certificate_properties=4=menvoy.data.accesslog.v3.TLSProperties.CertificateProperties peer_certificate_properties=5=menvoy.data.accesslog.v3.TLSProperties.CertificateProperties
@@ -149,7 +149,7 @@ M ~x.filters.common.fault.v3.FaultRateLimit fixed_limit=1=m~x.filters.common.fau
 M ~x.filters.common.fault.v3.FaultRateLimit.FixedLimit limit_kbps=1=U
 M ~x.filters.common.fault.v3.FaultRateLimit.HeaderLimit
 M ~x.filters.http.cors.v3.Cors
-M ~x.filters.http.cors.v3.CorsPolicy allow_origin_string_match=1=*menvoy.type.matcher.v3.StringMatcher allow_methods=2=s allow_headers=3=s expose_headers=4=s max_age=5=s allow_credentials=6=wb forward_not_matching_preflights=10=wb
+M ~x.filters.http.cors.v3.CorsPolicy allow_origin_string_match=1=*menvoy.type.matcher.v3.StringMatcher allow_methods=2=s allow_headers=3=s expose_headers=4=s max_age=5=s allow_credentials=6=wb allow_private_network_access=9=wb forward_not_matching_preflights=10=wb
 M ~x.filters.http.fault.v3.FaultAbort http_status=2=u=error_type header_abort=4=m~x.filters.http.fault.v3.FaultAbort.HeaderAbort=error_type grpc_status=5=u=error_type percentage=3=menvoy.type.v3.FractionalPercent
 M ~x.filters.http.fault.v3.FaultAbort.HeaderAbort
 M ~x.filters.http.fault.v3.HTTPFault delay=1=m~x.filters.common.fault.v3.FaultDelay abort=2=m~x.filters.http.fault.v3.FaultAbort upstream_cluster=3=s headers=4=*m~c.route.v3.HeaderMatcher max_active_faults=6=wu response_rate_limit=7=m~x.filters.common.fault.v3.FaultRateLimit
@@ -267,6 +267,7 @@ M X509SVIDResponse svids=1=*mX509SVID crl=2=*y federated_bundles=3=%y
 M X509SVID spiffe_id=1=s x509_svid=2=y x509_svid_key=3=y bundle=4=y hint=5=s
 M X509BundlesRequest
 M X509BundlesResponse crl=1=*y bundles=2=%y
+M weft.fault.v1.Fault http=1=m~x.filters.http.fault.v3.HTTPFault reset=2=menvoy.type.v3.FractionalPercent clients=3=*menvoy.type.matcher.v3.StringMatcher
 M xds.core.v3.TypedExtensionConfig name=1=s typed_config=2=A
 M xds.type.matcher.v3.Matcher on_no_match=3=mxds.type.matcher.v3.Matcher.OnMatch
 M xds.type.matcher.v3.Matcher.OnMatch action=2=mxds.core.v3.TypedExtensionConfig=on_match

@@ -3,12 +3,16 @@
 import type * as als from "../../../wire/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
 import type * as bootstrap from "../../../wire/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import type * as cluster from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type * as endpointParts from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_components_pb.ts";
 import type * as endpoint from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import type * as listener from "../../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import type * as metricsConfig from "../../../wire/gen/envoy/config/metrics/v3/metrics_service_pb.ts";
+import type * as routeParts from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import type * as route from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import type * as fileLog from "../../../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import type * as cors from "../../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
@@ -21,6 +25,7 @@ import type * as networkRbac from "../../../wire/gen/envoy/extensions/filters/ne
 import type * as tcpProxy from "../../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
 import type * as udpRoute from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/route_pb.ts";
 import type * as udpProxy from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
+import type * as weighted from "../../../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
 import type * as proxyProtocol from "../../../wire/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.ts";
 import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import type * as secret from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
@@ -31,6 +36,7 @@ import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/di
 import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
 import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
 import type * as workload from "../../../wire/gen/spiffe/workload/workload_pb.ts";
+import type * as ownFault from "../../../wire/gen/weft/fault/v1/fault_pb.ts";
 import { messageType } from "./message.ts";
 
 export const Bootstrap = messageType<bootstrap.Bootstrap>("envoy.config.bootstrap.v3.Bootstrap");
@@ -38,6 +44,7 @@ export const Listener = messageType<listener.Listener>("envoy.config.listener.v3
 export const RouteConfiguration = messageType<route.RouteConfiguration>("envoy.config.route.v3.RouteConfiguration");
 export const Cluster = messageType<cluster.Cluster>("envoy.config.cluster.v3.Cluster");
 export const ClusterLoadAssignment = messageType<endpoint.ClusterLoadAssignment>("envoy.config.endpoint.v3.ClusterLoadAssignment");
+export const LbEndpoint = messageType<endpointParts.LbEndpoint>("envoy.config.endpoint.v3.LbEndpoint");
 export const AccessLog = messageType<als.AccessLog>("envoy.config.accesslog.v3.AccessLog");
 
 export const HttpConnectionManager = messageType<hcm.HttpConnectionManager>(
@@ -52,6 +59,11 @@ export const UpstreamProxyProtocol = messageType<proxyProtocol.ProxyProtocolUpst
 export const NetworkRbac = messageType<networkRbac.RBAC>("envoy.extensions.filters.network.rbac.v3.RBAC");
 export const HttpRbac = messageType<httpRbac.RBAC>("envoy.extensions.filters.http.rbac.v3.RBAC");
 export const GrpcWeb = messageType<grpcWeb.GrpcWeb>("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb");
+export const Cors = messageType<cors.Cors>("envoy.extensions.filters.http.cors.v3.Cors");
+export const CorsPolicy = messageType<cors.CorsPolicy>("envoy.extensions.filters.http.cors.v3.CorsPolicy");
+export const HttpFault = messageType<fault.HTTPFault>("envoy.extensions.filters.http.fault.v3.HTTPFault");
+export const OwnFault = messageType<ownFault.Fault>("weft.fault.v1.Fault");
+export const FilterConfig = messageType<routeParts.FilterConfig>("envoy.config.route.v3.FilterConfig");
 export const Router = messageType<router.Router>("envoy.extensions.filters.http.router.v3.Router");
 export const TlsInspector = messageType<inspector.TlsInspector>("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector");
 export const HttpInspector = messageType<httpInspector.HttpInspector>("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector");
@@ -61,6 +73,9 @@ export const RawBuffer = messageType<raw.RawBuffer>("envoy.extensions.transport_
 export const UpstreamTlsContext = messageType<tls.UpstreamTlsContext>("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext");
 export const DownstreamTlsContext = messageType<tls.DownstreamTlsContext>("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext");
 export const HttpProtocolOptions = messageType<http.HttpProtocolOptions>("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+export const ClientSideWeightedRoundRobin = messageType<weighted.ClientSideWeightedRoundRobin>(
+  "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+);
 export const FileAccessLog = messageType<fileLog.FileAccessLog>("envoy.extensions.access_loggers.file.v3.FileAccessLog");
 export const HttpGrpcAccessLogConfig = messageType<grpcLog.HttpGrpcAccessLogConfig>(
   "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",

@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { HeaderValueOption } from "../../core/v3/base_pb.ts";
+import { file_envoy_config_core_v3_base } from "../../core/v3/base_pb.ts";
 import type { VirtualHost } from "./route_components_pb.ts";
 import { file_envoy_config_route_v3_route_components } from "./route_components_pb.ts";
 import { file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
@@ -15,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/config/route/v3/route.proto.
  */
 export const file_envoy_config_route_v3_route: GenFile = /*@__PURE__*/
-  fileDesc("CiFlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGUucHJvdG8SFWVudm95LmNvbmZpZy5yb3V0ZS52MyK6AQoSUm91dGVDb25maWd1cmF0aW9uEgwKBG5hbWUYASABKAkSOQoNdmlydHVhbF9ob3N0cxgCIAMoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5WaXJ0dWFsSG9zdBI1ChF2YWxpZGF0ZV9jbHVzdGVycxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSJAocaWdub3JlX3BvcnRfaW5faG9zdF9tYXRjaGluZxgOIAEoCGIGcHJvdG8z", [file_envoy_config_route_v3_route_components, file_google_protobuf_wrappers]);
+  fileDesc("CiFlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGUucHJvdG8SFWVudm95LmNvbmZpZy5yb3V0ZS52MyLBAwoSUm91dGVDb25maWd1cmF0aW9uEgwKBG5hbWUYASABKAkSOQoNdmlydHVhbF9ob3N0cxgCIAMoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5WaXJ0dWFsSG9zdBJIChdyZXNwb25zZV9oZWFkZXJzX3RvX2FkZBgEIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEiIKGnJlc3BvbnNlX2hlYWRlcnNfdG9fcmVtb3ZlGAUgAygJEkcKFnJlcXVlc3RfaGVhZGVyc190b19hZGQYBiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhI1ChF2YWxpZGF0ZV9jbHVzdGVycxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgIIAMoCRIrCiNtb3N0X3NwZWNpZmljX2hlYWRlcl9tdXRhdGlvbnNfd2lucxgKIAEoCBIkChxpZ25vcmVfcG9ydF9pbl9ob3N0X21hdGNoaW5nGA4gASgIYgZwcm90bzM", [file_envoy_config_core_v3_base, file_envoy_config_route_v3_route_components, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.route.v3.RouteConfiguration
@@ -32,9 +34,34 @@ export type RouteConfiguration = Message<"envoy.config.route.v3.RouteConfigurati
   virtualHosts: VirtualHost[];
 
   /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption response_headers_to_add = 4;
+   */
+  responseHeadersToAdd: HeaderValueOption[];
+
+  /**
+   * @generated from field: repeated string response_headers_to_remove = 5;
+   */
+  responseHeadersToRemove: string[];
+
+  /**
+   * @generated from field: repeated envoy.config.core.v3.HeaderValueOption request_headers_to_add = 6;
+   */
+  requestHeadersToAdd: HeaderValueOption[];
+
+  /**
    * @generated from field: google.protobuf.BoolValue validate_clusters = 7;
    */
   validateClusters?: boolean | undefined;
+
+  /**
+   * @generated from field: repeated string request_headers_to_remove = 8;
+   */
+  requestHeadersToRemove: string[];
+
+  /**
+   * @generated from field: bool most_specific_header_mutations_wins = 10;
+   */
+  mostSpecificHeaderMutationsWins: boolean;
 
   /**
    * @generated from field: bool ignore_port_in_host_matching = 14;
