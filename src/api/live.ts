@@ -46,6 +46,12 @@ export interface ProxyObject extends KubeObject {
     /** Every type accepted in its newest version. */
     synced: boolean;
     lastRejection: { type: XdsTypeName; version: string; reason: string; at: string } | null;
+    /** Resources it rejected, which are not offered again until they change; the first of them. */
+    quarantine?: { type: XdsTypeName; name: string; version: string; reason: string }[];
+    /** What of the mesh's policies this kind of client cannot do; `refused`: calls concerned are refused, otherwise they go without it. */
+    notEnforced?: { subject: string; message: string; refused: boolean }[];
+    /** Types it asked for that are not served here. */
+    unknownTypes?: string[];
   };
 }
 

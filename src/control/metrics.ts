@@ -19,6 +19,8 @@ export interface ControlMetrics {
   readonly proxies: Series;
   /** Proxies that have not accepted all that is meant for them. */
   readonly behind: Series;
+  /** Resources that proxies have rejected and that are not offered again until they change. */
+  readonly quarantined: Series;
   /** Changes in the store that wait to be compiled. */
   readonly waiting: Series;
 }
@@ -91,6 +93,12 @@ export function controlMetrics(registry: MetricRegistry): ControlMetrics {
     certificates: registry.counter("weft_control_certificates_issued_total", "Workload certificates signed.").with([]),
     proxies: registry.gauge("weft_control_connected_proxies", "Proxies with an open stream.").with([]),
     behind: registry.gauge("weft_control_proxies_behind", "Connected proxies that have not accepted all that is meant for them.").with([]),
+    quarantined: registry
+      .gauge(
+        "weft_control_resources_quarantined",
+        "Resources that connected proxies have rejected and that are not offered again until they change.",
+      )
+      .with([]),
     waiting: registry.gauge("weft_control_push_queue_depth", "Changes in the store that wait to be compiled.").with([]),
   };
 }

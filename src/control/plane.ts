@@ -41,7 +41,9 @@ import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
+import { LoadReports } from "./xds/load.ts";
 import { ProxyList } from "./xds/proxies.ts";
+import { ProxylessSource } from "./xds/proxyless.ts";
 import { startXdsServer } from "./xds/server.ts";
 
 /** Weft's own version. */
@@ -151,7 +153,8 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const audit = openAuditLog(dir, clock, log);
   undo.add(() => audit.close());
 
-  const proxies = new ProxyList(clock);
+  let proxyless: ProxylessSource | undefined;
+  const proxies = new ProxyList(clock, (session) => proxyless?.shortfalls(session) ?? []);
   const { trustDomain } = authority;
   // The publisher's first round is reported before it is there to be asked.
   let started: Publisher<World> | undefined;
@@ -167,6 +170,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     compiler: new MeshCompiler(trustDomain),
     onPublished: (publication) => {
       metrics.published(publication);
+      proxyless?.published();
       if (publication.workloads.length === 0) return;
       const words = describePublication(publication);
       log.debug({ pushMs: Math.round(publication.pushMs), compileMs: Math.round(publication.compileMs) }, words);
@@ -184,6 +188,13 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   });
   started = publisher;
   undo.add(() => publisher.stop());
+  const sources = new ProxylessSource(publisher, () => publisher.world());
+  proxyless = sources;
+  // `outbound|80||cart.shop.svc.cluster.local`: the mesh's only where there is such a service.
+  const loads = new LoadReports(registry, (cluster) => {
+    const [name = "", namespace = ""] = (cluster.split("|")[3] ?? "").split(".");
+    return publisher.object("services", namespace, name) !== undefined;
+  });
 
   const liveness: Liveness = new Liveness({
     store,
@@ -218,7 +229,13 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         log,
         authority,
         tokens,
-        snapshots: publisher,
+        snapshots: sources,
+        loads,
+        mayListProxies: async (authorization) => {
+          const who = await authenticate(authorization, admin, tokens, users);
+          const asked = { type: "resource", verb: "list", resource: "proxies.weft.dev", subresource: "", namespace: "", name: "" } as const;
+          return who.ok && authorize(who.caller, asked, access).allowed;
+        },
         identifier: `weft/${version}`,
         findEntry: (namespace, name) => store.get({ resource: entries, namespace, name }),
         metrics: (node) => insight.metrics(node),
@@ -276,6 +293,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   registry.beforeExport(() => {
     metrics.proxies.value = proxies.connected;
     metrics.behind.value = proxies.behind;
+    metrics.quarantined.value = proxies.quarantined;
     metrics.waiting.value = publisher.waiting;
   });
   const xdsAddress = hostPort(listen, xds.port);

@@ -246,6 +246,7 @@ class ProxyProcess {
         snapshot: this.#snapshot ?? null,
         whenUnrenewed: this.#flags.whenUnrenewed,
         workloadApi: this.#flags.workloadApi,
+        identityFiles: this.#flags.identityFiles,
         apply: (config) => this.#apply(config),
         changed: () => this.#controlChanged(),
       });

@@ -16,6 +16,7 @@ import type { Kept } from "./snapshot/format.ts";
 import type { SnapshotKeeper } from "./snapshot/keeper.ts";
 import type { AlsSink } from "./telemetry/als.ts";
 import type { LogSinks } from "./telemetry/sinks.ts";
+import type { OpenCall } from "./workload-api/relay.ts";
 import type { WorkloadApi } from "./workload-api/server.ts";
 import { ControlChannel } from "./xds/channel.ts";
 import { AdsClient } from "./xds/client.ts";
@@ -40,6 +41,8 @@ export interface ControlDeps {
   readonly whenUnrenewed: WhenUnrenewed;
   /** Path of the SPIFFE Workload API's socket; null: none. */
   readonly workloadApi: string | null;
+  /** Folder for the identity as files; null: none. */
+  readonly identityFiles: string | null;
   readonly apply: (config: ProxyConfig) => readonly ApplyFailure[];
   readonly changed: () => void;
 }
@@ -74,15 +77,36 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   let stopMetrics = (): void => {};
   const token = (): string | undefined => (deps.tokenFile === null ? undefined : readToken(deps.tokenFile, log));
   let workloadApi: WorkloadApi | null = null;
+  let relayed: ControlChannel | undefined;
+  let keepFiles = (): void => {};
   const changed = (): void => {
     workloadApi?.changed();
+    keepFiles();
     deps.changed();
   };
   const identity = deps.tokenFile === null ? null : await createIdentity(deps, changed);
   if (deps.workloadApi !== null) {
     if (identity === null) throw new Error("--workload-api tells others this proxy's identity, and without --token-file it has none");
     const { serveWorkloadApi } = await import("./workload-api/server.ts");
-    workloadApi = await serveWorkloadApi({ path: deps.workloadApi, log, current: () => identity.svid() });
+    // Discovery streams of local programs go where this proxy's own go; the channel is made below.
+    const open: OpenCall = (path, events) => relayed?.call(path, events);
+    workloadApi = await serveWorkloadApi({ path: deps.workloadApi, log, current: () => identity.svid(), open });
+  }
+  if (deps.identityFiles !== null) {
+    if (identity === null) throw new Error("--identity-files keeps this proxy's identity, and without --token-file it has none");
+    const { keepIdentityFiles } = await import("./identity/keep-files.ts");
+    const folder = deps.identityFiles;
+    let generation = 0;
+    keepFiles = () => {
+      const svid = identity.svid();
+      if (svid === undefined || identity.generation === generation) return;
+      try {
+        keepIdentityFiles(folder, svid);
+        generation = identity.generation;
+      } catch (error) {
+        log.error({ problem: error instanceof Error ? error.message : String(error) }, "The identity's files are not up to date.");
+      }
+    };
   }
   const kept = deps.snapshot?.load() ?? null;
   let restoredAtMs: number | null = null;
@@ -104,6 +128,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const strange = kept === null || identity === null ? undefined : identityProblem(kept, identity);
   // The identity's request goes out first on a new connection: everything encrypted waits for it.
   if (identity !== null) identity.askOver(channelFor(main));
+  if (workloadApi !== null) relayed = channelFor(main);
   let ads: AdsClient | null = null;
   if (bootstrap.ads !== null) {
     ads = new AdsClient({

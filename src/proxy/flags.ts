@@ -18,10 +18,12 @@ export interface ProxyFlags {
   readonly whenUnrenewed: "keep" | "close";
   /** Path of the Unix socket of the SPIFFE Workload API; null: none. */
   readonly workloadApi: string | null;
+  /** Folder in which certificate, key and roots are kept as files, for programs that read such; null: none. */
+  readonly identityFiles: string | null;
 }
 
 const usage =
-  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close] [--workload-api PATH]";
+  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close] [--workload-api PATH] [--identity-files DIR]";
 
 const names = [
   "--bootstrap",
@@ -33,6 +35,7 @@ const names = [
   "--snapshot",
   "--when-unrenewed",
   "--workload-api",
+  "--identity-files",
 ];
 /** More processes than this on one machine are a slip of the pen. */
 const mostWorkers = 128;
@@ -77,5 +80,6 @@ export function parseProxyFlags(argv: readonly string[], cores: () => number): P
     snapshot: values.get("--snapshot") ?? null,
     whenUnrenewed,
     workloadApi: values.get("--workload-api") ?? null,
+    identityFiles: values.get("--identity-files") ?? null,
   };
 }

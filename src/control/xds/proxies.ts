@@ -13,6 +13,11 @@ const maxLost = 1_000;
 /** Watchers hear of changes at most this often. */
 const announceEveryMs = 200;
 
+/** Entries of one list in the status of one proxy. */
+const mostListed = 50;
+
+export type ShortfallsOf = (session: Session) => readonly { subject: string; message: string; refused: boolean }[];
+
 interface Slot {
   /** Newest last: a proxy that reconnects before its old stream is known to be dead has two. */
   readonly sessions: Session[];
@@ -27,14 +32,28 @@ export class ProxyList {
   readonly #listeners = new Set<() => void>();
   #announcement: Timer | undefined;
 
-  constructor(clock: Clock) {
+  readonly #shortfalls: ShortfallsOf;
+
+  /** `shortfalls`: what a resource that a session holds leaves undone. */
+  constructor(clock: Clock, shortfalls: ShortfallsOf = () => []) {
     this.#clock = clock;
+    this.#shortfalls = shortfalls;
   }
 
   /** Streams open now. */
   get connected(): number {
     let count = 0;
     for (const slot of this.#slots.values()) if (slot.sessions.length > 0) count++;
+    return count;
+  }
+
+  /** Resources that connected proxies have rejected and that are not offered again until they change. */
+  get quarantined(): number {
+    let count = 0;
+    for (const { sessions } of this.#slots.values()) {
+      const ledger = sessions.at(-1)?.ledger;
+      for (const type of pushOrder) if (ledger?.type(type).hasRejected === true) count += ledger.type(type).rejectedCount;
+    }
     return count;
   }
 
@@ -83,7 +102,7 @@ export class ProxyList {
       this.#slots.delete(key);
       if (!slot.unregistered) {
         this.#slots.set(key, slot);
-        slot.lost = { object: describe(session, false), atMs: this.#clock.now() };
+        slot.lost = { object: describe(session, false, this.#shortfalls), atMs: this.#clock.now() };
         this.#forgetOld();
       }
     }
@@ -104,7 +123,7 @@ export class ProxyList {
     const objects: ProxyObject[] = [];
     for (const slot of this.#slots.values()) {
       const session = slot.sessions.at(-1);
-      if (session !== undefined) objects.push(describe(session, true));
+      if (session !== undefined) objects.push(describe(session, true, this.#shortfalls));
       else if (slot.lost !== undefined) objects.push(slot.lost.object);
     }
     return objects;
@@ -128,12 +147,17 @@ export class ProxyList {
   }
 }
 
-function describe(session: Session, connected: boolean): ProxyObject {
+function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf): ProxyObject {
   const node = session.node;
   if (node === undefined) throw new Error("a session without a node is not in the list");
   const types = {} as Record<XdsTypeName, ProxyTypeStatus>;
   for (const type of pushOrder) types[type] = session.ledger.type(type).status();
   const rejection = session.lastRejection;
+  const quarantine: NonNullable<ProxyObject["status"]["quarantine"]> = [];
+  for (const type of pushOrder)
+    for (const each of session.ledger.type(type).quarantined()) if (quarantine.length < mostListed) quarantine.push({ type, ...each });
+  const notEnforced = shortfalls(session).slice(0, mostListed);
+  const unknownTypes = [...session.unknownTypes];
   const connectedAt = new Date(session.openedAtMs).toISOString();
   return {
     apiVersion: `${liveGroup}/${liveVersion}`,
@@ -152,6 +176,9 @@ function describe(session: Session, connected: boolean): ProxyObject {
         rejection === undefined
           ? null
           : { type: rejection.type, version: rejection.version, reason: rejection.reason, at: new Date(rejection.atMs).toISOString() },
+      ...(quarantine.length === 0 ? {} : { quarantine }),
+      ...(notEnforced.length === 0 ? {} : { notEnforced }),
+      ...(unknownTypes.length === 0 ? {} : { unknownTypes }),
     },
   };
 }

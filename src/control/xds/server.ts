@@ -1,5 +1,5 @@
-// Owns: the gRPC server: TLS with optional client certificates, who is calling, and the four services on it: aggregated discovery (both
-// variants), certificates, metrics and access logs. Never decides what a proxy gets: sessions do.
+// Owns: the gRPC server: TLS with optional client certificates, who is calling, and the services on it: aggregated discovery (both variants),
+// certificates, metrics and access logs, load reports, client status. Never decides what a proxy gets: sessions do.
 
 import {
   type handleClientStreamingCall,
@@ -18,7 +18,9 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { StreamAccessLogsMessage } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
+import type { LoadStatsRequest } from "../../wire/gen/envoy/service/load_stats/v3/lrs_pb.ts";
 import type { StreamMetricsMessage } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import type { ClientStatusRequest } from "../../wire/gen/envoy/service/status/v3/csds_pb.ts";
 import type { IstioCertificateRequest, IstioCertificateResponse } from "../../wire/gen/security/v1/istioca_pb.ts";
 import { type Identity, parseIdentity } from "../../wire/spiffe.ts";
 import type { Authority } from "../identity/authority.ts";
@@ -26,8 +28,10 @@ import { CsrRefused } from "../identity/failure.ts";
 import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
+import { clientStatus } from "./client-status.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
-import { accessLogService, certificateService, discoveryService, metricsService } from "./services.ts";
+import { type LoadReports, loadRequest } from "./load.ts";
+import { accessLogService, certificateService, clientStatusService, discoveryService, loadService, metricsService } from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
 import type { Mode, Offer } from "./type-ledger.ts";
 
@@ -48,6 +52,10 @@ export interface XdsServerDeps {
   /** Opens the ear for one proxy's metrics or access log stream. */
   readonly metrics: (node: Admitted) => TelemetryReceiver<StreamMetricsMessage>;
   readonly accessLogs: (node: Admitted) => TelemetryReceiver<StreamAccessLogsMessage>;
+  /** Where load reports go; absent: the service is not there. */
+  readonly loads?: LoadReports;
+  /** Whether an `Authorization` header may list every proxy; absent: nobody, and each client may ask for itself. */
+  readonly mayListProxies?: (authorization: string) => Promise<boolean>;
   readonly onCertificate: (identity: Identity, serialNumber: string, notAfterMs: number) => void;
   /** `weft/0.1.0`: the control plane's name in responses. */
   readonly identifier: string;
@@ -60,6 +68,13 @@ export interface XdsServer {
   /** Ends every stream with UNAVAILABLE (clients reconnect) and closes the port. */
   stop(): Promise<void>;
 }
+
+/** Bytes of responses that one stream has not taken yet: room for one response of each type of a large mesh. A client beyond it does not read. */
+export const maxPendingBytes = 64 * 1024 * 1024;
+/** Streams of one node at once: a program that shares its bootstrap with others of its host, and some that are about to end. */
+export const maxStreamsPerNode = 256;
+/** Streams that wait to be let in, of all clients: they have shown nothing yet. */
+export const maxUnadmitted = 4_096;
 
 /** Dead peers (a machine that lost power sends no FIN) are found within this and the timeout. */
 const keepaliveMs = 5_000;
@@ -97,6 +112,10 @@ export async function startXdsServer(
     },
   } as UntypedServiceImplementation);
   server.addService(metricsService, { streamMetrics: telemetry(deps, deps.metrics) } as UntypedServiceImplementation);
+  if (deps.loads !== undefined)
+    server.addService(loadService, { streamLoadStats: loadStream(deps, deps.loads) } as UntypedServiceImplementation);
+  const statuses = statusCalls(deps, sessions);
+  server.addService(clientStatusService, statuses as unknown as UntypedServiceImplementation);
   server.addService(accessLogService, { streamAccessLogs: telemetry(deps, deps.accessLogs) } as UntypedServiceImplementation);
 
   const port = await new Promise<number>((resolve, reject) => {
@@ -186,6 +205,7 @@ async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certi
 type Duplex = ServerDuplexStream<StreamRequest, Uint8Array>;
 
 const endCodes: Readonly<Record<EndCode, status>> = {
+  "deadline-exceeded": status.DEADLINE_EXCEEDED,
   "permission-denied": status.PERMISSION_DENIED,
   "invalid-argument": status.INVALID_ARGUMENT,
   "resource-exhausted": status.RESOURCE_EXHAUSTED,
@@ -196,12 +216,29 @@ const endCodes: Readonly<Record<EndCode, status>> = {
 function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set<Session>): void {
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
+  let pending = 0;
+  let unadmitted = 0;
+  for (const each of sessions) if (each.node === undefined) unadmitted++;
+  if (unadmitted >= maxUnadmitted) {
+    fail(call, status.RESOURCE_EXHAUSTED, `${maxUnadmitted} streams wait to be let in already; try again later`);
+    return;
+  }
   const caller = whoIs(call, deps);
-  const session = new Session(
+  const session: Session = new Session(
     mode,
     {
       send: (offer: Offer) => {
-        if (!over) call.write(encode(offer, deps.identifier));
+        if (over) return;
+        const bytes = encode(offer, deps.identifier);
+        // A single response may be of any size; it is the second one on top that a client must not leave lying.
+        if (pending > maxPendingBytes) {
+          session.end("resource-exhausted", `${pending} bytes of responses wait to be read by this client; it does not read`);
+          return;
+        }
+        pending += bytes.length;
+        call.write(bytes, () => {
+          pending -= bytes.length;
+        });
       },
       end: (code, message) => fail(call, endCodes[code], message),
     },
@@ -213,7 +250,12 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set
       peer: call.getPeer(),
       admit: async (nodeId) => {
         const who = await caller;
-        return who.ok ? admitNode(nodeId, who.identity, deps.findEntry) : who;
+        if (!who.ok) return who;
+        const verdict = await admitNode(nodeId, who.identity, deps.findEntry);
+        if (!verdict.ok) return verdict;
+        let same = 0;
+        for (const each of sessions) if (each.node?.snapshotKey === verdict.node.snapshotKey) same++;
+        return same < maxStreamsPerNode ? verdict : { ok: false, reason: `node ${nodeId} has ${same} streams open already` };
       },
     },
   );
@@ -272,6 +314,108 @@ async function createCertificate(
 }
 
 type Empty = Record<string, never>;
+
+// ---- load reports and client status -----------------------------------------------------------------------------------------
+
+/** A stream whose first message names the node; the others are reports. */
+function loadStream(deps: XdsServerDeps, loads: LoadReports) {
+  return (call: ServerDuplexStream<LoadStatsRequest, Uint8Array>) => {
+    let state: "new" | "checking" | "over" | Admitted = "new";
+    const end = () => {
+      state = "over";
+    };
+    call.on("data", (request: LoadStatsRequest) => {
+      if (typeof state === "object") {
+        loads.add(state, request.clusterStats);
+        return;
+      }
+      // Whoever does not wait to be asked has nothing that counts.
+      if (state !== "new") return;
+      state = "checking";
+      const begin = async () => {
+        const who = await whoIs(call, deps);
+        const verdict = who.ok ? await admitNode(request.node?.id ?? "", who.identity, deps.findEntry) : who;
+        if (state === "over") return;
+        if (!verdict.ok) {
+          end();
+          fail(call, who.ok ? status.PERMISSION_DENIED : status.UNAUTHENTICATED, verdict.reason);
+          return;
+        }
+        state = verdict.node;
+        call.write(loadRequest);
+      };
+      begin().catch((cause: unknown) => {
+        deps.log.error({ cause }, "A load report stream could not be opened");
+        if (state !== "over") fail(call, status.INTERNAL, "the stream could not be opened; the control plane's log says why");
+        end();
+      });
+    });
+    call.on("end", () => {
+      if (state !== "over") call.end();
+      end();
+    });
+    for (const event of ["cancelled", "close", "error"]) call.on(event, end);
+  };
+}
+
+type Answered = { readonly ok: true; readonly bytes: Uint8Array } | { readonly ok: false; readonly code: status; readonly reason: string };
+
+/** Whoever may list proxies sees all; a workload's own proof shows what runs under its identity. */
+function statusCalls(deps: XdsServerDeps, sessions: ReadonlySet<Session>) {
+  const answer = async (call: AnyCall, request: ClientStatusRequest): Promise<Answered> => {
+    const header = call.metadata.get("authorization")[0];
+    let seen: Iterable<Session> = sessions;
+    if (header === undefined || deps.mayListProxies === undefined || !(await deps.mayListProxies(String(header)))) {
+      const who = await whoIs(call, deps);
+      if (!who.ok) return { ok: false, code: status.UNAUTHENTICATED, reason: who.reason };
+      const { namespace, serviceAccount } = who.identity;
+      const own = ({ node }: Session) => node?.identity.namespace === namespace && node.identity.serviceAccount === serviceAccount;
+      seen = [...sessions].filter(own);
+    }
+    const found = clientStatus(request, seen);
+    return found.ok ? found : { ok: false, code: status.INVALID_ARGUMENT, reason: found.reason };
+  };
+  const broken = { code: status.INTERNAL, details: "the answer could not be made; the control plane's log says why" };
+  return {
+    fetchClientStatus: (call: ServerUnaryCall<ClientStatusRequest, Uint8Array>, reply: sendUnaryData<Uint8Array>) => {
+      answer(call, call.request).then(
+        (found) => (found.ok ? reply(null, found.bytes) : reply({ code: found.code, details: found.reason })),
+        (cause: unknown) => {
+          deps.log.error({ cause }, "Client status could not be told");
+          reply(broken);
+        },
+      );
+    },
+    streamClientStatus: (call: ServerDuplexStream<ClientStatusRequest, Uint8Array>) => {
+      let over = false;
+      const finish = () => {
+        over = true;
+      };
+      call.on("data", (request: ClientStatusRequest) => {
+        // One at a time: an answer may be large.
+        call.pause();
+        answer(call, request).then(
+          (found) => {
+            if (over) return;
+            if (!found.ok) {
+              finish();
+              fail(call, found.code, found.reason);
+            } else call.write(found.bytes, () => call.resume());
+          },
+          (cause: unknown) => {
+            deps.log.error({ cause }, "Client status could not be told");
+            if (!over) fail(call, broken.code, broken.details);
+            finish();
+          },
+        );
+      });
+      call.on("end", () => {
+        if (!over) call.end();
+      });
+      for (const event of ["cancelled", "close", "error"]) call.on(event, finish);
+    },
+  };
+}
 
 // ---- telemetry -----------------------------------------------------------------------------------------------------------
 

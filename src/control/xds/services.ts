@@ -1,4 +1,4 @@
-// Owns: the four gRPC services as grpc-js wants them described, and reading requests of both xDS variants into one shape. Pure: bytes in, records out.
+// Owns: the gRPC services as grpc-js wants them described, and reading requests of both xDS variants into one shape. Pure: bytes in, records out.
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
@@ -6,7 +6,9 @@ import type { ServiceDefinition } from "@grpc/grpc-js";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { StreamAccessLogsMessageSchema } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import { DeltaDiscoveryRequestSchema, DiscoveryRequestSchema } from "../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
+import { LoadStatsRequestSchema } from "../../wire/gen/envoy/service/load_stats/v3/lrs_pb.ts";
 import { StreamMetricsMessageSchema } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import { ClientStatusRequestSchema } from "../../wire/gen/envoy/service/status/v3/csds_pb.ts";
 import {
   IstioCertificateRequestSchema,
   type IstioCertificateResponse,
@@ -19,10 +21,19 @@ const unused = (): never => {
   throw new Error("a server neither writes requests nor reads responses");
 };
 
+/** Of what a client calls itself. */
+const mostAgent = 200;
+/** Of the reason of a rejection: names are looked for in it, one by one, and it is kept. */
+export const mostReason = 16_384;
+
+function reasonOf(detail: { readonly message: string; readonly code: number } | undefined): string | undefined {
+  return detail === undefined ? undefined : (detail.message || `code ${detail.code}`).slice(0, mostReason);
+}
+
 function agentOf(node: Node | undefined): string {
   const said = node?.userAgentVersionType.case === "userAgentVersion" ? node.userAgentVersionType.value : buildVersion(node);
   const version = said === "" ? "" : `/${said}`;
-  return `${node?.userAgentName === undefined || node.userAgentName === "" ? "unknown" : node.userAgentName}${version}`;
+  return `${node?.userAgentName === undefined || node.userAgentName === "" ? "unknown" : node.userAgentName}${version}`.slice(0, mostAgent);
 }
 
 /** Envoy says its version as Node.user_agent_build_version (8), whose field 1 is a SemanticVersion; our subset does not declare it. */
@@ -54,7 +65,7 @@ function readState(bytes: Buffer): StreamRequest {
     agent: agentOf(m.node),
     typeUrl: m.typeUrl,
     nonce: m.responseNonce,
-    error: m.errorDetail === undefined ? undefined : m.errorDetail.message || `code ${m.errorDetail.code}`,
+    error: reasonOf(m.errorDetail),
     names: m.resourceNames,
     versionInfo: m.versionInfo,
     subscribe: [],
@@ -70,7 +81,7 @@ function readDelta(bytes: Buffer): StreamRequest {
     agent: agentOf(m.node),
     typeUrl: m.typeUrl,
     nonce: m.responseNonce,
-    error: m.errorDetail === undefined ? undefined : m.errorDetail.message || `code ${m.errorDetail.code}`,
+    error: reasonOf(m.errorDetail),
     names: [],
     versionInfo: "",
     subscribe: m.resourceNamesSubscribe,
@@ -125,4 +136,27 @@ export const accessLogService: ServiceDefinition = {
   streamAccessLogs: upload("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", (bytes) =>
     fromBinary(StreamAccessLogsMessageSchema, bytes),
   ),
+};
+
+export const loadService: ServiceDefinition = {
+  streamLoadStats: {
+    ...upload("/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats", (bytes) => fromBinary(LoadStatsRequestSchema, bytes)),
+    responseStream: true,
+    responseSerialize: asIs,
+  },
+};
+
+const statusCall = (name: string, streams: boolean) => ({
+  path: `/envoy.service.status.v3.ClientStatusDiscoveryService/${name}`,
+  requestStream: streams,
+  responseStream: streams,
+  requestSerialize: unused,
+  requestDeserialize: (bytes: Buffer) => fromBinary(ClientStatusRequestSchema, bytes),
+  responseSerialize: asIs,
+  responseDeserialize: unused,
+});
+
+export const clientStatusService: ServiceDefinition = {
+  streamClientStatus: statusCall("StreamClientStatus", true),
+  fetchClientStatus: statusCall("FetchClientStatus", false),
 };

@@ -27,7 +27,7 @@ export interface StreamRequest {
   readonly initialVersions: Readonly<Record<string, string>>;
 }
 
-export type EndCode = "permission-denied" | "invalid-argument" | "resource-exhausted" | "unavailable" | "internal";
+export type EndCode = "deadline-exceeded" | "permission-denied" | "invalid-argument" | "resource-exhausted" | "unavailable" | "internal";
 
 /** The stream below: bytes out, and its end. */
 export interface SessionPort {
@@ -82,6 +82,12 @@ type State =
 
 /** Requests held while the node is judged: one per type and a few for impatient clients. */
 const maxWaiting = 64;
+/** A stream that says nothing by then is no client. Envoy and gRPC send their first request with the stream. */
+export const firstRequestMs = 10_000;
+/** Unknown types that are told of, per stream. */
+const maxUnknown = 16;
+/** Of a type's name. */
+const mostShown = 200;
 /** How long listeners and routes wait for a client to ask for the endpoints of a new cluster. A client that asks does so within a round trip. */
 const endpointWaitMs = 250;
 
@@ -97,6 +103,7 @@ export class Session {
   #lastRejection: LastRejection | undefined;
   readonly #unknown = new Set<string>();
   #wait: Timer | undefined;
+  readonly #opening: Timer;
   /** When the last response of each type went out. */
   readonly #sentAtMs = new Map<XdsType, number>();
 
@@ -107,6 +114,9 @@ export class Session {
     this.openedAtMs = deps.clock.now();
     this.#port = port;
     this.#deps = deps;
+    this.#opening = deps.clock.after(firstRequestMs, () =>
+      this.end("deadline-exceeded", `no request within ${firstRequestMs / 1000} s of the stream's opening`),
+    );
   }
 
   /** Who this is; undefined until the node has been admitted. Stays after the end. */
@@ -118,6 +128,11 @@ export class Session {
     return this.#agent;
   }
 
+  /** Types it asked for that nobody here serves. */
+  get unknownTypes(): ReadonlySet<string> {
+    return this.#unknown;
+  }
+
   get lastRejection(): LastRejection | undefined {
     return this.#lastRejection;
   }
@@ -127,6 +142,7 @@ export class Session {
     const state = this.#state;
     switch (state.name) {
       case "opening":
+        this.#opening.cancel();
         this.#state = { name: "checking", waiting: [request] };
         this.#agent = request.agent;
         void this.#check(request.nodeId);
@@ -149,6 +165,7 @@ export class Session {
   close(): void {
     const state = this.#state;
     if (state.name === "closed") return;
+    this.#opening.cancel();
     this.#wait?.cancel();
     if (state.name === "serving") state.unfollow();
     this.#state = { name: "closed", node: state.name === "serving" ? state.node : undefined };
@@ -179,13 +196,13 @@ export class Session {
       return;
     }
     const { node } = verdict;
-    const unfollow = this.#deps.snapshots.follow(node.key, (snapshot) => {
+    const unfollow = this.#deps.snapshots.follow(node.snapshotKey, (snapshot) => {
       this.ledger.setTarget(snapshot);
       this.#pump();
       this.#deps.observer.changed(this);
     });
     this.#state = { name: "serving", node, unfollow };
-    const now = this.#deps.snapshots.get(node.key);
+    const now = this.#deps.snapshots.get(node.snapshotKey);
     if (now !== undefined) this.ledger.setTarget(now);
     this.#deps.observer.opened(this);
     for (const request of state.waiting) this.#serve(request);
@@ -196,9 +213,11 @@ export class Session {
     const type = xdsTypeOf(request.typeUrl);
     if (type === undefined) {
       // rule 11 of the design: left alone, said once. Other types of the stream go on.
-      if (!this.#unknown.has(request.typeUrl) && this.#unknown.size < 16) {
-        this.#unknown.add(request.typeUrl);
-        this.#deps.observer.unknownType(request.typeUrl, this.#agent);
+      const url = request.typeUrl.slice(0, mostShown);
+      if (!this.#unknown.has(url) && this.#unknown.size < maxUnknown) {
+        this.#unknown.add(url);
+        this.#deps.observer.unknownType(url, this.#agent);
+        this.#deps.observer.changed(this);
       }
       return;
     }
@@ -209,6 +228,12 @@ export class Session {
     switch (receipt.kind) {
       case "too-many-names":
         this.end("resource-exhausted", `more than ${receipt.limit} resource names of type ${type} on one stream; use the wildcard`);
+        return;
+      case "names-too-long":
+        this.end(
+          "resource-exhausted",
+          `names of type ${type} of more than ${receipt.limit} characters together on one stream; use the wildcard`,
+        );
         return;
       case "rejected": {
         const { rejection } = receipt;

@@ -26,6 +26,21 @@ export interface Rejection {
   readonly names: readonly string[];
 }
 
+export interface Quarantined {
+  readonly name: string;
+  readonly version: string;
+  readonly reason: string;
+}
+
+/** How one resource stands with a client. `resource` is what it runs. */
+export type AccountEntry =
+  /** Asked for; sent and not answered, or about to be sent. */
+  | { readonly state: "requested"; readonly resource?: undefined }
+  /** Asked for by name, and there is none. */
+  | { readonly state: "absent"; readonly resource?: undefined }
+  | { readonly state: "accepted"; readonly resource: XdsResource }
+  | { readonly state: "rejected"; readonly version: string; readonly reason: string; readonly resource?: XdsResource };
+
 /** What a request turned out to be. */
 export type Receipt =
   | { readonly kind: "subscribed" }
@@ -33,10 +48,14 @@ export type Receipt =
   | { readonly kind: "rejected"; readonly rejection: Rejection }
   /** Answers a response that a newer one has replaced; not an answer at all ("Resource updates"). */
   | { readonly kind: "stale" }
-  | { readonly kind: "too-many-names"; readonly limit: number };
+  | { readonly kind: "too-many-names"; readonly limit: number }
+  | { readonly kind: "names-too-long"; readonly limit: number };
 
 /** Names a client may subscribe to by name, per type. A mesh of this size has other problems first; an endless list is an attack. */
 export const maxNames = 65_536;
+
+/** Characters of all names that a client subscribes to by name, per type: 128 for each of the most. A message bounds only one request. */
+export const maxNameChars = 8 * 1024 * 1024;
 
 /** Stands for the bytes of a resource that only a reconnecting delta client's word says it holds. */
 const unseen = new Uint8Array(0);
@@ -61,6 +80,7 @@ export class TypeLedger {
   /** A client that once named resources means "none" when its list is empty ("How the client specifies what resources to return"). */
   #everNamed = false;
   readonly #names = new Set<string>();
+  #nameChars = 0;
   #target: ResourceMap = emptyResources;
   #targetKnown = false;
   /** Version a reconnecting state-of-the-world client says it holds; looked at once, when the target is known. */
@@ -105,9 +125,31 @@ export class TypeLedger {
     return this.#rejected.size > 0;
   }
 
+  get rejectedCount(): number {
+    return this.#rejected.size;
+  }
+
   /** Version accepted last, version sent last, and how many resources the client holds. */
   status(): { readonly accepted: string; readonly sent: string; readonly resources: number } {
     return { accepted: this.#accepted, sent: this.#sent, resources: this.#held.size };
+  }
+
+  /** What was rejected and is not offered again until it changes. */
+  *quarantined(): Generator<Quarantined> {
+    for (const [name, { version, reason }] of this.#rejected) yield { name, version, reason };
+  }
+
+  /** Every resource the client holds, waits for or has rejected, by name; for those who ask what a client runs (CSDS). */
+  account(): ReadonlyMap<string, AccountEntry> {
+    const out = new Map<string, AccountEntry>();
+    for (const name of this.#names) out.set(name, { state: this.#target.has(name) || !this.#targetKnown ? "requested" : "absent" });
+    for (const resource of this.#inFlight?.changed ?? []) out.set(resource.name, { state: "requested" });
+    for (const [name, held] of this.#held) out.set(name, { state: "accepted", resource: held });
+    for (const [name, { version, reason }] of this.#rejected) {
+      const held = this.#held.get(name);
+      out.set(name, { state: "rejected", version, reason, ...(held === undefined ? {} : { resource: held }) });
+    }
+    return out;
   }
 
   /** Nothing to send, nothing awaited, nothing put aside. A type the client never asked for is settled. */
@@ -157,6 +199,7 @@ export class TypeLedger {
   /** One state-of-the-world DiscoveryRequest. */
   receiveState(names: readonly string[], versionInfo: string, nonce: string, error: string | undefined): Receipt {
     if (names.length > maxNames) return { kind: "too-many-names", limit: maxNames };
+    if (lengthOf(names) > maxNameChars) return { kind: "names-too-long", limit: maxNameChars };
     if (!this.#subscribed) {
       // First of its type on this stream; a nonce would be one of an earlier stream and means nothing here.
       this.#subscribed = true;
@@ -181,6 +224,7 @@ export class TypeLedger {
     error: string | undefined,
   ): Receipt {
     if (this.#names.size + subscribe.length > maxNames) return { kind: "too-many-names", limit: maxNames };
+    if (this.#nameChars + lengthOf(subscribe) > maxNameChars) return { kind: "names-too-long", limit: maxNameChars };
     const first = !this.#subscribed;
     this.#subscribed = true;
     // Answers count before subscriptions, so that a name asked for again is not marked as held by the answer it came with.
@@ -373,7 +417,7 @@ export class TypeLedger {
     for (const name of [...this.#names]) if (!next.has(name)) this.#forget(name);
     for (const name of next) {
       if (this.#names.has(name)) continue;
-      this.#names.add(this.#ownCopy(name));
+      this.#addName(name);
       this.#dirty.add(name);
       // Absence from a complete list is the answer to a name that does not exist, so there must be a list.
       if (carriesAll[this.type]) this.#owed = true;
@@ -394,7 +438,7 @@ export class TypeLedger {
 
   /** Delta: a name that is asked for again is sent again, whatever we believe the client holds. */
   #ask(name: string): void {
-    this.#names.add(this.#ownCopy(name));
+    this.#addName(name);
     this.#toldAbsent.delete(name);
     this.refresh(name);
   }
@@ -404,9 +448,15 @@ export class TypeLedger {
       this.#leaveWildcard();
       return;
     }
-    this.#names.delete(name);
+    if (this.#names.delete(name)) this.#nameChars -= name.length;
     this.#toldAbsent.delete(name);
     if (!this.#wildcard) this.#drop(name);
+  }
+
+  #addName(name: string): void {
+    if (this.#names.has(name)) return;
+    this.#names.add(this.#ownCopy(name));
+    this.#nameChars += name.length;
   }
 
   #drop(name: string): void {
@@ -444,6 +494,12 @@ function blamed(changed: readonly XdsResource[], error: string): Set<string> {
   const named = new Set<string>();
   for (const { name } of changed) if (mentions(error, name)) named.add(name);
   return named.size > 0 ? named : new Set(changed.map((r) => r.name));
+}
+
+function lengthOf(names: readonly string[]): number {
+  let sum = 0;
+  for (const name of names) sum += name.length;
+  return sum;
 }
 
 const nameCharacter = /[A-Za-z0-9_|.-]/;

@@ -11,12 +11,14 @@ import {
   type ServerWritableStream,
   setLogger,
   status,
+  type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import type { Logger } from "../../base/log.ts";
 import { decodeBinary } from "../xds/proto/binary.ts";
 import { encodeBinary } from "../xds/proto/encode.ts";
 import { DiscoveryRequest, DiscoveryResponse } from "../xds/proto/types.ts";
 import { bundlesResponse, type Svid, secretOf, svidResponse } from "./answers.ts";
+import { mostRequestBytes, type OpenCall, relayService } from "./relay.ts";
 
 export interface WorkloadApiOptions {
   /** Of the socket; what stands there must be a socket, and is replaced. At most `longestPath` bytes. */
@@ -24,6 +26,8 @@ export interface WorkloadApiOptions {
   readonly log: Logger;
   /** The identity as it is now; undefined: there is none yet, or it has lapsed. */
   readonly current: () => Svid | undefined;
+  /** The way to the control plane for programs with an xDS of their own; absent: none. */
+  readonly open?: OpenCall;
 }
 
 export interface WorkloadApi {
@@ -104,7 +108,7 @@ export async function serveWorkloadApi(options: WorkloadApiOptions): Promise<Wor
   // The library's own words go into our log, and not to standard error.
   const quiet = (...words: unknown[]): void => log.debug({ words: words.map(String).join(" ") }, "gRPC says");
   setLogger({ error: quiet, info: quiet, debug: quiet });
-  const server = new Server({ "grpc.max_receive_message_length": 64 * 1024 });
+  const server = new Server({ "grpc.max_receive_message_length": options.open === undefined ? 64 * 1024 : mostRequestBytes });
   server.addService(workloadService, {
     FetchX509SVID: spiffe(svidResponse),
     FetchX509Bundles: spiffe(bundlesResponse),
@@ -124,6 +128,10 @@ export async function serveWorkloadApi(options: WorkloadApiOptions): Promise<Wor
       else reply(null, secrets(svid, request.resourceNames, 1));
     },
   });
+  if (options.open !== undefined) {
+    const { methods, handlers } = relayService(options.open);
+    server.addService(methods, handlers as UntypedServiceImplementation);
+  }
   await listen(server, path);
   log.info({ path }, "Serving the SPIFFE Workload API.");
   return {

@@ -56,10 +56,20 @@ function kindOf(field: DescField): string {
   }
 }
 
+/** Spoken by the control plane alone: the proxy would carry them for nothing. */
+const controlPlaneOnly = [
+  "envoy/admin/v3/",
+  "envoy/config/endpoint/v3/load_report",
+  "envoy/service/load_stats/",
+  "envoy/service/status/",
+  "envoy/type/matcher/v3/node",
+];
+
 /** The text of schema.ts for the descriptors under `genFolder` (absolute path, ends with a slash). */
 export async function generateSchema(genFolder: string): Promise<string> {
   const files: DescFile[] = [];
   for (const path of [...new Glob("**/*_pb.ts").scanSync(genFolder)].sort()) {
+    if (controlPlaneOnly.some((prefix) => path.startsWith(prefix))) continue;
     const loaded = (await import(genFolder + path)) as Record<string, unknown>;
     for (const [name, value] of Object.entries(loaded)) if (name.startsWith("file_")) files.push(value as DescFile);
   }
