@@ -613,6 +613,8 @@ export interface LocalWorkload extends WorkloadLabels {
   readonly nodeId: string;
   readonly serviceAccount: string;
   readonly trustDomain: string;
+  /** From the bootstrap's node; absent = not told. */
+  readonly locality?: { readonly region: string; readonly zone: string; readonly subZone: string };
 }
 
 /** Where certificates come from at run time. Reading is cheap and synchronous; `generation` grows with every change. */

@@ -39,7 +39,17 @@ export interface EngineStats {
   readonly listeners: readonly { readonly name: string; readonly address: HostPort }[];
   readonly clusters: readonly {
     readonly name: string;
-    readonly endpoints: readonly { readonly address: HostPort; readonly healthy: boolean; readonly active: number }[];
+    /** Too few endpoints are available, and all are used. */
+    readonly panic?: true;
+    readonly endpoints: readonly {
+      readonly address: HostPort;
+      readonly healthy: boolean;
+      readonly active: number;
+      /** Out of the balance as an outlier, for so long still. */
+      readonly ejectedForMs?: number;
+      /** Its health checks fail. */
+      readonly failing?: true;
+    }[];
   }[];
 }
 

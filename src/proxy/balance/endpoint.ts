@@ -4,6 +4,7 @@ import type { EndpointConfig, UpstreamProtocol } from "../config.ts";
 import type { TlsMaterial } from "../tls/material.ts";
 import { TlsSession } from "../tls/session.ts";
 import type { Cluster } from "./cluster.ts";
+import type { Observer } from "./observer.ts";
 
 /** A connection that waits in an endpoint's pool. */
 export interface Pooled {
@@ -31,6 +32,7 @@ export class Endpoint {
   readonly host: string;
   readonly port: number;
   config: EndpointConfig;
+  /** As configured, less what slow start, a return from ejection and rate limits take of it. Above 0. */
   weight: number;
   /** Requests (or TCP connections) under way. */
   active = 0;
@@ -44,8 +46,19 @@ export class Endpoint {
   agreed: "h2" | "http/1.1" | null = null;
   /** Not part of the configuration any more: connections are let go when idle. */
   retired = false;
-  /** Failed to connect just now: not chosen before this while others exist. */
+  /** Failed to connect just now, or asked to be left alone (Retry-After): not chosen before this while others exist. */
   avoidUntilMs = 0;
+  /** Ejected as an outlier; out of the balance until this time. */
+  ejected = false;
+  ejectedUntilMs = 0;
+  ejectedSinceMs = 0;
+  /** Active health checks say that it is down. */
+  failing = false;
+  /** Its share grows from `warmFromMs` for `warmMs`; 0 = it has its whole share. */
+  warmFromMs = 0;
+  warmMs = 0;
+  /** What is seen of its answers; null where nobody asks. */
+  observer: Observer | null = null;
   #failures = 0;
   /** Series per answer status; belongs to `telemetry/request.ts`. */
   requestSeries: object | null = null;
@@ -60,7 +73,12 @@ export class Endpoint {
     this.host = config.address.host;
     this.port = config.address.port;
     this.config = config;
-    this.weight = config.weight > 0 ? config.weight : 1;
+    this.weight = baseWeight(config);
+  }
+
+  /** May be chosen: what the control plane, its answers and health checks say, all together. */
+  get available(): boolean {
+    return this.config.healthy && !this.ejected && !this.failing;
   }
 
   /** A connection could not be made: 1 s, then 2, 4, 8, at most 10 s of avoidance. */
@@ -69,7 +87,6 @@ export class Endpoint {
     const wait = firstAvoidMs * 2 ** Math.min(this.#failures, 4);
     this.#failures++;
     this.avoidUntilMs = nowMs + (wait < longestAvoidMs ? wait : longestAvoidMs);
-    this.cluster.avoidUntilMs = Math.max(this.cluster.avoidUntilMs, this.avoidUntilMs);
   }
 
   connected(): void {
@@ -83,4 +100,9 @@ export class Endpoint {
     for (const connection of this.idle.splice(0)) connection.dispose();
     for (const connection of this.shared.splice(0)) connection.dispose();
   }
+}
+
+/** 0 is how some control planes spell "not set". */
+export function baseWeight(config: EndpointConfig): number {
+  return config.weight > 0 ? config.weight : 1;
 }

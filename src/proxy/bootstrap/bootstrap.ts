@@ -232,6 +232,9 @@ function localWorkload(gate: Gate, node: Node | undefined): LocalWorkload {
     version: label("version"),
     // Istio's rule: the mesh is named after its trust domain.
     trustDomain: text(nodeMetadata.meshId) || clusterDomain,
+    ...(node?.locality === undefined
+      ? {}
+      : { locality: { region: node.locality.region, zone: node.locality.zone, subZone: node.locality.subZone } }),
   };
 }
 

@@ -15,6 +15,10 @@ import type {
   UpstreamTlsConfig,
 } from "../config.ts";
 import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
+import { HealthChecker } from "../health/checker.ts";
+import { OutlierDetector } from "../health/outliers.ts";
+import { probe } from "../health/probe.ts";
+import { HealthReport } from "../health/report.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { prepareOriginalDestination } from "../net/original-dst.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
@@ -28,6 +32,7 @@ interface LiveCluster {
   transportOf: ReturnType<typeof buildTransports>;
   endpoints: readonly EndpointConfig[] | null;
   readonly cluster: Cluster;
+  checker: HealthChecker | null;
 }
 
 interface LiveListener {
@@ -48,6 +53,7 @@ export class Live {
   readonly #listeners = new Map<string, LiveListener>();
   readonly #context: BuildContext;
   readonly #udp: UdpListeners;
+  readonly #report: HealthReport;
 
   constructor(core: Core, deps: EngineDeps) {
     this.#core = core;
@@ -59,6 +65,7 @@ export class Live {
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),
     };
+    this.#report = new HealthReport(deps.metrics, deps.log, () => [...this.#clusters.values()].map((live) => live.cluster));
     new StaticExpiry(deps.metrics, () => this.#tlsUsers());
     const { clusterSlot, accessLog } = this.#context;
     this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot, shared: deps.shareDatagrams ?? false });
@@ -90,7 +97,8 @@ export class Live {
       this.#clusters.delete(name);
       const slot = this.#clusterSlots.get(name);
       if (slot !== undefined) slot.current = null;
-      live.cluster.retire();
+      this.#endCluster(live);
+      this.#report.forget(name);
     }
     this.#udp.apply(config.listeners, (listener, error) => {
       failed.push({ resource: { type: "listener", name: listener.name }, reason: sentence(error, listener) });
@@ -104,8 +112,9 @@ export class Live {
       const live = this.#clusters.get(name);
       if (live !== undefined && live.config === next) {
         if (live.endpoints !== endpoints) {
-          live.cluster.setEndpoints(endpoints, live.transportOf);
+          live.cluster.setEndpoints(endpoints, live.transportOf, this.#core.ticker.now(), false);
           live.endpoints = endpoints;
+          live.checker?.sync();
         }
         continue;
       }
@@ -114,7 +123,7 @@ export class Live {
       if (next.protocol !== "http1") this.#core.unchunkRequests = true;
       try {
         const transportOf = buildTransports(next, this.#deps.secrets);
-        const cluster = live?.cluster ?? new Cluster(next);
+        const cluster = live?.cluster ?? new Cluster(next, this.#deps.local.locality);
         if (!sameService(cluster.config, next)) {
           cluster.requestSeries = null;
           for (const endpoint of cluster.endpoints) {
@@ -122,14 +131,47 @@ export class Live {
             endpoint.tcpSeries = null;
           }
         }
-        cluster.config = next;
-        cluster.setEndpoints(endpoints, transportOf);
-        this.#clusters.set(name, { config: next, transportOf, endpoints, cluster });
+        cluster.reconfigure(next);
+        this.#judge(cluster, next);
+        cluster.setEndpoints(endpoints, transportOf, this.#core.ticker.now());
+        const checker = this.#check(cluster, live);
+        this.#clusters.set(name, { config: next, transportOf, endpoints, cluster, checker });
         this.#context.clusterSlot(name).current = cluster;
       } catch (error) {
         failed.push({ resource: { type: "cluster", name }, reason: sentence(error) });
       }
     }
+  }
+
+  /** Outlier detection as configured now. What is out stays out under new settings. */
+  #judge(cluster: Cluster, { outliers }: ClusterConfig): void {
+    if (outliers === undefined) {
+      cluster.outliers?.release(this.#core.ticker.now());
+      cluster.outliers = null;
+    } else if (cluster.outliers !== null) cluster.outliers.config = outliers;
+    else cluster.outliers = new OutlierDetector(cluster, outliers, this.#report, this.#core.random);
+  }
+
+  /** Health checks as configured now; those of unchanged settings go on. */
+  #check(cluster: Cluster, before: LiveCluster | undefined): HealthChecker | null {
+    const checks = cluster.config.healthChecks;
+    const same = checks !== undefined && JSON.stringify(checks) === JSON.stringify(before?.config.healthChecks);
+    let checker = same ? (before?.checker ?? null) : null;
+    if (!same) before?.checker?.stop();
+    if (checks === undefined) return null;
+    checker ??= new HealthChecker(cluster, checks, {
+      clock: this.#deps.clock,
+      random: this.#core.random,
+      probe: (endpoint, check, done) => probe(this.#core, this.#deps.clock, endpoint, check, done),
+      events: this.#report,
+    });
+    checker.sync();
+    return checker;
+  }
+
+  #endCluster(live: LiveCluster): void {
+    live.checker?.stop();
+    live.cluster.retire();
   }
 
   #applyTables(routes: ReadonlyMap<string, RouteTableConfig>, failed: ApplyFailure[]): void {
@@ -235,7 +277,7 @@ export class Live {
   forget(): void {
     this.stop();
     this.#listeners.clear();
-    for (const live of this.#clusters.values()) live.cluster.retire();
+    for (const live of this.#clusters.values()) this.#endCluster(live);
     this.#clusters.clear();
   }
 
@@ -245,14 +287,20 @@ export class Live {
       connections: this.#core.open.size,
       activeRequests: this.#core.activeRequests,
       listeners: [...[...this.#listeners].map(([name, live]) => ({ name, address: live.bound.address })), ...this.#udp.stats()],
-      clusters: [...this.#clusters].map(([name, { cluster }]) => ({
-        name,
-        endpoints: cluster.endpoints.map((endpoint) => ({
-          address: { host: endpoint.host, port: endpoint.port },
-          healthy: endpoint.config.healthy && endpoint.avoidUntilMs <= now,
-          active: endpoint.active,
-        })),
-      })),
+      clusters: [...this.#clusters].map(([name, { cluster }]) => {
+        if (now >= cluster.dueMs) cluster.refresh(now);
+        return {
+          name,
+          ...(cluster.panic ? { panic: true as const } : {}),
+          endpoints: cluster.endpoints.map((endpoint) => ({
+            address: { host: endpoint.host, port: endpoint.port },
+            healthy: endpoint.available && endpoint.avoidUntilMs <= now,
+            active: endpoint.active,
+            ...(endpoint.ejected ? { ejectedForMs: Math.max(0, Math.round(endpoint.ejectedUntilMs - now)) } : {}),
+            ...(endpoint.failing ? { failing: true as const } : {}),
+          })),
+        };
+      }),
     };
   }
 }

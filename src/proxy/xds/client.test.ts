@@ -247,10 +247,10 @@ describe("delta", () => {
     const fake = await server();
     const h = start(fake.port, true);
     const stream = await settled(fake, h);
-    // Cluster.outlier_detection = 19, an empty message; then ClusterLoadAssignment.policy = 4.
-    const id = push(stream, "cluster", { b: ["1", Buffer.concat([cluster("b"), Uint8Array.of(0x9a, 0x01, 0x00)])] });
+    // Cluster.lb_subset_config = 22, an empty message; then ClusterLoadAssignment.policy = 4.
+    const id = push(stream, "cluster", { b: ["1", Buffer.concat([cluster("b"), Uint8Array.of(0xb2, 0x01, 0x00)])] });
     expect((await answerTo(stream, id)).errorDetail?.message).toBe(
-      "cluster b: field 19 of envoy.config.cluster.v3.Cluster is not supported",
+      "cluster b: field 22 of envoy.config.cluster.v3.Cluster is not supported",
     );
     const garbage = push(stream, "endpoint", { a: ["9", Uint8Array.of(0x0a, 0x7f)] });
     expect((await answerTo(stream, garbage)).errorDetail?.message).toContain(

@@ -85,7 +85,12 @@ export class ResourceStore {
       state.rejected.delete(incoming.name);
       return undefined;
     }
-    const decoded = decodeResource(type, incoming.bytes, this.#world);
+    const decoded = decodeResource(
+      type,
+      incoming.bytes,
+      this.#world,
+      before === undefined ? undefined : { name: incoming.name, config: before.config },
+    );
     const name = incoming.name === "" ? decoded.name : incoming.name;
     let reason: string | undefined;
     if ("violations" in decoded) reason = sayViolations(decoded.violations);

@@ -3,21 +3,21 @@
 import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
 import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
-import { sidecarMetadata } from "../../../wire/names.ts";
-import type { ClusterConfig, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
+import { balanceMetadata, sidecarMetadata } from "../../../wire/names.ts";
+import type { ClusterConfig, EndpointLimits, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
+import { decodeBalance } from "./balance.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
+import { decodeHealthChecks, decodeOutliers } from "./health.ts";
 import { adsSource } from "./sources.ts";
 import { unwrapProxyProtocol } from "./tcp.ts";
-import { refuseUnbuilt } from "./unbuilt.ts";
 import { upstreamTransportSockets } from "./tls.ts";
 
 const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
   present(gate, at(path, "name"), cluster.name);
-  refuseUnbuilt(gate, cluster, ["healthChecks", "outlierDetection", "commonLbConfig", "loadBalancingPolicy"], path);
   const protocol = upstreamProtocol(gate, cluster, path);
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
@@ -28,7 +28,8 @@ export function decodeCluster(gate: Gate, cluster: Cluster, path: string): Clust
   return {
     name: cluster.name,
     connectTimeoutMs,
-    balance: balance(gate, cluster, path),
+    ...decodeBalance(gate, cluster, path),
+    ...judgements(gate, cluster, protocol, path),
     source: endpointSource(gate, cluster, path),
     transports: cluster.transportSocketMatches.map((one, n) => {
       const where = `${at(path, "transport_socket_matches")}[${n}]`;
@@ -94,23 +95,56 @@ function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamP
   return protocol === "http1" && between === "auto" ? "auto" : protocol;
 }
 
-function balance(gate: Gate, cluster: Cluster, path: string): ClusterConfig["balance"] {
-  const kind = choose<ClusterConfig["balance"]["kind"]>(
-    gate,
-    at(path, "lb_policy"),
-    "envoy.config.cluster.v3.Cluster.LbPolicy",
-    cluster.lbPolicy,
-    { ROUND_ROBIN: "round_robin", LEAST_REQUEST: "least_request", RANDOM: "random" },
-    "round_robin",
-  );
-  const least = cluster.lbConfig.case === "leastRequestLbConfig" ? cluster.lbConfig.value : undefined;
-  if (kind !== "least_request") {
-    if (least !== undefined) gate.add(at(path, "least_request_lb_config"), "needs lb_policy: LEAST_REQUEST");
-    return { kind };
+/** What says which endpoints are well. */
+function judgements(
+  gate: Gate,
+  cluster: Cluster,
+  protocol: UpstreamProtocol,
+  path: string,
+): Pick<ClusterConfig, "outliers" | "healthChecks" | "endpointLimits"> {
+  const own = cluster.metadata?.filterMetadata[sidecarMetadata.filter] ?? {};
+  const outliers = decodeOutliers(gate, cluster.outlierDetection, own, at(path, "outlier_detection"));
+  const checks = decodeHealthChecks(gate, cluster.healthChecks, at(path, "health_checks"));
+  for (const [n, one] of checks.entries())
+    if (one.kind.type === "grpc" && protocol !== "http2")
+      gate.add(at(path, `health_checks[${n}].grpc_health_check`), "needs a cluster that speaks HTTP/2");
+  const each = endpointLimits(gate, cluster.circuitBreakers, own, path);
+  return {
+    ...(outliers === undefined ? {} : { outliers }),
+    ...(checks.length === 0 ? {} : { healthChecks: checks }),
+    ...(each === undefined ? {} : { endpointLimits: each }),
+  };
+}
+
+/** Envoy limits connections of an endpoint alone; its requests are limited by our metadata. */
+function endpointLimits(
+  gate: Gate,
+  breakers: CircuitBreakers | undefined,
+  own: Readonly<Record<string, unknown>>,
+  path: string,
+): EndpointLimits | undefined {
+  const [first, ...more] = breakers?.perHostThresholds ?? [];
+  const where = at(path, "circuit_breakers.per_host_thresholds");
+  if (more.length > 0) gate.add(`${where}[1]`, "more than one entry for priority DEFAULT");
+  if (first !== undefined) {
+    for (const [field, value] of [
+      ["max_pending_requests", first.maxPendingRequests],
+      ["max_requests", first.maxRequests],
+      ["max_retries", first.maxRetries],
+    ] as const)
+      if (value !== undefined) gate.add(`${where}[0].${field}`, "is not supported; max_connections is");
   }
-  const choices = least?.choiceCount ?? 2;
-  if (choices < 2) gate.add(at(path, "least_request_lb_config.choice_count"), "must be at least 2");
-  return { kind, choices };
+  const requests = own[balanceMetadata.endpointRequests];
+  if (requests !== undefined && (typeof requests !== "number" || requests < 1))
+    gate.add(
+      at(path, `metadata.filter_metadata["${sidecarMetadata.filter}"].${balanceMetadata.endpointRequests}`),
+      "must be a number of at least 1",
+    );
+  if (first?.maxConnections === undefined && typeof requests !== "number") return undefined;
+  return {
+    maxConnections: first?.maxConnections ?? 0xffff_ffff,
+    maxRequests: typeof requests === "number" ? requests : 0xffff_ffff,
+  };
 }
 
 function endpointSource(gate: Gate, cluster: Cluster, path: string): ClusterConfig["source"] {

@@ -454,9 +454,11 @@ test("endpoints carry weight, priority, health, workload and identity", () => {
       },
     ],
   });
+  const locality = { region: "", zone: "z", subZone: "", weight: 5, overprovisioning: 140 };
   expect(endpoints).toEqual([
     {
       address: { host: "127.0.0.1", port: 1 },
+      locality,
       weight: 7,
       priority: 1,
       healthy: false,
@@ -464,7 +466,16 @@ test("endpoints carry weight, priority, health, workload and identity", () => {
       workload: { workload: "cart-1", namespace: "shop", app: "cart", version: "v1" },
       identity: "spiffe://a/ns/b/sa/c",
     },
-    { address: { host: "127.0.0.1", port: 2 }, weight: 1, priority: 1, healthy: true, transportMatch: {}, workload: null, identity: null },
+    {
+      address: { host: "127.0.0.1", port: 2 },
+      locality,
+      weight: 1,
+      priority: 1,
+      healthy: true,
+      transportMatch: {},
+      workload: null,
+      identity: null,
+    },
   ]);
 });
 

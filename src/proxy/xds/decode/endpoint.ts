@@ -2,23 +2,40 @@
 
 import type { Metadata } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { HealthStatus } from "../../../wire/gen/envoy/config/core/v3/health_check_pb.ts";
-import type { LbEndpoint } from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_components_pb.ts";
+import type { LbEndpoint, LocalityLbEndpoints } from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_components_pb.ts";
 import type { ClusterLoadAssignment } from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
-import type { EndpointConfig, WorkloadLabels } from "../../config.ts";
+import type { EndpointConfig, LocalityConfig, WorkloadLabels } from "../../config.ts";
 import { at, choose, type Gate, hostPort } from "./gate.ts";
 
 /** `literal`: addresses must be IP addresses (everywhere but in STRICT_DNS clusters). */
 export function decodeEndpoints(gate: Gate, assignment: ClusterLoadAssignment, literal: boolean, path: string): readonly EndpointConfig[] {
   const made: EndpointConfig[] = [];
+  const factor = assignment.policy?.overprovisioningFactor ?? defaultOverprovisioning;
+  if (factor < 1) gate.add(at(path, "policy.overprovisioning_factor"), "must be above 0");
   assignment.endpoints.forEach((locality, l) => {
     const where = `${at(path, "endpoints")}[${l}]`;
-    // Locality and its weight: without locality-weighted balancing, which is refused elsewhere, Envoy ignores them too.
     if (locality.priority > 128) gate.add(at(where, "priority"), `${locality.priority} is above 128`);
+    const place = localityOf(locality, factor);
     locality.lbEndpoints.forEach((one, n) => {
-      made.push(endpoint(gate, one, locality.priority, literal, `${where}.lb_endpoints[${n}]`));
+      made.push(decodeEndpoint(gate, one, locality.priority, place, literal, `${where}.lb_endpoints[${n}]`));
     });
   });
   return made;
+}
+
+/** Envoy's, in percent. */
+const defaultOverprovisioning = 140;
+
+function localityOf(locality: LocalityLbEndpoints, overprovisioning: number): LocalityConfig | undefined {
+  const named = locality.locality;
+  if (named === undefined && locality.loadBalancingWeight === undefined && overprovisioning === defaultOverprovisioning) return undefined;
+  return {
+    region: named?.region ?? "",
+    zone: named?.zone ?? "",
+    subZone: named?.subZone ?? "",
+    weight: locality.loadBalancingWeight ?? 0,
+    overprovisioning,
+  };
 }
 
 const healthy: Readonly<Record<string, boolean>> = {
@@ -30,7 +47,15 @@ const healthy: Readonly<Record<string, boolean>> = {
   TIMEOUT: false,
 };
 
-function endpoint(gate: Gate, one: LbEndpoint, priority: number, literal: boolean, path: string): EndpointConfig {
+/** One endpoint of a locality. */
+export function decodeEndpoint(
+  gate: Gate,
+  one: LbEndpoint,
+  priority: number,
+  locality: LocalityConfig | undefined,
+  literal: boolean,
+  path: string,
+): EndpointConfig {
   const inner = one.hostIdentifier.value;
   if (inner === undefined) gate.add(at(path, "endpoint"), "is missing");
   const weight = one.loadBalancingWeight ?? 1;
@@ -50,6 +75,7 @@ function endpoint(gate: Gate, one: LbEndpoint, priority: number, literal: boolea
     ),
     transportMatch: textEntries(one.metadata, "envoy.transport_socket_match"),
     workload: workloadLabels(one.metadata?.filterMetadata.istio?.workload),
+    ...(locality === undefined ? {} : { locality }),
     identity: text(one.metadata?.filterMetadata["weft.dev"]?.identity),
   };
 }

@@ -6,6 +6,7 @@ import type { MessageType } from "../proto/message.ts";
 import { Cluster, ClusterLoadAssignment, Listener, RouteConfiguration } from "../proto/types.ts";
 import { decodeCluster } from "./cluster.ts";
 import { decodeEndpoints } from "./endpoint.ts";
+import { decodeAgain, remember } from "./endpoint-changes.ts";
 import { type DecodeWorld, decodeStrict, Gate, type Violation } from "./gate.ts";
 import { decodeListener } from "./listener.ts";
 import { decodeRoutes } from "./route.ts";
@@ -67,10 +68,25 @@ export type DecodeResult<T extends XdsType> =
   /** `name` is empty when not even that could be read. */
   | { readonly name: string; readonly violations: readonly Violation[] };
 
-/** Decodes one resource by itself: what is wrong with it says nothing of its neighbours. */
-export function decodeResource<T extends XdsType>(type: T, bytes: Uint8Array, world: DecodeWorld): DecodeResult<T> {
+/**
+ * Decodes one resource by itself: what is wrong with it says nothing of its neighbours. `before`: what its last good version decoded to; of a long list of
+ * endpoints only what has changed is decoded then.
+ */
+export function decodeResource<T extends XdsType>(
+  type: T,
+  bytes: Uint8Array,
+  world: DecodeWorld,
+  before?: { readonly name: string; readonly config: DecodedByType[T] },
+): DecodeResult<T> {
+  if (type === "endpoint" && before !== undefined) {
+    const gate = new Gate(world);
+    const config = decodeAgain(gate, before.config as readonly EndpointConfig[], bytes);
+    // A violation is told with its path by the whole way below.
+    if (config !== null && gate.clean) return { name: before.name, config } as DecodeResult<T>;
+  }
   const gate = new Gate(world);
   const found = families[type](gate, bytes);
   if (found === undefined || !gate.clean) return { name: found?.name ?? "", violations: gate.violations };
+  if (type === "endpoint") remember(found.config as readonly EndpointConfig[], bytes);
   return found as DecodeResult<T>;
 }
