@@ -57,6 +57,11 @@ export class MeshCompiler {
     return this.#live;
   }
 
+  /** Values computed so far: what a change costs, whatever the machine. */
+  get computations(): number {
+    return this.#live.graph.computations;
+  }
+
   put(object: KubeObject): Taken {
     const taken = this.#live.put(object);
     const key = taken === "changed" ? statusKey(object) : undefined;
@@ -81,6 +86,15 @@ export class MeshCompiler {
   drop(workload: string): void {
     this.#unwatch(snapshotOf.cell(this.#live, workload) as Cell<unknown>);
     this.#told.delete(workload);
+    this.#live.demand(workload, undefined);
+  }
+
+  /**
+   * The names that a held workload's forward proxy uses (`HOST` or `HOST:PORT`): it is given these services and its upstreams, and no others.
+   * undefined = its proxy cannot ask for more, so it is given all. Takes effect with the next round. Forgotten with `drop`.
+   */
+  demand(workload: string, names: Iterable<string> | undefined): void {
+    this.#live.demand(workload, names === undefined ? undefined : [...new Set(names)].sort());
   }
 
   /** Computed on the spot where nobody holds it. */

@@ -8,6 +8,7 @@ import { admit } from "./admit.ts";
 import { buildWorld, compileAll } from "./compile.ts";
 import { resourceToJson } from "./decode.ts";
 import { effects } from "./effects.ts";
+import { endpointResource } from "./resources.ts";
 import { objectsOf } from "./testing/objects.ts";
 
 const service = (more = "selector: {app: dns}") => `
@@ -57,9 +58,9 @@ const cluster = "outbound|53|udp|dns.shop.svc.cluster.local";
 
 /** Who gets datagrams, and what the Service says of it. */
 function told(yaml: string): [addresses: string[], reason: string | undefined] {
-  const { snapshots, statuses } = compileAll(buildWorld(objectsOf(yaml), "cluster.local"));
-  const [snapshot] = snapshots.values();
-  const assignment = resourceToJson(snapshot!.resources.endpoint.get(cluster)!) as {
+  const world = buildWorld(objectsOf(yaml), "cluster.local");
+  const { statuses } = compileAll(world);
+  const assignment = resourceToJson(endpointResource(world, cluster)!) as {
     endpoints?: {
       lb_endpoints: { endpoint: { address: { socket_address: { address: string; port_value: number; protocol: string } } } }[];
     }[];

@@ -12,7 +12,7 @@ import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
 import * as listeners from "./emit/listener.ts";
 import { routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
-import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
+import { clusterOfAuthority, planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan/plan.ts";
 import type { RoutePlan } from "./plan/routes.ts";
 import { planWorkload } from "./plan/workload.ts";
@@ -162,15 +162,25 @@ const upstreamTable = derived<Leading<XdsResource> | undefined>(
 
 /** The forward proxy's table over the whole mesh: the same for all workloads of a namespace. */
 const wholeProxyTable = derived<XdsResource>((world, namespace) => {
+  const clusters = [...planTargets(world).keys()];
+  return proxyTable(world, namespace, clusters).value;
+}, sameResource);
+
+/** The same over the services that somebody uses, in the order given; names of others are answered as unknown. */
+function proxyTable(world: World, namespace: string, ports: readonly string[]): Leading<XdsResource> {
   const hosts: Uint8Array[] = [];
-  for (const target of planTargets(world).values()) {
-    if (target.port.protocol === "udp") continue;
-    const host = hostOf(world, target.cluster, namespace, target.service.namespace === namespace ? "own" : "foreign");
-    if (host !== undefined) hosts.push(host.value);
+  const clusters: string[] = [];
+  for (const cluster of ports) {
+    const target = targetPlan(world, cluster);
+    if (target === undefined || target.port.protocol === "udp") continue;
+    const host = hostOf(world, cluster, namespace, target.service.namespace === namespace ? "own" : "foreign");
+    if (host === undefined) continue;
+    hosts.push(host.value);
+    clusters.push(...host.clusters);
   }
   hosts.push(unknownHostBytes);
-  return resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts));
-}, sameResource);
+  return { value: resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts)), clusters };
+}
 
 // ---- one workload -----------------------------------------------------------------------------------------------------------
 
@@ -202,9 +212,15 @@ const layoutOf = derived<Layout | undefined>((world, key) => {
     // The services are named by the cluster's metadata; the listener says nothing of them.
     put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
   }
+  const asked = world.demanded(key);
   if (plan.httpProxyPort !== undefined) {
     put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog }));
-    put(route, wholeProxyTable(world, namespace));
+    if (asked === undefined) put(route, wholeProxyTable(world, namespace));
+    else {
+      const table = proxyTable(world, namespace, usedBy(world, plan, asked));
+      put(route, table.value);
+      for (const each of table.clusters) outbound.add(each);
+    }
   }
   for (const upstream of plan.upstreams) {
     const { cluster, port } = upstream.target;
@@ -220,9 +236,19 @@ const layoutOf = derived<Layout | undefined>((world, key) => {
     listeners: sorted(listener),
     routes: sorted(route),
     inbound: sorted(inbound),
-    outbound: null,
+    outbound: plan.httpProxyPort === undefined || asked !== undefined ? [...outbound].sort() : null,
   };
 });
+
+/** Clusters behind a workload's upstreams and the names it asked for, sorted by name. */
+function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): readonly string[] {
+  const names = new Set(plan.upstreams.map(({ target }) => target.cluster));
+  for (const authority of asked) {
+    const cluster = clusterOfAuthority(world, plan.workload.namespace, authority);
+    if (cluster !== undefined) names.add(cluster);
+  }
+  return [...names].sort();
+}
 
 /** Of the whole mesh: one map for all workloads that hold it. */
 const allClusterResources = derived<Resources>(

@@ -13,7 +13,7 @@ import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { serviceHost, tlsModeLabel, tlsModeMutual } from "../wire/names.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
-import { type Cell, Family, Graph } from "./graph.ts";
+import { Cell, Family, Graph } from "./graph.ts";
 import { keyOf, namespaceOf, Objects, type Source, type Taken } from "./objects.ts";
 import {
   httpRouteSource,
@@ -106,6 +106,11 @@ export interface World {
   readonly peerAuthentications: ReadonlyMap<string, readonly PeerAuthenticationObject[]>;
   /** Services that select a workload, by the workload's key. */
   readonly servicesOf: ReadonlyMap<string, readonly ServiceModel[]>;
+  /**
+   * Names of services (`HOST` or `HOST:PORT`) that a workload's forward proxy has asked for or is known to use, by the workload's key;
+   * undefined = its proxy cannot ask, and is given the whole mesh.
+   */
+  demanded(workload: string): readonly string[] | undefined;
   /** Any kind of ./sources.ts. */
   objects<T extends KubeObject, I extends string>(source: Source<T, I>): ObjectsOf<T, I>;
   /** For `derived`. */
@@ -203,6 +208,7 @@ export class LiveWorld implements World {
   readonly peerAuthentications: ReadonlyMap<string, readonly PeerAuthenticationObject[]>;
   readonly servicesOf: ReadonlyMap<string, readonly ServiceModel[]>;
   readonly #objects: Objects;
+  readonly #demands = new Map<string, Cell<readonly string[] | undefined>>();
   readonly #families = new Map<object, Family<unknown>>();
 
   constructor(trustDomain: string) {
@@ -245,6 +251,27 @@ export class LiveWorld implements World {
       keys: (index, text) => filed.keys(index, text),
       count: (index, text) => filed.count(index, text),
     };
+  }
+
+  demanded(workload: string): readonly string[] | undefined {
+    return this.#demandOf(workload).read();
+  }
+
+  /** See `demanded`. Sorted and without doubles. */
+  demand(workload: string, names: readonly string[] | undefined): void {
+    this.#demandOf(workload).set(names);
+  }
+
+  #demandOf(workload: string): Cell<readonly string[] | undefined> {
+    let cell = this.#demands.get(workload);
+    if (cell === undefined) {
+      const made: Cell<readonly string[] | undefined> = Cell.input<readonly string[] | undefined>(this.graph, undefined, equal, () => {
+        if (made.peek() === undefined) this.#demands.delete(workload);
+      });
+      cell = made;
+      this.#demands.set(workload, cell);
+    }
+    return cell;
   }
 
   put(object: KubeObject): Taken {

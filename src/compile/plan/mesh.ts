@@ -80,6 +80,18 @@ export const portPlan = derived<PortPlan | undefined>((world, cluster) => {
   return target.port.protocol === "udp" ? planDatagrams(world, service, target) : planPort(world, service, target);
 }, equal);
 
+/** Where `HOST` or `HOST:PORT` leads a caller of a namespace: HOST as in the forward proxy's table. undefined = no such service, or no such port. */
+export function clusterOfAuthority(world: World, namespace: string, authority: string): string | undefined {
+  const colon = authority.lastIndexOf(":");
+  const host = colon < 0 ? authority : authority.slice(0, colon);
+  const [name = "", within = namespace, ...rest] = host.split(".");
+  const service = world.services.get(`${within}/${name}`);
+  if (service === undefined || (rest.length > 0 && host !== service.host && host !== `${name}.${within}.svc`)) return undefined;
+  const number = colon < 0 ? service.defaultPort?.port : Number(authority.slice(colon + 1));
+  const port = service.ports.find((each) => each.port === number && each.protocol !== "udp");
+  return port === undefined ? undefined : clusterOf(service, port);
+}
+
 function planPort(world: World, service: ServiceModel, target: TargetPlan): PortPlan {
   const { port } = target;
   const endpoints: EndpointPlan[] = [];
