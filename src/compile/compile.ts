@@ -6,7 +6,7 @@ import type { KubeObject } from "../api/meta.ts";
 import type { XdsSnapshot } from "../wire/xds-types.ts";
 import type { Cell } from "./graph.ts";
 import type { Taken } from "./objects.ts";
-import { snapshotOf } from "./resources.ts";
+import { resourcesFor, snapshotOf } from "./resources.ts";
 import { type StatusPatch, statuses, statusKey, statusOf } from "./status.ts";
 import { LiveWorld, type World } from "./world.ts";
 
@@ -100,6 +100,11 @@ export class MeshCompiler {
   /** Computed on the spot where nobody holds it. */
   snapshot(workload: string): XdsSnapshot | undefined {
     return snapshotOf(this.#live, workload);
+  }
+
+  /** What names need that a proxy asks for by name: a cluster's, or `HOST[:PORT]` as its forward proxy has it. Made on the spot. */
+  resourcesFor(workload: string, names: Iterable<string>): ReturnType<typeof resourcesFor> {
+    return resourcesFor(this.#live, workload, names);
   }
 
   /** What an object should be told; undefined = nothing. */

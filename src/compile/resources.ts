@@ -289,6 +289,25 @@ export const snapshotOf = derived<XdsSnapshot | undefined>(
     (["cluster", "endpoint", "listener", "route"] as const).every((type) => sameMap(a.resources[type], b.resources[type])),
 );
 
+/** What some names need that a workload does not hold: clusters with their endpoints. A name is a cluster's, or `HOST[:PORT]`; unknown ones are left out. */
+export function resourcesFor(
+  world: World,
+  workload: string,
+  names: Iterable<string>,
+): Pick<XdsSnapshot["resources"], "cluster" | "endpoint"> {
+  const namespace = workload.slice(0, workload.indexOf("/"));
+  const found = new Set<string>();
+  for (const name of names) {
+    const cluster = name.includes("|") ? name : clusterOfAuthority(world, namespace, name);
+    if (cluster === undefined || !planTargets(world).has(cluster)) continue;
+    found.add(cluster);
+    const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
+    for (const each of table?.clusters ?? []) found.add(each);
+  }
+  const sortedNames = [...found].sort();
+  return { cluster: resourcesOf(world, clusterResource, sortedNames), endpoint: resourcesOf(world, endpointResource, sortedNames) };
+}
+
 function resourcesOf(world: World, read: (world: World, name: string) => XdsResource | undefined, names: readonly string[]): Resources {
   const out = new Map<string, XdsResource>();
   for (const name of names) {

@@ -77,6 +77,8 @@ async function start(store: Store) {
         return held.get(workload);
       },
       drop: (workload) => held.delete(workload),
+      demand: () => {},
+      resourcesFor: () => snapshot("w", {}).resources,
       snapshot: (workload) => now().snapshots.get(workload),
       status: (object) => now().statuses.find((each) => each.name === object.metadata.name),
       round: () => {

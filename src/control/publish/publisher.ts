@@ -27,7 +27,10 @@ export interface Compiler<W> {
   /** Rounds tell of this workload's snapshot until it is dropped. Returns what it is now. */
   hold(workload: string): XdsSnapshot | undefined;
   drop(workload: string): void;
+  /** See `Publisher.demand`. */
+  demand(workload: string, names: Iterable<string> | undefined): void;
   snapshot(workload: string): XdsSnapshot | undefined;
+  resourcesFor(workload: string, names: Iterable<string>): Pick<XdsSnapshot["resources"], "cluster" | "endpoint">;
   status(object: KubeObject): StatusPatch | undefined;
   round(): {
     readonly snapshots: ReadonlyMap<string, XdsSnapshot | undefined>;
@@ -135,6 +138,22 @@ export class Publisher<W> implements SnapshotSource {
     };
   }
 
+  /**
+   * The names (`HOST` or `HOST:PORT`) that the forward proxy of a followed workload uses: all it has asked for so far, or was seen to call. From the
+   * next round on it is given those services and its upstreams only; undefined = it cannot ask, and is given the whole mesh. Ends with the last follower.
+   */
+  demand(key: string, names: Iterable<string> | undefined): void {
+    if (!this.#followers.has(key)) return;
+    this.#deps.compiler.demand(key, names);
+    this.#soon();
+  }
+
+  /** Clusters and endpoints that a proxy asks for by name (a cluster's, or `HOST[:PORT]`), made on the spot; changes of them are not told. */
+  resourcesFor(key: string, names: Iterable<string>): Pick<XdsSnapshot["resources"], "cluster" | "endpoint"> {
+    const none = { cluster: emptyResources, endpoint: emptyResources };
+    return this.#guarded(`resources for ${key}`, () => this.#deps.compiler.resourcesFor(key, names)) ?? none;
+  }
+
   /** What admission judges a candidate against; never older than the last event. */
   world(): W {
     return this.#deps.compiler.world;
@@ -184,7 +203,7 @@ export class Publisher<W> implements SnapshotSource {
   }
 
   #onEvent(event: StoreEvent): void {
-    const { compiler, clock } = this.#deps;
+    const { compiler } = this.#deps;
     if (this.#stopped || this.#deps.ignores?.(event.key.resource) === true) return;
     const gone = event.type === "deleted";
     this.#keep(event.key, gone ? undefined : event.object);
@@ -196,6 +215,11 @@ export class Publisher<W> implements SnapshotSource {
       return;
     }
     this.#waiting++;
+    this.#soon();
+  }
+
+  #soon(): void {
+    const { clock } = this.#deps;
     if (this.#timer !== undefined) return;
     this.#firstEventMs = clock.mono();
     this.#timer = clock.after(Math.min(mostSettleMs, Math.max(settleMs, this.#lastCompileMs)), () => {
