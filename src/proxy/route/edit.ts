@@ -115,14 +115,17 @@ export function applyEdits(x: Exchange, edits: CompiledEdits, bytes: Uint8Array 
     ? { x, bytes: x.bytes, head: requestHeadOf(x), answerBytes: bytes, answer: head }
     : { x, bytes: bytes ?? x.bytes, head, answerBytes: null, answer: null };
   let lines = "";
+  const written = new Set<string>();
   for (const edit of edits.late) {
-    const present = bytes !== null && head !== null && mark(bytes, head, edit.lowerName, false);
+    const name = edit.name.toLowerCase();
+    const present = written.has(name) || (bytes !== null && head !== null && mark(bytes, head, edit.lowerName, false));
     if (edit.when !== "always" && (edit.when === "present") !== present) continue;
     let value = "";
     for (const piece of edit.pieces) value += typeof piece === "string" ? piece : piece(context);
     if (value === "" || lines.length + value.length > largestAppend) continue;
-    if (edit.replace && present) mark(bytes as Uint8Array, head as Head, edit.lowerName);
+    if (edit.replace && bytes !== null && head !== null) mark(bytes, head, edit.lowerName);
     lines += `${edit.name}: ${value}\r\n`;
+    written.add(name);
   }
   if (lines === "") return { ...edits, late: null };
   const append = new Uint8Array(edits.append.length + lines.length);
