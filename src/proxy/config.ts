@@ -329,6 +329,8 @@ export interface ForwardAction {
     | { readonly kind: "header"; readonly name: string }
     | ({ readonly kind: "path" } & Substitution);
   readonly mirrors?: readonly MirrorConfig[];
+  /** The key for clusters that hash, of what these say in their order; absent = none. */
+  readonly hash?: readonly HashConfig[];
   /** A CONNECT request is terminated here and its payload forwarded as TCP (Envoy `connect_config`). */
   readonly terminateConnect: boolean;
   /** Upgrade tokens allowed on this route, lower case. */
@@ -336,6 +338,13 @@ export interface ForwardAction {
   /** Status of the answer where the chosen cluster is not there (Envoy `cluster_not_found_response_code`); absent = 503. */
   readonly missingClusterStatus?: 404 | 500 | 503;
 }
+
+/** `terminal`: what follows is not asked once there is a key. */
+export type HashConfig =
+  | { readonly kind: "header" | "query"; readonly name: string; readonly terminal: boolean }
+  | { readonly kind: "source"; readonly terminal: boolean }
+  /** `ttlMs` null: a missing cookie is not made; 0: made for as long as the browser is open. */
+  | { readonly kind: "cookie"; readonly name: string; readonly ttlMs: number | null; readonly path: string; readonly terminal: boolean };
 
 export interface RedirectAction {
   readonly kind: "redirect";

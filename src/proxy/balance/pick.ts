@@ -25,6 +25,7 @@ export function pick(cluster: Cluster, _permit: Permit, nowMs: number, random: (
   const pool = cluster.spread === null ? cluster.pool : share(cluster.spread, random);
   const usable = pool.members;
   const count = usable.length;
+  if (count < 2) wanted.hashed = false;
   if (count === 0) {
     cluster.full = false;
     return null;

@@ -15,6 +15,7 @@ import { answered, closesAfter } from "./finish.ts";
 import { leaveEndpoint, pauseUp, touch } from "./flow.ts";
 import { sawAnswerBytes, sawAnswerHead, sawTrailers } from "./grpc-call.ts";
 import type { AnswerPlan, UpstreamHalf } from "./halves.ts";
+import { sawAnswer, sawGrpcEnd, sawReportTrailers } from "./observe.ts";
 import { phase } from "./phase.ts";
 import { answerStages } from "./staged.ts";
 
@@ -39,6 +40,8 @@ export function interim(x: Exchange, bytes: Uint8Array, head: Head): void {
 export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number, done: boolean): void {
   const status = head.status;
   const fromPeer = half.peer !== null;
+  const observer = (x.endpoint as Endpoint).observer;
+  if (observer !== null) sawAnswer(x, observer, bytes, head);
   if (head.notDelivered >= 0 || status >= 500 || (x.forward as CompiledForward).retry !== null) {
     if (retryAnswer(x, half, head, fromPeer, done)) return;
   }
@@ -62,7 +65,7 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   how.edits = responseEdits === null ? null : applyEdits(x, responseEdits, bytes, head, true);
   how.viaLine = (x.chain.terminal as HttpChain).viaLine;
   if (x.stages !== null) answerStages(x, bytes, head);
-  how.lines = x.answerLines;
+  how.lines = x.keyCookie === null ? x.answerLines : joinLines(x.answerLines, x.keyCookie);
   how.persistence = close ? persistence.close : x.minor === 0 ? persistence.keepAlive : persistence.silent;
   // A reason from a peer's sidecar is for the application to see; one from an application is not a sidecar's word.
   how.keepReason = fromPeer && !x.chain.inbound;
@@ -93,6 +96,8 @@ export function answerBody(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, f
 
 export function answerTrailers(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, from: number, to: number): void {
   if (x.grpc !== null) sawTrailers(x.grpc, bytes, from, to);
+  const observer = (x.endpoint as Endpoint).observer;
+  if (observer?.wantsReports === true) sawReportTrailers(x, observer, bytes, from, to);
   const lines = mayTakeTrailers(x) ? filterTrailers(bytes.subarray(from, to) as Buffer) : noLines;
   // HTTP/1 with the chunk framing kept: its reader has left the end to us.
   if (lines.length > 0 || x.half.version === 1) x.half.sendTrailers(lines, 0, lines.length);
@@ -101,6 +106,11 @@ export function answerTrailers(x: Exchange, half: UpstreamHalf, bytes: Uint8Arra
 }
 
 const noLines = Buffer.alloc(0);
+
+function joinLines(lines: Uint8Array | null, more: Uint8Array): Uint8Array {
+  return lines === null ? more : Buffer.concat([lines, more]);
+}
+
 /** Does this answer ask for another attempt? Then the half is given back (or up) and the attempt made. */
 function retryAnswer(x: Exchange, half: UpstreamHalf, head: Head, fromPeer: boolean, done: boolean): boolean {
   const retry = (x.forward as CompiledForward).retry;
@@ -119,6 +129,10 @@ function complete(x: Exchange, half: UpstreamHalf): void {
   x.responseBytes = half.answerBytes;
   x.upstreamPeer = half.peer === null ? null : half.peer.principal;
   const paused = x.upPaused;
+  if (x.grpc !== null && x.status === 200) {
+    const observer = (x.endpoint as Endpoint).observer;
+    if (observer !== null) sawGrpcEnd(x, observer);
+  }
   leaveEndpoint(x);
   if (paused) half.resumeReading();
   half.release(x.requestDone, x.down.core.ticker.nowMs);

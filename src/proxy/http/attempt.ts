@@ -5,6 +5,7 @@ import type { Permit } from "../authz/permit.ts";
 import type { Cluster } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
+import { wanted } from "../balance/wanted.ts";
 import type { HttpChain } from "../chain/chain.ts";
 import type { HostPort } from "../config.ts";
 import { Upstream } from "../http1/client.ts";
@@ -24,6 +25,7 @@ import { type Failure, failures } from "./failure.ts";
 import { reply } from "./finish.ts";
 import { leaveEndpoint, pauseDown, resumeDown } from "./flow.ts";
 import type { RequestNeeds, UpstreamHalf } from "./halves.ts";
+import { sawFailure } from "./observe.ts";
 import { phase } from "./phase.ts";
 import { endpointHost } from "./rewrite-target.ts";
 import { openTunnel } from "./tunnel.ts";
@@ -45,9 +47,15 @@ const needs: { -readonly [K in keyof RequestNeeds]: RequestNeeds[K] } = {
 export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: Head | null): void {
   const cluster = x.cluster as Cluster;
   const core = x.down.core;
+  if ((x.forward as CompiledForward).hash !== null) {
+    wanted.hashed = x.hashed;
+    wanted.hash = x.hash;
+  }
+  if (x.stick !== null) wanted.address = x.stick;
   let endpoint = pick(cluster, x.permit as Permit, nowMs, core.random, not);
   if (endpoint === null) {
-    reply(x, failures.noEndpoint, "");
+    if (cluster.full) reply(x, failures.overflow, "every instance is at its limit of connections or requests");
+    else reply(x, failures.noEndpoint, "");
     return;
   }
   if (cluster.config.proxyProtocol !== undefined) {
@@ -87,6 +95,7 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   endpoint.active++;
   x.up = half;
   x.sent = false;
+  if (endpoint.observer !== null) x.tryStartMs = core.ticker.now();
   const perTry = (x.forward as CompiledForward).retry?.perTryTimeoutMs ?? 0;
   if (perTry > 0) x.tryAtMs = nowMs + perTry;
   const own = x.ownHalf;
@@ -191,7 +200,10 @@ export function failed(x: Exchange, failure: Failure, why: string): void {
   if (failure === http2Failures.http1Only) {
     x.attempts--;
     attempt(x, x.down.core.ticker.nowMs, null, null);
-  } else if (mayRetry(x, failure)) again(x, last);
+    return;
+  }
+  if (last !== null && last.observer !== null) sawFailure(x, last, failure);
+  if (mayRetry(x, failure)) again(x, last);
   else reply(x, failure, why);
 }
 

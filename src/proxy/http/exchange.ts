@@ -23,6 +23,7 @@ import { dropAttempt, leaveEndpoint, resumeDown } from "./flow.ts";
 import type { GrpcCall } from "./grpc-call.ts";
 import type { WebCall } from "./grpc-web.ts";
 import type { DownstreamConnection, DownstreamHalf, RequestSink, UpstreamHalf, UpstreamOwner } from "./halves.ts";
+import { sawFailure } from "./observe.ts";
 import { phase } from "./phase.ts";
 import { beginRequest, goOn, moreBody, trailersOfRequest } from "./request.ts";
 import { rawBytes, rawEnd, switched, tunnelFromClient, tunnelInputEnded } from "./tunnel.ts";
@@ -71,6 +72,16 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   startMs = 0;
   attempts = 0;
   retriesLeft = 0;
+  /** When this attempt began, and how long its answer's head took; only where the endpoint is observed. */
+  tryStartMs = 0;
+  tryLatencyMs = 0;
+  /** Its key, where its route names one (`forward.hash`). */
+  hashed = false;
+  hash = 0n;
+  /** `host:port` of the endpoint that its session stays with; null = any. */
+  stick: string | null = null;
+  /** A Set-Cookie line that its key needs; null = none. */
+  keyCookie: Uint8Array | null = null;
   retrying = false;
   status = 0;
   flag: ResponseFlag | null = null;
@@ -214,6 +225,7 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   onDeadline(nowMs: number): void {
     if (this.timeoutAtMs <= nowMs) {
       this.timeoutAtMs = Number.POSITIVE_INFINITY;
+      if (this.up !== null && !this.answering) sawFailure(this, this.endpoint as Endpoint, failures.timeout);
       this.#giveUp(failures.timeout);
     } else if (this.tryAtMs <= nowMs) {
       this.tryAtMs = Number.POSITIVE_INFINITY;

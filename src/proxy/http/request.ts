@@ -10,6 +10,7 @@ import { filterTrailers } from "../http1/trailers.ts";
 import { scratch } from "../net/outbox.ts";
 import { isIdempotent } from "../resilience/retry.ts";
 import { applyEdits } from "../route/edit.ts";
+import { type CompiledHash, keyOf } from "../route/hash.ts";
 import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
 import { attempt } from "./attempt.ts";
 import { equals, equalsIgnoreCase, latin1, text } from "./bytes.ts";
@@ -187,7 +188,19 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
   }
   if (forward.mirrors !== null) mirror(x, forward.mirrors);
+  if (forward.hash !== null) findKey(x, forward.hash, bytes, head);
   attempt(x, nowMs, null, head);
+}
+
+function findKey(x: Exchange, policies: readonly CompiledHash[], bytes: Uint8Array, head: Head): void {
+  const moved = x.path !== null;
+  const path = x.path ?? bytes;
+  const { random } = x.down.core;
+  const source = x.down.remote().host;
+  const key = keyOf(policies, bytes, head, path, moved ? 0 : head.pathFrom, moved ? path.length : head.pathTo, source, random);
+  x.hashed = key.found;
+  x.hash = key.hash;
+  x.keyCookie = key.cookie;
 }
 
 /** Forgets the last request and notes what this one is. */
@@ -215,6 +228,8 @@ function note(
   x.cluster = null;
   x.refusedBy = null;
   x.endpoint = null;
+  x.stick = null;
+  x.keyCookie = null;
   x.status = 0;
   x.flag = null;
   x.details = "";

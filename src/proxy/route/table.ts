@@ -17,6 +17,7 @@ import { isGrpc } from "../http/grpc.ts";
 import type { Head } from "../http1/head.ts";
 import { type CompiledRetry, compileRetry } from "../resilience/retry.ts";
 import { type CompiledEdits, compileEdits } from "./edit.ts";
+import { type CompiledHash, compileHash } from "./hash.ts";
 import { compileHeader, type HeadPredicate } from "./header.ts";
 import { type BytesPredicate, compileBytes } from "./match.ts";
 import { candidates, makePathIndex, type PathIndex } from "./path-index.ts";
@@ -89,6 +90,8 @@ export interface CompiledForward {
   readonly pathRewrite: PathRewrite | null;
   readonly hostFrom: HostSource | null;
   readonly mirrors: readonly CompiledMirror[] | null;
+  /** null = no key. */
+  readonly hash: readonly CompiledHash[] | null;
   readonly terminateConnect: boolean;
   readonly upgrades: readonly string[];
   /** What is said where the chosen cluster is not there. */
@@ -231,6 +234,7 @@ function compileForward(
     hostFrom: action.hostFrom === undefined ? null : compileHostSource(action.hostFrom),
     mirrors:
       mirrors.length === 0 ? null : mirrors.map(({ cluster, fraction, shadowHost }) => ({ slot: slotOf(cluster), fraction, shadowHost })),
+    hash: action.hash === undefined ? null : compileHash(action.hash),
     terminateConnect: action.terminateConnect,
     upgrades: action.upgrades,
     missingCluster: noClusterFailure(action.missingClusterStatus ?? 503),

@@ -27,6 +27,7 @@ import type {
 } from "../../config.ts";
 import { foldEdits } from "../../route/edit.ts";
 import { at, choose, dataSource, type Gate, millis, present } from "./gate.ts";
+import { hashPolicies } from "./hash.ts";
 import { hasControl, headerEdits, noEdits } from "./header-edits.ts";
 import { checkRegex, fraction, headerMatch, queryMatch, substitution } from "./match.ts";
 import { type PerRoute, perRouteStages } from "./per-route.ts";
@@ -246,6 +247,7 @@ function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null,
     ...(action.requestMirrorPolicies.length === 0
       ? {}
       : { mirrors: action.requestMirrorPolicies.map((one, n) => mirror(gate, one, `${at(path, "request_mirror_policies")}[${n}]`)) }),
+    ...(action.hashPolicy.length === 0 ? {} : { hash: hashPolicies(gate, action.hashPolicy, at(path, "hash_policy")) }),
     terminateConnect,
     upgrades,
     ...(action.clusterNotFoundResponseCode === 0 ? {} : { missingClusterStatus: missingClusterStatus(gate, action, path) }),

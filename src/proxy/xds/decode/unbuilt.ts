@@ -5,7 +5,7 @@ import { at, type Gate } from "./gate.ts";
 
 /** Fields by message, in protobuf's and in our spelling. */
 export const unbuilt = {
-  action: ["hashPolicy", "maxStreamDuration"],
+  action: ["maxStreamDuration"],
   retry: ["retryHostPredicate", "hostSelectionRetryMaxAttempts", "retriableHeaders", "perTryIdleTimeout"],
 } as const;
 
