@@ -99,7 +99,13 @@ export interface StageConfigs {
   /** null: stands ready for routes that have a policy. */
   readonly cors: CorsConfig | null;
   readonly fault: FaultConfig | null;
+  readonly session: SessionConfig | null;
 }
+
+/** Where a client carries the address of its endpoint. `ttlMs` 0 = until the browser closes. */
+export type SessionConfig =
+  | { readonly kind: "cookie"; readonly name: string; readonly ttlMs: number; readonly path: string }
+  | { readonly kind: "header"; readonly name: string };
 
 export interface CorsConfig {
   readonly origins: readonly StringMatch[];

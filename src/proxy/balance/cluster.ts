@@ -8,6 +8,7 @@ import { baseWeight, Endpoint, type Transport } from "./endpoint.ts";
 import { type Layout, layout, type OwnLocality } from "./layout.ts";
 import { Observer } from "./observer.ts";
 import { Pool } from "./pool.ts";
+import { addressText } from "./wanted.ts";
 
 /** Where routes point; `current` is null while no such cluster is configured. */
 export interface ClusterSlot {
@@ -293,7 +294,7 @@ export class Cluster {
   endpointAt(address: string): Endpoint | undefined {
     if (this.#byAddress === null) {
       this.#byAddress = new Map();
-      for (const endpoint of this.endpoints) this.#byAddress.set(`${endpoint.host}:${endpoint.port}`, endpoint);
+      for (const endpoint of this.endpoints) this.#byAddress.set(addressText(endpoint.host, endpoint.port), endpoint);
     }
     return this.#byAddress.get(address);
   }

@@ -5,15 +5,17 @@ import type { RouteStages, StageConfigs, StageName } from "../config.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import { corsFamily } from "./cors.ts";
 import { faultFamily } from "./fault.ts";
+import { sessionFamily } from "./session.ts";
 import type { Stage, StageFamily } from "./stage.ts";
 
 export const stageFamilies: { readonly [Name in StageName]: StageFamily<StageConfigs[Name]> } = {
   cors: corsFamily,
   fault: faultFamily,
+  session: sessionFamily,
 };
 
 /** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
-export const stageOrder: readonly StageName[] = ["cors", "fault"];
+export const stageOrder: readonly StageName[] = ["cors", "fault", "session"];
 
 function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage | null {
   return stageFamilies[name].build(config, where, context);

@@ -3,13 +3,24 @@
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { stageOrder } from "../../chain/stages.ts";
 import type { HttpManagerConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
-import { Cors, GrpcWeb, HttpConnectionManager, HttpFault, HttpRbac, NetworkRbac, Router, TcpProxy } from "../proto/types.ts";
+import {
+  Cors,
+  GrpcWeb,
+  HttpConnectionManager,
+  HttpFault,
+  HttpRbac,
+  NetworkRbac,
+  Router,
+  StatefulSession,
+  TcpProxy,
+} from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
 import { decodeFault } from "./fault.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
 import { http2Options, httpLimits, viaName } from "./http-limits.ts";
 import { decodeRbac } from "./rbac.ts";
 import { decodeRoutes, emptyRoutes } from "./route.ts";
+import { decodeSession } from "./session.ts";
 import { adsSource } from "./sources.ts";
 import { decodeTcpProxy } from "./tcp.ts";
 
@@ -46,6 +57,10 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(
     HttpFault,
     (gate, fault, path): HttpFilter => ({ kind: "stage", name: "fault", stages: { fault: decodeFault(gate, fault, path) } }),
+  ),
+  extension(
+    StatefulSession,
+    (gate, session, path): HttpFilter => ({ kind: "stage", name: "session", stages: { session: decodeSession(gate, session, path) } }),
   ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   // suppress_envoy_headers: we never add x-envoy headers, so both values are honoured.

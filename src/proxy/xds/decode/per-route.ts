@@ -3,10 +3,11 @@
 
 import type { RouteStages, StageName } from "../../config.ts";
 import type { AnyValue } from "../proto/message.ts";
-import { CorsPolicy, FilterConfig, HttpFault, OwnFault } from "../proto/types.ts";
+import { CorsPolicy, FilterConfig, HttpFault, OwnFault, StatefulSessionPerRoute } from "../proto/types.ts";
 import { decodeCorsPolicy } from "./cors.ts";
 import { decodeFault, decodeOwnFault } from "./fault.ts";
 import { type Extension, extension, type Gate, unpack } from "./gate.ts";
+import { decodeSessionOverride } from "./session.ts";
 
 export type PerRoute = RouteStages;
 
@@ -14,6 +15,7 @@ export type PerRoute = RouteStages;
 const routeFilters: readonly Extension<RouteStages>[] = [
   extension(CorsPolicy, (gate, policy, path): RouteStages => ({ cors: decodeCorsPolicy(gate, policy, path) })),
   extension(HttpFault, (gate, fault, path): RouteStages => ({ fault: decodeFault(gate, fault, path) })),
+  extension(StatefulSessionPerRoute, (gate, message, at): RouteStages => ({ session: decodeSessionOverride(gate, message, at) })),
   extension(OwnFault, (gate, fault, path): RouteStages => ({ fault: decodeOwnFault(gate, fault, path) })),
 ];
 
@@ -21,6 +23,7 @@ const routeFilters: readonly Extension<RouteStages>[] = [
 const stageOfFilter: Readonly<Record<string, StageName>> = {
   "envoy.filters.http.cors": "cors",
   "envoy.filters.http.fault": "fault",
+  "envoy.filters.http.stateful_session": "session",
 };
 
 export function perRouteStages(gate: Gate, entries: Readonly<Record<string, AnyValue>>, path: string): PerRoute {

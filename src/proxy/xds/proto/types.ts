@@ -16,6 +16,7 @@ import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fau
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import type * as session from "../../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
 import type * as httpInspector from "../../../wire/gen/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.ts";
 import type * as originalDst from "../../../wire/gen/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.ts";
 import type * as proxyHeader from "../../../wire/gen/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.ts";
@@ -25,6 +26,8 @@ import type * as networkRbac from "../../../wire/gen/envoy/extensions/filters/ne
 import type * as tcpProxy from "../../../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
 import type * as udpRoute from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/route_pb.ts";
 import type * as udpProxy from "../../../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
+import type * as sessionCookie from "../../../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
+import type * as sessionHeader from "../../../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import type * as weighted from "../../../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
 import type * as proxyProtocol from "../../../wire/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.ts";
 import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
@@ -75,6 +78,16 @@ export const DownstreamTlsContext = messageType<tls.DownstreamTlsContext>("envoy
 export const HttpProtocolOptions = messageType<http.HttpProtocolOptions>("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
 export const ClientSideWeightedRoundRobin = messageType<weighted.ClientSideWeightedRoundRobin>(
   "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+);
+export const StatefulSession = messageType<session.StatefulSession>("envoy.extensions.filters.http.stateful_session.v3.StatefulSession");
+export const StatefulSessionPerRoute = messageType<session.StatefulSessionPerRoute>(
+  "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
+);
+export const CookieBasedSessionState = messageType<sessionCookie.CookieBasedSessionState>(
+  "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
+);
+export const HeaderBasedSessionState = messageType<sessionHeader.HeaderBasedSessionState>(
+  "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
 );
 export const FileAccessLog = messageType<fileLog.FileAccessLog>("envoy.extensions.access_loggers.file.v3.FileAccessLog");
 export const HttpGrpcAccessLogConfig = messageType<grpcLog.HttpGrpcAccessLogConfig>(
