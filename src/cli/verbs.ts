@@ -190,6 +190,67 @@ export const verbs: readonly VerbSpec[] = [
     ],
   },
   {
+    name: "agent",
+    summary: "give an identity and a way to the control plane to programs that have an xDS of their own (Envoy, gRPC)",
+    about: [
+      "Gets a certificate for a service account and renews it. Keeps it in DIR as key.pem, cert.pem and roots.pem, for programs that read files, and serves DIR/agent.sock: Envoy's secrets (SDS), the SPIFFE Workload API, and the discovery, load report and client status streams of the control plane under this identity.",
+      "DIR is for one user alone: who may enter it may have the identity. weft bootstrap writes the file that leads a program there.",
+    ],
+    operands: [],
+    flags: [
+      { name: "dir", value: "DIR", operand: "folder", help: "folder for socket and files, made if missing, mode 0700 (required)" },
+      { name: "service-account", value: "NAME", help: "identity to have (default: default; a join credential brings its own)" },
+      { name: "wait", value: "TIME", help: "how long to wait for the control plane at the start (default 60s)" },
+      {
+        name: "log-level",
+        value: "LEVEL",
+        choices: ["debug", "info", "warn", "error", "silent"],
+        help: "least level of its JSON lines on stderr (default warn)",
+      },
+    ],
+    usesApi: true,
+    examples: [
+      { says: "for the programs of service account web", command: "weft agent --dir /run/weft/web -n shop --service-account web" },
+    ],
+  },
+  {
+    name: "bootstrap",
+    summary: "write the xDS bootstrap of a gRPC program without a proxy, or of an Envoy",
+    about: [
+      "The program reaches the control plane over the socket of weft agent in DIR, which must run for it, under the agent's identity. Needs no control plane itself.",
+      "A gRPC program finds the file by GRPC_XDS_BOOTSTRAP and dials xds:///SERVICE:PORT. One that serves by xDS, and every Envoy, needs a WorkloadEntry of this name whose service account is the agent's.",
+    ],
+    operands: [],
+    flags: [
+      { name: "grpc", help: "for gRPC (Go, C++, Python, Node, Java)" },
+      { name: "envoy", help: "for Envoy, as a sidecar" },
+      { name: "dir", value: "DIR", operand: "folder", help: "folder of weft agent (required)" },
+      { name: "name", value: "NAME", help: "name of the WorkloadEntry; of a gRPC program that only calls, any name (required)" },
+      {
+        name: "namespace",
+        short: "n",
+        value: "NAMESPACE",
+        operand: "namespace",
+        help: "namespace of the identity (default: default)",
+      },
+      {
+        name: "gateway",
+        value: "ADDRESS:PORT",
+        help: "with --envoy: also listen there for callers outside the mesh, with the hosts and routes of the namespace",
+      },
+      { name: "sotw", help: "with --envoy: state of the world instead of delta xDS" },
+      { name: "admin-port", value: "PORT", help: "with --envoy: its admin interface on 127.0.0.1" },
+    ],
+    usesApi: false,
+    examples: [
+      { says: "for a gRPC program", command: "weft bootstrap --grpc --dir /run/weft/web -n shop --name web > grpc.json" },
+      {
+        says: "for an Envoy at the edge",
+        command: "weft bootstrap --envoy --dir /run/weft/edge -n shop --name edge-1 --gateway 0.0.0.0:8080 > envoy.json",
+      },
+    ],
+  },
+  {
     name: "apply",
     summary: "create or change objects so that they are as files say",
     about: [

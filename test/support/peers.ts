@@ -44,6 +44,7 @@ export const peers = {
   dig: { program: "dig", install: "apt-get install bind9-dnsutils" },
   logger: { program: "logger", install: "apt-get install bsdutils" },
   go: { program: "go", install: "Go 1.26 on the path or in /usr/local/go" },
+  "python-grpc": { program: "python3", install: `python3 -m venv ${peerVenv} && ${peerVenv}/bin/pip install grpcio` },
   "python-kubernetes": { program: "kubernetes", install: `python3 -m venv ${peerVenv} && ${peerVenv}/bin/pip install kubernetes` },
   "grpc-interop-client": built("grpc-interop-client"),
   "grpc-interop-server": built("grpc-interop-server"),
@@ -63,6 +64,7 @@ export function findPeer(name: PeerName): string | undefined {
   if (named !== undefined && named !== "") return existsSync(named) ? named : undefined;
   const onPath = Bun.which(peers[name].program, { PATH: `${process.env.PATH ?? ""}:/usr/sbin:/usr/local/sbin:${peerVenv}/bin:${peerBin}` });
   if (name === "go") return onPath ?? (existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined);
+  if (name === "python-grpc") return venvPackage("grpc") === undefined ? undefined : join(peerVenv, "bin", "python3");
   if (name === "python-kubernetes") return venvPackage("kubernetes");
   if (name === "postgres") return onPath ?? debianPostgres();
   if (name !== "envoy") return onPath ?? undefined;

@@ -21,13 +21,16 @@ export interface Joined {
   token(): Promise<string>;
 }
 
+/** What of a plan says who joins. */
+type Asked = Pick<Plan, "waitMs" | "namespace" | "serviceAccount" | "service">;
+
 const tokenSeconds = 3600;
 
 /**
  * `instead`: asked once, when the control plane turns out to be away and the kubeconfig could be read; what it answers is taken at once.
  */
 export async function join(
-  plan: Plan,
+  plan: Asked,
   file: string,
   say: Say,
   nowMs: () => number,
@@ -78,7 +81,7 @@ export interface Who {
   token(): Promise<string>;
 }
 
-function whoIs(plan: Plan, file: string, nowMs: () => number): Who {
+function whoIs(plan: Asked, file: string, nowMs: () => number): Who {
   const access = readAccess(file);
   const client = new Client(access);
   if (access.token === undefined) throw new CliFailure(`the kubeconfig ${file} holds no token`);
@@ -104,7 +107,7 @@ function whoIs(plan: Plan, file: string, nowMs: () => number): Who {
   };
 }
 
-async function joinOnce(plan: Plan, file: string, nowMs: () => number): Promise<Joined> {
+async function joinOnce(plan: Asked, file: string, nowMs: () => number): Promise<Joined> {
   const who = whoIs(plan, file, nowMs);
   const mesh = reachable(await who.client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 }), who.access);
   const { trustDomain } = mesh.spec;

@@ -110,6 +110,14 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
     const head = `${metadata.namespace}/${metadata.name} rejected ${what} ${ageOf(rejection.at, now)} ago and serves on with ${kept}:`;
     terminal.out(`\n${paint(terminal.colour, "red", head)}\n${rejection.reason.trim().replace(/^/gm, "  ")}\n`);
   }
+  for (const { metadata, status } of proxies) {
+    const who = `${metadata.namespace}/${metadata.name}`;
+    for (const { type, name, version, reason } of status.quarantine ?? [])
+      terminal.out(`\n${who} is not offered ${type} ${name} ${shortVersion(version)} again until it changes: ${reason.trim()}\n`);
+    for (const { subject, message, refused } of status.notEnforced ?? [])
+      terminal.out(`\n${paint(terminal.colour, "yellow", `${who}, ${subject}:`)} ${message}${refused ? "; such calls are refused" : ""}\n`);
+    for (const type of status.unknownTypes ?? []) terminal.out(`\n${who} asks for ${type}, which is not served here\n`);
+  }
   const connected = proxies.filter((p) => p.status.connected).length;
   const wrong = faults(proxies).length;
   const line = wrong === 0 ? `${connected} connected, all in step` : `${connected} of ${proxies.length} connected, ${wrong} not in step`;
