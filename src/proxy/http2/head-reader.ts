@@ -330,15 +330,16 @@ export let headTo = 0;
 /** The request as an HTTP/1.1 head, with room for `extra` bytes after it. `random` makes the key of a WebSocket. */
 export function takeRequest(extra: number, random: () => number): Buffer {
   const source = text as Buffer;
-  const from = (kind: number): number => pseudoFrom[kind] as number;
-  const to = (kind: number): number => pseudoTo[kind] as number;
   const authority = (present & authorityBit) !== 0;
-  const plainConnect = found.connect && !found.websocket;
-  const target = plainConnect ? fieldClass.authority : fieldClass.path;
-  const targetSize = to(target) - from(target);
-  const authoritySize = authority ? to(fieldClass.authority) - from(fieldClass.authority) : 0;
-  let size = to(fieldClass.method) - from(fieldClass.method) + 1 + targetSize + pieces.version.length + regularTo - regularFrom + 2;
-  if (authority) size += pieces.host.length + authoritySize + 2;
+  const target = found.connect && !found.websocket ? fieldClass.authority : fieldClass.path;
+  const methodFrom = pseudoFrom[fieldClass.method] as number;
+  const methodTo = pseudoTo[fieldClass.method] as number;
+  const targetFrom = pseudoFrom[target] as number;
+  const targetTo = pseudoTo[target] as number;
+  const authorityFrom = pseudoFrom[fieldClass.authority] as number;
+  const authorityTo = pseudoTo[fieldClass.authority] as number;
+  let size = methodTo - methodFrom + 1 + targetTo - targetFrom + pieces.version.length + regularTo - regularFrom + 2;
+  if (authority) size += pieces.host.length + authorityTo - authorityFrom + 2;
   if (crumbSize > 0) size += pieces.cookie.length + crumbSize + 2;
   // The key of HTTP/1.1 has no place in HTTP/2 (RFC 8441 section 5), but the next hop may be HTTP/1.1.
   const key = found.websocket && !source.subarray(regularFrom, regularTo).includes("sec-websocket-key:");
@@ -346,13 +347,13 @@ export function takeRequest(extra: number, random: () => number): Buffer {
   if (key) size += pieces.key.length + keySize + 2;
   makeRoom(size + extra);
   if (found.websocket) putAll(pieces.get);
-  else put(source, from(fieldClass.method), to(fieldClass.method));
+  else put(source, methodFrom, methodTo);
   made[cursor++] = 32;
-  put(source, from(target), to(target));
+  put(source, targetFrom, targetTo);
   putAll(pieces.version);
   if (authority) {
     putAll(pieces.host);
-    put(source, from(fieldClass.authority), to(fieldClass.authority));
+    put(source, authorityFrom, authorityTo);
     putAll(pieces.crlf);
   }
   putFields(source);

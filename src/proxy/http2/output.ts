@@ -4,6 +4,7 @@
 // at once leave in one write to each client. Flushing after every event instead costs a third more CPU (docs/decisions/0013).
 
 import type { Outbox } from "../net/outbox.ts";
+import { recycleStreams } from "./session-stream.ts";
 
 /** Four full DATA frames, and some heads. */
 export const gatherSize = 4 * (16_384 + 9) + 3_000;
@@ -41,6 +42,7 @@ function flushAll(): void {
   for (let i = 0; i < now.length; i++) (now[i] as Output).flush();
   now.length = 0;
   spare = now;
+  recycleStreams();
 }
 
 export class Output {

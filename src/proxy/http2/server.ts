@@ -78,6 +78,7 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
       connectionWindow: Math.min(Math.max(connectionWindow, defaultWindow), largestWindow),
       startTimeoutMs: http.limits.headTimeoutMs,
       keepaliveMs: 0,
+      reuseStreams: true,
     });
     if (http.limits.connectionDurationMs > 0) this.#oldAtMs = nowMs + http.limits.connectionDurationMs;
     this.#metrics.downstreamConnections.value++;

@@ -65,8 +65,22 @@ export interface StreamUser {
   onReset(code: number, why: string, by: number): void;
   /** All that was queued is on its way. */
   onWritable(): void;
+  /** Forget the stream now where its session uses streams again: it is another's from the next turn of the loop on. */
   onClosed(): void;
 }
+
+/** Of a stream that only carries our refusal, and of those that are over. */
+class Nobody implements StreamUser {
+  stream: SessionStream | null = null;
+  onHead(): void {}
+  onInterim(): void {}
+  onData(): void {}
+  onTrailers(): void {}
+  onReset(): void {}
+  onWritable(): void {}
+  onClosed(): void {}
+}
+export const nobody: StreamUser = new Nobody();
 
 /** The queue of streams that never had one: most. */
 const noParts: Uint8Array[] = [];
@@ -74,11 +88,11 @@ const noParts: Uint8Array[] = [];
 export class SessionStream {
   id = 0;
   state: number = streamState.idle;
-  readonly user: StreamUser;
+  user: StreamUser = nobody;
   /** What the peer lets us send; negative after a SETTINGS that took some away (6.9.2). */
-  sendWindow: number;
+  sendWindow = 0;
   /** What the peer may still send. */
-  receiveWindow: number;
+  receiveWindow = 0;
   /** Taken by the sink and not given back to the peer's window yet. */
   unacknowledged = 0;
   /** Handed on while reading was paused: counted as taken when it resumes. */
@@ -112,10 +126,31 @@ export class SessionStream {
   /** A tunnel: lengths mean nothing. */
   tunnel = false;
 
-  constructor(user: StreamUser, sendWindow: number, receiveWindow: number) {
+  /** For a new stream, whatever it was before. */
+  begin(id: number, user: StreamUser, sendWindow: number, receiveWindow: number): void {
+    this.id = id;
+    this.state = streamState.idle;
     this.user = user;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
+    this.unacknowledged = 0;
+    this.held = 0;
+    this.paused = false;
+    this.gotHead = false;
+    this.interims = 0;
+    this.expected = -1;
+    this.received = 0;
+    this.queue = noParts;
+    this.queued = 0;
+    this.endQueued = false;
+    this.trailers = null;
+    this.listed = false;
+    this.stalledSinceMs = 0;
+    this.resetAfterEnd = false;
+    this.resetAfterQueue = false;
+    this.answered = false;
+    this.bodyless = false;
+    this.tunnel = false;
   }
 
   get canSend(): boolean {
@@ -124,5 +159,28 @@ export class SessionStream {
 
   get canReceive(): boolean {
     return this.state === streamState.open || this.state === streamState.halfClosedLocal;
+  }
+}
+
+/** Streams that are over and may be used again; those of this turn, which callers up the stack may still look at, and those of earlier ones. */
+const most = 256;
+const over: SessionStream[] = [];
+const free: SessionStream[] = [];
+
+export function takeStream(): SessionStream {
+  return free.pop() ?? new SessionStream();
+}
+
+/** Its user has forgotten it. A burst's are left to the collector. */
+export function giveBackStream(stream: SessionStream): void {
+  stream.user = nobody;
+  if (over.length < most) over.push(stream);
+}
+
+/** Call where nothing is on the stack that may hold a stream: between two turns of the loop. */
+export function recycleStreams(): void {
+  while (over.length > 0) {
+    const stream = over.pop() as SessionStream;
+    if (free.length < most) free.push(stream);
   }
 }

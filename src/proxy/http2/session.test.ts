@@ -509,7 +509,7 @@ describe("stream states (section 5.1)", () => {
       ...Object.values(streamEvent).map((event): [number, number, number] => [closed, event, closed]),
     ];
     for (const [from, event, to] of table) {
-      const stream = new SessionStream(new Recorder(), 0, 0);
+      const stream = new SessionStream();
       stream.state = from;
       expect(transition(stream, event)).toBe(to);
     }

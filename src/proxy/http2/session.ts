@@ -73,8 +73,19 @@ import type { DefenceReason, Http2Metrics } from "./metrics.ts";
 import type { Output } from "./output.ts";
 import { gone, RecentStreams } from "./recent.ts";
 import { pingMark, Sender, type SenderHost } from "./sender.ts";
-import { resetBy, SessionStream, type StreamUser, streamEvent, streamState, transition } from "./session-stream.ts";
+import {
+  giveBackStream,
+  nobody,
+  resetBy,
+  type SessionStream,
+  type StreamUser,
+  streamEvent,
+  streamState,
+  takeStream,
+  transition,
+} from "./session-stream.ts";
 import { defaultSettings, readSettings, writeSetting } from "./settings.ts";
+import { StreamTable } from "./stream-table.ts";
 
 export const clientPreface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
@@ -119,6 +130,8 @@ export interface SessionOptions {
   readonly keepaliveMs: number;
   /** For the answer to it; default `limits.pingTimeoutMs`. */
   readonly pingTimeoutMs?: number;
+  /** Streams are used again once they are over: their users forget them in `onClosed`. */
+  readonly reuseStreams?: boolean;
   /** Client: streams may be opened before the peer's SETTINGS are here (RFC 9113 3.4 lets it). */
   readonly early?: boolean;
 }
@@ -138,18 +151,6 @@ const frameHead: FrameHead = { length: 0, type: 0, flags: 0, stream: 0 };
 const requestHead = new Head();
 const answerHead = new Head();
 
-/** Of a stream that only carries our refusal. */
-class Nobody implements StreamUser {
-  stream: SessionStream | null = null;
-  onHead(): void {}
-  onInterim(): void {}
-  onData(): void {}
-  onTrailers(): void {}
-  onReset(): void {}
-  onWritable(): void {}
-  onClosed(): void {}
-}
-
 interface Block {
   readonly stream: number;
   readonly endStream: boolean;
@@ -168,7 +169,7 @@ export class Session implements Timed, SenderHost {
   readonly #sender: Sender;
   readonly #guard = new Guard();
   readonly flow: ReceiveFlow;
-  readonly #streams = new Map<number, SessionStream>();
+  readonly #streams = new StreamTable<SessionStream>();
   readonly peer = defaultSettings();
   #state: number = state.starting;
   /** Bytes of the client's preface seen so far. */
@@ -177,7 +178,7 @@ export class Session implements Timed, SenderHost {
   /** A frame of which only a part has come. */
   #partial: Buffer | null = null;
   #partialSize = 0;
-  /** The DATA frame being read: its stream (null: nobody wants it), what is left of payload and padding. */
+  /** The DATA frame being read: its stream (null: nobody wants it, or not any more), what is left of payload and padding. */
   #dataStream: SessionStream | null = null;
   #dataLeft = 0;
   #padLeft = 0;
@@ -340,7 +341,7 @@ export class Session implements Timed, SenderHost {
     this.#padLeft = 0;
     this.deadlineMs = never;
     this.#sender.ready.length = 0;
-    for (const stream of [...this.#streams.values()]) {
+    for (const stream of this.#streams.list()) {
       transition(stream, streamEvent.reset);
       stream.user.onReset(code, why, resetBy.connection);
       this.#forget(stream, gone.byUs);
@@ -598,19 +599,18 @@ export class Session implements Timed, SenderHost {
     this.#padLeft = padding;
     this.#dataEnds = ends;
     const stream = this.#streams.get(id);
-    if (stream === undefined) {
+    if (stream === null) {
       if (this.#isIdle(id)) {
         this.#fatal(protocolError, "DATA on an idle stream (RFC 9113 5.1)");
         return;
       }
-      if (this.#late(id)) this.#creditConnection(length);
+      if (this.#late(id) && length > payload) this.#creditConnection(length - payload);
       return;
     }
     if (length > payload) this.#creditConnection(length - payload);
     if (payload === 0 && !ends && this.#excess(flood.empty_data)) return;
     const problem = this.#dataProblem(stream, length, payload, ends);
     if (problem !== "") {
-      this.#creditConnection(payload);
       this.#failStream(stream, this.#problemCode, problem, true);
       return;
     }
@@ -650,10 +650,8 @@ export class Session implements Timed, SenderHost {
       this.#dataLeft -= size;
       const stream = this.#dataStream;
       at += size;
-      if (stream !== null) {
-        if (stream.canReceive) this.#deliver(stream, bytes, at - size, at, this.#dataEnds && this.#dataLeft === 0);
-        else this.#creditConnection(size);
-      }
+      if (stream?.canReceive) this.#deliver(stream, bytes, at - size, at, this.#dataEnds && this.#dataLeft === 0);
+      else this.#creditConnection(size);
     }
     if (this.#dataLeft === 0) {
       const skip = end - at < this.#padLeft ? end - at : this.#padLeft;
@@ -775,7 +773,7 @@ export class Session implements Timed, SenderHost {
   /** A whole header block buf[from, to). Frames may follow at `next`; answers the position after what was used of them. */
   #section(id: number, endStream: boolean, buf: Buffer, from: number, to: number, next: number, end: number): number {
     const stream = this.#streams.get(id);
-    if (stream === undefined) return this.#sectionOfNew(id, endStream, buf, from, to, next, end);
+    if (stream === null) return this.#sectionOfNew(id, endStream, buf, from, to, next, end);
     if (!stream.canReceive) {
       if (this.#discard(buf, from, to)) this.#failStream(stream, streamClosed, "HEADERS after the end of the stream (RFC 9113 5.1)", true);
       return next;
@@ -1010,16 +1008,16 @@ export class Session implements Timed, SenderHost {
   }
 
   #add(id: number, user: StreamUser): SessionStream {
-    const stream = new SessionStream(user, this.peer.initialWindow, this.flow.streamWindow);
-    stream.id = id;
+    const stream = takeStream();
+    stream.begin(id, user, this.peer.initialWindow, this.flow.streamWindow);
     transition(stream, streamEvent.open);
-    this.#streams.set(id, stream);
+    this.#streams.add(id, stream);
     user.stream = stream;
     return stream;
   }
 
   #answerFault(id: number, endStream: boolean, status: number, why: string): void {
-    const stream = this.#add(id, new Nobody());
+    const stream = this.#add(id, nobody);
     stream.gotHead = true;
     if (endStream) transition(stream, streamEvent.remoteEnd);
     this.#owner.answerFault(stream, status, why);
@@ -1043,7 +1041,7 @@ export class Session implements Timed, SenderHost {
 
   #rstStream(id: number, code: number): void {
     const stream = this.#streams.get(id);
-    if (stream === undefined) {
+    if (stream === null) {
       if (this.#isIdle(id)) this.#fatal(protocolError, "RST_STREAM on an idle stream (RFC 9113 6.4)");
       else this.#excess(flood.ignored);
       return;
@@ -1079,7 +1077,7 @@ export class Session implements Timed, SenderHost {
     encoder.resize(this.peer.headerTableSize);
     const change = this.peer.initialWindow - before;
     if (change !== 0) {
-      for (const stream of this.#streams.values()) {
+      for (const stream of this.#streams.list()) {
         stream.sendWindow += change;
         if (stream.sendWindow > largestWindow) {
           this.#fatal(flowControlError, "SETTINGS make a window too large (RFC 9113 6.9.2)");
@@ -1141,7 +1139,7 @@ export class Session implements Timed, SenderHost {
         this.#acknowledgeAtMs = this.#time.nowMs + limits.settingsAckMs;
         this.#arm();
       }
-      for (const stream of this.#streams.values()) stream.receiveWindow += flow.streamGrowth;
+      for (const stream of this.#streams.list()) stream.receiveWindow += flow.streamGrowth;
     }
     if (flow.connectionGrowth > 0) {
       this.#sender.number(frameWindowUpdate, 0, flow.connectionGrowth);
@@ -1159,7 +1157,7 @@ export class Session implements Timed, SenderHost {
     if (this.#state !== state.draining) this.#state = state.draining;
     const said = buf.toString("latin1", from + 8, Math.min(to, from + 8 + 200)).replace(/[^ -~]/g, "?");
     const why = `the peer said GOAWAY (${errorName(code)}${said === "" ? "" : `, "${said}"`})`;
-    for (const stream of [...this.#streams.values()]) {
+    for (const stream of this.#streams.list()) {
       if (stream.id <= last) continue;
       transition(stream, streamEvent.reset);
       stream.user.onReset(code, why, resetBy.unprocessed);
@@ -1181,7 +1179,7 @@ export class Session implements Timed, SenderHost {
       return;
     }
     const stream = this.#streams.get(id);
-    if (stream === undefined) {
+    if (stream === null) {
       if (this.#isIdle(id)) this.#fatal(protocolError, "WINDOW_UPDATE on an idle stream (RFC 9113 5.1)");
       return;
     }
@@ -1261,7 +1259,9 @@ export class Session implements Timed, SenderHost {
       stream.held = 0;
       if (this.#state !== state.closed) this.#creditConnection(0);
     }
+    if (this.#dataStream === stream) this.#dataStream = null;
     stream.user.onClosed();
+    if (this.#options.reuseStreams === true) giveBackStream(stream);
     if (this.#state === state.closed) return;
     this.#owner.streamClosed();
     if (this.#state === state.draining) this.#endIfQuiet();

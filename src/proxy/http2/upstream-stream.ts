@@ -50,6 +50,8 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
   #rawEnded = false;
   #over = false;
   #paused = false;
+  /** Payload that came, once the stream is gone. */
+  #received = 0;
 
   constructor(home: UpstreamHome, owner: UpstreamOwner) {
     this.home = home;
@@ -62,7 +64,7 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
   }
 
   get answerBytes(): number {
-    return this.stream === null ? 0 : this.stream.received;
+    return this.stream === null ? this.#received : this.stream.received;
   }
 
   get waiting(): number {
@@ -238,5 +240,8 @@ export class UpstreamStream implements UpstreamHalf, StreamUser {
     this.owner?.onUpstreamDrained(this);
   }
 
-  onClosed(): void {}
+  onClosed(): void {
+    if (this.stream !== null) this.#received = this.stream.received;
+    this.stream = null;
+  }
 }

@@ -225,6 +225,7 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
       connectionWindow: limits.connectionWindow,
       startTimeoutMs: 0,
       keepaliveMs: 0,
+      reuseStreams: true,
     });
     this.core.http2.upstreamConnections.value++;
   }
