@@ -3,7 +3,17 @@
 import { portProtocol, type ServiceObject, type ServicePort } from "../../api/kinds/service.ts";
 import type { Violation } from "../../api/meta.ts";
 import { matchesLabels } from "../../api/selector.ts";
-import { keyOf, namespaceOf, resolvePort, type ServiceModel, type ServicePortModel, type WorkloadModel, type World } from "../world.ts";
+import { serviceSource } from "../sources.ts";
+import {
+  keyOf,
+  namespaceOf,
+  resolvePort,
+  type ServiceModel,
+  type ServicePortModel,
+  selectedIn,
+  type WorkloadModel,
+  type World,
+} from "../world.ts";
 import { canonical } from "./canonical.ts";
 
 export function serviceConflicts(world: World, candidate: ServiceObject): readonly Violation[] {
@@ -11,11 +21,9 @@ export function serviceConflicts(world: World, candidate: ServiceObject): readon
   const selector = candidate.spec.selector ?? {};
   if (Object.keys(selector).length === 0) return out;
   const namespace = namespaceOf(candidate);
-  const mine = [...world.workloads.values()].filter(
-    (workload) => workload.namespace === namespace && matchesLabels(selector, workload.labels),
-  );
-  for (const other of world.services.values()) {
-    if (other.namespace !== namespace || other.key === keyOf(candidate)) continue;
+  const mine = selectedIn(world, namespace, selector).flatMap((key) => world.workloads.get(key) ?? []);
+  for (const other of rivals(world, namespace, selector, mine)) {
+    if (other.key === keyOf(candidate)) continue;
     const shared = mine.filter((workload) => Object.keys(other.selector).length > 0 && matchesLabels(other.selector, workload.labels));
     for (const [at, port] of (candidate.spec.ports ?? []).entries()) {
       const model = portModel(port);
@@ -34,6 +42,19 @@ export function serviceConflicts(world: World, candidate: ServiceObject): readon
     }
   }
   return out;
+}
+
+/** Services of the namespace that select a workload of `mine`, or have the very same selector, sorted by key. */
+function rivals(
+  world: World,
+  namespace: string,
+  selector: Readonly<Record<string, string>>,
+  mine: readonly WorkloadModel[],
+): ServiceModel[] {
+  const keys = new Set(mine.flatMap((workload) => (world.servicesOf.get(workload.key) ?? []).map((service) => service.key)));
+  const [label, value] = Object.entries(selector)[0] ?? [];
+  for (const key of world.objects(serviceSource).keys("selector", `${namespace}/${label}=${value}`)) keys.add(key);
+  return [...keys].sort().flatMap((key) => world.services.get(key) ?? []);
 }
 
 function portModel(port: ServicePort): ServicePortModel {

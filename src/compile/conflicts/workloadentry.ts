@@ -2,6 +2,7 @@
 
 import { isHealthy, type WorkloadEntryObject } from "../../api/kinds/workloadentry.ts";
 import type { Violation } from "../../api/meta.ts";
+import { workloadSource } from "../sources.ts";
 import { keyOf, type World } from "../world.ts";
 
 export function entryConflicts(world: World, candidate: WorkloadEntryObject): readonly Violation[] {
@@ -12,8 +13,9 @@ export function entryConflicts(world: World, candidate: WorkloadEntryObject): re
     const same = Object.entries(candidate.spec.ports ?? {}).find(([other, theirs]) => other < name && theirs === port);
     if (same !== undefined)
       out.push({ path: `spec.ports.${name}`, message: `${port} is spec.ports.${same[0]} already; a sidecar listens once on a port` });
-    for (const other of world.workloads.values()) {
-      if (other.key === keyOf(candidate) || !other.healthy || other.entry.spec.address !== address) continue;
+    for (const key of world.objects(workloadSource).keys("address", address)) {
+      const other = world.workloads.get(key);
+      if (other === undefined || key === keyOf(candidate) || !other.healthy) continue;
       const theirs = Object.entries(other.entry.spec.ports ?? {}).find(([, number]) => number === port);
       if (theirs === undefined) continue;
       out.push({
