@@ -162,9 +162,15 @@ export class Mesh {
     return path;
   }
 
-  cli(...words: string[]): { readonly code: number; readonly out: string; readonly err: string } {
-    const done = Bun.spawnSync([...weft, ...words], { env: { ...process.env, WEFT_KUBECONFIG: this.plane.kubeconfigPath } });
-    return { code: done.exitCode, out: done.stdout.toString(), err: done.stderr.toString() };
+  /** Not at once: the control plane is in this process. */
+  async cli(...words: string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
+    const child = Bun.spawn([...weft, ...words], {
+      env: { ...process.env, WEFT_KUBECONFIG: this.plane.kubeconfigPath },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [out, err, code] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+    return { code, out, err };
   }
 
   weft(args: readonly string[]): Bun.Subprocess {
