@@ -1,8 +1,8 @@
 // Owns: the Node program of `xds-proxyless.test.ts`, on @grpc/grpc-js-xds. `serve PORT NAME` answers each message of /test.Echo/Unary with `NAME MESSAGE`;
-// `call TARGET` makes a call for each line of standard input and prints [code, answer or reason] as a line of JSON. GRPC_XDS_BOOTSTRAP says where the mesh is.
+// `plain PORT NAME` does so without xDS; `call TARGET` makes a call for each line of standard input and prints [code, answer or reason] as a line of JSON. GRPC_XDS_BOOTSTRAP says where the mesh is.
 
 import { createInterface } from "node:readline";
-import { Client, credentials, ServerCredentials, status } from "@grpc/grpc-js";
+import { Client, credentials, Server, ServerCredentials, status } from "@grpc/grpc-js";
 import { register, XdsChannelCredentials, XdsServer, XdsServerCredentials } from "@grpc/grpc-js-xds";
 
 const asIs = (bytes) => bytes;
@@ -10,9 +10,10 @@ const path = "/test.Echo/Unary";
 const [what, ...rest] = process.argv.slice(2);
 
 register();
-if (what === "serve") {
+if (what === "serve" || what === "plain") {
   const [port, name] = rest;
-  const server = new XdsServer();
+  const server = what === "plain" ? new Server() : new XdsServer();
+  const insecure = ServerCredentials.createInsecure();
   const definition = {
     unary: {
       path,
@@ -25,13 +26,16 @@ if (what === "serve") {
     },
   };
   server.addService(definition, { unary: (call, reply) => reply(null, Buffer.from(`${name} ${call.request}`)) });
-  server.bindAsync(`127.0.0.1:${port}`, new XdsServerCredentials(ServerCredentials.createInsecure()), (error) => {
+  server.bindAsync(`127.0.0.1:${port}`, what === "plain" ? insecure : new XdsServerCredentials(insecure), (error) => {
     if (error) throw error;
     console.log(JSON.stringify({ ready: true }));
   });
 } else {
   const [target] = rest;
-  const client = new Client(target, new XdsChannelCredentials(credentials.createInsecure()));
+  const client = new Client(
+    target,
+    target.startsWith("xds:") ? new XdsChannelCredentials(credentials.createInsecure()) : credentials.createInsecure(),
+  );
   for await (const line of createInterface({ input: process.stdin })) {
     const deadline = new Date(Date.now() + 4000);
     const outcome = await new Promise((resolve) =>
