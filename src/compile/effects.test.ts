@@ -39,6 +39,26 @@ describe("what proxies do otherwise", () => {
     ]);
   });
 
+  test("a proxy of declared upstreams hears of these only", () => {
+    const caller = entry("caller", "caller");
+    caller.metadata.annotations = { "weft.dev/upstreams": "cart=9001" };
+    const before = [...base, service("pay", { app: "pay" }), caller];
+    const pay = entry("pay-1", "pay");
+    expect(
+      told(
+        before,
+        [...before, pay].map((each) => (each === pay ? { ...pay, spec: { address: "127.0.0.3", ports: { http: 9080 } } } : each)),
+      ),
+    ).toEqual([expect.stringMatching(/^\+ endpoint shop\/pay:80 at 127\.0\.0\.3:9080.* @ front\/web-1,shop\/cart-1$/)]);
+    const cart = entry("cart-2", "cart");
+    expect(
+      told(
+        before,
+        [...before, cart].map((each) => (each === cart ? { ...cart, spec: { address: "127.0.0.4", ports: { http: 9080 } } } : each)),
+      ),
+    ).toEqual([expect.stringMatching(/^\+ endpoint shop\/cart:80 at 127\.0\.0\.4:9080.* @ all$/)]);
+  });
+
   test("a policy changes the permissions of the workloads it selects, and of nobody else", () => {
     const before = told(base, [...base, policy("cluster.local/ns/front/sa/web")]);
     expect(before).toEqual([

@@ -2,11 +2,11 @@
 // that appear or vanish, proxy by proxy. Pure. For people: proxies get resources, not these.
 
 import { speaksHttp } from "../api/kinds/service.ts";
-import { planPorts, planTargets } from "./plan/mesh.ts";
+import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AuthzRulePlan, InboundPlan, TargetPlan, TextMatch } from "./plan/plan.ts";
 import type { ForwardPlan, MatchPlan, RoutePlan, ValueMatchPlan } from "./plan/routes.ts";
-import { planWorkload } from "./plan/workload.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
+import { reachOf, workloadPlan } from "./resources.ts";
 import { compareText, type World } from "./world.ts";
 
 export type EffectKind = "cluster" | "endpoint" | "route" | "permission" | "listener";
@@ -25,35 +25,38 @@ export interface Effect {
 
 type Facts = Set<string>;
 
+/**
+ * What a world tells of its proxies. Facts come in groups, each made once and shared by all proxies it is true of: `mesh` (every port),
+ * `routes NS` (of every port, for callers of that namespace), `port CLUSTER`, `route NS CLUSTER`, `own NS/WORKLOAD`.
+ */
 interface Told {
-  /** Of every proxy. */
-  readonly common: Facts;
-  /** Of proxies by their namespace: what their application's calls meet. */
-  readonly byNamespace: ReadonlyMap<string, Facts>;
-  readonly byWorkload: ReadonlyMap<string, Facts>;
-  readonly namespaceOf: ReadonlyMap<string, string>;
+  facts(group: string): Facts;
+  readonly groups: ReadonlyMap<string, readonly string[]>;
 }
 
 /** What the proxies would do otherwise; nothing for a workload that is in one of the worlds only, but that it comes or goes. */
 export function effects(before: World, after: World): readonly Effect[] {
   const [old, now] = [tell(before), tell(after)];
   const found = new Map<string, string[]>();
-  const note = (change: Effect["change"], fact: string, proxy: string) => {
-    const id = `${change}\u0000${fact}`;
-    const list = found.get(id);
-    if (list === undefined) found.set(id, [proxy]);
-    else list.push(proxy);
+  const proxies = [...now.groups.keys()].filter((key) => old.groups.has(key)).sort(compareText);
+  // What several proxies have in common is compared once, however many they are.
+  const known = new Map<string, readonly Change[]>();
+  const differences = (group: string, was: boolean, is: boolean): readonly Change[] => {
+    const id = `${was} ${is} ${group}`;
+    const changes = known.get(id) ?? compared(was ? old.facts(group) : new Set(), is ? now.facts(group) : new Set());
+    known.set(id, changes);
+    return changes;
   };
-  const proxies = [...now.byWorkload.keys()].filter((key) => old.byWorkload.has(key)).sort(compareText);
-  // What all proxies, or those of a namespace, have in common is compared once, however many they are.
-  const common = compared(old.common, now.common);
-  const ofNamespace = new Map<string, readonly Change[]>();
   for (const proxy of proxies) {
-    const namespace = now.namespaceOf.get(proxy) ?? "";
-    const shared = ofNamespace.get(namespace) ?? compared(old.byNamespace.get(namespace), now.byNamespace.get(namespace));
-    ofNamespace.set(namespace, shared);
-    const own = compared(old.byWorkload.get(proxy), now.byWorkload.get(proxy));
-    for (const [change, fact] of [...common, ...shared, ...own]) note(change, fact, proxy);
+    const [was, is] = [new Set(old.groups.get(proxy)), new Set(now.groups.get(proxy))];
+    for (const group of new Set([...was, ...is])) {
+      for (const [change, fact] of differences(group, was.has(group), is.has(group))) {
+        const id = `${change}\u0000${fact}`;
+        const list = found.get(id);
+        if (list === undefined) found.set(id, [proxy]);
+        else list.push(proxy);
+      }
+    }
   }
   return [...found]
     .map(([id, list]): Effect => {
@@ -65,49 +68,86 @@ export function effects(before: World, after: World): readonly Effect[] {
 
 type Change = readonly [change: Effect["change"], fact: string];
 
-function compared(before: Facts = new Set(), after: Facts = new Set()): readonly Change[] {
+function compared(before: Facts, after: Facts): readonly Change[] {
   const appears = [...after].filter((fact) => !before.has(fact)).map((fact): Change => ["appears", fact]);
   return [...appears, ...[...before].filter((fact) => !after.has(fact)).map((fact): Change => ["vanishes", fact])];
 }
 
+function fact(kind: EffectKind, what: string): string {
+  return `${kind}\u0000${what}`;
+}
+
 function tell(world: World): Told {
-  const ports = planPorts(world);
-  const common: Facts = new Set();
-  const fact = (kind: EffectKind, what: string) => `${kind}\u0000${what}`;
-  for (const port of ports.values()) {
-    common.add(fact("cluster", `${nameOf(port)} (${port.port.protocol})`));
-    for (const endpoint of port.endpoints)
-      common.add(fact("endpoint", `${nameOf(port)} at ${endpoint.address}:${endpoint.port}${endpoint.mutualTls ? "" : ", plain text"}`));
-    for (const { name, appPort, refusal } of port.withheld)
-      common.add(fact("endpoint", `${nameOf(port)} at port ${appPort} of ${name} gets no datagrams (${refusal.reason})`));
+  const made = new Map<string, Facts>();
+  const groups = new Map<string, readonly string[]>();
+  for (const { key, namespace } of world.workloads.values()) {
+    const reach = reachOf(world, key);
+    const shared =
+      reach === null
+        ? ["mesh", `routes ${namespace}`]
+        : [...reach.holds.map((cluster) => `port ${cluster}`), ...reach.routes.map((cluster) => `route ${namespace} ${cluster}`)];
+    groups.set(key, [...shared, `own ${key}`]);
   }
-  const byNamespace = new Map<string, Facts>();
-  const byWorkload = new Map<string, Facts>();
-  const namespaceOf = new Map<string, string>();
-  for (const workload of world.workloads.values()) {
-    if (!byNamespace.has(workload.namespace)) {
-      const facts: Facts = new Set();
-      byNamespace.set(workload.namespace, facts);
-      for (const port of ports.values()) {
-        if (!speaksHttp(port.port.protocol)) continue;
-        const routes = routesFor(world, port.cluster, audienceOf(world, port.cluster, workload.namespace));
-        if (routes === undefined) facts.add(fact("route", `${nameOf(port)} everything -> ${nameOf(port)}`));
-        for (const route of routes ?? []) facts.add(fact("route", `${nameOf(port)} ${matchWords(route.match)} -> ${actionWords(route)}`));
-      }
+  const facts = (group: string): Facts => {
+    let found = made.get(group);
+    if (found === undefined) {
+      found = factsOf(world, group);
+      made.set(group, found);
     }
-    namespaceOf.set(workload.key, workload.namespace);
-    const facts: Facts = new Set();
-    byWorkload.set(workload.key, facts);
-    const plan = planWorkload(world, planTargets(world), workload);
-    for (const inbound of plan.inbound) {
-      if (inbound.mutualTls !== "STRICT") facts.add(fact("permission", `port ${inbound.name}: plain text is taken (${inbound.mutualTls})`));
-      facts.add(fact("listener", `inbound ${inbound.name} on ${inbound.address}:${inbound.port} (${inbound.protocol})`));
-      for (const words of permissions(inbound)) facts.add(fact("permission", `port ${inbound.name}: ${words}`));
-    }
-    for (const upstream of plan.upstreams)
-      facts.add(fact("listener", `127.0.0.1:${upstream.localPort} leads to ${nameOf(upstream.target)}`));
+    return found;
+  };
+  return { facts, groups };
+}
+
+function factsOf(world: World, group: string): Facts {
+  const [kind, first = "", second = ""] = group.split(" ");
+  switch (kind) {
+    case "mesh":
+      return new Set([...planTargets(world).keys()].flatMap((cluster) => portFacts(world, cluster)));
+    case "routes":
+      return new Set([...planTargets(world).keys()].flatMap((cluster) => routeFacts(world, first, cluster)));
+    case "port":
+      return new Set(portFacts(world, first));
+    case "route":
+      return new Set(routeFacts(world, first, second));
+    default:
+      return new Set(ownFacts(world, first));
   }
-  return { common, byNamespace, byWorkload, namespaceOf };
+}
+
+function portFacts(world: World, cluster: string): string[] {
+  const port = portPlan(world, cluster);
+  if (port === undefined) return [];
+  return [
+    fact("cluster", `${nameOf(port)} (${port.port.protocol})`),
+    ...port.endpoints.map((each) =>
+      fact("endpoint", `${nameOf(port)} at ${each.address}:${each.port}${each.mutualTls ? "" : ", plain text"}`),
+    ),
+    ...port.withheld.map(({ name, appPort, refusal }) =>
+      fact("endpoint", `${nameOf(port)} at port ${appPort} of ${name} gets no datagrams (${refusal.reason})`),
+    ),
+  ];
+}
+
+function routeFacts(world: World, namespace: string, cluster: string): string[] {
+  const port = targetPlan(world, cluster);
+  if (port === undefined || !speaksHttp(port.port.protocol)) return [];
+  const routes = routesFor(world, cluster, audienceOf(world, cluster, namespace));
+  if (routes === undefined) return [fact("route", `${nameOf(port)} everything -> ${nameOf(port)}`)];
+  return routes.map((route) => fact("route", `${nameOf(port)} ${matchWords(route.match)} -> ${actionWords(route)}`));
+}
+
+function ownFacts(world: World, key: string): string[] {
+  const plan = workloadPlan(world, key);
+  if (plan === undefined) return [];
+  const out: string[] = [];
+  for (const inbound of plan.inbound) {
+    if (inbound.mutualTls !== "STRICT") out.push(fact("permission", `port ${inbound.name}: plain text is taken (${inbound.mutualTls})`));
+    out.push(fact("listener", `inbound ${inbound.name} on ${inbound.address}:${inbound.port} (${inbound.protocol})`));
+    for (const words of permissions(inbound)) out.push(fact("permission", `port ${inbound.name}: ${words}`));
+  }
+  for (const upstream of plan.upstreams) out.push(fact("listener", `127.0.0.1:${upstream.localPort} leads to ${nameOf(upstream.target)}`));
+  return out;
 }
 
 function nameOf({ service, port }: TargetPlan): string {

@@ -250,6 +250,13 @@ function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): rea
   return [...names].sort();
 }
 
+/** What a workload's proxy leads to, for words about it: clusters it holds, and those with routes of their own; null = the whole mesh. */
+export function reachOf(world: World, key: string): { readonly holds: readonly string[]; readonly routes: readonly string[] } | null {
+  const [layout, plan] = [layoutOf(world, key), workloadPlan(world, key)];
+  if (layout === undefined || plan === undefined) return { holds: [], routes: [] };
+  return layout.outbound === null ? null : { holds: layout.outbound, routes: usedBy(world, plan, world.demanded(key) ?? []) };
+}
+
 /** Of the whole mesh: one map for all workloads that hold it. */
 const allClusterResources = derived<Resources>(
   (world) => resourcesOf(world, clusterResource, [...planTargets(world).keys()].sort()),

@@ -111,6 +111,8 @@ export interface World {
    * undefined = its proxy cannot ask, and is given the whole mesh.
    */
   demanded(workload: string): readonly string[] | undefined;
+  /** Of every workload whose proxy can ask. Depends on nothing: for making a world like this one. */
+  demands(): ReadonlyMap<string, readonly string[]>;
   /** Any kind of ./sources.ts. */
   objects<T extends KubeObject, I extends string>(source: Source<T, I>): ObjectsOf<T, I>;
   /** For `derived`. */
@@ -257,6 +259,15 @@ export class LiveWorld implements World {
     return this.#demandOf(workload).read();
   }
 
+  demands(): ReadonlyMap<string, readonly string[]> {
+    const out = new Map<string, readonly string[]>();
+    for (const [workload, cell] of this.#demands) {
+      const names = cell.peek();
+      if (names !== undefined) out.set(workload, names);
+    }
+    return out;
+  }
+
   /** See `demanded`. Sorted and without doubles. */
   demand(workload: string, names: readonly string[] | undefined): void {
     this.#demandOf(workload).set(names);
@@ -283,9 +294,13 @@ export class LiveWorld implements World {
   }
 }
 
-/** A world of these objects. Kinds that the compiler does not read are passed over. Order of `objects` does not matter. */
-export function buildWorld(objects: Iterable<KubeObject>, trustDomain: string): LiveWorld {
+/**
+ * A world of these objects. Kinds that the compiler does not read are passed over. Order of `objects` does not matter. `like`: a world whose proxies
+ * use the same services (`demanded`).
+ */
+export function buildWorld(objects: Iterable<KubeObject>, trustDomain: string, like?: World): LiveWorld {
   const world = new LiveWorld(trustDomain);
+  for (const [workload, names] of like?.demands() ?? []) world.demand(workload, names);
   for (const object of objects) world.put(object);
   return world;
 }

@@ -312,7 +312,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const stagedWorld = (staged: readonly StagedChange[]): World => {
     if (lastStaged?.staged !== staged) {
       const changed = new Map(staged.map((change) => [`${change.key.resource}/${change.key.namespace}/${change.key.name}`, change.after]));
-      lastStaged = { staged, world: buildWorld(publisher.with(changed), trustDomain) };
+      lastStaged = { staged, world: buildWorld(publisher.with(changed), trustDomain, publisher.world()) };
     }
     return lastStaged.world;
   };
