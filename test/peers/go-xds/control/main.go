@@ -87,7 +87,11 @@ func main() {
 	ads := server.NewServer(context.Background(), snapshots, callbacks)
 	grpcServer := grpc.NewServer()
 	discovery.RegisterAggregatedDiscoveryServiceServer(grpcServer, ads)
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	at := "127.0.0.1:0"
+	if len(os.Args) > 1 {
+		at = "127.0.0.1:" + os.Args[1]
+	}
+	socket, err := net.Listen("tcp", at)
 	must(err)
 	go func() { must(grpcServer.Serve(socket)) }()
 	say(map[string]int{"port": socket.Addr().(*net.TCPAddr).Port})
