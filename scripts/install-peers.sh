@@ -7,6 +7,7 @@ set -euo pipefail
 venv=${WEFT_PEER_VENV:-/opt/weft-peers}
 packages=(curl openssl procps iproute2 iptables haproxy nginx-light wrk prometheus chromium zsh fish python3 python3-venv
   nghttp2-client nghttp2-server tshark
+  etcd-server etcd-client
   postgresql redis-server mariadb-server python3-aiosmtpd bind9-dnsutils bsdutils)
 # Debian's kubectl, unless another package has put one there already.
 command -v kubectl >/dev/null 2>&1 || packages+=(kubernetes-client)

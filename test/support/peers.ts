@@ -42,6 +42,8 @@ export const peers = {
   smtp: { program: "aiosmtpd", install: "apt-get install python3-aiosmtpd" },
   iptables: { program: "iptables", install: "apt-get install iptables" },
   dig: { program: "dig", install: "apt-get install bind9-dnsutils" },
+  etcd: { program: "etcd", install: "apt-get install etcd-server" },
+  etcdctl: { program: "etcdctl", install: "apt-get install etcd-client" },
   logger: { program: "logger", install: "apt-get install bsdutils" },
   go: { program: "go", install: "Go 1.26 on the path or in /usr/local/go" },
   "python-grpc": { program: "python3", install: `python3 -m venv ${peerVenv} && ${peerVenv}/bin/pip install grpcio` },

@@ -273,8 +273,8 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
         );
       const now = await store.revision();
       await store.compact(now);
-      await expect(store.watch(first.revision - 1, undefined, () => {})).rejects.toBeInstanceOf(CompactedError);
-      const error = await store.watch(first.revision - 1, undefined, () => {}).catch((thrown: unknown) => thrown);
+      expect(await thrown(store.watch(first.revision - 1, undefined, () => {}))).toBeInstanceOf(CompactedError);
+      const error = await thrown(store.watch(first.revision - 1, undefined, () => {}));
       expect((error as CompactedError).oldest).toBe(now);
       expect((await store.get(key("kept")))?.spec).toEqual({ value: 1 });
       expect((await store.get(key("busy")))?.spec).toEqual({ value: 4 });
@@ -323,9 +323,9 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       expect(oldest).toBe(12);
       for (const [revision, items] of states) {
         if (revision >= oldest) expect((await store.listAt(revision, routes)).items).toEqual(items as KubeObject[]);
-        else await expect(store.listAt(revision, routes)).rejects.toBeInstanceOf(CompactedError);
+        else expect(await thrown(store.listAt(revision, routes))).toBeInstanceOf(CompactedError);
       }
-      await expect(store.listAllAt(3)).rejects.toBeInstanceOf(CompactedError);
+      expect(await thrown(store.listAllAt(3))).toBeInstanceOf(CompactedError);
     });
 
     test("a transaction happens as a whole, in order, each write with its own revision", async () => {
@@ -372,7 +372,7 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       expect(await store.get(key("new"))).toBeUndefined();
       expect((await store.get(key("old")))?.spec).toEqual({ value: 2 });
       expect(await store.revision()).toBe(before);
-      await expect(store.transact([...writes(before), { verb: "delete", key: key("old"), expected: undefined }])).rejects.toBeInstanceOf(
+      expect(await thrown(store.transact([...writes(before), { verb: "delete", key: key("old"), expected: undefined }]))).toBeInstanceOf(
         RangeError,
       );
     });
@@ -409,7 +409,7 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
         expect((await copy.get(key("a")))?.spec).toEqual({ value: 1 });
         expect((await copy.history({ limit: 1 }))[0]?.by).toBe("alice");
         await copy.close();
-        await expect(store.backup(join(folder, "copy"))).rejects.toThrow(/copy/);
+        expect(String(await thrown(store.backup(join(folder, "copy"))))).toMatch(/copy/);
       } finally {
         rmSync(folder, { recursive: true, force: true });
       }
@@ -418,11 +418,11 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
     test("an object over the limit is refused by name and size, one just under it is kept", async () => {
       const large = object("large", 0);
       large.spec = { text: "x".repeat(maxObjectBytes) };
-      await expect(store.create(key("large"), large)).rejects.toBeInstanceOf(ObjectTooLargeError);
-      await expect(store.create(key("large"), large)).rejects.toThrow(/shop\/large is 15\d+ bytes of JSON; the limit is 1572864/);
+      expect(await thrown(store.create(key("large"), large))).toBeInstanceOf(ObjectTooLargeError);
+      expect(String(await thrown(store.create(key("large"), large)))).toMatch(/shop\/large is 15\d+ bytes of JSON; the limit is 1572864/);
       // Three bytes in UTF-8, one unit in a JavaScript string.
       large.spec = { text: "€".repeat(maxObjectBytes / 3) };
-      await expect(store.create(key("large"), large)).rejects.toBeInstanceOf(ObjectTooLargeError);
+      expect(await thrown(store.create(key("large"), large))).toBeInstanceOf(ObjectTooLargeError);
       expect(await store.revision()).toBe(0);
       large.spec = { text: "x".repeat(maxObjectBytes - 300) };
       const made = must(await store.create(key("large"), large));
@@ -457,9 +457,9 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
 
     test("a closed store says so", async () => {
       await store.close();
-      await expect(store.create(key("a"), object("a", 1))).rejects.toThrow(/closed/);
-      await expect(store.get(key("a"))).rejects.toThrow(/closed/);
-      await expect(store.watch(0, undefined, () => {})).rejects.toThrow(/closed/);
+      expect(String(await thrown(store.create(key("a"), object("a", 1))))).toMatch(/closed/);
+      expect(String(await thrown(store.get(key("a"))))).toMatch(/closed/);
+      expect(String(await thrown(store.watch(0, undefined, () => {})))).toMatch(/closed/);
       store = await medium.open();
       expect((await store.listAll()).items).toEqual([]);
     });
@@ -477,6 +477,16 @@ export function object(name: string, value: number, namespace = "shop"): KubeObj
 export function must(result: WriteResult | undefined): Extract<WriteResult, { ok: true }> {
   if (result === undefined || !result.ok) throw new Error(`write failed: ${JSON.stringify(result)}`);
   return result;
+}
+
+/** What a promise was rejected with. Not `expect().rejects`: that holds up the loop on which a store over the network hears its answers. */
+async function thrown(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("expected a rejection");
 }
 
 /** Polls until `true_` holds; fails loudly after five seconds. */
