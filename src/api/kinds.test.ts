@@ -141,6 +141,11 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
     ['metadata.annotations["weft.dev/upstreams"]: "cart=90010": ports must be from 1 to 65535'],
   ],
   [
+    "a used service with a bad port",
+    entry("{}", ', annotations: {weft.dev/uses: "cart,stock.shop:0"}'),
+    ['metadata.annotations["weft.dev/uses"]: "stock.shop:0": the port must be from 1 to 65535'],
+  ],
+  [
     "one local port twice",
     entry("{}", ', annotations: {weft.dev/upstreams: "cart=9001,stock=9001"}'),
     ['metadata.annotations["weft.dev/upstreams"]: local port 9001 stands there twice'],

@@ -80,6 +80,12 @@ export const verbs: readonly VerbSpec[] = [
         help: "open 127.0.0.1:PORT for COMMAND and lead it to service NAME[.NAMESPACE][:SERVICEPORT]; PORT/udp for datagrams; may be given several times",
       },
       {
+        name: "uses",
+        value: "NAME",
+        repeat: true,
+        help: "COMMAND calls service NAME[.NAMESPACE][:SERVICEPORT] and no others but its upstreams: the sidecar is given these only; may be given several times (default: all of the mesh)",
+      },
+      {
         name: "protocol",
         value: "PROTOCOL",
         choices: ["http", "http2", "grpc", "tcp", "udp"],

@@ -169,7 +169,7 @@ spec: {parentRefs: [{group: "", kind: Service, name: dns}], rules: [{backendRefs
 
 test("a change tells who gets datagrams and who does not", () => {
   const world = (yaml: string) => buildWorld(objectsOf(yaml), "cluster.local");
-  const before = service() + entry(sidecar, ", annotations: {weft.dev/http-proxy-port: \"4000\"}");
+  const before = service() + entry(sidecar, ', annotations: {weft.dev/http-proxy-port: "4000"}');
   expect(effects(world(before), world(before + peers("shop", "PERMISSIVE"))).map(({ change, what }) => `${change} ${what}`)).toEqual([
     "appears shop/dns:53/udp at 10.0.0.1:5353, plain text",
     "vanishes shop/dns:53/udp at port 5353 of shop/dns-1 gets no datagrams (StrictMutualTLS)",

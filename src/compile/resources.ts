@@ -11,7 +11,7 @@ import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
 import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
 import * as listeners from "./emit/listener.ts";
-import { routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
+import { routeTableBytes, unknownHostBytes, unusedHostBytes, virtualHostBytes } from "./emit/route.ts";
 import { clusterOfAuthority, planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan/plan.ts";
 import type { RoutePlan } from "./plan/routes.ts";
@@ -163,11 +163,11 @@ const upstreamTable = derived<Leading<XdsResource> | undefined>(
 /** The forward proxy's table over the whole mesh: the same for all workloads of a namespace. */
 const wholeProxyTable = derived<XdsResource>((world, namespace) => {
   const clusters = [...planTargets(world).keys()];
-  return proxyTable(world, namespace, clusters).value;
+  return proxyTable(world, namespace, clusters, unknownHostBytes).value;
 }, sameResource);
 
 /** The same over the services that somebody uses, in the order given; names of others are answered as unknown. */
-function proxyTable(world: World, namespace: string, ports: readonly string[]): Leading<XdsResource> {
+function proxyTable(world: World, namespace: string, ports: readonly string[], others: Uint8Array): Leading<XdsResource> {
   const hosts: Uint8Array[] = [];
   const clusters: string[] = [];
   for (const cluster of ports) {
@@ -178,7 +178,7 @@ function proxyTable(world: World, namespace: string, ports: readonly string[]): 
     hosts.push(host.value);
     clusters.push(...host.clusters);
   }
-  hosts.push(unknownHostBytes);
+  hosts.push(others);
   return { value: resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts)), clusters };
 }
 
@@ -212,12 +212,12 @@ const layoutOf = derived<Layout | undefined>((world, key) => {
     // The services are named by the cluster's metadata; the listener says nothing of them.
     put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
   }
-  const asked = world.demanded(key);
+  const asked = askedBy(world, plan);
   if (plan.httpProxyPort !== undefined) {
     put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog }));
     if (asked === undefined) put(route, wholeProxyTable(world, namespace));
     else {
-      const table = proxyTable(world, namespace, usedBy(world, plan, asked));
+      const table = proxyTable(world, namespace, usedBy(world, plan, asked), unusedHostBytes);
       put(route, table.value);
       for (const each of table.clusters) outbound.add(each);
     }
@@ -240,6 +240,12 @@ const layoutOf = derived<Layout | undefined>((world, key) => {
   };
 });
 
+/** Names that a workload declares to use or has asked for; undefined = it does neither, and its forward proxy knows the whole mesh. */
+function askedBy(world: World, { workload, uses }: WorkloadPlan): readonly string[] | undefined {
+  const asked = world.demanded(workload.key);
+  return uses === undefined && asked === undefined ? undefined : [...(uses ?? []), ...(asked ?? [])];
+}
+
 /** Clusters behind a workload's upstreams and the names it asked for, sorted by name. */
 function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): readonly string[] {
   const names = new Set(plan.upstreams.map(({ target }) => target.cluster));
@@ -254,7 +260,7 @@ function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): rea
 export function reachOf(world: World, key: string): { readonly holds: readonly string[]; readonly routes: readonly string[] } | null {
   const [layout, plan] = [layoutOf(world, key), workloadPlan(world, key)];
   if (layout === undefined || plan === undefined) return { holds: [], routes: [] };
-  return layout.outbound === null ? null : { holds: layout.outbound, routes: usedBy(world, plan, world.demanded(key) ?? []) };
+  return layout.outbound === null ? null : { holds: layout.outbound, routes: usedBy(world, plan, askedBy(world, plan) ?? []) };
 }
 
 /** Of the whole mesh: one map for all workloads that hold it. */

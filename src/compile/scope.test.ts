@@ -85,6 +85,19 @@ describe("a proxy", () => {
     expect(ask(undefined)!.resources.cluster.size).toBe(1000);
   });
 
+  test("that declares what it uses is given that, also through the forward proxy", () => {
+    const given = [20, 1000].map((services) => {
+      const compiler = meshOf(services);
+      const uses = { "weft.dev/uses": "s1, s2.shop:80,nobody", "weft.dev/http-proxy-port": "4000", "weft.dev/upstreams": "s3=9003" };
+      compiler.put(entry("caller", uses));
+      return compiler.hold("shop/caller-1")!;
+    });
+    expect(given.map(clusters)).toEqual(["s1 s2 s3 s7", "s1 s2 s3 s7"]);
+    expect(bytes(given[1]!)).toBe(bytes(given[0]!));
+    expect(hosts(given[1]).length).toBe(4);
+    expect(JSON.stringify(resourceToJson(given[1]!.resources.route.get("outbound-http-proxy")!))).toContain("weft run --uses");
+  });
+
   test("may ask for resources by name", () => {
     const compiler = meshOf(20);
     compiler.put(entry("caller", {}));

@@ -77,6 +77,8 @@ export const annotations = {
   httpProxyPort: "weft.dev/http-proxy-port",
   /** `cart=9001,stock.shop:5432=9002,dns=5300/udp`: comma-separated SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp]. */
   upstreams: "weft.dev/upstreams",
+  /** `cart,stock.shop,db.bank:5432`: comma-separated SERVICE[.NAMESPACE][:PORT] that the forward proxy leads to; absent = all of the mesh. */
+  uses: "weft.dev/uses",
   /** `reported`: somebody reports this entry's health, so that it is no endpoint before the first report. */
   health: "weft.dev/health",
 } as const;

@@ -101,6 +101,18 @@ export function parseUpstreams(text: string): readonly Upstream[] | string {
   return out;
 }
 
+/** Parses the annotation `weft.dev/uses` into names as the forward proxy has them; a string is what is wrong with it. */
+export function parseUses(text: string): readonly string[] | string {
+  const out = parts(text);
+  for (const part of out) {
+    const [, service, namespace, port] = /^([^.:=]+)(?:\.([^.:=]+))?(?::(\d+))?$/.exec(part) ?? [];
+    if (service === undefined || !dns1035Label.test(service) || (namespace !== undefined && !dnsLabel.test(namespace)))
+      return `${show(part)} is not of the form SERVICE[.NAMESPACE][:PORT]`;
+    if (port !== undefined && portNumber(port) === undefined) return `${show(part)}: the port must be from 1 to 65535`;
+  }
+  return out;
+}
+
 function parts(text: string): string[] {
   return text
     .split(",")
@@ -127,6 +139,7 @@ export const workloadEntryKind = defineKind({
     "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent. With the annotation `weft.dev/health: reported`, as `weft run` writes it, absent means no.",
     "The label `security.istio.io/tlsMode: istio` says that its ports take mutual TLS; callers then expect the identity of `spec.serviceAccount` (default `default`).",
     "Annotations lay out the sidecar: `weft.dev/inbound` (PORTNAME=APPLICATIONPORT,...), `weft.dev/http-proxy-port`, `weft.dev/upstreams` (SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp],...). An upstream whose Service does not exist yet stays closed until it does.",
+    "With the annotation `weft.dev/uses` (SERVICE[.NAMESPACE][:PORT],...) the forward proxy leads to these services and the upstreams' only, and the sidecar is given no others; without it to all of the mesh.",
     "Refused beside another healthy entry with the same address and port.",
   ],
   rules: entryRules,
@@ -205,6 +218,9 @@ function annotationProblems(entry: WorkloadEntryObject): Violation[] {
   const proxyPort = given[annotations.httpProxyPort];
   if (proxyPort !== undefined && portNumber(proxyPort) === undefined)
     out.push({ path: at(annotations.httpProxyPort), message: `must be a port from 1 to 65535, got ${show(proxyPort)}` });
+  const uses = given[annotations.uses];
+  const used = uses === undefined ? [] : parseUses(uses);
+  if (typeof used === "string") out.push({ path: at(annotations.uses), message: used });
   const upstreams = given[annotations.upstreams];
   if (upstreams !== undefined) {
     const parsed = parseUpstreams(upstreams);

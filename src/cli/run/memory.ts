@@ -57,8 +57,9 @@ export interface Memory {
 
 /** Who the instance is: what of flags and control plane must be the same for what was kept to fit. */
 export function instanceKey(plan: Plan, namespace: string, serviceAccount: string, server: string): string {
-  const { service, version, port, protocol, servicePort, address, upstreamsText } = plan;
-  const text = JSON.stringify([server, namespace, serviceAccount, service, version, port, protocol, servicePort, address, upstreamsText]);
+  const { service, version, port, protocol, servicePort, address, upstreamsText, usesText } = plan;
+  const flags = [service, version, port, protocol, servicePort, address, upstreamsText, ...(usesText === "" ? [] : [usesText])];
+  const text = JSON.stringify([server, namespace, serviceAccount, ...flags]);
   return `${service}.${namespace}-${new Bun.CryptoHasher("sha256").update(text).digest("hex").slice(0, 16)}`;
 }
 

@@ -120,6 +120,7 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
         "prometheus.io/port": String(facts.adminPort),
         "prometheus.io/path": "/stats/prometheus",
         ...(plan.upstreamsText === "" ? {} : { [annotations.upstreams]: plan.upstreamsText }),
+        ...(plan.usesText === "" ? {} : { [annotations.uses]: plan.usesText }),
       },
     },
     spec: {

@@ -18,6 +18,8 @@ export interface Plan {
   readonly upstreams: readonly Upstream[];
   /** As the annotation has them. */
   readonly upstreamsText: string;
+  /** As the annotation has them; empty = the whole mesh. */
+  readonly usesText: string;
   /** undefined: what an existing Service says, else http. */
   readonly protocol: Protocol | undefined;
   readonly servicePort: number | undefined;
@@ -83,6 +85,7 @@ export function planFrom(args: Parsed): Plan {
     namespace,
     upstreams,
     upstreamsText: args.list("upstream").join(","),
+    usesText: args.list("uses").map(checkedUse).join(","),
     protocol,
     servicePort: args.integer("service-port", 1, 65535),
     address,
@@ -97,6 +100,13 @@ export function planFrom(args: Parsed): Plan {
     verbose: args.on("verbose"),
     command: args.command as readonly [string, ...string[]],
   };
+}
+
+function checkedUse(text: string): string {
+  const [, port] = /^[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)?(?::([0-9]{1,5}))?$/.exec(text) ?? [undefined, "0"];
+  if (port !== undefined && !(Number(port) >= 1 && Number(port) <= 65535))
+    throw new UsageFailure(`--uses takes SERVICE[.NAMESPACE][:PORT], for example cart, stock.shop or api.bank:8080, not "${text}"`);
+  return text;
 }
 
 function parseUpstream(text: string): Upstream {

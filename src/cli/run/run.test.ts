@@ -62,6 +62,8 @@ describe("flags", () => {
       '--address takes an IP address of this machine that peers can dial, not "host.example"',
     ],
     [["--service", "a", "--port", "1", "--upstream", "db"], "--upstream takes SERVICE[.NAMESPACE][:PORT]=LOCALPORT"],
+    [["--service", "a", "--port", "1", "--uses", "db=1"], 'not "db=1"'],
+    [["--service", "a", "--port", "1", "--uses", "db:0"], 'not "db:0"'],
     [["--service", "a", "--port", "1", "--upstream", "db=70000"], 'not "db=70000"'],
     [["--service", "a", "--port", "1", "--upstream", "db=1"], "1 is COMMAND's own port"],
     [["--service", "a", "--port", "1", "--upstream", "x=5", "--upstream", "y=5"], "local port 5 stands there twice"],
@@ -125,12 +127,13 @@ describe("objects", () => {
   });
 
   test("an entry says how its sidecar is laid out", () => {
-    const entry = newEntry(cart("--version", "v2", "--upstream", "db=9102"), facts);
+    const entry = newEntry(cart("--version", "v2", "--upstream", "db=9102", "--uses", "stock", "--uses", "api.bank:8080"), facts);
     expect(entry.metadata.labels).toEqual({ app: "cart", version: "v2", "security.istio.io/tlsMode": "istio" });
     expect(entry.metadata.annotations).toEqual({
       "weft.dev/inbound": "http=9101",
       "weft.dev/http-proxy-port": "15002",
       "weft.dev/upstreams": "db=9102",
+      "weft.dev/uses": "stock,api.bank:8080",
       "weft.dev/health": "reported",
       "prometheus.io/scrape": "true",
       "prometheus.io/port": "15003",

@@ -53,21 +53,29 @@ export function virtualHostBytes(plan: VirtualHostPlan): Uint8Array {
   return toBinary(VirtualHostSchema, create(VirtualHostSchema, { name: plan.name, domains: [...plan.domains], routes: routesOf(plan) }));
 }
 
+const nameForms = "Names are SERVICE, SERVICE.NAMESPACE or SERVICE.NAMESPACE.svc.cluster.local, with a port the service has.";
+
 /** What the forward proxy says about names that are no service. Last in its table. */
-export const unknownHostBytes: Uint8Array = toBinary(
-  VirtualHostSchema,
-  create(VirtualHostSchema, {
-    name: "unknown-host",
-    domains: ["*"],
-    routes: [
-      direct("unknown-host-connect", { pathSpecifier: { case: "connectMatcher", value: {} } }, 502, unknownHost()),
-      direct("unknown-host", { pathSpecifier: { case: "prefix", value: "/" } }, 502, unknownHost()),
-    ],
-  }),
+export const unknownHostBytes: Uint8Array = unknownHost("The host of this request is no service of the mesh.");
+
+/** The same where the table holds only what a workload uses. */
+export const unusedHostBytes: Uint8Array = unknownHost(
+  "The host of this request is none of the services that this workload is said to use (weft run --uses).",
 );
 
-function unknownHost(): string {
-  return "The host of this request is no service of the mesh. Names are SERVICE, SERVICE.NAMESPACE or SERVICE.NAMESPACE.svc.cluster.local, with a port the service has.";
+function unknownHost(what: string): Uint8Array {
+  const words = `${what} ${nameForms}`;
+  return toBinary(
+    VirtualHostSchema,
+    create(VirtualHostSchema, {
+      name: "unknown-host",
+      domains: ["*"],
+      routes: [
+        direct("unknown-host-connect", { pathSpecifier: { case: "connectMatcher", value: {} } }, 502, words),
+        direct("unknown-host", { pathSpecifier: { case: "prefix", value: "/" } }, 502, words),
+      ],
+    }),
+  );
 }
 
 /** A RouteConfiguration: protobuf joins repeated fields by concatenation, so encoded virtual hosts follow the encoded rest. */

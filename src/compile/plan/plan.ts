@@ -58,6 +58,8 @@ export interface WorkloadPlan {
   readonly inbound: readonly InboundPlan[];
   /** undefined = no forward proxy. */
   readonly httpProxyPort: number | undefined;
+  /** Names that the forward proxy leads to, besides the upstreams'; undefined = not declared. */
+  readonly uses: readonly string[] | undefined;
   readonly upstreams: readonly UpstreamPlan[];
   readonly accessLog: AccessLogPlan;
 }

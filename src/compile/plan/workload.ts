@@ -1,7 +1,7 @@
 // Owns: the plan of one workload: which ports its sidecar opens, and what folds into them.
 
 import { type PortProtocol, portProtocol } from "../../api/kinds/service.ts";
-import { parseInbound, parseUpstreams } from "../../api/kinds/workloadentry.ts";
+import { parseInbound, parseUpstreams, parseUses } from "../../api/kinds/workloadentry.ts";
 import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
@@ -18,9 +18,15 @@ export function planWorkload(world: World, targets: ReadonlyMap<string, TargetPl
     workload: { key, name, namespace, labels },
     inbound: planInbound(world, workload),
     httpProxyPort: proxyPort === undefined ? undefined : portNumber(proxyPort),
+    uses: declaredUses(given[annotations.uses]),
     upstreams: planUpstreams(world, targets, workload),
     accessLog: foldAccessLog(world, workload),
   };
+}
+
+function declaredUses(text: string | undefined): readonly string[] | undefined {
+  const parsed = text === undefined ? undefined : parseUses(text);
+  return typeof parsed === "string" ? undefined : parsed;
 }
 
 /** A port that peers dial, as far as policies ask about it. */
