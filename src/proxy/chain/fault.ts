@@ -152,9 +152,8 @@ export function faultStage(config: FaultConfig, where: string): Stage {
           x.flag = "DI";
           x.down.core.faults.injected("delay", x.route?.name || where);
           // Asked again when the time is over: the abort comes after the delay, as Envoy has it.
-          x.stageAt--;
           x.tryAtMs = nowMs + delayMs;
-          return verdict.held;
+          return verdict.again;
         }
       }
       if (config.reset > 0 && draw(x, config.reset) && begin(x)) {

@@ -8,8 +8,9 @@ import type { BuildContext } from "../runtime/build.ts";
 /**
  * What a stage says of a request. `replied`: it has answered it (`reply`, or a `sendReply` followed by `answered`). `held`: nothing goes on until
  * `x.resume(serial)`, called with the `x.serial` of this moment, or until the time in `x.tryAtMs`, which the stage may set.
+ * `again`: as `held`, and this stage is asked once more when the request goes on.
  */
-export const verdict = { go: 0, replied: 1, held: 2 } as const;
+export const verdict = { go: 0, replied: 1, held: 2, again: 3 } as const;
 export type Verdict = (typeof verdict)[keyof typeof verdict];
 
 /**

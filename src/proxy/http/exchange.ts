@@ -126,6 +126,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   stageAt = 0;
   /** A stage holds it until `resume`, or until `tryAtMs`. */
   held = false;
+  /** That stage is asked once more when the request goes on. */
+  askAgain = false;
   /** Told apart from the exchange's other requests by those who come back to it later. */
   serial = 0;
   /** Of its injected faults (chain/fault.ts): what has happened, and the bytes a second of a slow answer. */
@@ -246,6 +248,10 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
     if (serial !== this.serial || !this.held) return;
     this.held = false;
     this.tryAtMs = Number.POSITIVE_INFINITY;
+    if (this.askAgain) {
+      this.askAgain = false;
+      this.stageAt--;
+    }
     goOn(this);
   }
 

@@ -37,8 +37,9 @@ export function runStages(x: Exchange, bytes: Uint8Array, head: Head, nowMs: num
     if (stage.request === null) continue;
     const said = stage.request(x, bytes, head, nowMs);
     if (said === verdict.go) continue;
-    if (said === verdict.held) {
+    if (said === verdict.held || said === verdict.again) {
       x.held = true;
+      x.askAgain = said === verdict.again;
       x.ownHalf.arm();
     }
     return false;
@@ -70,6 +71,7 @@ export function endStages(x: Exchange): void {
   x.stages = null;
   x.stageAt = 0;
   x.held = false;
+  x.askAgain = false;
   x.answerLines = null;
   for (let i = 0; i < run; i++) (stages[i] as Stage).end?.(x);
 }
