@@ -2,6 +2,7 @@
 // files that `weft bootstrap` writes, with its identity from the agent (SDS); everybody calls everybody in mutual TLS, and policies hold at each.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { ClientResourceStatus } from "../../src/wire/gen/envoy/admin/v3/config_dump_shared_pb.ts";
@@ -108,14 +109,24 @@ describe.skipIf(!needsPeers("xds-mixed.test.ts", "envoy", "node", "go", "python-
     return port;
   }
 
-  function byAuthority(port: number, authority: string): Promise<string> {
+  function byAuthority(port: number, authority: string, cluster?: string): Promise<string> {
+    const headers = new Metadata();
+    if (cluster !== undefined) headers.set("x-cluster", cluster);
     const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), { "grpc.default_authority": authority });
     const asIs = (bytes: Buffer): Buffer => bytes;
     return new Promise((resolve) => {
-      client.makeUnaryRequest("/test.Echo/Unary", asIs, asIs, Buffer.from("hello"), { deadline: Date.now() + 4000 }, (error, answer) => {
-        client.close();
-        resolve(error ? `${error.code} ${error.details}` : `OK ${answer}`);
-      });
+      client.makeUnaryRequest(
+        "/test.Echo/Unary",
+        asIs,
+        asIs,
+        Buffer.from("hello"),
+        headers,
+        { deadline: Date.now() + 8000 },
+        (error, answer) => {
+          client.close();
+          resolve(error ? `${error.code} ${error.details}` : `OK ${answer}`);
+        },
+      );
     });
   }
 
@@ -177,6 +188,64 @@ describe.skipIf(!needsPeers("xds-mixed.test.ts", "envoy", "node", "go", "python-
     }
     await mesh.text("/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies/edge-only", "DELETE");
   }, 90_000);
+
+  test("Envoy asks for clusters on demand: it is given those it names and what they need, and no others", async () => {
+    const port = freePort();
+    const folder = await mesh.agent("lazy");
+    await mesh.entry("lazy-1", "lazy", "lazy", undefined);
+    const file = mesh.bootstrap("lazy-1", "--envoy", "--dir", folder);
+    const bootstrap = JSON.parse(readFileSync(file, "utf8"));
+    bootstrap.dynamic_resources.cds_config = undefined;
+    const type = "type.googleapis.com/envoy.extensions.filters";
+    bootstrap.static_resources.listeners = [
+      {
+        name: "lazy",
+        address: { socket_address: { address: "127.0.0.1", port_value: port } },
+        filter_chains: [
+          {
+            filters: [
+              {
+                name: "envoy.filters.network.http_connection_manager",
+                typed_config: {
+                  "@type": `${type}.network.http_connection_manager.v3.HttpConnectionManager`,
+                  stat_prefix: "lazy",
+                  route_config: {
+                    virtual_hosts: [
+                      { name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster_header: "x-cluster" } }] },
+                    ],
+                  },
+                  http_filters: [
+                    {
+                      name: "envoy.filters.http.on_demand",
+                      typed_config: {
+                        "@type": `${type}.http.on_demand.v3.OnDemand`,
+                        odcds: { source: { ads: {}, resource_api_version: "V3" }, timeout: "5s" },
+                      },
+                    },
+                    { name: "envoy.filters.http.router", typed_config: { "@type": `${type}.http.router.v3.Router` } },
+                  ],
+                },
+              },
+            ],
+          },
+        ],
+      },
+    ];
+    writeFileSync(file, JSON.stringify(bootstrap));
+    const { log } = mesh.envoy(file);
+    const wanted = "outbound|50051||echo-go.shop.svc.cluster.local";
+    let last = "";
+    await until("an answer", async () => {
+      last = await byAuthority(port, "any", wanted);
+      return last === "OK go hello";
+    }).catch((error: Error) => {
+      throw new Error(`${error.message}: ${last}\n${log()}`);
+    });
+    const status = await mesh.shown("lazy-1");
+    expect(status?.types.cluster.resources).toBe(1);
+    expect(status?.types.endpoint.resources).toBe(1);
+    expect(await byAuthority(port, "any", "outbound|50051||nobody.shop.svc.cluster.local")).toMatch(/^14 /);
+  }, 60_000);
 
   test("client status tells what each client runs, and to nobody without a right", async () => {
     const status = (request: object, authorization?: string): Promise<ReturnType<typeof read> | string> => {

@@ -7,8 +7,9 @@ import { compileProxyless, type Proxyless } from "../../compile/proxyless.ts";
 import type { World } from "../../compile/world.ts";
 import { pushOrder, type XdsSnapshot } from "../../wire/xds-types.ts";
 import { grpcKey } from "./admission.ts";
+import type { MoreResources } from "./on-demand.ts";
 import type { Session, SnapshotSource } from "./session.ts";
-import { changedNames } from "./versions.ts";
+import { changedNames, emptyResources } from "./versions.ts";
 
 type Follower = (snapshot: XdsSnapshot) => void;
 
@@ -21,6 +22,7 @@ export class ProxylessSource implements SnapshotSource {
   readonly #proxies: SnapshotSource;
   readonly #world: () => World;
   readonly #cache = new CompileCache();
+  readonly #watchers = new Set<() => void>();
   readonly #followed = new Map<string, Followed>();
   #compiled: ReturnType<typeof compileProxyless> | undefined;
 
@@ -46,6 +48,15 @@ export class ProxylessSource implements SnapshotSource {
     };
   }
 
+  resourcesFor(key: string, names: Iterable<string>): MoreResources {
+    return this.#proxies.resourcesFor?.(key, names) ?? { cluster: emptyResources, endpoint: emptyResources };
+  }
+
+  onPublished(run: () => void): () => void {
+    this.#watchers.add(run);
+    return () => this.#watchers.delete(run);
+  }
+
   /** What the resources that a client asked for leave undone; none for proxies. */
   shortfalls({ node, ledger }: Session): readonly Shortfall[] {
     const known = node?.client === "grpc" ? this.#followed.get(node.snapshotKey)?.now.shortfalls : undefined;
@@ -60,6 +71,7 @@ export class ProxylessSource implements SnapshotSource {
   /** The mesh has changed. */
   published(): void {
     this.#compiled = undefined;
+    for (const watcher of [...this.#watchers]) watcher();
     if (this.#followed.size === 0) {
       this.#cache.sweep();
       return;

@@ -7,6 +7,7 @@ import type { Logger } from "../../base/log.ts";
 import { type XdsSnapshot, type XdsType, xdsTypeOf } from "../../wire/xds-types.ts";
 import type { Admission, Admitted } from "./admission.ts";
 import { Ledger } from "./ledger.ts";
+import { type MoreResources, withDemanded } from "./on-demand.ts";
 import type { Mode, Offer, Receipt, Rejection } from "./type-ledger.ts";
 
 /** A request of either variant, in one shape. Fields of the other variant are empty. */
@@ -40,6 +41,10 @@ export interface SessionPort {
 export interface SnapshotSource {
   get(key: string): XdsSnapshot | undefined;
   follow(key: string, onSnapshot: (snapshot: XdsSnapshot) => void): () => void;
+  /** Clusters of the mesh by name with what they need, for a proxy whose part of it they are not; absent: nobody asks for more. */
+  resourcesFor?(key: string, names: Iterable<string>): MoreResources;
+  /** Calls back whenever anything of the mesh was published, until the function it returned is called. */
+  onPublished?(run: () => void): () => void;
 }
 
 /** What the rest of the control plane hears of a session. */
@@ -103,6 +108,10 @@ export class Session {
   #lastRejection: LastRejection | undefined;
   readonly #unknown = new Set<string>();
   #wait: Timer | undefined;
+  /** The proxy's own part of the mesh. */
+  #base: XdsSnapshot | undefined;
+  /** Set while the client has asked for more than that. */
+  #unwatch: (() => void) | undefined;
   readonly #opening: Timer;
   /** When the last response of each type went out. */
   readonly #sentAtMs = new Map<XdsType, number>();
@@ -168,6 +177,7 @@ export class Session {
     this.#opening.cancel();
     this.#wait?.cancel();
     if (state.name === "serving") state.unfollow();
+    this.#unwatch?.();
     this.#state = { name: "closed", node: state.name === "serving" ? state.node : undefined };
     if (state.name === "serving") this.#deps.observer.closed(this);
   }
@@ -197,13 +207,15 @@ export class Session {
     }
     const { node } = verdict;
     const unfollow = this.#deps.snapshots.follow(node.snapshotKey, (snapshot) => {
-      this.ledger.setTarget(snapshot);
+      this.#base = snapshot;
+      this.#aim();
       this.#pump();
       this.#deps.observer.changed(this);
     });
     this.#state = { name: "serving", node, unfollow };
     const now = this.#deps.snapshots.get(node.snapshotKey);
-    if (now !== undefined) this.ledger.setTarget(now);
+    this.#base = now;
+    this.#aim();
     this.#deps.observer.opened(this);
     for (const request of state.waiting) this.#serve(request);
     this.#pump();
@@ -225,6 +237,7 @@ export class Session {
       this.mode === "sotw"
         ? this.ledger.receiveState(type, request.names, request.versionInfo, request.nonce, request.error)
         : this.ledger.receiveDelta(type, request.subscribe, request.unsubscribe, request.initialVersions, request.nonce, request.error);
+    if (type === "cluster" && (request.subscribe.length > 0 || request.unsubscribe.length > 0)) this.#aim();
     switch (receipt.kind) {
       case "too-many-names":
         this.end("resource-exhausted", `more than ${receipt.limit} resource names of type ${type} on one stream; use the wildcard`);
@@ -255,6 +268,26 @@ export class Session {
       case "stale":
         return;
     }
+  }
+
+  /** What the client should hold: its part of the mesh, and of delta clients what they asked for by name. */
+  #aim(): void {
+    const base = this.#base;
+    if (base === undefined) return;
+    const { snapshots } = this.#deps;
+    const { node } = this;
+    const { named } = this.ledger.type("cluster");
+    if (this.mode !== "delta" || node?.client !== "proxy" || named.size === 0 || snapshots.resourcesFor === undefined) {
+      this.ledger.setTarget(base);
+      return;
+    }
+    const target = withDemanded(base, named, (names) => snapshots.resourcesFor?.(node.key, names) ?? base.resources);
+    this.ledger.setTarget(target);
+    // What was asked for by name may come to be, or change, while this proxy's own part stands still.
+    this.#unwatch ??= snapshots.onPublished?.(() => {
+      this.#aim();
+      this.#pump();
+    });
   }
 
   #pump(): void {

@@ -125,6 +125,11 @@ export class TypeLedger {
     return this.#rejected.size > 0;
   }
 
+  /** Asked for by name. */
+  get named(): ReadonlySet<string> {
+    return this.#names;
+  }
+
   get rejectedCount(): number {
     return this.#rejected.size;
   }
