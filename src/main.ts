@@ -30,6 +30,8 @@ async function pick(name: string | undefined): Promise<Main> {
   }
   // Puts files into a folder; the control plane is not there to be asked.
   if (name === "restore" && !wantsHelp) return (await import("./control/restore.ts")).main;
+  // Neither is it for what moves a store.
+  if (name === "store" && !wantsHelp) return (await import("./control/copy.ts")).main;
   const main = await load("cli");
   return () => main(argv);
 }

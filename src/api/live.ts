@@ -14,6 +14,8 @@ export interface MeshObject extends KubeObject {
     version: string;
     /** host:port of the xDS, identity, metrics and access-log services (gRPC over TLS). */
     xdsAddress: string;
+    /** Of every control plane of the mesh, the one that answers first. */
+    xdsAddresses?: string[];
     /** PEM of the mesh's roots. */
     caBundle: string;
     dashboardUrl: string;

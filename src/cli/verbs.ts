@@ -464,6 +464,33 @@ export const verbs: readonly VerbSpec[] = [
     examples: [{ says: "on another machine", command: "weft restore weft-2026-11-23.backup --data ./mesh && weft up --data ./mesh" }],
   },
   {
+    name: "store",
+    summary: "move a store from one medium to another: SQLite, etcd",
+    about: [
+      "copy takes everything along: objects, history with its revisions, the certificate authority and the keys. The copy is read back and compared by count and hash. The source stays as it is.",
+      "STORE is sqlite:DIR (the folder of a control plane that is stopped) or etcd://HOST:PORT,HOST:PORT/PREFIX (etcds:// by TLS). The target must be empty.",
+    ],
+    operands: [{ name: "copy", required: true, operand: "text" }],
+    flags: [
+      { name: "from", value: "STORE", help: "where it is (required)" },
+      { name: "to", value: "STORE", help: "where it shall be (required)" },
+      { name: "online", help: "copy out of etcd although control planes use it: what they write meanwhile is not in the copy" },
+      { name: "store-key", value: "FILE", operand: "file", help: "seals the mesh's keys in etcd, as with weft up" },
+      { name: "etcd-ca", value: "FILE", operand: "file", help: "roots that etcd's certificate is checked against (PEM)" },
+      { name: "etcd-cert", value: "FILE", operand: "file", help: "client certificate, with --etcd-key" },
+      { name: "etcd-key", value: "FILE", operand: "file", help: "its key" },
+      { name: "etcd-user", value: "NAME", help: "user to log in as" },
+      { name: "etcd-password-file", value: "FILE", operand: "file", help: "its password (or $WEFT_ETCD_PASSWORD)" },
+    ],
+    usesApi: false,
+    examples: [
+      {
+        says: "from one machine to a cluster of etcd",
+        command: "weft store copy --from sqlite:./mesh --to etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/weft",
+      },
+    ],
+  },
+  {
     name: "token",
     summary: "give out, list and revoke credentials for joining the mesh",
     about: [

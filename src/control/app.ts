@@ -42,20 +42,29 @@ export async function main(argv: readonly string[]): Promise<number> {
 
   try {
     const { startControlPlane } = await import("./plane.ts");
-    const plane = await startControlPlane({ ...options, log });
-    process.stdout.write(
-      `${plane.created ? `A new mesh, trust domain ${plane.trustDomain}, in ${options.dataDir}\n` : ""}` +
-        `weft is up in ${Math.round(performance.now())} ms\n` +
-        `  dashboard   ${plane.dashboardUrl}\n` +
-        `  API         ${plane.apiUrl}\n` +
-        `  xDS         ${plane.xdsAddress}\n` +
-        `  kubeconfig  ${plane.kubeconfigPath}\n`,
-    );
-    await json?.ready();
-    const signal = await stopping.promise;
-    log.info({ signal }, "Stopping");
-    await plane.stop();
-    return 0;
+    for (;;) {
+      const lost = Promise.withResolvers<string>();
+      const plane = await startControlPlane({ ...options, log, onLost: lost.resolve });
+      process.stdout.write(
+        `${plane.created ? `A new mesh, trust domain ${plane.trustDomain}, in ${options.dataDir}\n` : ""}` +
+          `weft is up in ${Math.round(performance.now())} ms\n` +
+          `  dashboard   ${plane.dashboardUrl}\n` +
+          `  API         ${plane.apiUrl}\n` +
+          `  xDS         ${plane.xdsAddress}\n` +
+          `  kubeconfig  ${plane.kubeconfigPath}\n`,
+      );
+      await json?.ready();
+      const signal = await Promise.race([stopping.promise, lost.promise.then((why) => ({ why }))]);
+      if (typeof signal === "object") {
+        // Everything in memory hangs on what can no longer be followed: proxies go to another control plane meanwhile.
+        log.error({ why: signal.why }, "Starting again from what the store holds now");
+        await plane.stop();
+        continue;
+      }
+      log.info({ signal }, "Stopping");
+      await plane.stop();
+      return 0;
+    }
   } catch (cause) {
     await json?.ready();
     const words = isForTheUser(cause) ? cause.message : folderTrouble(cause, options.dataDir);

@@ -33,6 +33,8 @@ export interface EventDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly uid: () => string;
+  /** By which store old events are deleted; undefined = that is another control plane's work now. Default: `store`. */
+  readonly tidier?: () => Store | undefined;
 }
 
 interface Waiting {
@@ -126,7 +128,9 @@ export class EventRecorder {
   }
 
   async #sweep(): Promise<void> {
-    const { store, clock } = this.#deps;
+    const { clock } = this.#deps;
+    const store = this.#deps.tidier === undefined ? this.#deps.store : this.#deps.tidier();
+    if (store === undefined) return;
     const { items } = await store.list("events");
     const oldest = clock.now() - eventLifeMs;
     const byAge = [...items].sort((a, b) => (lastSeen(a) < lastSeen(b) ? -1 : 1));

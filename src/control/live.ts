@@ -9,6 +9,8 @@ export interface MeshFacts {
   readonly trustDomain: string;
   readonly version: string;
   readonly xdsAddress: string;
+  /** Of every control plane that is there, this one first. */
+  readonly xdsAddresses: readonly string[];
   readonly caBundle: string;
   readonly dashboardUrl: string;
   readonly startedAtMs: number;
@@ -49,6 +51,13 @@ function meshObject(facts: MeshFacts): MeshObject {
     kind: "Mesh",
     metadata: { name: "default", creationTimestamp: `${startedAt.slice(0, 19)}Z` },
     spec: { trustDomain: facts.trustDomain },
-    status: { version: facts.version, xdsAddress: facts.xdsAddress, caBundle: facts.caBundle, dashboardUrl: facts.dashboardUrl, startedAt },
+    status: {
+      version: facts.version,
+      xdsAddress: facts.xdsAddress,
+      xdsAddresses: [...facts.xdsAddresses],
+      caBundle: facts.caBundle,
+      dashboardUrl: facts.dashboardUrl,
+      startedAt,
+    },
   };
 }

@@ -3,6 +3,7 @@
 
 import { isIP } from "node:net";
 import type { LogLevel } from "../base/log.ts";
+import { parseStore, type StoreAddress } from "./store/address.ts";
 
 export interface UpOptions {
   readonly dataDir: string;
@@ -14,6 +15,13 @@ export interface UpOptions {
   readonly trustDomain: string | undefined;
   /** Requests a second of one credential; undefined = the default, 0 = no limit. */
   readonly apiRate: number | undefined;
+  readonly store: StoreAddress;
+  /** File that seals what the control planes on one etcd share; undefined = it stands there as it is. */
+  readonly storeKey: string | undefined;
+  /** What one request of etcd may hold; undefined = etcd's default. */
+  readonly etcdRequestBytes: number | undefined;
+  /** `host:port` that proxies are told; undefined = the address listened on. */
+  readonly xdsAddress: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: "json" | "text";
 }
@@ -24,6 +32,8 @@ export class UsageError extends Error {
 
 export const usage = `Usage: weft up [--data DIR] [--listen ADDRESS] [--api-port N] [--xds-port N] [--dashboard-port N]
                [--trust-domain NAME] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
+               [--store STORE [--store-key FILE] [--etcd-ca FILE] [--etcd-cert FILE --etcd-key FILE]
+                [--etcd-user NAME --etcd-password-file FILE] [--etcd-max-request-bytes N]] [--xds-address HOST:PORT]
 
 Starts the control plane: API, xDS, identity, analysis and dashboard in one process.
 
@@ -34,6 +44,14 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --dashboard-port N    dashboard on the loopback address (default 7445)
   --trust-domain NAME   trust domain of the mesh's identities, fixed at the first start (default cluster.local)
   --api-rate N          requests a second that one user or service account may make (default 200; 0 = no limit)
+  --store STORE         sqlite (default, in the data folder), or etcd://HOST:PORT,HOST:PORT/PREFIX, which several control planes
+                        share; etcds:// by TLS (prefix /weft if none is named)
+  --store-key FILE      etcd: seals the mesh's keys there; the same file, 32 bytes or more, for every control plane
+  --etcd-ca FILE        etcd: roots that its certificate is checked against (PEM)
+  --etcd-cert FILE      etcd: client certificate, with --etcd-key FILE
+  --etcd-user NAME      etcd: user to log in as, with --etcd-password-file FILE or $WEFT_ETCD_PASSWORD
+  --etcd-max-request-bytes N  etcd: what its flag of that name says (default 1572864)
+  --xds-address HOST:PORT     address that proxies are told to connect to (default: the one listened on)
   --config FILE         YAML with these flags as keys (api-port: 7443)
   --log-level LEVEL     debug, info, warn, error or silent (default info)
   --log-format FORMAT   text or json (default text), on standard error
@@ -49,7 +67,26 @@ Example: weft up --data ./mesh
 const levels: readonly LogLevel[] = ["debug", "info", "warn", "error", "silent"];
 
 /** What a file and, in capitals behind `WEFT_`, the environment may say too. */
-const settings = ["data", "listen", "api-port", "xds-port", "dashboard-port", "trust-domain", "api-rate", "log-level", "log-format"];
+const settings = [
+  "data",
+  "listen",
+  "api-port",
+  "xds-port",
+  "dashboard-port",
+  "trust-domain",
+  "api-rate",
+  "store",
+  "store-key",
+  "etcd-ca",
+  "etcd-cert",
+  "etcd-key",
+  "etcd-user",
+  "etcd-password-file",
+  "etcd-max-request-bytes",
+  "xds-address",
+  "log-level",
+  "log-format",
+];
 
 /** Reads the file that `--config` names: keys of `known` only. Throws an Error in words. */
 export type ReadConfig = (path: string, known: readonly string[]) => ReadonlyMap<string, string>;
@@ -122,8 +159,39 @@ export function parseOptions(
   const rate = given.get("api-rate");
   if (rate !== undefined && !/^\d{1,6}$/.test(rate))
     throw new UsageError(`${called("api-rate")} takes a whole number (0 = no limit), not ${JSON.stringify(rate)}`);
+  const storeText = given.get("store") ?? "sqlite";
+  let store: StoreAddress;
+  try {
+    store = parseStore(storeText, called("store"), {
+      caFile: given.get("etcd-ca"),
+      certificateFile: given.get("etcd-cert"),
+      keyFile: given.get("etcd-key"),
+      user: given.get("etcd-user"),
+      passwordFile: given.get("etcd-password-file"),
+      password: env.WEFT_ETCD_PASSWORD,
+    });
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause));
+  }
+  if (store.kind === "sqlite") {
+    if (store.dir !== undefined)
+      throw new UsageError(`${called("store")} sqlite is in the data folder; name that with --data ${store.dir}`);
+    const odd = [...given.keys()].find((name) => name.startsWith("etcd-") || name === "store-key");
+    if (odd !== undefined)
+      throw new UsageError(`${called(odd)} is for a store in etcd; give --store etcd://HOST:PORT too, or leave it out`);
+  }
+  const requestBytes = given.get("etcd-max-request-bytes");
+  if (requestBytes !== undefined && !/^[1-9]\d{4,8}$/.test(requestBytes))
+    throw new UsageError(`${called("etcd-max-request-bytes")} takes a number of bytes, 10000 or more, not ${JSON.stringify(requestBytes)}`);
+  const xdsAddress = given.get("xds-address");
+  if (xdsAddress !== undefined && !/^(\[[0-9a-fA-F:]+\]|[^:\s,]+):\d{1,5}$/.test(xdsAddress))
+    throw new UsageError(`${called("xds-address")} takes HOST:PORT, not ${JSON.stringify(xdsAddress)}`);
   return {
     dataDir,
+    store,
+    storeKey: given.get("store-key"),
+    etcdRequestBytes: requestBytes === undefined ? undefined : Number(requestBytes),
+    xdsAddress,
     apiRate: rate === undefined ? undefined : Number(rate),
     listen,
     apiPort: port("api-port"),

@@ -35,12 +35,16 @@ import { JoinTokenList } from "./identity/jointokens.ts";
 import { openSigningKey, openTokenAuthority } from "./identity/token.ts";
 import { userTokens } from "./identity/usertoken.ts";
 import { adminKubeconfig } from "./kubeconfig.ts";
+import type { Session } from "./lease/session.ts";
 import { liveObjects } from "./live.ts";
 import { lockFolder } from "./lock.ts";
 import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
+import type { StoreAddress } from "./store/address.ts";
+import type { EtcdStore } from "./store/etcd/store.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
+import { type Store, StoreFailure } from "./store/store.ts";
 import { LoadReports } from "./xds/load.ts";
 import { ProxyList } from "./xds/proxies.ts";
 import { ProxylessSource } from "./xds/proxyless.ts";
@@ -62,6 +66,16 @@ export interface ControlPlaneOptions {
   readonly trustDomain?: string | undefined;
   /** Requests a second that one user or service account may make of the API; 0 = no limit. */
   readonly apiRate?: number | undefined;
+  /** Default: SQLite in the data folder. */
+  readonly store?: StoreAddress | undefined;
+  /** With etcd: the file that seals what control planes share there. */
+  readonly storeKey?: string | undefined;
+  /** etcd's --max-request-bytes; undefined = its default. */
+  readonly etcdRequestBytes?: number | undefined;
+  /** `host:port` that proxies are told; undefined = the one listened on. */
+  readonly xdsAddress?: string | undefined;
+  /** The shared store cannot be followed any further: what runs here is out of date for good, and must be started again. */
+  readonly onLost?: ((why: string) => void) | undefined;
   readonly log?: Logger;
   readonly clock?: Clock;
 }
@@ -120,6 +134,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
 const entries = "workloadentries.networking.istio.io";
 const certificateCheckMs = 6 * 3_600_000;
+/** A store that is silent for less is electing a leader. */
+const notReadyAfterMs = 6_000;
+/** How often the proxies of control planes that are gone are looked for. */
+const adoptEveryMs = 5_000;
 
 async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Promise<ControlPlane> {
   const clock = options.clock ?? systemClock;
@@ -132,6 +150,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const lock = lockFolder(dir);
   undo.add(() => lock.release());
 
+  const shared = await openShared(options, dir, clock, log, undo);
   const authority = await openAuthority({ dir, trustDomain: options.trustDomain, clock, random: randomBytes });
   const tokens = openTokenAuthority(dir, authority.trustDomain, clock, (...asked) => joinTokens.check(...asked));
   const admin = openAdminToken(dir);
@@ -142,10 +161,14 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const metrics = controlMetrics(registry);
   processMetrics(registry, startedAtMs);
 
-  const database = openSqliteStore(join(dir, "weft.db"), { onError: (cause) => log.error({ cause }, "The store reports a failure") });
-  undo.add(() => database.close());
+  const onError = (cause: unknown) => log.error({ cause }, "The store reports a failure");
+  const database: Store = shared?.store ?? openSqliteStore(join(dir, "weft.db"), { onError });
+  if (shared === undefined) undo.add(() => database.close());
   const store = metrics.timed(database);
-  const joinTokens = new JoinTokenList(store, clock, log);
+  /** By which singleton work is done; undefined while another control plane does it. */
+  let term: Store | undefined = shared === undefined ? store : undefined;
+  let session: Session | undefined;
+  const joinTokens = new JoinTokenList(store, clock, log, () => term);
   undo.add(() => joinTokens.stop());
   const access = await AccessIndex.open(store);
   undo.add(() => access.stop());
@@ -202,12 +225,16 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     log,
     resource: entries,
     isConnected: (key) => proxies.isConnected(key),
+    ...(shared !== undefined && {
+      // Before anything is known of the others they count as there: nobody's proxy is put out by a guess.
+      among: { id: shared.id, isThere: (id) => session === undefined || session.members.some((member) => member.id === id) },
+    }),
     onEvent: event,
   });
   undo.add(() => liveness.stop());
   liveness.start(publisher.objects(entries));
 
-  const recorder = new EventRecorder({ store, clock, log, uid: () => crypto.randomUUID() });
+  const recorder = new EventRecorder({ store, clock, log, uid: () => crypto.randomUUID(), tidier: () => term });
   undo.add(() => recorder.stop());
   /** On the entry of a proxy; one that has been unregistered already has nothing to hang it on. */
   const happened = (key: string | undefined, type: "Normal" | "Warning", reason: string, message: string) => {
@@ -216,9 +243,11 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     if (regarding !== undefined) recorder.record({ regarding, type, reason, message });
   };
 
-  const collector = new Collector({ store, kinds, clock, log });
-  undo.add(() => collector.stop());
-  await collector.start();
+  if (shared === undefined) {
+    const collector = new Collector({ store, kinds, clock, log });
+    undo.add(() => collector.stop());
+    await collector.start();
+  }
 
   const remembered = rememberedPorts(dir);
   const xds = await bindPort("xds", options.xdsPort, remembered.xds, listen, (port) =>
@@ -237,7 +266,16 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
           return who.ok && authorize(who.caller, asked, access).allowed;
         },
         identifier: `weft/${version}`,
-        findEntry: (namespace, name) => store.get({ resource: entries, namespace, name }),
+        findEntry: async (namespace, name) => {
+          try {
+            return await store.get({ resource: entries, namespace, name });
+          } catch (cause) {
+            // A store that does not answer keeps no proxy out that was known before.
+            const known = cause instanceof StoreFailure ? publisher.object(entries, namespace, name) : undefined;
+            if (known === undefined) throw cause;
+            return known;
+          }
+        },
         metrics: (node) => insight.metrics(node),
         accessLogs: (node) => insight.accessLogs(node),
         onCertificate: (identity, serialNumber, notAfterMs) => {
@@ -296,7 +334,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     metrics.quarantined.value = proxies.quarantined;
     metrics.waiting.value = publisher.waiting;
   });
-  const xdsAddress = hostPort(listen, xds.port);
+  const xdsAddress = options.xdsAddress ?? hostPort(listen, xds.port);
 
   let dashboardPort = 0;
   const signIn = new SignIn(admin, () => dashboardPort);
@@ -304,7 +342,15 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const live = liveObjects({
     proxies,
     insight,
-    mesh: () => ({ trustDomain, version, xdsAddress, caBundle: authority.rootPem, dashboardUrl: dashboardUrl(), startedAtMs }),
+    mesh: () => ({
+      trustDomain,
+      version,
+      xdsAddress,
+      xdsAddresses: [xdsAddress, ...(session?.members ?? []).map((member) => member.xdsAddress).filter((each) => each !== xdsAddress)],
+      caBundle: authority.rootPem,
+      dashboardUrl: dashboardUrl(),
+      startedAtMs,
+    }),
   });
 
   // Built once a transaction: it asks about each of its objects with the same list.
@@ -385,7 +431,11 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       event("info", `join token issued for service account ${serviceAccount}`, namespace);
       return { token: issued.token.reveal(), expirationTimestamp: new Date(issued.expiresAtMs).toISOString() };
     },
-    notReady: () => undefined,
+    notReady: () => {
+      const silence = shared?.store.silence;
+      if (silence === undefined || silence.forMs < notReadyAfterMs) return undefined;
+      return `etcd has not answered for ${Math.round(silence.forMs / 1000)} s: ${silence.problem}`;
+    },
     clock,
     random: (bytes) => {
       crypto.getRandomValues(bytes);
@@ -433,6 +483,38 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     );
   });
   undo.add(() => renewal.cancel());
+  if (shared !== undefined) {
+    const { Session } = await import("./lease/session.ts");
+    const { startTrimming } = await import("./lease/trim.ts");
+    const duties: (() => unknown)[] = [];
+    session = new Session({
+      store: shared.store,
+      clock,
+      random: Math.random,
+      log,
+      id: shared.id,
+      begin: (fenced) => {
+        term = fenced;
+        const collector = new Collector({ store: fenced, kinds, clock, log });
+        collector.start().catch((cause: unknown) => log.error({ cause }, "Garbage collection could not begin"));
+        const trimming = startTrimming(fenced, clock, log);
+        const adopting = clock.every(adoptEveryMs, () => liveness.adopt(publisher.objects(entries)));
+        duties.push(
+          () => collector.stop(),
+          () => trimming.cancel(),
+          () => adopting.cancel(),
+        );
+        event("info", `control plane ${shared.id} does the singleton work`);
+      },
+      end: async () => {
+        term = undefined;
+        await Promise.all(duties.splice(0).map((stop) => stop()));
+      },
+    });
+    const joined = session;
+    undo.add(() => joined.stop());
+    await session.start({ id: shared.id, xdsAddress, apiUrl, version });
+  }
   event("info", `control plane ${version} started, trust domain ${trustDomain}`);
 
   return {
@@ -441,9 +523,40 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     dashboardUrl: `${dashboardUrl()}?token=${signIn.linkToken}`,
     kubeconfigPath,
     trustDomain,
-    created: authority.created,
+    created: authority.created || shared?.created === true,
     stop: () => undo.run(log),
   };
+}
+
+interface Shared {
+  readonly store: EtcdStore;
+  readonly id: string;
+  /** The mesh was made by this start. */
+  readonly created: boolean;
+}
+
+/** The store in etcd, and the keys in the folder that all control planes on it share; undefined with SQLite. */
+async function openShared(options: ControlPlaneOptions, dir: string, clock: Clock, log: Logger, undo: Undo): Promise<Shared | undefined> {
+  if (options.store?.kind !== "etcd") return undefined;
+  const { openEtcdStore } = await import("./store/etcd/store.ts");
+  const { readSealKey, shareFiles } = await import("./lease/secrets.ts");
+  const sealKey = readSealKey(options.storeKey);
+  if (sealKey === undefined)
+    log.warn({}, "The mesh's keys stand in etcd as they are: whoever reads it can issue identities. Seal them with --store-key FILE");
+  const store = await openEtcdStore(options.store.address, {
+    clock,
+    onError: (cause) => log.error({ cause }, "The store reports a failure"),
+    onLost: (why) => options.onLost?.(why),
+    ...(options.etcdRequestBytes !== undefined && { maxRequestBytes: options.etcdRequestBytes }),
+  });
+  undo.add(() => store.close());
+  const created = await shareFiles(store.rows, dir, sealKey, async (folder) => {
+    const trustDomain = options.trustDomain;
+    await openAuthority({ dir: folder, trustDomain, clock, random: (count) => crypto.getRandomValues(new Uint8Array(count)) });
+    openSigningKey(folder);
+    openAdminToken(folder);
+  });
+  return { store, id: crypto.randomUUID().slice(0, 8), created };
 }
 
 function hostPort(host: string, port: number): string {

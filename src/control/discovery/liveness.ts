@@ -19,6 +19,8 @@ export interface LivenessDeps {
   readonly resource: string;
   /** By `NS/NAME`. */
   readonly isConnected: (key: string) => boolean;
+  /** With several control planes: which this one is, and whether another (by its id) is there. Absent: it is the only one. */
+  readonly among?: { readonly id: string; readonly isThere: (id: string) => boolean };
   readonly onEvent: (level: "info" | "warn", message: string, namespace: string, workload: string) => void;
 }
 
@@ -57,12 +59,41 @@ export class Liveness {
     }
   }
 
+  /** Those whose proxy was connected to a control plane that is gone, and came back to none: they get the time that a restart gives. */
+  adopt(entries: readonly KubeObject[]): void {
+    for (const entry of entries) {
+      const key = keyOf(entry);
+      const state = conditionOf(entry, connectedType);
+      if (state === undefined || this.#tracked.get(key)?.timer !== undefined || this.#deps.isConnected(key) || this.#elsewhere(entry))
+        continue;
+      if (state.status === "True") this.#arm(key, graceMs, () => this.#putOut(key));
+      else if (isLost(entry)) this.#arm(key, forgetMs, () => this.#forget(key));
+    }
+  }
+
+  /** Another control plane that is there has said that the proxy is connected to it. */
+  #elsewhere(entry: KubeObject): boolean {
+    const { among } = this.#deps;
+    const said = conditionOf(entry, connectedType);
+    if (among === undefined || said?.status !== "True") return false;
+    const [, holder] = /^its proxy is connected to control plane (\S+)$/.exec(said.message ?? "") ?? [];
+    return holder !== undefined && holder !== among.id && among.isThere(holder);
+  }
+
   /** A proxy of this entry has opened a stream. */
   connected(key: string): void {
     this.#arm(key, 0, undefined);
     this.#update(key, (entry, now) => {
       if (!this.#deps.isConnected(key)) return undefined;
-      const next = [condition(connectedType, "True", "Connected", "its proxy is connected", now)];
+      const next = [
+        condition(
+          connectedType,
+          "True",
+          "Connected",
+          this.#deps.among === undefined ? "its proxy is connected" : `its proxy is connected to control plane ${this.#deps.among.id}`,
+          now,
+        ),
+      ];
       if (isLost(entry)) next.push(condition(healthyType, "True", "ProxyBack", "its proxy is connected again", now));
       return next;
     });
@@ -104,7 +135,7 @@ export class Liveness {
   #putOut(key: string): void {
     if (this.#deps.isConnected(key)) return;
     this.#update(key, (entry, now) => {
-      if (this.#deps.isConnected(key)) return undefined;
+      if (this.#deps.isConnected(key) || this.#elsewhere(entry)) return undefined;
       const next = [condition(connectedType, "False", lostReason, "its proxy has gone without a word", now)];
       // Only what is in service is put out of it: draining or starting is weft run's own word and stays.
       if (conditionOf(entry, healthyType)?.status !== "False") {
@@ -195,7 +226,8 @@ function withConditions(entry: KubeObject, wanted: readonly Condition[]): KubeOb
   const old = conditionsOf(entry);
   const news = wanted.filter((w) => {
     const before = old.find((c) => c.type === w.type);
-    return before?.status !== w.status || before.reason !== w.reason;
+    // Which control plane a proxy is connected to stands in the message.
+    return before?.status !== w.status || before.reason !== w.reason || (w.type === connectedType && before.message !== w.message);
   });
   if (news.length === 0) return undefined;
   const kept = old.filter((c) => !news.some((n) => n.type === c.type));

@@ -31,12 +31,13 @@ export class JoinTokenList {
   readonly #log: Logger;
   readonly #sweeper: Timer;
 
-  constructor(store: Store, clock: Clock, log: Logger) {
+  /** `tidier`: by which store expired ones are deleted; undefined from it = that is another control plane's work now. */
+  constructor(store: Store, clock: Clock, log: Logger, tidier: () => Store | undefined = () => store) {
     this.#store = store;
     this.#clock = clock;
     this.#log = log;
     this.#sweeper = clock.every(sweepEveryMs, () => {
-      this.#sweep().catch((cause: unknown) => this.#log.error({ cause }, "Expired join tokens could not be forgotten"));
+      this.#sweep(tidier()).catch((cause: unknown) => this.#log.error({ cause }, "Expired join tokens could not be forgotten"));
     });
   }
 
@@ -68,8 +69,9 @@ export class JoinTokenList {
     return `the join token ${binding.name} is used by too many at once; try again`;
   }
 
-  async #sweep(): Promise<void> {
-    const { items } = await this.#store.list(resource);
+  async #sweep(store: Store | undefined): Promise<void> {
+    if (store === undefined) return;
+    const { items } = await store.list(resource);
     const before = this.#clock.now() - rememberMs;
     const gone = (items as JoinTokenObject[]).filter((each) => Date.parse(each.spec.expiresAt) < before);
     const writes = gone.map(
@@ -79,6 +81,6 @@ export class JoinTokenList {
         expected: Number(metadata.resourceVersion),
       }),
     );
-    await this.#store.transact(writes);
+    await store.transact(writes);
   }
 }
