@@ -1,40 +1,18 @@
 // Judge: client-go, as controllers use it: typed and dynamic clients, server-side apply, the pager, shared informers, watches.
-// The program is built on first use into a folder of its own under the system's temporary one, by its sources' hash.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findPeer, needsPeers } from "../support/peers.ts";
+import { goProgram } from "../support/go-program.ts";
+import { needsPeers } from "../support/peers.ts";
 import { type PeerServer, run, startPeerServer } from "./kubectl-setup.ts";
 
 const sources = join(import.meta.dir, "go-client");
-
-/** The program's path; builds it where it is not there yet. */
-async function build(): Promise<string> {
-  const hash = new Bun.CryptoHasher("sha256");
-  for (const name of readdirSync(sources).sort()) hash.update(name).update(readFileSync(join(sources, name)));
-  const folder = join(tmpdir(), `weft-go-client-${process.getuid?.() ?? 0}`);
-  const program = join(folder, hash.digest("hex").slice(0, 20));
-  if (existsSync(program)) return program;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const making = `${program}.${process.pid}`;
-  const child = Bun.spawn([findPeer("go") as string, "build", "-buildvcs=false", "-o", making, "."], {
-    cwd: sources,
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const err = await new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(err);
-  renameSync(making, program);
-  return program;
-}
 
 describe.skipIf(!needsPeers("go-client.test.ts", "go"))("client-go", () => {
   let server: PeerServer;
   let program: string;
   beforeAll(async () => {
-    program = await build();
+    program = await goProgram(sources, "go-client");
     server = await startPeerServer();
   }, 600_000);
   afterAll(() => server?.stop());
