@@ -16,6 +16,19 @@ export function versionOf(resources: ResourceMap): string {
   return sumOf(resources).toString(16).padStart(24, "0");
 }
 
+const hashes = new WeakMap<XdsResource, bigint>();
+
+/** Remembered by resource: thousands of maps, one for each proxy, are made of the same few. */
+function hashOf(resource: XdsResource): bigint {
+  let hash = hashes.get(resource);
+  if (hash === undefined) {
+    const digest = new Bun.CryptoHasher("sha256").update(`${resource.name}\u0000${resource.version}`).digest("hex");
+    hash = BigInt(`0x${digest.slice(0, 24)}`);
+    hashes.set(resource, hash);
+  }
+  return hash;
+}
+
 /** Sums of entries' hashes add up, so a map joined of two is known by its parts. */
 function sumOf(resources: ResourceMap): bigint {
   let sum = sums.get(resources);
@@ -23,10 +36,7 @@ function sumOf(resources: ResourceMap): bigint {
   sum = 0n;
   if (resources instanceof JoinedMap) for (const part of resources.parts as readonly ResourceMap[]) sum = (sum + sumOf(part)) & mask;
   else {
-    for (const { name, version } of resources.values()) {
-      const hash = new Bun.CryptoHasher("sha256").update(`${name}\u0000${version}`).digest("hex");
-      sum = (sum + BigInt(`0x${hash.slice(0, 24)}`)) & mask;
-    }
+    for (const resource of resources.values()) sum = (sum + hashOf(resource)) & mask;
   }
   sums.set(resources, sum);
   return sum;
