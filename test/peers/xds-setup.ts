@@ -227,10 +227,13 @@ export class Mesh {
   envoy(path: string): { readonly child: Bun.Subprocess; readonly log: () => string } {
     const log = `${path}.log`;
     const base = String((process.pid % 5000) * 10 + ++this.#bases);
-    const child = Bun.spawn([findPeer("envoy") as string, "-c", path, "--base-id", base, "--concurrency", "1", "-l", "warning"], {
-      stdout: Bun.file(log),
-      stderr: Bun.file(log),
-    });
+    const child = Bun.spawn(
+      [findPeer("envoy") as string, "-c", path, "--base-id", base, "--concurrency", "1", "-l", "warning", "--drain-strategy", "immediate"],
+      {
+        stdout: Bun.file(log),
+        stderr: Bun.file(log),
+      },
+    );
     this.#cleanups.push(() => end(child));
     return { child, log: () => readFileSync(log, "utf8") };
   }
