@@ -181,7 +181,12 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const { trustDomain } = authority;
   // The publisher's first round is reported before it is there to be asked.
   let started: Publisher<World> | undefined;
-  const insight = createInsight({ clock, trustDomain, workloads: () => started?.objects(entries) ?? [] });
+  const insight = createInsight({
+    clock,
+    trustDomain,
+    workloads: () => started?.objects(entries) ?? [],
+    workload: (namespace, name) => started?.object(entries, namespace, name),
+  });
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
     insight.event({ level, message, namespace, workload });
 

@@ -70,7 +70,12 @@ const message = (...envoyMetrics: NonNullable<MessageInitShape<typeof StreamMetr
 
 function setup(workloads: readonly KubeObject[] = []) {
   const clock = new PausedClock(1_700_000_000_000);
-  const insight = createInsight({ clock, trustDomain: "cluster.local", workloads: () => workloads });
+  const insight = createInsight({
+    clock,
+    trustDomain: "cluster.local",
+    workloads: () => workloads,
+    workload: (namespace, name) => workloads.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
+  });
   return { clock, insight };
 }
 

@@ -30,6 +30,8 @@ export interface InsightDeps {
   readonly trustDomain: string;
   /** All WorkloadEntries, for instances and versions. */
   readonly workloads: () => readonly KubeObject[];
+  /** One of them; an event of one workload must not cost a look at all. */
+  readonly workload: (namespace: string, name: string) => KubeObject | undefined;
 }
 
 export interface Insight {
@@ -119,7 +121,7 @@ export function createInsight(deps: InsightDeps): Insight {
       };
     },
     event({ level, message, namespace, workload }) {
-      const entry = deps.workloads().find((object) => object.metadata.name === workload && object.metadata.namespace === namespace);
+      const entry = workload === "" ? undefined : deps.workload(namespace, workload);
       logs.append(
         { at: new Date(clock.now()).toISOString(), kind: "event", level, namespace, workload, message },
         entry?.metadata.labels?.app ?? "",
