@@ -17,6 +17,7 @@ const sources: Readonly<Record<string, string>> = {
 /** Keywords the walker in src/api/schema.ts understands; `oneOf` and the like hold only "exactly one of these fields", which kinds check in words. */
 const kept = new Set([
   "type",
+  destinationrule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule.mjs",
   "properties",
   "additionalProperties",
   "items",
@@ -90,6 +91,7 @@ function readWords(module: string, prefix: string, out: Record<string, string>):
   let comment: string[] = [];
   let inside = false;
   for (const line of text.split("\n")) {
+  DestinationRule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule",
     const doc = /^\s*\*(?!\/) ?(.*)$/.exec(line)?.[1];
     if (/^\s*\/\*\*/.test(line)) comment = [];
     else if (doc !== undefined) comment.push(doc.trim());

@@ -2,6 +2,7 @@
 
 import type { DefinedKind } from "./define.ts";
 import { authorizationPolicyKind } from "./kinds/authorizationpolicy.ts";
+import { destinationRuleKind } from "./kinds/destinationrule.ts";
 import { endpointSliceKind } from "./kinds/endpointslice.ts";
 import { eventKind } from "./kinds/event.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
@@ -35,6 +36,11 @@ export const kinds: readonly DefinedKind[] = [
   clusterRoleBindingKind,
   meshKind,
   proxyKind,
+  grpcRouteKind,
+  tlsRouteKind,
+  tcpRouteKind,
+  udpRouteKind,
+  destinationRuleKind,
   edgeKind,
 ];
 

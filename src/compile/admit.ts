@@ -3,6 +3,7 @@
 
 import type { KubeObject, Violation } from "../api/meta.ts";
 import { policyConflicts } from "./conflicts/authorizationpolicy.ts";
+import { destinationRuleConflicts } from "./conflicts/destinationrule.ts";
 import { routeConflicts } from "./conflicts/httproute.ts";
 import { peerAuthenticationConflicts } from "./conflicts/peerauthentication.ts";
 import { serviceConflicts } from "./conflicts/service.ts";
@@ -16,6 +17,7 @@ type Conflicts = (world: World, candidate: KubeObject) => readonly Violation[];
 const byKind: Readonly<Record<string, Conflicts>> = {
   HTTPRoute: routeConflicts as Conflicts,
   AuthorizationPolicy: policyConflicts as Conflicts,
+  DestinationRule: destinationRuleConflicts as Conflicts,
   PeerAuthentication: peerAuthenticationConflicts as Conflicts,
   Service: serviceConflicts as Conflicts,
   Telemetry: telemetryConflicts as Conflicts,

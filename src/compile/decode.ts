@@ -7,13 +7,22 @@ import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb
 import { RouteConfigurationSchema } from "../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import {
+  StatefulSessionPerRouteSchema,
+  StatefulSessionSchema,
+} from "../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
+import { CookieBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
+import { HeaderBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import { TlsInspectorSchema } from "../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import { HttpConnectionManagerSchema } from "../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import { TcpProxySchema } from "../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
 import { UdpProxyConfigSchema } from "../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
+import { ClientSideWeightedRoundRobinSchema } from "../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
 import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
@@ -28,12 +37,20 @@ const schemas: Readonly<Record<XdsType, DescMessage>> = {
 
 /** Everything the compiler ever puts into a google.protobuf.Any. */
 const registry = createRegistry(
+  ClientSideWeightedRoundRobinSchema,
   FileAccessLogSchema,
   HttpGrpcAccessLogConfigSchema,
   HttpProtocolOptionsSchema,
   TlsInspectorSchema,
   TcpGrpcAccessLogConfigSchema,
+  CookieBasedSessionStateSchema,
+  CorsPolicySchema,
+  CorsSchema,
+  HTTPFaultSchema,
+  HeaderBasedSessionStateSchema,
   HttpRbacSchema,
+  StatefulSessionPerRouteSchema,
+  StatefulSessionSchema,
   RouterSchema,
   HttpConnectionManagerSchema,
   NetworkRbacSchema,

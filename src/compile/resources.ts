@@ -108,7 +108,7 @@ const virtualHost = derived<Leading<Uint8Array> | undefined>(
       name: reach === "any" ? `${upstreamListener(target.service.host, target.port.port)}|any` : named,
       domains: reach === "any" ? ["*"] : domainsOf(target, reach),
       target,
-      routes,
+      routes: routes?.map((route) => withKey(world, route)),
     };
     return { value: virtualHostBytes(plan), clusters: [...new Set([cluster, ...leadTo(world, routes ?? [])])].sort() };
   },
@@ -130,6 +130,17 @@ function leadTo(world: World, routes: readonly RoutePlan[]): string[] {
       if (there === missing)
         throw new OpenSnapshotError(
           `route ${name} names cluster ${cluster}, which is ${missing ? "there but must not be used" : "not there"}`,
+/** With the key that the route's first backend hashes by, unless the route says one itself. */
+function withKey(world: World, route: RoutePlan): RoutePlan {
+  const { action } = route;
+  if (action.kind !== "forward" || action.hash !== undefined) return route;
+  for (const { cluster } of action.backends) {
+    const hash = targetPlan(world, cluster)?.hash;
+    if (hash !== undefined) return { ...route, action: { ...action, hash: [hash] } };
+  }
+  return route;
+}
+
         );
       if (!missing) out.push(cluster);
     }
@@ -172,7 +183,8 @@ function proxyTable(world: World, namespace: string, ports: readonly string[], o
   const clusters: string[] = [];
   for (const cluster of ports) {
     const target = targetPlan(world, cluster);
-    if (target === undefined || target.port.protocol === "udp") continue;
+    // A subset has no name of its own: routes lead there.
+    if (target === undefined || target.port.protocol === "udp" || target.subset !== undefined) continue;
     const host = hostOf(world, cluster, namespace, target.service.namespace === namespace ? "own" : "foreign");
     if (host === undefined) continue;
     hosts.push(host.value);
@@ -192,6 +204,46 @@ export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
 
 /** What a proxy is told but for clusters and endpoints, which it is given by name: so that these may change without the rest being looked at. */
 interface Layout {
+/** A table of a gateway. By `NS/NAME` of the Gateway, blank, name of the table. */
+const gatewayTable = derived<Leading<XdsResource> | undefined>(
+  (world, text) => {
+    const at = text.indexOf(" ");
+    const name = text.slice(at + 1);
+    const plan = gatewayPlan(world, text.slice(0, at))?.tables.find((each) => each.name === name);
+    if (plan === undefined) return undefined;
+    const hosts = plan.hosts.map(({ domain, routes }) => ({ domain, routes: routes.map((route) => withKey(world, route)) }));
+    const bytes = routeTableBytes(
+      name,
+      hosts.map(({ domain, routes }) => gatewayHostBytes(domain, routes)),
+      true,
+    );
+    const clusters = [...new Set(hosts.flatMap(({ routes }) => leadTo(world, routes)))].sort();
+    return { value: resourceOfBytes("route", name, bytes), clusters };
+  },
+  (a, b) => sameResource(a?.value, b?.value) && equal(a?.clusters, b?.clusters),
+);
+
+/** Clusters that a port of a gateway leads to without a table. */
+function clustersOfPort(port: GatewayPortPlan): string[] {
+  const there = (backends: readonly BackendPlan[]) => backends.filter(({ missing }) => !missing).map(({ cluster }) => cluster);
+  switch (port.kind) {
+    case "udp":
+      return [port.cluster];
+    case "tcp":
+      return there(port.backends);
+    case "tls":
+      return port.chains.flatMap(({ to }) => (to.kind === "tcp" ? there(to.backends) : []));
+    case "http":
+      return [];
+  }
+}
+
+/** Clusters that a local port leads to by layer 4 routes, its own left out. */
+function clustersOfConnections({ connections }: UpstreamPlan): string[] {
+  const all = [...(connections?.backends ?? []), ...(connections?.byName ?? []).flatMap(({ backends }) => backends)];
+  return all.filter(({ missing }) => !missing).map(({ cluster }) => cluster);
+}
+
   readonly listeners: Resources;
   readonly routes: Resources;
   /** The application's own. */

@@ -3,6 +3,7 @@
 // An index is for whoever would otherwise go through all objects of a kind: such a reader is computed anew with each of them that changes.
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
+import { type DestinationRuleObject, ruleHost } from "../api/kinds/destinationrule-spec.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
@@ -41,9 +42,11 @@ export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s
   service: (slice) => [`${namespaceOf(slice)}/${slice.metadata.labels?.[sliceServiceLabel] ?? ""}`],
 });
 
-export const httpRouteSource = source<HTTPRouteObject, "parent">("gateway.networking.k8s.io", "HTTPRoute", {
-  /** `NS/NAME` of each Service it is attached to. */
-  parent: (route) => [...new Set((route.spec.parentRefs ?? []).map((ref) => `${ref.namespace ?? namespaceOf(route)}/${ref.name}`))],
+export const httpRouteSource = source<HTTPRouteObject, "parent" | "gateway">("gateway.networking.k8s.io", "HTTPRoute", byParent);
+
+export const destinationRuleSource = source<DestinationRuleObject, "host">("networking.istio.io", "DestinationRule", {
+  /** The whole name of the service it is about. */
+  host: (rule) => [ruleHost(rule)],
 });
 
 export const policySource = source<AuthorizationPolicyObject>("security.istio.io", "AuthorizationPolicy", {});
@@ -59,3 +62,4 @@ export const sources = [
   peerAuthenticationSource,
   telemetrySource,
 ] as unknown as readonly Source<KubeObject, string>[];
+  destinationRuleSource,

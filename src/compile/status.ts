@@ -2,16 +2,28 @@
 // Returns whole statuses; never writes. Times of transition are the publisher's, who knows the old status.
 
 import { type AuthorizationPolicyObject, authorizationPolicyKind, rootNamespace } from "../api/kinds/authorizationpolicy.ts";
+import { destinationRuleKind } from "../api/kinds/destinationrule.ts";
+import { gatewayKind } from "../api/kinds/gateway.ts";
+import { gatewayClassKind } from "../api/kinds/gatewayclass.ts";
+import { grpcRouteKind } from "../api/kinds/grpcroute.ts";
 import { httpRouteKind } from "../api/kinds/httproute.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
+import { tcpRouteKind } from "../api/kinds/tcproute.ts";
+import { tlsRouteKind } from "../api/kinds/tlsroute.ts";
+import { udpRouteKind } from "../api/kinds/udproute.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
+import { condition } from "./condition.ts";
 import { type Source, sourceId } from "./objects.ts";
 import { clustersOf, portPlan } from "./plan/mesh.ts";
 import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
 import { type OpenPort, openPorts } from "./plan/workload.ts";
 import { appliesTo, needsHttp } from "./policies/authorizationpolicy.ts";
+import { ruleVerdict } from "./policies/destinationrule.ts";
 import { type ParentVerdict, routeVerdicts } from "./policies/httproute.ts";
-import { httpRouteSource, policySource, serviceSource, workloadSource } from "./sources.ts";
+import { layer4Verdicts } from "./policies/layer4route.ts";
+import { gatewayClassSource, gatewaySource, grpcRouteSource, tcpRouteSource, tlsRouteSource, udpRouteSource } from "./route-sources.ts";
+import { destinationRuleSource, httpRouteSource, policySource, serviceSource, workloadSource } from "./sources.ts";
+import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
 /** The status an object should have; to be written only where it differs, times of transition aside. */
@@ -34,8 +46,15 @@ interface StatusMaker {
 
 /** By the kind's key in the store. A kind with statuses is one line here. */
 const makers: Readonly<Record<string, StatusMaker>> = {
-  [resourceOf(httpRouteKind)]: { source: httpRouteSource, make: routeStatus },
+  [resourceOf(httpRouteKind)]: { source: httpRouteSource, make: routeStatus(httpRouteSource, "HTTPRoute", routeVerdicts) },
+  [resourceOf(grpcRouteKind)]: { source: grpcRouteSource, make: routeStatus(grpcRouteSource, "GRPCRoute", routeVerdicts) },
+  [resourceOf(tlsRouteKind)]: { source: tlsRouteSource, make: routeStatus(tlsRouteSource, "TLSRoute", layer4Verdicts) },
+  [resourceOf(tcpRouteKind)]: { source: tcpRouteSource, make: routeStatus(tcpRouteSource, "TCPRoute", layer4Verdicts) },
+  [resourceOf(udpRouteKind)]: { source: udpRouteSource, make: routeStatus(udpRouteSource, "UDPRoute", layer4Verdicts) },
+  [resourceOf(gatewayKind)]: { source: gatewaySource, make: gatewayStatus },
+  [resourceOf(gatewayClassKind)]: { source: gatewayClassSource, make: gatewayClassStatus },
   [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },
+  [resourceOf(destinationRuleKind)]: { source: destinationRuleSource, make: destinationRuleStatus },
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
 };
 
@@ -69,10 +88,6 @@ export function statuses(world: World): StatusPatch[] {
   return out;
 }
 
-function condition(object: KubeObject, type: string, holds: boolean, reason: string, message: string): Condition {
-  return { type, status: holds ? "True" : "False", reason, message, observedGeneration: object.metadata.generation ?? 1 };
-}
-
 function parentStatus(route: KubeObject, verdict: ParentVerdict): Record<string, unknown> {
   return {
     parentRef: verdict.parentRef,
@@ -94,9 +109,44 @@ function saysUdpCarried({ status }: KubeObject): boolean {
 /** A status is read by people: the first few say what there is to do for the others too. */
 const mostWithheld = 3;
 
-function routeStatus(world: World, key: string): Record<string, unknown> | undefined {
-  const route = world.objects(httpRouteSource).get(key);
-  return route === undefined ? undefined : { parents: routeVerdicts(world, key).map((verdict) => parentStatus(route, verdict)) };
+/** Of a route of any kind: what became of each parent that is for Weft; nothing where all belong to others. */
+function routeStatus(
+  of: Source<never, never>,
+  kind: string,
+  verdictsOf: (world: World, text: string) => readonly ParentVerdict[],
+): StatusMaker["make"] {
+  return (world, key) => {
+    const route = world.objects(of as Source<KubeObject>).get(key);
+    const verdicts = verdictsOf(world, `${kind} ${key}`);
+    if (route === undefined || verdicts.length === 0) return undefined;
+    return { parents: verdicts.map((verdict) => parentStatus(route, verdict)) };
+  };
+}
+
+function destinationRuleStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const verdict = ruleVerdict(world, key);
+  if (verdict === undefined) return undefined;
+  const { rule, host, service, overruled, empty } = verdict;
+  const reason = !service ? "NoSuchService" : overruled ? "Overruled" : "Accepted";
+  const words = {
+    NoSuchService: `there is no Service ${host}; the rule takes effect when it is created`,
+    Overruled: `a rule in the namespace of ${host} decides in its place`,
+    Accepted: `every caller of ${host} goes by it`,
+  }[reason];
+  const conditions = [condition(rule, "Accepted", service && !overruled, reason, words)];
+  if (service && (rule.spec?.subsets ?? []).length > 0)
+    conditions.push(
+      empty.length === 0
+        ? condition(rule, "SubsetsResolved", true, "SubsetsResolved", "every subset has instances")
+        : condition(
+            rule,
+            "SubsetsResolved",
+            false,
+            "NoInstances",
+            `no instance has the labels of ${empty.length === 1 ? "subset" : "subsets"} ${empty.join(", ")}: requests that routes lead there are answered with 503`,
+          ),
+    );
+  return { conditions };
 }
 
 function serviceStatus(world: World, key: string): Record<string, unknown> | undefined {

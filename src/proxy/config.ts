@@ -428,7 +428,13 @@ export interface ClusterConfig {
   /** Below this share of available endpoints (0 to 100) health is not believed and all are used; absent = 50, 0 = never. */
   readonly panicPercent?: number;
   /** `weighted`: by the weights that come with localities. `own`: this proxy's locality first, the rest where it lacks endpoints. Absent = localities do not matter within a priority. */
-  readonly localities?: "weighted" | "own";
+  readonly localities?:
+    | "weighted"
+    | "own"
+    /** Priorities by nearness: sub-zone, zone, region, the region that `failover` names for ours, the rest. */
+    | { readonly kind: "near"; readonly failover: Readonly<Record<string, string>> }
+    /** Shares of localities by our own; both `region/zone/sub-zone`, whose rest may be `*` or left out. The first that fits; none = as if not there. */
+    | { readonly kind: "shares"; readonly from: Readonly<Record<string, Readonly<Record<string, number>>>> };
   /** Answers 429 and RESOURCE_EXHAUSTED lower an endpoint's share, and Retry-After is waited for. Absent = no. */
   readonly heedsRateLimits?: true;
   /** What its endpoints speak. `downstream`: the version the request came by; `auto`: what ALPN agrees on, without TLS HTTP/1.1. */

@@ -92,7 +92,9 @@ export const sidecarMetadata = { filter: "weft.dev", protocol: "http_between_sid
 /**
  * More of `filter_metadata["weft.dev"]` of a cluster: what Envoy has no field for, and passes over, taking `lb_policy` and the like instead.
  * `policy`: peak_ewma (`decayMs`) or least_connections (`choices`); `heedsRateLimits`: true; `endpointRequests`: most requests at one endpoint;
- * `latencyFactor`: endpoints slower than the median by this factor are outliers.
+ * `latencyFactor`: endpoints slower than the median by this factor are outliers. `nearFirst`: the nearer a locality is to the proxy's own, the higher its
+ * priority; an object says which region comes after the proxy's own. `localityShares`: shares of localities by the proxy's own, both `region/zone/sub-zone`
+ * with `*` for any rest.
  */
 export const balanceMetadata = {
   policy: "balance",
@@ -113,6 +115,8 @@ export function nodeId(namespace: string, workload: string): string {
 }
 
 export function parseNodeId(id: string): { namespace: string; workload: string } | undefined {
+  nearFirst: "near_first",
+  localityShares: "locality_shares",
   const [kind, namespace, workload, extra] = id.split("~");
   if (kind !== "sidecar" || !namespace || !workload || extra !== undefined) return undefined;
   return { namespace, workload };

@@ -15,6 +15,8 @@ export interface WorkloadEntryObject extends KubeObject {
     ports?: Record<string, number>;
     labels?: Record<string, string>;
     weight?: number;
+    /** `region/zone/sub-zone`. */
+    locality?: string;
     serviceAccount?: string;
   };
   status?: { conditions?: Condition[] };
@@ -133,7 +135,6 @@ export const workloadEntryKind = defineKind({
   fields: { spec: workloadEntrySchema as Schema },
   unimplemented: {
     "spec.network": "all workloads are on one network",
-    "spec.locality": "balancing by locality is not built",
   },
   notes: [
     "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent. With the annotation `weft.dev/health: reported`, as `weft run` writes it, absent means no.",

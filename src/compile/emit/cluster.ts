@@ -1,9 +1,9 @@
 // Owns: Cluster resources: one per service port for all workloads, one per application port beside a sidecar.
 
-import { create, type JsonObject } from "@bufbuild/protobuf";
+import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { type PortProtocol, speaksHttp } from "../../api/kinds/service.ts";
-import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { type Cluster, Cluster_DiscoveryType, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import {
   SubjectAltNameMatcher_SanType,
@@ -15,6 +15,7 @@ import { inboundCluster, meshRootsSecret, sidecarMetadata, workloadCertificateSe
 import type { PortPlan } from "../plan/plan.ts";
 import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
+import { balancing, judgement, limits, origination, ownWords } from "./traffic.ts";
 
 /** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
 const connectTimeoutMs = 5000;
@@ -47,45 +48,53 @@ function alpn(protocol: PortProtocol): string[] {
 }
 
 export function outbound(plan: PortPlan, trustDomain: string): Cluster {
-  const { service, port } = plan;
-  return create(ClusterSchema, {
+  const { service, port, traffic } = plan;
+  const words = {
+    ...(port.protocol === "http" ? { [sidecarMetadata.protocol]: "auto" } : {}),
+    ...ownWords(speaksHttp(port.protocol), traffic),
+  };
+  const init: MessageInitShape<typeof ClusterSchema> = {
     name: plan.cluster,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
     edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
-    connectTimeout: duration(connectTimeoutMs),
-    lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
-    lbConfig: { case: "leastRequestLbConfig", value: { choiceCount: 2 } },
-    circuitBreakers: { thresholds: [port.protocol === "udp" ? { maxConnections: maxUdpSessions } : { maxRetries }] },
+    connectTimeout: duration(traffic.connectTimeoutMs ?? connectTimeoutMs),
+    ...balancing(traffic),
+    ...judgement(traffic),
+    circuitBreakers: { thresholds: [port.protocol === "udp" ? { maxConnections: maxUdpSessions } : limits(traffic, { maxRetries })] },
     typedExtensionProtocolOptions: protocolOptions(port.protocol),
     // Datagrams have no transport socket: they go as they are.
-    transportSocketMatches:
-      port.protocol === "udp"
-        ? []
-        : [
-            {
-              name: "tlsMode-istio",
-              match: { tlsMode: "istio" },
-              transportSocket: {
-                name: "envoy.transport_sockets.tls",
-                configType: { case: "typedConfig", value: any(UpstreamTlsContextSchema, upstreamTls(plan, trustDomain)) },
+    ...(port.protocol === "udp"
+      ? {}
+      : traffic.tls !== undefined
+        ? { transportSocket: origination(traffic.tls, service.host, alpn(port.protocol)) }
+        : {
+            transportSocketMatches: [
+              {
+                name: "tlsMode-istio",
+                match: { tlsMode: "istio" },
+                transportSocket: {
+                  name: "envoy.transport_sockets.tls",
+                  configType: { case: "typedConfig" as const, value: any(UpstreamTlsContextSchema, upstreamTls(plan, trustDomain)) },
+                },
               },
-            },
-            {
-              name: "tlsMode-disabled",
-              match: {},
-              transportSocket: {
-                name: "envoy.transport_sockets.raw_buffer",
-                configType: { case: "typedConfig", value: any(RawBufferSchema, {}) },
+              {
+                name: "tlsMode-disabled",
+                match: {},
+                transportSocket: {
+                  name: "envoy.transport_sockets.raw_buffer",
+                  configType: { case: "typedConfig" as const, value: any(RawBufferSchema, {}) },
+                },
               },
-            },
-          ],
+            ],
+          }),
     metadata: {
       filterMetadata: {
         istio: servicesMetadata([service]),
-        ...(port.protocol === "http" ? { [sidecarMetadata.filter]: { [sidecarMetadata.protocol]: "auto" } } : {}),
+        ...(Object.keys(words).length === 0 ? {} : { [sidecarMetadata.filter]: words }),
       },
     },
-  });
+  };
+  return create(ClusterSchema, init);
 
   function upstreamTls(of: PortPlan, domain: string) {
     // No workload yet: no identity is right, and an empty list would let any through.
@@ -111,7 +120,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
         },
         alpnProtocols: alpn(port.protocol),
       },
-      sni: `outbound_.${port.port}_._.${service.host}`,
+      sni: `outbound_.${port.port}_.${of.subset ?? ""}_.${service.host}`,
     };
   }
 }

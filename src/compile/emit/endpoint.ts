@@ -4,14 +4,25 @@ import { create } from "@bufbuild/protobuf";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import type { Transport } from "../../wire/names.ts";
 import type { EndpointPlan, PortPlan } from "../plan/plan.ts";
+import { compareText } from "../world.ts";
 import { address, transportOf } from "./common.ts";
 
 export function loadAssignment(plan: PortPlan): ClusterLoadAssignment {
   return create(ClusterLoadAssignmentSchema, {
     clusterName: plan.cluster,
-    endpoints:
-      plan.endpoints.length === 0 ? [] : [{ lbEndpoints: plan.endpoints.map((each) => lbEndpoint(each, transportOf(plan.port.protocol))) }],
+    endpoints: [...Map.groupBy(plan.endpoints, (each) => each.locality ?? "")]
+      .sort(([a], [b]) => compareText(a, b))
+      .map(([locality, endpoints]) => ({
+        ...(locality === "" ? {} : { locality: localityOf(locality) }),
+        lbEndpoints: endpoints.map((each) => lbEndpoint(each, transportOf(plan.port.protocol))),
+      })),
   });
+}
+
+/** `region/zone/sub-zone`, as WorkloadEntries write it. */
+function localityOf(text: string) {
+  const [region = "", zone = "", ...rest] = text.split("/");
+  return { region, zone, subZone: rest.join("/") };
 }
 
 function lbEndpoint(endpoint: EndpointPlan, transport: Transport) {

@@ -113,7 +113,13 @@ function routesOf(plan: VirtualHostPlan): RouteInit[] {
       routeInit({
         name: "default",
         match: { path: { kind: "prefix", value: "/" }, method: undefined, headers: [], query: [] },
-        action: { kind: "forward", backends: whole, timeoutMs: 0, retry: defaultRetry },
+        action: {
+          kind: "forward",
+          backends: whole,
+          timeoutMs: 0,
+          retry: defaultRetry,
+          ...(plan.target.hash === undefined ? {} : { hash: [plan.target.hash] }),
+        },
         requestHeaders: noEdits,
         responseHeaders: noEdits,
       }),

@@ -2,9 +2,11 @@
 
 import { accountsOfSlice, type EndpointSliceObject } from "../../api/kinds/endpointslice.ts";
 import { parseInbound } from "../../api/kinds/workloadentry.ts";
-import { annotations, clusterHost, outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
+import { matchesLabels } from "../../api/selector.ts";
+import { annotations, clusterHost, outboundCluster, subsetCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
 import { datagramRefusal } from "../policies/datagrams.ts";
+import { rulesOf, subsetOf, trafficPlan } from "../policies/destinationrule.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { serviceSource } from "../sources.ts";
 import {
@@ -52,7 +54,14 @@ function serviceBehind(world: World, cluster: string): ServiceModel | undefined 
 /** Of a service by its key: its ports' clusters. */
 export const clustersOf = derived<readonly string[]>((world, key) => {
   const service = world.services.get(key);
-  return service === undefined ? [] : [...service.ports].sort((a, b) => a.port - b.port).map((port) => clusterOf(service, port));
+  if (service === undefined) return [];
+  const subsets = rulesOf(world, service.host)?.subsets ?? [];
+  return [...service.ports]
+    .sort((a, b) => a.port - b.port)
+    .flatMap((port) => [
+      clusterOf(service, port),
+      ...(port.protocol === "udp" ? [] : subsets.map((subset) => subsetCluster(port.port, subset.name, service.host))),
+    ]);
 }, equal);
 
 const allClusters = derived<readonly string[]>(
@@ -67,9 +76,22 @@ function clusterOf(service: ServiceModel, port: ServicePortModel): string {
 /** By cluster name. */
 export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
   const service = serviceBehind(world, cluster);
-  const port = service?.ports.findLast((each) => clusterOf(service, each) === cluster);
-  if (service === undefined || port === undefined) return undefined;
-  return { service: serviceRef(service), port, cluster, isDefault: service.defaultPort?.port === port.port };
+  if (service === undefined) return undefined;
+  const [, , word = ""] = cluster.split("|");
+  const subset = word === "udp" ? "" : word;
+  const plain = subset === "" ? cluster : cluster.replace(`|${subset}|`, "||");
+  const port = service.ports.findLast((each) => clusterOf(service, each) === plain);
+  if (port === undefined || (subset !== "" && (port.protocol === "udp" || subsetOf(rulesOf(world, service.host), subset) === undefined)))
+    return undefined;
+  const { hash } = trafficPlan(world, service.host, port.port, subset);
+  return {
+    service: serviceRef(service),
+    port,
+    cluster,
+    isDefault: subset === "" && service.defaultPort?.port === port.port,
+    ...(subset === "" ? {} : { subset }),
+    ...(hash === undefined ? {} : { hash }),
+  };
 }, equal);
 
 /** By cluster name. */
@@ -93,15 +115,18 @@ export function clusterOfAuthority(world: World, namespace: string, authority: s
 }
 
 function planPort(world: World, service: ServiceModel, target: TargetPlan): PortPlan {
-  const { port } = target;
+  const { port, subset } = target;
   const endpoints: EndpointPlan[] = [];
   const identities = new Set<string>();
+  const labels = subset === undefined ? undefined : subsetOf(rulesOf(world, service.host), subset)?.labels;
   for (const workload of service.workloads) {
+    if (labels !== undefined && !matchesLabels(labels, workload.labels)) continue;
     if (workload.mutualTls) identities.add(workload.identity);
     const endpoint = workloadEndpoint(world, workload, port);
     if (endpoint !== undefined) endpoints.push(endpoint);
   }
-  for (const slice of service.slices) {
+  // Who stands behind a slice has no labels, and so belongs to no subset.
+  for (const slice of labels === undefined ? service.slices : []) {
     const mutualTls = hasMutualTls(slice);
     if (mutualTls)
       for (const serviceAccount of accountsOfSlice(slice))
@@ -109,7 +134,8 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan): Port
     const number = slicePort(slice, port);
     if (number !== undefined) endpoints.push(...sliceEndpoints(service, slice, number, mutualTls));
   }
-  return { ...target, endpoints: distinct(endpoints), withheld: [], identities: [...identities].sort() };
+  const traffic = trafficPlan(world, service.host, port.port, subset ?? "");
+  return { ...target, traffic, endpoints: distinct(endpoints), withheld: [], identities: [...identities].sort() };
 }
 
 /** Datagrams go to the application itself, in plain text and without a caller's name: nobody gets them whose policies say otherwise. */
@@ -132,7 +158,7 @@ function planDatagrams(world: World, service: ServiceModel, target: TargetPlan):
     if (refusal !== undefined) withheld.push({ name: `EndpointSlice ${keyOf(slice)}`, appPort: number, refusal });
     else endpoints.push(...sliceEndpoints(service, slice, number, false));
   }
-  return { ...target, endpoints: distinct(endpoints), withheld, identities: [] };
+  return { ...target, traffic: {}, endpoints: distinct(endpoints), withheld, identities: [] };
 }
 
 /** Where the application takes datagrams; undefined = it is an instance of `weft run` that has no such port. */
@@ -181,13 +207,14 @@ function workloadEndpoint(world: World, workload: WorkloadModel, port: ServicePo
 
 function endpointOf(workload: WorkloadModel, address: string, port: number, mutualTls: boolean): EndpointPlan {
   const { labels, name, namespace } = workload;
-  const { weight } = workload.entry.spec;
+  const { weight, locality } = workload.entry.spec;
   return {
     address,
     port,
     // 0 is how protobuf spells "not set" (Istio: default 1).
     weight: weight === undefined || weight === 0 ? 1 : weight,
     mutualTls,
+    ...(locality === undefined || locality === "" ? {} : { locality }),
     identity: mutualTls ? workload.identity : "",
     workload: `${name};${namespace};${labels.app ?? labels["app.kubernetes.io/name"] ?? ""};${labels.version ?? labels["app.kubernetes.io/version"] ?? ""};${clusterId}`,
   };

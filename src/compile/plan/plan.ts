@@ -4,6 +4,9 @@
 import type { MutualTlsMode } from "../../api/kinds/peerauthentication.ts";
 import type { PortProtocol } from "../../api/kinds/service.ts";
 import type { ServicePortModel, ServiceRef, WorkloadModel } from "../world.ts";
+import type { ServedGatewayPlan } from "./gateways.ts";
+import type { BackendPlan, HashPlan } from "./routes.ts";
+import type { TrafficPlan } from "./traffic.ts";
 
 // ---- what all workloads share -------------------------------------------------------------------------------------------
 
@@ -15,10 +18,15 @@ export interface TargetPlan {
   readonly cluster: string;
   /** The service's name without a port leads here. */
   readonly isDefault: boolean;
+  /** Of its instances only those of this subset; absent = all. */
+  readonly subset?: string;
+  /** The key of requests, where its balancer hashes. */
+  readonly hash?: HashPlan;
 }
 
 /** One port of one service: a cluster and its endpoints. */
 export interface PortPlan extends TargetPlan {
+  readonly traffic: TrafficPlan;
   readonly endpoints: readonly EndpointPlan[];
   /** Who gets no datagrams although it stands behind the port, sorted by name; empty for ports that are not UDP. */
   readonly withheld: readonly WithheldPlan[];
@@ -49,6 +57,8 @@ export interface EndpointPlan {
   readonly identity: string;
   /** `workload;namespace;app;version;cluster`, as Istio writes it. */
   readonly workload: string;
+  /** `region/zone/sub-zone`; absent = not told. */
+  readonly locality?: string;
 }
 
 // ---- one workload -----------------------------------------------------------------------------------------------------------

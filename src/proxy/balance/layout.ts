@@ -44,7 +44,7 @@ interface Level {
 export function layout(endpoints: readonly Endpoint[], config: ClusterConfig, own: OwnLocality): Layout {
   const simple = oneLevel(endpoints, config);
   if (simple !== null) return simple;
-  const levels = levelsOf(endpoints);
+  const levels = levelsOf(endpoints, priorities(config, own));
   const panicPercent = config.panicPercent ?? defaultPanicPercent;
   let total = 0;
   for (const level of levels) total += level.health;
@@ -78,10 +78,25 @@ function oneLevel(endpoints: readonly Endpoint[], config: ClusterConfig): Layout
   return { shares: endpoints.length === 0 ? [] : [{ key: "0", members: endpoints, share: 1 }], panic: false };
 }
 
-function levelsOf(endpoints: readonly Endpoint[]): Level[] {
+/** As configured, or by nearness: this many levels of it within each configured one. */
+const nearnesses = 5;
+
+function priorities({ localities }: ClusterConfig, own: OwnLocality): (endpoint: Endpoint) => number {
+  if (typeof localities !== "object" || localities.kind !== "near" || own.region === "") return ({ config }) => config.priority;
+  const next = localities.failover[own.region];
+  return ({ config: { priority, locality } }) => priority * nearnesses + distance(locality, own, next);
+}
+
+function distance(locality: LocalityConfig | undefined, own: OwnLocality, next: string | undefined): number {
+  if (locality === undefined || locality.region !== own.region) return locality !== undefined && locality.region === next ? 3 : 4;
+  if (locality.zone !== own.zone) return 2;
+  return locality.subZone === own.subZone ? 0 : 1;
+}
+
+function levelsOf(endpoints: readonly Endpoint[], priorityOf: (endpoint: Endpoint) => number): Level[] {
   const byPriority = new Map<number, Level>();
   for (const endpoint of endpoints) {
-    const { priority } = endpoint.config;
+    const priority = priorityOf(endpoint);
     let level = byPriority.get(priority);
     if (level === undefined) {
       level = { priority, all: [], available: [], health: 0, load: 0, panic: false };
@@ -102,9 +117,28 @@ function within(level: Level, config: ClusterConfig, own: OwnLocality): Share[] 
   const members = level.panic ? level.all : level.available;
   const key = String(level.priority);
   if (members.length === 0) return [];
-  if (config.localities === "weighted") return weighted(level, key);
+  const { localities } = config;
+  if (localities === "weighted") return weighted(level, key, (locality) => locality?.weight ?? 0);
+  if (typeof localities === "object" && localities.kind === "shares") {
+    const rule = Object.entries(localities.from).find(([from]) => fits(from, own));
+    const shares = rule === undefined ? [] : Object.entries(rule[1]);
+    const found =
+      shares.length === 0
+        ? []
+        : weighted(level, key, (locality) => shares.find(([to]) => locality !== undefined && fits(to, locality))?.[1] ?? 0);
+    // None of the places named has anybody: better anywhere than nowhere.
+    if (found.length > 0) return found;
+  }
   if (config.localities === "own" && level.all.length >= leastForNearness && own.zone !== "") return nearest(level, members, key, own);
   return [{ key, members, share: level.load }];
+}
+
+/** `region/zone/sub-zone`, whose rest may be left out or `*`. */
+function fits(pattern: string, place: OwnLocality): boolean {
+  const [region = "", zone = "*", ...rest] = pattern.split("/");
+  const subZone = rest.length === 0 ? "*" : rest.join("/");
+  const one = (wanted: string, found: string) => wanted === "*" || wanted === found;
+  return one(region, place.region) && one(zone, place.zone) && one(subZone, place.subZone);
 }
 
 interface Place {
@@ -130,11 +164,11 @@ function placesOf(level: Level): Map<string, Place> {
 }
 
 /** Envoy: weight times min(1, overprovisioning times the available share); a locality without weight gets nothing. */
-function weighted(level: Level, key: string): Share[] {
+function weighted(level: Level, key: string, weightOf: (locality: LocalityConfig | undefined) => number): Share[] {
   const shares: Share[] = [];
   let sum = 0;
   for (const [name, { locality, all, usable }] of placesOf(level)) {
-    const weight = locality?.weight ?? 0;
+    const weight = weightOf(locality);
     if (weight === 0 || usable.length === 0) continue;
     const factor = (locality?.overprovisioning ?? defaultOverprovisioning) / 100;
     const share = weight * Math.min(1, (factor * usable.length) / all.length);

@@ -49,6 +49,8 @@ export class Observer {
   latencyCount = 0;
   /** How often it was ejected lately; the next ejection is as many times longer. */
   ejections = 0;
+  /** When it last came back. */
+  returnedMs = 0;
 
   // ---- rate limits
   #limited = 0;

@@ -1,11 +1,17 @@
-// Owns: the ring of consistent hashing (ketama), with Envoy's sizes and hashes: the same endpoints give the same ring as in Envoy.
-// When endpoints come and go the points of those that stay are kept and merged: the cost of a change is a pass over the ring, without sorting.
+// Owns: the ring of consistent hashing (ketama). Points are hashed as Envoy's are, but their number for an endpoint does not depend on how many endpoints there
+// are: in Envoy it does, and an endpoint that goes moves about as many keys of others as of its own. When endpoints come and go the points of those that
+// stay are kept and merged: the cost of a change is a pass over the ring, without sorting.
 
 import type { Endpoint } from "./endpoint.ts";
 import { addressText, hash64 } from "./wanted.ts";
 
 /** Points are compared by the upper 53 bits of their hash: two of them that agree in these are once in 10^8 rings. */
 const dropped = 11n;
+
+/** An endpoint of the least weight has this part of the ring's smallest size in points: from 8 endpoints on the ring has its size. */
+const lightest = 8;
+/** Points beyond this do not make shares more even, only changes dearer; past it they are divided, and 1 000 endpoints share the noise of one. */
+const largestRing = 131_072;
 
 export function ringKey(hash: bigint): number {
   return Number(hash >> dropped);
@@ -33,7 +39,7 @@ export class Ring {
   /** How many points each endpoint has in it. */
   #counts = new Map<Endpoint, number>();
 
-  /** `weights` go with `members`; sizes as Envoy reckons them. */
+  /** `weights` go with `members`. */
   update(members: readonly Endpoint[], weights: (endpoint: Endpoint) => number, minSize: number, maxSize: number): void {
     const counts = new Map<Endpoint, number>();
     let sum = 0;
@@ -43,14 +49,15 @@ export class Ring {
       sum += weight;
       if (weight < least) least = weight;
     }
-    const smallest = least / sum;
-    const scale = Math.min(Math.ceil(smallest * minSize) / smallest, maxSize);
+    let each = Math.ceil(minSize / lightest);
+    const most = Math.min(maxSize, largestRing);
+    if ((each * sum) / least > most) each = (most * least) / sum;
     let made = 0;
     let target = 0;
     for (const member of members) {
-      target += (scale * weights(member)) / sum;
+      target += (each * weights(member)) / least;
       let count = 0;
-      // As Envoy: running sums, so that the rounding of one is made up for by the next. 1e-9: sums of fractions that should be whole.
+      // Running sums, so that the rounding of one is made up for by the next. 1e-9: sums of fractions that should be whole.
       while (made < target - 1e-9) {
         count++;
         made++;
@@ -58,70 +65,79 @@ export class Ring {
       counts.set(member, count);
     }
     const before = this.#counts;
-    // What is to be taken out: points from `keep` on of an endpoint that has fewer now.
-    const addedKeys: number[] = [];
-    const addedOwners: Endpoint[] = [];
-    let removed = false;
-    for (const [member, count] of before) if (count > (counts.get(member) ?? 0)) removed = true;
+    const changes: Change[] = [];
+    for (const [member, count] of before) {
+      const keep = counts.get(member) ?? 0;
+      const own = pointsOf(member, count);
+      for (let i = keep; i < count; i++) changes.push({ key: own[i] as number, owner: member, comes: false });
+    }
     for (const [member, count] of counts) {
       const had = before.get(member) ?? 0;
       if (count <= had) continue;
       const own = pointsOf(member, count);
-      for (let i = had; i < count; i++) {
-        addedKeys.push(own[i] as number);
-        addedOwners.push(member);
-      }
+      for (let i = had; i < count; i++) changes.push({ key: own[i] as number, owner: member, comes: true });
     }
-    if (!removed && addedKeys.length === 0) return;
-    const gone = new Set<number>();
-    if (removed) {
-      for (const [member, count] of before) {
-        const keep = counts.get(member) ?? 0;
-        const own = pointsOf(member, count);
-        for (let i = keep; i < count; i++) gone.add(own[i] as number);
-      }
-    }
-    const order = addedKeys.map((_key, i) => i).sort((a, b) => (addedKeys[a] as number) - (addedKeys[b] as number));
-    const keys = new Float64Array(made);
-    const owners: Endpoint[] = new Array(made);
-    const { keys: oldKeys, owners: oldOwners } = this;
-    let at = 0;
-    let next = 0;
-    for (let i = 0; i < oldKeys.length; i++) {
-      const key = oldKeys[i] as number;
-      const owner = oldOwners[i] as Endpoint;
-      if (removed && gone.has(key) && this.#isGone(owner, key, counts)) continue;
-      while (next < order.length && (addedKeys[order[next] as number] as number) <= key) {
-        keys[at] = addedKeys[order[next] as number] as number;
-        owners[at++] = addedOwners[order[next++] as number] as Endpoint;
-      }
-      keys[at] = key;
-      owners[at++] = owner;
-    }
-    while (next < order.length) {
-      keys[at] = addedKeys[order[next] as number] as number;
-      owners[at++] = addedOwners[order[next++] as number] as Endpoint;
-    }
-    this.keys = keys;
-    this.owners = owners;
     this.#counts = counts;
+    if (changes.length > 0)
+      this.#splice(
+        changes.sort((x, y) => x.key - y.key),
+        made,
+      );
   }
 
-  #isGone(owner: Endpoint, key: number, counts: ReadonlyMap<Endpoint, number>): boolean {
-    const keep = counts.get(owner) ?? 0;
-    return pointsOf(owner, this.#counts.get(owner) ?? 0).indexOf(key) >= keep;
+  /** Whole stretches between two changes are copied at once. */
+  #splice(changes: readonly Change[], size: number): void {
+    const { keys: oldKeys, owners: oldOwners } = this;
+    const keys = new Float64Array(size);
+    const parts: Endpoint[][] = [];
+    let at = 0;
+    let from = 0;
+    const copy = (to: number): void => {
+      if (to <= from) return;
+      keys.set(oldKeys.subarray(from, to), at);
+      parts.push(oldOwners.slice(from, to));
+      at += to - from;
+      from = to;
+    };
+    for (const { key, owner, comes } of changes) {
+      let place = lowerBound(oldKeys, key);
+      if (comes) {
+        copy(place);
+        keys[at++] = key;
+        parts.push([owner]);
+      } else {
+        while (oldOwners[place] !== owner) place++;
+        copy(place);
+        from = place + 1;
+      }
+    }
+    copy(oldKeys.length);
+    this.keys = keys;
+    // Arguments have a limit; a ring that is made anew has a part for each point.
+    this.owners = parts.length < 4_096 ? ([] as Endpoint[]).concat(...parts) : parts.flat();
   }
 
   /** Index of the first point at or behind the key; the ring is closed. */
   find(key: number): number {
-    const keys = this.keys;
-    let low = 0;
-    let high = keys.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((keys[middle] as number) >= key) high = middle;
-      else low = middle + 1;
-    }
-    return low === keys.length ? 0 : low;
+    const found = lowerBound(this.keys, key);
+    return found === this.keys.length ? 0 : found;
   }
+}
+
+interface Change {
+  readonly key: number;
+  readonly owner: Endpoint;
+  readonly comes: boolean;
+}
+
+/** The first index whose key is not smaller. */
+function lowerBound(keys: Float64Array, key: number): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((keys[middle] as number) >= key) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }

@@ -1,5 +1,5 @@
 // Owns: what one request wants of the choice of its endpoint, in one reused record that is filled just before `pick` and read within it.
-// Hashes are Envoy's (xxHash64), so that proxies of both kinds in one mesh agree about keys. Never reads a request itself.
+// Hashes are Envoy's (xxHash64), so that with Maglev proxies of both kinds in one mesh agree about keys. Never reads a request itself.
 
 export interface Wanted {
   /** The request names a key; otherwise consistent hashing draws at random, as Envoy does. */

@@ -121,7 +121,10 @@ export class OutlierDetector implements OutcomeSink {
   #bringBack(endpoint: Endpoint, nowMs: number): void {
     this.#out.delete(endpoint);
     endpoint.ejected = false;
-    endpoint.observer?.forgive();
+    if (endpoint.observer !== null) {
+      endpoint.observer.forgive();
+      endpoint.observer.returnedMs = nowMs;
+    }
     this.#events.returned(endpoint, nowMs - endpoint.ejectedSinceMs);
     this.#cluster.ease(endpoint, this.#config.returnMs, nowMs);
   }
@@ -167,7 +170,7 @@ export class OutlierDetector implements OutcomeSink {
       const { observer } = endpoint;
       if (observer === null) continue;
       // Envoy: an interval in the balance makes the next ejection shorter again.
-      if (!endpoint.ejected && observer.ejections > 0) observer.ejections--;
+      if (!endpoint.ejected && observer.ejections > 0 && nowMs - observer.returnedMs >= this.#config.intervalMs) observer.ejections--;
       observer.startInterval();
     }
   }

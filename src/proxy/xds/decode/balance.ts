@@ -40,12 +40,13 @@ export function decodeBalance(
     if (zones.minClusterSize !== undefined && zones.minClusterSize !== 6n)
       gate.add(at(where, "zone_aware_lb_config.min_cluster_size"), "is not supported; it is 6");
   }
-  const localities =
-    locality?.case === "localityWeightedLbConfig"
+  const localities: ClusterConfig["localities"] =
+    own.localities ??
+    (locality?.case === "localityWeightedLbConfig"
       ? "weighted"
       : zones !== undefined && zones.routingEnabled?.value !== 0
         ? "own"
-        : undefined;
+        : undefined);
   const slow = slowStart(gate, cluster, path);
   return {
     balance: own.balance ?? policy(gate, cluster, path),
@@ -166,6 +167,7 @@ function slowStart(gate: Gate, cluster: Cluster, path: string): SlowStartConfig 
 }
 
 interface OwnWords {
+  readonly localities: ClusterConfig["localities"];
   readonly balance: BalanceConfig | undefined;
   readonly heedsRateLimits: boolean;
 }
@@ -187,5 +189,24 @@ function ownWords(gate: Gate, cluster: Cluster, path: string): OwnWords {
   else if (kind === "least_connections") balance = { kind, choices: number(balanceMetadata.choices, 2) };
   else if (kind !== undefined)
     gate.add(`${where}.${balanceMetadata.policy}`, `${JSON.stringify(kind)} is not supported; supported: peak_ewma, least_connections`);
-  return { balance, heedsRateLimits: words[balanceMetadata.heedsRateLimits] === true };
+  return { balance, heedsRateLimits: words[balanceMetadata.heedsRateLimits] === true, localities: ownLocalities(gate, words, where) };
+}
+
+function ownLocalities(gate: Gate, words: Readonly<Record<string, unknown>>, path: string): ClusterConfig["localities"] {
+  const near = words[balanceMetadata.nearFirst];
+  const shares = words[balanceMetadata.localityShares];
+  if (near !== undefined) {
+    const failover = near as Record<string, string>;
+    if (typeof near !== "object" || near === null || Object.values(near).some((to) => typeof to !== "string"))
+      gate.add(`${path}.${balanceMetadata.nearFirst}`, "must be an object of regions");
+    else return { kind: "near", failover };
+  }
+  if (shares === undefined) return undefined;
+  const rules = typeof shares === "object" && shares !== null ? Object.values(shares) : [null];
+  const good = rules.every(
+    (to) => typeof to === "object" && to !== null && Object.values(to).every((share) => typeof share === "number" && share > 0),
+  );
+  if (good) return { kind: "shares", from: shares as Record<string, Record<string, number>> };
+  gate.add(`${path}.${balanceMetadata.localityShares}`, "must be shares above 0 by locality, by our own locality");
+  return undefined;
 }

@@ -145,7 +145,7 @@ function walk(slice: Uint8Array): Trace | null {
     const start = at;
     if (bytes[at] !== repeated) {
       if (!skip(varint() & 7)) return null;
-      rest += bytes.latin1Slice(start, at);
+      rest += bytes.toString("latin1", start, at);
       continue;
     }
     at++;
@@ -158,7 +158,7 @@ function walk(slice: Uint8Array): Trace | null {
       const field = at;
       if (bytes[at] !== repeated) {
         if (!skip(varint() & 7) || at > end) return null;
-        rest += bytes.latin1Slice(field, at);
+        rest += bytes.toString("latin1", field, at);
         continue;
       }
       at++;

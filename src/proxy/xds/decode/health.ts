@@ -137,7 +137,7 @@ function checker(gate: Gate, check: HealthCheck, path: string): HealthCheckConfi
         type: "http",
         host,
         path: target,
-        method: method === RequestMethod.METHOD_UNSPECIFIED ? "GET" : (RequestMethod[method] ?? "GET"),
+        method: method === RequestMethod.METHOD_UNSPECIFIED ? "GET" : ((RequestMethod as Readonly<Record<number, string>>)[method] ?? "GET"),
         statuses: statuses.length === 0 ? [{ first: 200, last: 200 }] : statuses,
         headers,
       };

@@ -1,0 +1,147 @@
+// Owns: the shape of an Istio DestinationRule, and the small readers that its validation and its compiler share.
+
+import { serviceHost } from "../../wire/names.ts";
+import type { KubeObject } from "../meta.ts";
+
+export interface ConsistentHash {
+  readonly httpHeaderName?: string;
+  readonly httpCookie?: { readonly name: string; readonly path?: string; readonly ttl?: string };
+  readonly useSourceIp?: boolean;
+  readonly httpQueryParameterName?: string;
+  readonly ringHash?: { readonly minimumRingSize?: number };
+  readonly maglev?: { readonly tableSize?: number };
+  readonly minimumRingSize?: number;
+}
+
+export interface LocalitySetting {
+  readonly enabled?: boolean;
+  readonly distribute?: readonly { readonly from?: string; readonly to?: Readonly<Record<string, number>> }[];
+  readonly failover?: readonly { readonly from?: string; readonly to?: string }[];
+}
+
+export interface LoadBalancer {
+  readonly simple?: "UNSPECIFIED" | "LEAST_CONN" | "RANDOM" | "ROUND_ROBIN" | "LEAST_REQUEST";
+  readonly consistentHash?: ConsistentHash;
+  readonly localityLbSetting?: LocalitySetting;
+  readonly warmupDurationSecs?: string;
+  readonly warmup?: { readonly duration: string; readonly minimumPercent?: number; readonly aggression?: number };
+}
+
+export interface ConnectionPool {
+  readonly tcp?: { readonly maxConnections?: number; readonly connectTimeout?: string };
+  readonly http?: { readonly http1MaxPendingRequests?: number; readonly http2MaxRequests?: number; readonly maxRetries?: number };
+}
+
+export interface OutlierDetection {
+  readonly consecutiveErrors?: number;
+  readonly consecutive5xxErrors?: number;
+  readonly consecutiveGatewayErrors?: number;
+  readonly splitExternalLocalOriginErrors?: boolean;
+  readonly consecutiveLocalOriginFailures?: number;
+  readonly interval?: string;
+  readonly baseEjectionTime?: string;
+  readonly maxEjectionPercent?: number;
+  readonly minHealthPercent?: number;
+}
+
+export interface ClientTls {
+  readonly mode?: "DISABLE" | "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL";
+  readonly clientCertificate?: string;
+  readonly privateKey?: string;
+  readonly caCertificates?: string;
+  readonly subjectAltNames?: readonly string[];
+  readonly sni?: string;
+  readonly insecureSkipVerify?: boolean;
+}
+
+export interface PolicySections {
+  readonly loadBalancer?: LoadBalancer;
+  readonly connectionPool?: ConnectionPool;
+  readonly outlierDetection?: OutlierDetection;
+  readonly tls?: ClientTls;
+}
+
+export interface TrafficPolicy extends PolicySections {
+  readonly portLevelSettings?: readonly (PolicySections & { readonly port?: { readonly number?: number } })[];
+}
+
+export interface Subset {
+  readonly name: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly trafficPolicy?: TrafficPolicy;
+}
+
+export interface DestinationRuleObject extends KubeObject {
+  spec?: {
+    host?: string;
+    trafficPolicy?: TrafficPolicy;
+    subsets?: readonly Subset[];
+    exportTo?: readonly string[];
+  };
+}
+
+/** The whole name of the service that a rule is about: short names are of the rule's own namespace. */
+export function ruleHost(rule: Pick<DestinationRuleObject, "metadata" | "spec">): string {
+  const host = (rule.spec?.host ?? "").toLowerCase();
+  return host.includes(".") ? host : serviceHost(host, rule.metadata.namespace ?? "default");
+}
+
+const units: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };
+
+/** Milliseconds of `1h`, `1m30s`, `1.5s`, `100ms`; undefined = it is none, or not of whole milliseconds. */
+export function ruleDurationMs(text: string): number | undefined {
+  if (!/^(\d+(\.\d+)?(h|ms|m|s))+$/.test(text)) return undefined;
+  let sum = 0;
+  for (const [, number = "0", unit = "s"] of text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g)) sum += Number(number) * (units[unit] ?? 0);
+  const ms = Math.round(sum);
+  return Math.abs(ms - sum) < 1e-6 && ms <= 86_400_000 ? ms : undefined;
+}
+
+/** What Istio has no words for: annotations of a DestinationRule, for the whole of it. */
+export const ruleAnnotations = {
+  /** PEAK_EWMA, LEAST_CONNECTIONS or LOAD_REPORTS, in the place of `simple`. */
+  loadBalancer: "weft.dev/load-balancer",
+  /** `true`: answers 429 and RESOURCE_EXHAUSTED lower an instance's share, Retry-After is waited for. */
+  heedRateLimits: "weft.dev/heed-rate-limits",
+  /** Most requests at one instance. */
+  instanceRequests: "weft.dev/instance-max-requests",
+  /** Instances slower than the median by this factor are outliers. */
+  latencyFactor: "weft.dev/latency-outlier-factor",
+  /** `http:/healthz`, `grpc:`, `grpc:SERVICE` or `tcp`, and `,interval=5s`, `,timeout=1s`, `,failures=3`, `,successes=1`. */
+  healthCheck: "weft.dev/health-check",
+} as const;
+
+export const ownBalancers = ["PEAK_EWMA", "LEAST_CONNECTIONS", "LOAD_REPORTS"] as const;
+
+export interface HealthCheckWords {
+  readonly type: "http" | "grpc" | "tcp";
+  /** A path, a gRPC service, or empty. */
+  readonly target: string;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly failures: number;
+  readonly successes: number;
+}
+
+/** Reads the annotation; a string is what is wrong with it. */
+export function parseHealthCheck(text: string): HealthCheckWords | string {
+  const [first = "", ...rest] = text.split(",").map((part) => part.trim());
+  const found = /^(http|grpc|tcp)(?::(.*))?$/.exec(first);
+  if (found === null) return "must begin with http:/PATH, grpc:, grpc:SERVICE or tcp";
+  const [, type = "tcp", target = ""] = found;
+  if (type === "http" && !/^\/[\x21-\x2b\x2d-\x7e]*$/.test(target)) return "http: needs a path that begins with /";
+  if (type === "tcp" && target !== "") return "tcp takes nothing behind it";
+  if (type === "grpc" && target !== "" && !/^[\w./-]{1,127}$/.test(target)) return "grpc: takes the name of a gRPC service";
+  const out = { type: type as HealthCheckWords["type"], target, intervalMs: 5_000, timeoutMs: 1_000, failures: 3, successes: 1 };
+  for (const part of rest) {
+    const [key = "", value = ""] = part.split("=");
+    const ms = ruleDurationMs(value);
+    const count = /^[1-9]\d{0,2}$/.test(value) ? Number(value) : undefined;
+    if (key === "interval" && ms !== undefined && ms >= 100) out.intervalMs = ms;
+    else if (key === "timeout" && ms !== undefined && ms >= 10) out.timeoutMs = ms;
+    else if (key === "failures" && count !== undefined) out.failures = count;
+    else if (key === "successes" && count !== undefined) out.successes = count;
+    else return `${JSON.stringify(part)} is none of interval=5s (at least 100ms), timeout=1s, failures=3, successes=1`;
+  }
+  return out;
+}

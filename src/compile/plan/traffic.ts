@@ -1,0 +1,60 @@
+// Owns: the intermediate form of how callers treat one port of a service (or a subset of its instances): choice, limits, judgement, TLS. What nobody asks
+// for is left out, so that equal meaning is equal data. Never holds protobuf, and never the name of a kind's field.
+
+import type { HealthCheckWords } from "../../api/kinds/destinationrule-spec.ts";
+import type { HashPlan } from "./routes.ts";
+
+export interface TrafficPlan {
+  readonly balancer?: BalancerPlan;
+  /** The key of requests, where the balancer hashes. */
+  readonly hash?: HashPlan;
+  readonly warmup?: { readonly ms: number; readonly minimumPercent: number; readonly aggression: number };
+  readonly locality?: LocalityPlan;
+  readonly limits?: {
+    readonly connections?: number;
+    readonly pending?: number;
+    readonly requests?: number;
+    readonly retries?: number;
+    readonly instanceRequests?: number;
+  };
+  readonly connectTimeoutMs?: number;
+  readonly outliers?: OutlierPlan;
+  readonly latencyFactor?: number;
+  /** Below this share of available instances health is not believed; absent where nothing judges. */
+  readonly panicPercent?: number;
+  readonly heedRateLimits?: true;
+  readonly healthCheck?: HealthCheckWords;
+  readonly tls?: OriginationPlan;
+}
+
+export type BalancerPlan =
+  | { readonly kind: "least_request" | "round_robin" | "random" | "peak_ewma" | "least_connections" | "load_reports" }
+  | { readonly kind: "ring_hash"; readonly minimum: number }
+  | { readonly kind: "maglev"; readonly size: number };
+
+export type LocalityPlan =
+  /** Nearer first; of other regions the one in `failover` (by the caller's) before the rest. */
+  | { readonly kind: "near"; readonly failover: Readonly<Record<string, string>> }
+  | { readonly kind: "shares"; readonly from: Readonly<Record<string, Readonly<Record<string, number>>>> };
+
+/** 0 = off. */
+export interface OutlierPlan {
+  readonly consecutive5xx: number;
+  readonly consecutiveGateway: number;
+  readonly splitLocal: boolean;
+  readonly consecutiveLocal: number;
+  readonly intervalMs: number;
+  readonly baseEjectionMs: number;
+  readonly maxEjectionPercent: number;
+}
+
+export type OriginationPlan =
+  | { readonly kind: "plain" }
+  | {
+      readonly kind: "tls";
+      readonly sni: string;
+      /** Files beside the caller's sidecar; empty = the system's authorities, null = nobody is checked. */
+      readonly authorities: string | null;
+      readonly names: readonly string[];
+      readonly certificate?: { readonly chain: string; readonly key: string };
+    };
