@@ -90,6 +90,8 @@ export interface HttpManagerConfig {
   readonly http2: Http2Config;
   /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
   readonly grpcWeb: boolean;
+  /** Requests with a deadline say what is left of it (`x-envoy-expected-rq-timeout-ms`); absent = yes. */
+  readonly tellsDeadline?: false;
   /** The other HTTP filters; absent = none. */
   readonly stages?: Partial<StageConfigs>;
 }
@@ -147,6 +149,20 @@ export interface Http2Config {
   /** Bytes. Where windows start; they grow with what the connection can carry. */
   readonly initialStreamWindow?: number;
   readonly initialConnectionWindow?: number;
+  /** Absent = no PING of ours asks whether the peer is there. */
+  readonly keepalive?: Http2Keepalive;
+}
+
+/** PINGs that find dead connections (Envoy `connection_keepalive`). Any byte of the peer's proves it alive as well as an answer does. */
+export interface Http2Keepalive {
+  /** A PING after this long without a byte; 0 = none. */
+  readonly intervalMs: number;
+  /** The connection is given up after this long without a byte from the PING on. */
+  readonly timeoutMs: number;
+  /** Up to this share (0 to 1) of the interval is added by chance, so that connections made at once do not ask at once. */
+  readonly jitter: number;
+  /** Upstream: a PING goes ahead of a new stream when the connection was silent for this long; 0 = none. */
+  readonly idleMs: number;
 }
 
 export interface TcpProxyConfig {
@@ -384,12 +400,43 @@ export interface HeaderValue {
   readonly value: string;
 }
 
+/** Envoy's words. `connect-failure`: no byte was sent to an application. `reset`: the connection ended before any answer byte (idempotent methods only). */
+export type RetryCondition =
+  | "connect-failure"
+  | "reset"
+  | "reset-before-request"
+  | "refused-stream"
+  | "gateway-error"
+  | "5xx"
+  | "retriable-4xx"
+  | "retriable-status-codes"
+  | "retriable-headers"
+  | "envoy-ratelimited"
+  | "cancelled"
+  | "deadline-exceeded"
+  | "internal"
+  | "resource-exhausted"
+  | "unavailable";
+
 export interface RetryConfig {
   readonly attempts: number;
-  /** `connect-failure`: no byte was sent to an application. `reset`: the connection ended before any answer byte (idempotent methods only). */
-  readonly on: readonly ("connect-failure" | "reset" | "refused-stream" | "gateway-error" | "5xx" | "retriable-status-codes")[];
+  readonly on: readonly RetryCondition[];
   readonly statusCodes: readonly number[];
   readonly perTryTimeoutMs: number;
+  /** Absent = 25 and 250. */
+  readonly backOff?: { readonly baseMs: number; readonly maxMs: number };
+  /** Headers of an answer that say when to come back, in seconds or as seconds since 1970; absent = Retry-After. */
+  readonly resetHeaders?: readonly { readonly name: string; readonly unix: boolean }[];
+  /** Waits above this are not believed; absent = 300 000. */
+  readonly resetMaxMs?: number;
+  /** With `retriable-headers`: answers that have any of them. */
+  readonly answerHeaders?: readonly HeaderMatch[];
+  /** Requests that may be retried: any of them; absent = all. One on `:method` decides in place of the method's idempotence. */
+  readonly requestHeaders?: readonly HeaderMatch[];
+  /** Largest body kept for another attempt; absent = 65 536. */
+  readonly bodyBytes?: number;
+  /** After `perTryTimeoutMs` another attempt starts beside the first (reads only). */
+  readonly hedge?: true;
 }
 
 // ---- clusters and endpoints ----------------------------------------------------------------------------------------------
@@ -416,6 +463,8 @@ export interface ClusterConfig {
     readonly maxPending: number;
     readonly maxRequests: number;
     readonly maxRetries: number;
+    /** Envoy's `retry_budget`: retries may be this share of requests (default 20 %), and always `minConcurrency` at once (default 3). Absent = the share alone. */
+    readonly retryBudget?: { readonly percent: number; readonly minConcurrency: number };
   };
   /** Of each endpoint; absent = only the cluster's. */
   readonly endpointLimits?: EndpointLimits;
@@ -439,6 +488,8 @@ export interface ClusterConfig {
   readonly heedsRateLimits?: true;
   /** What its endpoints speak. `downstream`: the version the request came by; `auto`: what ALPN agrees on, without TLS HTTP/1.1. */
   readonly protocol: UpstreamProtocol;
+  /** Of its HTTP/2 connections; absent = our defaults. `maxConcurrentStreams` bounds what we open on one. */
+  readonly http2?: Http2Config;
   /** It carries our own streams to the control plane and is no business of the data path. */
   readonly control: boolean;
   /** Connections begin with a PROXY protocol header of this version: opaque TCP only, as a pooled connection carries requests of many clients. */
