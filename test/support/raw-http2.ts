@@ -173,6 +173,11 @@ export class RawHttp2 {
     return last === undefined ? undefined : { code: last.payload.readUInt32BE(4), words: last.payload.toString("latin1", 8) };
   }
 
+  /** Reads nothing any more; what it sends still goes. */
+  pauseReading(): void {
+    this.#socket?.pause();
+  }
+
   close(): void {
     this.#socket?.terminate();
   }

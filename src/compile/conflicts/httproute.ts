@@ -1,8 +1,15 @@
 // Owns: two HTTPRoutes (or two rules of one) that match the same requests of the same Service and do different things with them:
 // by Gateway API the older wins silently and the other never takes effect.
 
-import type { BackendRef, ParentRef } from "../../api/kinds/gateway-refs.ts";
-import { type HTTPRouteObject, matchesOf, type RouteMatch, type RouteRule, type ValueMatch } from "../../api/kinds/httproute-spec.ts";
+import {
+  type BackendRef,
+  type HTTPRouteObject,
+  matchesOf,
+  type ParentRef,
+  type RouteMatch,
+  type RouteRule,
+  type ValueMatch,
+} from "../../api/kinds/httproute-spec.ts";
 import type { Violation } from "../../api/meta.ts";
 import { keyOf, namespaceOf, type World } from "../world.ts";
 import { canonical } from "./canonical.ts";

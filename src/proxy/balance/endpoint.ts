@@ -44,6 +44,8 @@ export class Endpoint {
   readonly shared: Pooled[] = [];
   /** What the last handshake agreed on where HTTP/1.1 and HTTP/2 were both offered; null: none yet. */
   agreed: "h2" | "http/1.1" | null = null;
+  /** When that was. HTTP/1.1 is not for ever: a new version of the instance may have learned HTTP/2. */
+  agreedAtMs = 0;
   /** Not part of the configuration any more: connections are let go when idle. */
   retired = false;
   /** Failed to connect just now, or asked to be left alone (Retry-After): not chosen before this while others exist. */

@@ -11,7 +11,7 @@ export class ReceiveFlow {
   window: number;
   /** Received and not given back yet. */
   unacknowledged = 0;
-  /** Handed to sinks that do not keep up, over all streams. */
+  /** Handed to sinks that do not keep up, over all streams, beyond the first window of each. */
   held = 0;
   /** Data since the probe went out; -1: no probe is out. */
   #probed = -1;

@@ -11,7 +11,7 @@ export const limits = {
   /** 4 MiB is 1 Gbit/s over 32 ms; more than that for one stream starves others. */
   largestStreamWindow: 4_194_304,
   largestConnectionWindow: 8_388_608,
-  /** Bytes received and not taken by their sinks, over all streams of a connection, before its own window stops growing back: slow readers cannot hold more of our memory. A hundred stalled streams of the first window fit. */
+  /** Bytes received and not taken by their sinks, over all streams of a connection and beyond the first window of each, before its own window stops growing back: slow readers cannot hold more of our memory. From half of it on, requests go to instances by other connections, so that slow readers hold up nobody who comes after them. */
   heldBytes: 8_388_608,
   /** Our dynamic table for what peers send (SETTINGS_HEADER_TABLE_SIZE), and the most we use of theirs: RFC 7541's default. */
   headerTable: 4_096,
@@ -31,6 +31,10 @@ export const limits = {
   pingTimeoutMs: 10_000,
   /** Upstream connections without a stream are let go after this. Longer than HTTP/1's: GOAWAY makes the peer's own closing safe. */
   upstreamIdleMs: 300_000,
+  /** After ALPN agreed on HTTP/1.1 where both were offered: how long until a new connection offers HTTP/2 again. A handshake a minute is cheap, and a new version of the instance may have learned it. */
+  askAgainMs: 60_000,
+  /** Streams we open at once on one upstream connection, whatever more the instance allows: nginx's own bound. Node's server names none and resets what goes beyond its memory for a connection (ENHANCE_YOUR_CALM from about 250 answers on), and streams that share a connection hold each other up. */
+  upstreamStreams: 128,
   /** Streams that wait for one connection being made; also what is assumed until the peer's SETTINGS say otherwise (RFC 9113 6.5.2 recommends at least 100). */
   assumedStreams: 100,
   /** Streams on a client connection before it is replaced: ids end at 2^31 - 1 (RFC 9113 5.1.1). */

@@ -20,6 +20,7 @@ export const defenceReasons = [
   "slow_start",
   "slow_head",
   "stream_limit",
+  "keepalive",
 ] as const;
 export type DefenceReason = (typeof defenceReasons)[number];
 

@@ -5,6 +5,7 @@ import type { Endpoint } from "../balance/endpoint.ts";
 import { failures } from "../http/failure.ts";
 import type { UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import type { Core } from "../runtime/core.ts";
+import { limits } from "./limits.ts";
 import { Http2Upstream } from "./upstream.ts";
 import type { UpstreamStream } from "./upstream-stream.ts";
 
@@ -20,6 +21,12 @@ function connectionOf(endpoint: Endpoint): Http2Upstream | null {
   // Those of an older generation finish what they have.
   for (const one of [...shared]) if (one.generation !== generation) one.dispose();
   return null;
+}
+
+/** Where HTTP/1.1 and HTTP/2 will both do: is HTTP/2 tried? Not after ALPN has said HTTP/1.1; but a new connection, where one is needed, asks again now and then. */
+export function offersHttp2(endpoint: Endpoint, nowMs: number): boolean {
+  if (endpoint.agreed !== "http/1.1") return true;
+  return endpoint.idle.length === 0 && endpoint.agreedAtMs + limits.askAgainMs <= nowMs;
 }
 
 /** May the cluster have one more connection? */

@@ -77,7 +77,9 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
       // RFC 9113 6.9.2: it can only be made larger.
       connectionWindow: Math.min(Math.max(connectionWindow, defaultWindow), largestWindow),
       startTimeoutMs: http.limits.headTimeoutMs,
-      keepaliveMs: 0,
+      keepaliveMs: http.http2.keepalive?.intervalMs ?? 0,
+      pingTimeoutMs: http.http2.keepalive?.timeoutMs ?? limits.pingTimeoutMs,
+      keepaliveJitter: http.http2.keepalive?.jitter ?? 0,
       reuseStreams: true,
     });
     if (http.limits.connectionDurationMs > 0) this.#oldAtMs = nowMs + http.limits.connectionDurationMs;

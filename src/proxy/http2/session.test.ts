@@ -847,7 +847,58 @@ describe("time", () => {
     expect(one.said().length).toBe(1);
     one.nowMs += limits.pingTimeoutMs + 1;
     one.session.onDeadline(one.nowMs);
+    expect([one.why, one.defended("keepalive")]).toEqual(["the peer did not answer a PING", 1]);
+  });
+
+  test("a PING that is late behind a long body kills nobody: any byte proves the peer alive", () => {
+    const one = rig(false, { session: { keepaliveMs: 1_000, pingTimeoutMs: 500 } });
+    one.nowMs += 1_001;
+    one.session.onDeadline(one.nowMs);
+    one.nowMs += 400;
+    one.feed(frame(framePing, 0, 0, Buffer.from("12345678")));
+    one.nowMs += 200;
+    one.session.onDeadline(one.nowMs);
+    expect(one.ended).toBe("");
+    one.nowMs += 301;
+    one.session.onDeadline(one.nowMs);
     expect(one.why).toContain("PING");
+  });
+
+  test("jitter puts the PING off by its share of chance", () => {
+    const one = rig(false, { session: { keepaliveMs: 1_000, keepaliveJitter: 0.2, random: () => 0.5 } });
+    expect(one.session.deadlineMs).toBe(one.nowMs + 1_100);
+  });
+
+  test("a stream on a connection that was silent is announced by a PING, one at a time", () => {
+    const one = rig(false, { session: { idlePingMs: 1_000, pingTimeoutMs: 500 } });
+    one.session.openStream(new Recorder());
+    expect(one.said().length).toBe(0);
+    one.nowMs += 1_000;
+    one.session.openStream(new Recorder());
+    one.session.openStream(new Recorder());
+    const ping = one.said();
+    expect(ping.map((said) => said.type)).toEqual([framePing]);
+    one.feed(frame(framePing, flagAck, 0, ping[0]?.payload as Buffer));
+    one.nowMs += 501;
+    one.session.onDeadline(one.nowMs);
+    expect(one.ended).toBe("");
+    one.nowMs += 1_000;
+    one.session.openStream(new Recorder());
+    one.nowMs += 501;
+    one.session.onDeadline(one.nowMs);
+    expect(one.why).toContain("PING");
+  });
+
+  test("a client opens no more streams at once than it was told to, nor than the peer allows", () => {
+    const one = rig(false, { session: { mostStreams: 2 } });
+    one.session.openStream(new Recorder());
+    expect(one.session.hasRoom).toBe(true);
+    one.session.openStream(new Recorder());
+    expect(one.session.hasRoom).toBe(false);
+    const other = rig(false, { session: { mostStreams: 2 } });
+    other.feed(settings([3, 1]));
+    other.session.openStream(new Recorder());
+    expect(other.session.hasRoom).toBe(false);
   });
 
   test("the idle deadline is told once", () => {

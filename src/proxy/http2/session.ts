@@ -128,8 +128,14 @@ export interface SessionOptions {
   readonly startTimeoutMs: number;
   /** A PING after this long without a byte; 0 = none. */
   readonly keepaliveMs: number;
-  /** For the answer to it; default `limits.pingTimeoutMs`. */
+  /** For the answer to it, or any other byte; default `limits.pingTimeoutMs`. */
   readonly pingTimeoutMs?: number;
+  /** Up to this share of `keepaliveMs` is added by chance. */
+  readonly keepaliveJitter?: number;
+  /** Client: a PING goes ahead of a stream that is opened after this long without a byte; 0 = none. */
+  readonly idlePingMs?: number;
+  /** Client: streams we open at once, whatever more the peer allows. */
+  readonly mostStreams?: number;
   /** Streams are used again once they are over: their users forget them in `onClosed`. */
   readonly reuseStreams?: boolean;
   /** Client: streams may be opened before the peer's SETTINGS are here (RFC 9113 3.4 lets it). */
@@ -219,7 +225,7 @@ export class Session implements Timed, SenderHost {
     const now = options.time.nowMs;
     this.#lastByteMs = now;
     if (options.startTimeoutMs > 0) this.#startAtMs = now + options.startTimeoutMs;
-    if (options.keepaliveMs > 0) this.#pingAtMs = now + options.keepaliveMs;
+    if (options.keepaliveMs > 0) this.#pingAtMs = this.#nextPing(now);
     if (!options.server) this.#prefaceSeen = clientPreface.length;
     this.#sayHello(now);
     this.#arm();
@@ -264,9 +270,15 @@ export class Session implements Timed, SenderHost {
 
   /** Client: may a stream be opened now? */
   get hasRoom(): boolean {
-    const most = this.peer.maxStreams;
+    const own = this.#options.mostStreams ?? largestWindow;
+    const most = own < this.peer.maxStreams ? own : this.peer.maxStreams;
     if (this.#state === state.starting) return this.#options.early === true && this.#streams.size < limits.assumedStreams;
     return this.#state === state.open && this.#streams.size < most && this.#nextId < limits.lastStreamId;
+  }
+
+  /** Client: readers who do not keep up hold so much that a new stream is better off on another connection. */
+  get crowded(): boolean {
+    return this.flow.held > limits.heldBytes / 2;
   }
 
   /** Calls `owner.idle` then; Infinity: never. */
@@ -387,17 +399,19 @@ export class Session implements Timed, SenderHost {
       return;
     }
     if (this.#pongAtMs <= nowMs) {
-      this.#fatal(noError, "the peer did not answer a PING");
-      return;
+      // Whatever came since proves it alive: an answer may wait behind a long body.
+      const heardUntil = this.#lastByteMs + this.#pongWithinMs;
+      if (heardUntil <= nowMs) {
+        this.#fatal(noError, "the peer did not answer a PING", "keepalive");
+        return;
+      }
+      this.#pongAtMs = heardUntil;
     }
     if (this.#pingAtMs <= nowMs) {
-      const quietSince = this.#lastByteMs + this.#options.keepaliveMs;
-      if (quietSince <= nowMs && !this.#pingOut) {
-        this.#pingOut = true;
-        this.#sender.ping(pingKind.keepalive);
-        this.#pongAtMs = nowMs + (this.#options.pingTimeoutMs ?? limits.pingTimeoutMs);
+      if (this.#lastByteMs + this.#options.keepaliveMs <= nowMs) {
+        this.#askWhetherAlive(nowMs);
         this.#pingAtMs = never;
-      } else this.#pingAtMs = quietSince > nowMs ? quietSince : nowMs + this.#options.keepaliveMs;
+      } else this.#pingAtMs = this.#nextPing(this.#lastByteMs);
     }
     if (this.#goawayAtMs <= nowMs) this.#finalGoaway();
     if (this.#stallAtMs <= nowMs) this.#checkStalls(nowMs);
@@ -406,6 +420,23 @@ export class Session implements Timed, SenderHost {
       this.#owner.idle();
     }
     if (!this.closed) this.#arm();
+  }
+
+  get #pongWithinMs(): number {
+    return this.#options.pingTimeoutMs ?? limits.pingTimeoutMs;
+  }
+
+  #nextPing(nowMs: number): number {
+    const { keepaliveMs, keepaliveJitter = 0, random } = this.#options;
+    return nowMs + keepaliveMs + (keepaliveJitter > 0 ? random() * keepaliveJitter * keepaliveMs : 0);
+  }
+
+  /** Section 6.7. One at a time. */
+  #askWhetherAlive(nowMs: number): void {
+    if (this.#pingOut) return;
+    this.#pingOut = true;
+    this.#sender.ping(pingKind.keepalive);
+    this.#pongAtMs = nowMs + this.#pongWithinMs;
   }
 
   #checkStalls(nowMs: number): void {
@@ -676,11 +707,15 @@ export class Session implements Timed, SenderHost {
   /** Payload was handed on: given back to the windows, unless its sink does not keep up. */
   #credit(stream: SessionStream, size: number): void {
     if (size === 0) return;
-    if (stream.paused && stream.state !== streamState.closed) {
-      stream.held += size;
-      this.flow.held += size;
-    } else this.#creditStream(stream, size);
+    if (stream.paused && stream.state !== streamState.closed) this.#hold(stream, stream.held + size);
+    else this.#creditStream(stream, size);
     this.#creditConnection(size);
+  }
+
+  /** What a stream holds up to a first window is its own: however much others hold, each can begin. */
+  #hold(stream: SessionStream, size: number): void {
+    this.flow.held += beyondOwn(size) - beyondOwn(stream.held);
+    stream.held = size;
   }
 
   #creditStream(stream: SessionStream, size: number): void {
@@ -719,8 +754,7 @@ export class Session implements Timed, SenderHost {
     stream.paused = false;
     const size = stream.held;
     if (size === 0) return;
-    stream.held = 0;
-    this.flow.held -= size;
+    this.#hold(stream, 0);
     if (this.#state === state.closed) return;
     this.#creditStream(stream, size);
     this.#creditConnection(0);
@@ -1114,7 +1148,7 @@ export class Session implements Timed, SenderHost {
       case pingKind.keepalive:
         this.#pingOut = false;
         this.#pongAtMs = never;
-        this.#pingAtMs = this.#time.nowMs + this.#options.keepaliveMs;
+        if (this.#options.keepaliveMs > 0) this.#pingAtMs = this.#nextPing(this.#time.nowMs);
         this.#arm();
         return;
       case pingKind.probe:
@@ -1255,8 +1289,7 @@ export class Session implements Timed, SenderHost {
     this.#recent.add(stream.id, why);
     this.#sender.forget(stream);
     if (stream.held > 0) {
-      this.flow.held -= stream.held;
-      stream.held = 0;
+      this.#hold(stream, 0);
       if (this.#state !== state.closed) this.#creditConnection(0);
     }
     if (this.#dataStream === stream) this.#dataStream = null;
@@ -1271,6 +1304,11 @@ export class Session implements Timed, SenderHost {
 
   /** Client: a stream; its head must follow at once. Call when `hasRoom`. */
   openStream(user: StreamUser): SessionStream {
+    const idlePingMs = this.#options.idlePingMs ?? 0;
+    if (idlePingMs > 0 && !this.#pingOut && this.#lastByteMs + idlePingMs <= this.#time.nowMs) {
+      this.#askWhetherAlive(this.#time.nowMs);
+      this.#arm();
+    }
     const stream = this.#add(this.#nextId, user);
     this.#nextId += 2;
     this.#guard.opened++;
@@ -1319,3 +1357,7 @@ export class Session implements Timed, SenderHost {
 }
 
 const noBytes = Buffer.alloc(0);
+
+function beyondOwn(held: number): number {
+  return held > limits.streamWindow ? held - limits.streamWindow : 0;
+}

@@ -4,7 +4,7 @@ import { silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
 import { Cluster } from "../balance/cluster.ts";
 import { Endpoint, type Transport } from "../balance/endpoint.ts";
-import type { UpstreamProtocol } from "../config.ts";
+import type { Http2Config, UpstreamProtocol } from "../config.ts";
 import type { Failure } from "../http/failure.ts";
 import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
 import { Head, parseRequest } from "../http1/head.ts";
@@ -20,14 +20,17 @@ import {
   frameData,
   frameGoaway,
   frameHeaders,
+  framePing,
   frameRstStream,
   frameSettings,
+  frameWindowUpdate,
   numberFrame,
   readUint32,
 } from "./frame.ts";
 import { fault, headFrom, headTo, readSection, section, takeRequest } from "./head-reader.ts";
 import { HpackDecoder } from "./hpack-decoder.ts";
-import { acquireStream } from "./pool.ts";
+import { limits } from "./limits.ts";
+import { acquireStream, offersHttp2 } from "./pool.ts";
 import { clientPreface } from "./session.ts";
 import { data, framesOf, headers, type Sent, settings } from "./testing.ts";
 
@@ -183,6 +186,7 @@ function pool(
   connectTimeoutMs = 1_000,
   tls: TlsMaterial | null = null,
   protocol: UpstreamProtocol = "http2",
+  http2: Http2Config = {},
 ) {
   const core = new Core({
     clock: systemClock,
@@ -196,7 +200,7 @@ function pool(
   cores.push(core);
   const config = endpoint(port);
   const owner = new Cluster(
-    cluster("c", [config], { connectTimeoutMs, limits: { maxConnections, maxPending: 10, maxRequests: 100, maxRetries: 3 } }),
+    cluster("c", [config], { connectTimeoutMs, http2, limits: { maxConnections, maxPending: 10, maxRequests: 100, maxRetries: 3 } }),
   );
   const transport: Transport = { key: "one", tls, tlsHttp1: tls, protocol };
   const target = new Endpoint(owner, transport, config);
@@ -309,6 +313,20 @@ describe("an upstream connection", () => {
     expect(silent.heard[0]).toContain("failed connect-timeout no SETTINGS within the connect timeout");
     expect(old.heard[0]).toStartWith("failed connect ");
     expect([silent.failure?.retry, old.failure?.retry]).toEqual(["safe", "safe"]);
+  });
+
+  test("windows and keepalive as the cluster's HTTP/2 options say: a peer that does not answer PINGs loses its requests", async () => {
+    const origin = serve([settings()]);
+    const keepalive = { intervalMs: 50, timeoutMs: 50, jitter: 0, idleMs: 0 };
+    const http2 = { initialStreamWindow: 1_000_000, initialConnectionWindow: 2_000_000, keepalive };
+    const one = pool(origin.port, 10, 1_000, null, "http2", http2);
+    const asker = one.ask(new Asker());
+    await until(() => asker.failure !== null, "the loss");
+    const [first, second] = origin.peers[0]?.sent ?? [];
+    expect(first?.payload.toString("hex")).toContain("0004000f4240");
+    expect([second?.type, readUint32(second?.payload as Buffer, 0)]).toEqual([frameWindowUpdate, 2_000_000 - 65_535]);
+    expect([asker.failure?.kind, asker.heard.at(-1)]).toEqual(["reset", "lost reset the peer did not answer a PING"]);
+    expect(origin.peers[0]?.sent.filter((sent) => sent.type === framePing).length).toBe(1);
   });
 
   test("a connection that breaks loses its requests; one given up is reset", async () => {
@@ -424,6 +442,12 @@ describe("an upstream connection", () => {
     ]);
     expect(askers[2]?.heard[0]).toContain("agreed on http/1.1");
     expect(made.map((one) => one.target.agreed)).toEqual(["h2", "http/1.1", null, "h2"]);
+    // HTTP/1.1 is not for ever: after a minute a new connection, where none is idle, offers HTTP/2 again.
+    const [, old] = made.map((one) => one.target);
+    const asksAt = (old?.agreedAtMs ?? 0) + limits.askAgainMs;
+    expect([asksAt - 1, asksAt].map((nowMs) => offersHttp2(old as Endpoint, nowMs))).toEqual([false, true]);
+    old?.idle.push({ generation: 0, dispose() {} });
+    expect(offersHttp2(old as Endpoint, asksAt)).toBe(false);
     expect(askers[0]?.half?.peer?.principal).toBe("spiffe://cluster.local/ns/a/sa/b");
   });
 });

@@ -14,6 +14,7 @@ import type { Peer } from "../tls/peer.ts";
 import type { ResumableSocket } from "../tls/session.ts";
 import { noError } from "./errors.ts";
 import { http2Failures } from "./failures.ts";
+import { defaultWindow, largestWindow } from "./frame.ts";
 import { limits } from "./limits.ts";
 import type { DefenceReason } from "./metrics.ts";
 import { enter, leave } from "./output.ts";
@@ -49,7 +50,10 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   /** Takes one more request, of this secret generation? */
   accepts(generation: number): boolean {
     if (generation !== this.generation) return false;
-    if (this.#state === state.open) return (this.session as Session).hasRoom;
+    if (this.#state === state.open) {
+      const session = this.session as Session;
+      return session.hasRoom && !session.crowded;
+    }
     return this.#state < state.open && this.#waiting.length < limits.assumedStreams;
   }
 
@@ -111,6 +115,7 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
     if (agreed !== "h2") {
       if (this.endpoint.transport.protocol === "auto") {
         this.endpoint.agreed = "http/1.1";
+        this.endpoint.agreedAtMs = this.core.ticker.nowMs;
         // No fault of the endpoint's: it is up, and the next attempt speaks its version.
         this.endpoint.connected();
         this.#end(http2Failures.http1Only, "");
@@ -212,6 +217,8 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   // ---- the session ---------------------------------------------------------------------------------------------------------------------------------
 
   #greet(): void {
+    const http2 = this.endpoint.cluster.config.http2;
+    const keepalive = http2?.keepalive;
     this.#state = state.greeting;
     this.session = new Session({
       server: false,
@@ -221,10 +228,15 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
       metrics: this.core.http2,
       random: this.core.random,
       maxStreams: 0,
-      streamWindow: limits.streamWindow,
-      connectionWindow: limits.connectionWindow,
+      streamWindow: Math.min(http2?.initialStreamWindow ?? limits.streamWindow, largestWindow),
+      // RFC 9113 6.9.2: it can only be made larger.
+      connectionWindow: Math.min(Math.max(http2?.initialConnectionWindow ?? limits.connectionWindow, defaultWindow), largestWindow),
       startTimeoutMs: 0,
-      keepaliveMs: 0,
+      keepaliveMs: keepalive?.intervalMs ?? 0,
+      pingTimeoutMs: keepalive?.timeoutMs ?? limits.pingTimeoutMs,
+      keepaliveJitter: keepalive?.jitter ?? 0,
+      idlePingMs: keepalive?.idleMs ?? 0,
+      mostStreams: http2?.maxConcurrentStreams ?? limits.upstreamStreams,
       reuseStreams: true,
     });
     this.core.http2.upstreamConnections.value++;

@@ -82,7 +82,6 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     codec: config.codec,
     http2: config.http2,
     grpcWeb: config.grpcWeb,
-    tellsDeadline: config.tellsDeadline !== false,
   };
 }
 

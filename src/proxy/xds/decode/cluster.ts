@@ -4,12 +4,13 @@ import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/
 import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { balanceMetadata, sidecarMetadata } from "../../../wire/names.ts";
-import type { ClusterConfig, EndpointLimits, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
+import type { ClusterConfig, EndpointLimits, Http2Config, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeBalance } from "./balance.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
 import { decodeHealthChecks, decodeOutliers } from "./health.ts";
+import { http2Options } from "./http-limits.ts";
 import { adsSource } from "./sources.ts";
 import { unwrapProxyProtocol } from "./tcp.ts";
 import { upstreamTransportSockets } from "./tls.ts";
@@ -18,7 +19,7 @@ const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 
 export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
   present(gate, at(path, "name"), cluster.name);
-  const protocol = upstreamProtocol(gate, cluster, path);
+  const { protocol, http2 } = upstreamProtocol(gate, cluster, path);
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
   const wrapped = unwrapProxyProtocol(gate, cluster.transportSocket, at(path, "transport_socket"));
@@ -44,6 +45,7 @@ export function decodeCluster(gate: Gate, cluster: Cluster, path: string): Clust
     tls,
     limits: limits(gate, cluster.circuitBreakers, at(path, "circuit_breakers")),
     protocol,
+    ...(Object.keys(http2).length === 0 ? {} : { http2 }),
     control: protocol === "http2" && gate.world.controlClusters.has(cluster.name),
     ...(wrapped.version === null ? {} : { proxyProtocol: wrapped.version }),
     service: destinationService(cluster),
@@ -63,9 +65,12 @@ function upstreamTls(gate: Gate, socket: TransportSocket | undefined, path: stri
   return decoded;
 }
 
-function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamProtocol {
-  // Numbers inside http2_protocol_options are bounds of Envoy's codec; ours has its own, smaller ones.
+/** Streams a cluster may be allowed on one connection: as many as HTTP/2 has. */
+const everyStream = 0x7fff_ffff;
+
+function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): { protocol: UpstreamProtocol; http2: Http2Config } {
   let protocol: UpstreamProtocol = cluster.http2ProtocolOptions !== undefined ? "http2" : "http1";
+  let http2 = http2Options(gate, cluster.http2ProtocolOptions, at(path, "http2_protocol_options"), everyStream);
   const between = cluster.metadata?.filterMetadata[sidecarMetadata.filter]?.[sidecarMetadata.protocol];
   for (const [key, typed] of Object.entries(cluster.typedExtensionProtocolOptions)) {
     const where = at(path, `typed_extension_protocol_options["${key}"]`);
@@ -84,6 +89,13 @@ function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamP
       gate.add(at(where, "common_http_protocol_options"), "is not supported on a cluster");
     }
     const explicit = options.upstreamProtocolOptions;
+    if (explicit.case !== undefined) {
+      const value = explicit.value;
+      const inside =
+        "protocolConfig" in value ? value.protocolConfig : { case: "http2ProtocolOptions" as const, value: value.http2ProtocolOptions };
+      if (inside.case === "http2ProtocolOptions")
+        http2 = http2Options(gate, inside.value, at(where, `${optionNames[explicit.case]}.http2_protocol_options`), everyStream);
+    }
     if (explicit.case === undefined) gate.add(where, "needs one of explicit_http_config, use_downstream_protocol_config, auto_config");
     else if (explicit.case === "useDownstreamProtocolConfig") protocol = "downstream";
     else if (explicit.case === "autoConfig") protocol = "auto";
@@ -92,8 +104,14 @@ function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): UpstreamP
     } else protocol = explicit.value.protocolConfig.case === "http2ProtocolOptions" ? "http2" : "http1";
   }
   // HTTP/1.1 that may ride HTTP/2 where TLS agrees on it. Envoy has no word for it beside endpoints in plain text, and passes over our metadata.
-  return protocol === "http1" && between === "auto" ? "auto" : protocol;
+  return { protocol: protocol === "http1" && between === "auto" ? "auto" : protocol, http2 };
 }
+
+const optionNames = {
+  explicitHttpConfig: "explicit_http_config",
+  useDownstreamProtocolConfig: "use_downstream_protocol_config",
+  autoConfig: "auto_config",
+} as const;
 
 /** What says which endpoints are well. */
 function judgements(

@@ -19,6 +19,7 @@ import {
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
 } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
+import { HttpProtocolOptionsSchema } from "../../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import type { XdsType } from "../../../wire/xds-types.ts";
 import { defaultLimits } from "../../http1/limits.ts";
 import { harmlessFields } from "./harmless.ts";
@@ -36,6 +37,7 @@ const registry = createRegistry(
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
   HttpGrpcAccessLogConfigSchema,
+  HttpProtocolOptionsSchema,
 );
 const schemas: Record<XdsType, DescMessage> = {
   cluster: ClusterSchema,
@@ -384,6 +386,18 @@ describe("clusters", () => {
   });
 
   const cases: Record<string, [JsonValue, (string | RegExp)[]]> = {
+    "a keepalive that waits for nobody": [
+      {
+        name: "c",
+        http2ProtocolOptions: { initialStreamWindowSize: 100, connectionKeepalive: { interval: "0s", intervalJitter: { value: 101 } } },
+      },
+      [
+        "http2_protocol_options.initial_stream_window_size: 100 is not from 65535 to 16777216",
+        "http2_protocol_options.connection_keepalive.timeout: must be at least 1 ms",
+        "http2_protocol_options.connection_keepalive.interval: must be at least 1 ms; leave it out for none",
+        "http2_protocol_options.connection_keepalive.interval_jitter: 101 is not from 0 to 100",
+      ],
+    ],
     "EDS from elsewhere": [
       { name: "c", type: "EDS" },
       ["eds_cluster_config.eds_config: needs ads: {} (the aggregated stream is the only source here)"],
@@ -424,6 +438,37 @@ describe("clusters", () => {
   }
   test("the control plane's own cluster may be HTTP/2", () =>
     expect(good("cluster", { name: "xds-grpc", http2ProtocolOptions: {} })).toMatchObject({ protocol: "http2", control: true }));
+  test("HTTP/2 options are the cluster's own: windows, streams, keepalive; wherever Envoy lets them stand", () => {
+    const http2ProtocolOptions = {
+      maxConcurrentStreams: 1_073_741_824,
+      initialStreamWindowSize: 1_048_576,
+      initialConnectionWindowSize: 8_388_608,
+      connectionKeepalive: { interval: "30s", timeout: "5s", connectionIdleInterval: "60s", intervalJitter: { value: 20 } },
+    };
+    const http2 = {
+      maxConcurrentStreams: 1_073_741_824,
+      initialStreamWindow: 1_048_576,
+      initialConnectionWindow: 8_388_608,
+      keepalive: { intervalMs: 30_000, timeoutMs: 5_000, jitter: 0.2, idleMs: 60_000 },
+    };
+    const inside = (upstream: Record<string, JsonValue>): JsonValue => ({
+      name: "c",
+      typedExtensionProtocolOptions: {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any(HttpProtocolOptionsSchema.typeName, upstream),
+      },
+    });
+    expect(good("cluster", { name: "c", http2ProtocolOptions })).toMatchObject({ protocol: "http2", http2 });
+    expect(good("cluster", inside({ explicitHttpConfig: { http2ProtocolOptions } }))).toMatchObject({ protocol: "http2", http2 });
+    expect(good("cluster", inside({ useDownstreamProtocolConfig: { http2ProtocolOptions } }))).toMatchObject({
+      protocol: "downstream",
+      http2,
+    });
+    expect(good("cluster", inside({ autoConfig: { http2ProtocolOptions } }))).toMatchObject({ protocol: "auto", http2 });
+    const short = { name: "c", http2ProtocolOptions: { connectionKeepalive: { interval: "30s", timeout: "1s" } } };
+    expect(good("cluster", short)).toMatchObject({
+      http2: { keepalive: { intervalMs: 30_000, timeoutMs: 1_000, jitter: 0.15, idleMs: 0 } },
+    });
+  });
   test("any other cluster may be too, and is of the data path", () =>
     expect(good("cluster", { name: "c", http2ProtocolOptions: {} })).toMatchObject({ protocol: "http2", control: false }));
 });
