@@ -1,17 +1,11 @@
 // Owns: two HTTPRoutes (or two rules of one) that match the same requests of the same Service and do different things with them:
 // by Gateway API the older wins silently and the other never takes effect.
 
-import {
-  type BackendRef,
-  type HTTPRouteObject,
-  matchesOf,
-  type ParentRef,
-  type RouteMatch,
-  type RouteRule,
-  type ValueMatch,
-} from "../../api/kinds/httproute-spec.ts";
+import type { BackendRef, ParentRef } from "../../api/kinds/gateway-refs.ts";
+import { type HTTPRouteObject, matchesOf, type RouteMatch, type RouteRule, type ValueMatch } from "../../api/kinds/httproute-spec.ts";
 import type { Violation } from "../../api/meta.ts";
-import { keyOf, namespaceOf, type World } from "../world.ts";
+import { httpRouteSource } from "../sources.ts";
+import { byAge, keyOf, namespaceOf, type World } from "../world.ts";
 import { canonical } from "./canonical.ts";
 
 interface Claim {
@@ -37,8 +31,7 @@ export function routeConflicts(world: World, candidate: HTTPRouteObject): readon
     }
     if (before === undefined) seen.set(claim.match, claim);
   }
-  for (const route of world.routes) {
-    if (keyOf(route) === keyOf(candidate) || namespaceOf(route) !== namespaceOf(candidate)) continue;
+  for (const route of rivals(world, candidate)) {
     const shared = sharedParent(candidate, route);
     if (shared === undefined) continue;
     for (const other of claims(route)) {
@@ -53,6 +46,14 @@ export function routeConflicts(world: World, candidate: HTTPRouteObject): readon
     }
   }
   return out;
+}
+
+/** The other routes of its namespace that are attached to one of its Services, oldest first. */
+function rivals(world: World, candidate: HTTPRouteObject): readonly HTTPRouteObject[] {
+  const parents = (candidate.spec.parentRefs ?? []).map((ref) => parentKey(candidate, ref));
+  const found = new Set(parents.flatMap((parent) => world.objects(httpRouteSource).by("parent", parent)));
+  const others = [...found].filter((route) => keyOf(route) !== keyOf(candidate) && namespaceOf(route) === namespaceOf(candidate));
+  return others.sort(byAge);
 }
 
 /** `NS/NAME` of a Service that both routes are attached to on a common port, or undefined. */
