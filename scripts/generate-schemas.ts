@@ -8,7 +8,16 @@ import { join } from "node:path";
 
 const sources: Readonly<Record<string, string>> = {
   httproute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute.mjs",
+  grpcroute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/GRPCRoute.mjs",
+  tlsroute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/TLSRoute.mjs",
+  tcproute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/TCPRoute.mjs",
+  udproute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/UDPRoute.mjs",
+  gateway: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/Gateway.mjs",
+  gatewayclass: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GatewayClass.mjs",
+  referencegrant: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1beta1/ReferenceGrant.mjs",
+  serviceentry: "@kubernetes-models/istio/networking.istio.io/v1beta1/ServiceEntry.mjs",
   authorizationpolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy.mjs",
+  destinationrule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule.mjs",
   peerauthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication.mjs",
   telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry.mjs",
   workloadentry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry.mjs",
@@ -17,7 +26,6 @@ const sources: Readonly<Record<string, string>> = {
 /** Keywords the walker in src/api/schema.ts understands; `oneOf` and the like hold only "exactly one of these fields", which kinds check in words. */
 const kept = new Set([
   "type",
-  destinationrule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule.mjs",
   "properties",
   "additionalProperties",
   "items",
@@ -74,7 +82,16 @@ const described: Readonly<Record<string, string>> = {
   Service: "kubernetes-models/v1/Service",
   EndpointSlice: "kubernetes-models/discovery.k8s.io/v1/EndpointSlice",
   HTTPRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute",
+  GRPCRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/GRPCRoute",
+  TLSRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/TLSRoute",
+  TCPRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/TCPRoute",
+  UDPRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1alpha2/UDPRoute",
+  Gateway: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/Gateway",
+  GatewayClass: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GatewayClass",
+  ReferenceGrant: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1beta1/ReferenceGrant",
+  ServiceEntry: "@kubernetes-models/istio/networking.istio.io/v1beta1/ServiceEntry",
   AuthorizationPolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy",
+  DestinationRule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule",
   PeerAuthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication",
   Telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry",
   WorkloadEntry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry",
@@ -91,7 +108,6 @@ function readWords(module: string, prefix: string, out: Record<string, string>):
   let comment: string[] = [];
   let inside = false;
   for (const line of text.split("\n")) {
-  DestinationRule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule",
     const doc = /^\s*\*(?!\/) ?(.*)$/.exec(line)?.[1];
     if (/^\s*\/\*\*/.test(line)) comment = [];
     else if (doc !== undefined) comment.push(doc.trim());

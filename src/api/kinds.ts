@@ -5,14 +5,22 @@ import { authorizationPolicyKind } from "./kinds/authorizationpolicy.ts";
 import { destinationRuleKind } from "./kinds/destinationrule.ts";
 import { endpointSliceKind } from "./kinds/endpointslice.ts";
 import { eventKind } from "./kinds/event.ts";
+import { gatewayKind } from "./kinds/gateway.ts";
+import { secretKind } from "./kinds/gateway-secret.ts";
+import { gatewayClassKind } from "./kinds/gatewayclass.ts";
+import { grpcRouteKind } from "./kinds/grpcroute.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
 import { joinTokenKind } from "./kinds/jointoken.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
 import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
+import { referenceGrantKind } from "./kinds/referencegrant.ts";
 import { serviceKind } from "./kinds/service.ts";
+import { tcpRouteKind } from "./kinds/tcproute.ts";
 import { telemetryKind } from "./kinds/telemetry.ts";
+import { tlsRouteKind } from "./kinds/tlsroute.ts";
+import { udpRouteKind } from "./kinds/udproute.ts";
 import { userKind } from "./kinds/user.ts";
 import { workloadEntryKind } from "./kinds/workloadentry.ts";
 import { type KubeObject, resourceOf } from "./meta.ts";
@@ -23,7 +31,16 @@ export const kinds: readonly DefinedKind[] = [
   serviceKind,
   endpointSliceKind,
   workloadEntryKind,
+  gatewayClassKind,
+  gatewayKind,
+  referenceGrantKind,
+  secretKind,
   httpRouteKind,
+  grpcRouteKind,
+  tlsRouteKind,
+  tcpRouteKind,
+  udpRouteKind,
+  destinationRuleKind,
   authorizationPolicyKind,
   peerAuthenticationKind,
   telemetryKind,
@@ -36,11 +53,6 @@ export const kinds: readonly DefinedKind[] = [
   clusterRoleBindingKind,
   meshKind,
   proxyKind,
-  grpcRouteKind,
-  tlsRouteKind,
-  tcpRouteKind,
-  udpRouteKind,
-  destinationRuleKind,
   edgeKind,
 ];
 

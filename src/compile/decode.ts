@@ -15,13 +15,13 @@ import {
   StatefulSessionPerRouteSchema,
   StatefulSessionSchema,
 } from "../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
-import { CookieBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
-import { HeaderBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import { TlsInspectorSchema } from "../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import { HttpConnectionManagerSchema } from "../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
 import { TcpProxySchema } from "../wire/gen/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.ts";
 import { UdpProxyConfigSchema } from "../wire/gen/envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy_pb.ts";
+import { CookieBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
+import { HeaderBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import { ClientSideWeightedRoundRobinSchema } from "../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
 import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";

@@ -6,16 +6,19 @@ import { speaksHttp } from "../api/kinds/service.ts";
 import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
-import { httpProxyListener, httpProxyRoutes, inboundCluster, inboundListener, upstreamListener } from "../wire/names.ts";
+import { gatewayListener, httpProxyListener, httpProxyRoutes, inboundCluster, inboundListener, upstreamListener } from "../wire/names.ts";
 import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
 import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
+import { type GatewayPortInput, gatewayPort } from "./emit/gateway.ts";
 import * as listeners from "./emit/listener.ts";
-import { routeTableBytes, unknownHostBytes, unusedHostBytes, virtualHostBytes } from "./emit/route.ts";
+import { gatewayHostBytes, routeTableBytes, unknownHostBytes, unusedHostBytes, virtualHostBytes } from "./emit/route.ts";
+import type { GatewayPortPlan } from "./plan/gateways.ts";
 import { clusterOfAuthority, planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan/plan.ts";
-import type { RoutePlan } from "./plan/routes.ts";
+import type { BackendPlan, RoutePlan } from "./plan/routes.ts";
 import { planWorkload } from "./plan/workload.ts";
+import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { JoinedMap, OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameMap, sameResource } from "./snapshot.ts";
 import { compareText, derived, equal, type World } from "./world.ts";
@@ -64,6 +67,13 @@ const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan },
   ListenerSchema,
   ({ upstream }) => upstream.name,
   ({ upstream, log }) => listeners.upstream(upstream, log.client),
+);
+
+const gatewayPortResource = emitted<GatewayPortInput, typeof ListenerSchema>(
+  "listener",
+  ListenerSchema,
+  ({ plan }) => gatewayListener(plan.port, plan.kind === "udp" ? "udp" : "tcp"),
+  gatewayPort,
 );
 
 /** By its name. */
@@ -120,16 +130,6 @@ function hostOf(world: World, cluster: string, namespace: string, reach: Reach):
   return virtualHost(world, JSON.stringify(key));
 }
 
-/** Every cluster that routes send requests to, those that are known to be missing left out. */
-function leadTo(world: World, routes: readonly RoutePlan[]): string[] {
-  const out: string[] = [];
-  for (const { action, name } of routes) {
-    if (action.kind !== "forward") continue;
-    for (const { cluster, missing } of [...action.backends, ...(action.mirrors ?? []).map((each) => ({ ...each, missing: false }))]) {
-      const there = planTargets(world).has(cluster);
-      if (there === missing)
-        throw new OpenSnapshotError(
-          `route ${name} names cluster ${cluster}, which is ${missing ? "there but must not be used" : "not there"}`,
 /** With the key that the route's first backend hashes by, unless the route says one itself. */
 function withKey(world: World, route: RoutePlan): RoutePlan {
   const { action } = route;
@@ -141,6 +141,16 @@ function withKey(world: World, route: RoutePlan): RoutePlan {
   return route;
 }
 
+/** Every cluster that routes send requests to, those that are known to be missing left out. */
+function leadTo(world: World, routes: readonly RoutePlan[]): string[] {
+  const out: string[] = [];
+  for (const { action, name } of routes) {
+    if (action.kind !== "forward") continue;
+    for (const { cluster, missing } of [...action.backends, ...(action.mirrors ?? []).map((each) => ({ ...each, missing: false }))]) {
+      const there = planTargets(world).has(cluster);
+      if (there === missing)
+        throw new OpenSnapshotError(
+          `route ${name} names cluster ${cluster}, which is ${missing ? "there but must not be used" : "not there"}`,
         );
       if (!missing) out.push(cluster);
     }
@@ -194,16 +204,6 @@ function proxyTable(world: World, namespace: string, ports: readonly string[], o
   return { value: resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts)), clusters };
 }
 
-// ---- one workload -----------------------------------------------------------------------------------------------------------
-
-/** By `NS/NAME`; undefined = there is no such workload. */
-export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
-  const workload = world.workloads.get(key);
-  return workload === undefined ? undefined : planWorkload(world, planTargets(world), workload);
-}, equal);
-
-/** What a proxy is told but for clusters and endpoints, which it is given by name: so that these may change without the rest being looked at. */
-interface Layout {
 /** A table of a gateway. By `NS/NAME` of the Gateway, blank, name of the table. */
 const gatewayTable = derived<Leading<XdsResource> | undefined>(
   (world, text) => {
@@ -244,6 +244,16 @@ function clustersOfConnections({ connections }: UpstreamPlan): string[] {
   return all.filter(({ missing }) => !missing).map(({ cluster }) => cluster);
 }
 
+// ---- one workload -----------------------------------------------------------------------------------------------------------
+
+/** By `NS/NAME`; undefined = there is no such workload. */
+export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
+  const workload = world.workloads.get(key);
+  return workload === undefined ? undefined : planWorkload(world, planTargets(world), workload);
+}, equal);
+
+/** What a proxy is told but for clusters and endpoints, which it is given by name: so that these may change without the rest being looked at. */
+interface Layout {
   readonly listeners: Resources;
   readonly routes: Resources;
   /** The application's own. */
@@ -278,11 +288,27 @@ const layoutOf = derived<Layout | undefined>((world, key) => {
     const { cluster, port } = upstream.target;
     put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
     outbound.add(cluster);
+    for (const each of clustersOfConnections(upstream)) outbound.add(each);
     if (!speaksHttp(port.protocol)) continue;
     const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
     if (table === undefined) throw new OpenSnapshotError(`listener ${upstream.name} of ${key} has no routes`);
     put(route, table.value);
     for (const each of table.clusters) outbound.add(each);
+  }
+  if (plan.gateway !== undefined) {
+    const { gateway, address, authz } = plan.gateway;
+    const served = gatewayPlan(world, gateway);
+    for (const port of served?.ports ?? []) {
+      const rules = authz[port.port] ?? { deny: [], allow: null };
+      put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, logToStdout: plan.accessLog.server }));
+      for (const each of clustersOfPort(port)) outbound.add(each);
+    }
+    for (const { name } of served?.tables ?? []) {
+      const table = gatewayTable(world, `${gateway} ${name}`);
+      if (table === undefined) continue;
+      put(route, table.value);
+      for (const each of table.clusters) outbound.add(each);
+    }
   }
   return {
     listeners: sorted(listener),

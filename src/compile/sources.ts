@@ -11,8 +11,9 @@ import { portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
 import { isEndpoint, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
 import type { KubeObject } from "../api/meta.ts";
-import { serviceHost } from "../wire/names.ts";
+import { annotations, serviceHost } from "../wire/names.ts";
 import { namespaceOf, type Source, source } from "./objects.ts";
+import { byParent, routeSources } from "./route-sources.ts";
 
 /** `NS/KEY=VALUE` for each label: a selector is answered by looking at one of its labels and filtering. */
 function labelTexts(namespace: string, labels: Readonly<Record<string, string>>): string[] {
@@ -27,12 +28,17 @@ export const serviceSource = source<ServiceObject, "host" | "selector" | "udp">(
   udp: (service) => ((service.spec.ports ?? []).some((port) => portProtocol(port) === "udp") ? [""] : []),
 });
 
-export const workloadSource = source<WorkloadEntryObject, "label" | "address">(
+export const workloadSource = source<WorkloadEntryObject, "label" | "address" | "gateway">(
   "networking.istio.io",
   "WorkloadEntry",
   {
     label: (entry) => labelTexts(namespaceOf(entry), labelsOf(entry)),
     address: (entry) => (entry.spec.address === undefined ? [] : [entry.spec.address]),
+    /** `NS/NAME` of the Gateway whose ports it opens. */
+    gateway: (entry) => {
+      const name = entry.metadata.annotations?.[annotations.gateway];
+      return name === undefined ? [] : [`${namespaceOf(entry)}/${name}`];
+    },
   },
   (entry) => [isEndpoint(entry), isHealthy(entry)],
 );
@@ -58,8 +64,9 @@ export const sources = [
   workloadSource,
   sliceSource,
   httpRouteSource,
+  destinationRuleSource,
   policySource,
   peerAuthenticationSource,
   telemetrySource,
+  ...routeSources,
 ] as unknown as readonly Source<KubeObject, string>[];
-  destinationRuleSource,

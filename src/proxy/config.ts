@@ -90,6 +90,8 @@ export interface HttpManagerConfig {
   readonly http2: Http2Config;
   /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
   readonly grpcWeb: boolean;
+  /** Requests with a deadline say what is left of it (`x-envoy-expected-rq-timeout-ms`); absent = yes. */
+  readonly tellsDeadline?: false;
   /** The other HTTP filters; absent = none. */
   readonly stages?: Partial<StageConfigs>;
 }
@@ -398,12 +400,43 @@ export interface HeaderValue {
   readonly value: string;
 }
 
+/** Envoy's words. `connect-failure`: no byte was sent to an application. `reset`: the connection ended before any answer byte (idempotent methods only). */
+export type RetryCondition =
+  | "connect-failure"
+  | "reset"
+  | "reset-before-request"
+  | "refused-stream"
+  | "gateway-error"
+  | "5xx"
+  | "retriable-4xx"
+  | "retriable-status-codes"
+  | "retriable-headers"
+  | "envoy-ratelimited"
+  | "cancelled"
+  | "deadline-exceeded"
+  | "internal"
+  | "resource-exhausted"
+  | "unavailable";
+
 export interface RetryConfig {
   readonly attempts: number;
-  /** `connect-failure`: no byte was sent to an application. `reset`: the connection ended before any answer byte (idempotent methods only). */
-  readonly on: readonly ("connect-failure" | "reset" | "refused-stream" | "gateway-error" | "5xx" | "retriable-status-codes")[];
+  readonly on: readonly RetryCondition[];
   readonly statusCodes: readonly number[];
   readonly perTryTimeoutMs: number;
+  /** Absent = 25 and 250. */
+  readonly backOff?: { readonly baseMs: number; readonly maxMs: number };
+  /** Headers of an answer that say when to come back, in seconds or as seconds since 1970; absent = Retry-After. */
+  readonly resetHeaders?: readonly { readonly name: string; readonly unix: boolean }[];
+  /** Waits above this are not believed; absent = 300 000. */
+  readonly resetMaxMs?: number;
+  /** With `retriable-headers`: answers that have any of them. */
+  readonly answerHeaders?: readonly HeaderMatch[];
+  /** Requests that may be retried: any of them; absent = all. One on `:method` decides in place of the method's idempotence. */
+  readonly requestHeaders?: readonly HeaderMatch[];
+  /** Largest body kept for another attempt; absent = 65 536. */
+  readonly bodyBytes?: number;
+  /** After `perTryTimeoutMs` another attempt starts beside the first (reads only). */
+  readonly hedge?: true;
 }
 
 // ---- clusters and endpoints ----------------------------------------------------------------------------------------------
@@ -430,6 +463,8 @@ export interface ClusterConfig {
     readonly maxPending: number;
     readonly maxRequests: number;
     readonly maxRetries: number;
+    /** Envoy's `retry_budget`: retries may be this share of requests (default 20 %), and always `minConcurrency` at once (default 3). Absent = the share alone. */
+    readonly retryBudget?: { readonly percent: number; readonly minConcurrency: number };
   };
   /** Of each endpoint; absent = only the cluster's. */
   readonly endpointLimits?: EndpointLimits;

@@ -49,6 +49,16 @@ export function inboundListener(portName: string): string {
   return `inbound|${portName}`;
 }
 
+/** A gateway's port: `gateway|443`, of UDP `gateway|53|udp`. */
+export function gatewayListener(port: number, transport: Transport = "tcp"): string {
+  return `gateway|${port}${transport === "udp" ? "|udp" : ""}`;
+}
+
+/** The routes of a gateway's port, or of one of its listeners that decrypt: `gateway|443|shop`. */
+export function gatewayRoutes(port: number, listener?: string): string {
+  return `gateway|${port}${listener === undefined ? "" : `|${listener}`}`;
+}
+
 /** SDS names of the proxy's own certificate and of the mesh's roots (Istio's names). */
 export const workloadCertificateSecret = "default";
 export const meshRootsSecret = "ROOTCA";
@@ -77,6 +87,8 @@ export const annotations = {
   httpProxyPort: "weft.dev/http-proxy-port",
   /** `cart=9001,stock.shop:5432=9002,dns=5300/udp`: comma-separated SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp]. */
   upstreams: "weft.dev/upstreams",
+  /** Name of the Gateway (of the entry's own namespace) whose ports the process opens, instead of those of an instance. Written by `weft gateway`. */
+  gateway: "weft.dev/gateway",
   /** `cart,stock.shop,db.bank:5432`: comma-separated SERVICE[.NAMESPACE][:PORT] that the forward proxy leads to; absent = all of the mesh. */
   uses: "weft.dev/uses",
   /** `reported`: somebody reports this entry's health, so that it is no endpoint before the first report. */
@@ -103,6 +115,8 @@ export const balanceMetadata = {
   heedsRateLimits: "heeds_rate_limits",
   endpointRequests: "endpoint_max_requests",
   latencyFactor: "latency_outlier_factor",
+  nearFirst: "near_first",
+  localityShares: "locality_shares",
 } as const;
 
 /** Headers of local replies: why, in words, and whether the request certainly never reached an application. */
@@ -115,8 +129,6 @@ export function nodeId(namespace: string, workload: string): string {
 }
 
 export function parseNodeId(id: string): { namespace: string; workload: string } | undefined {
-  nearFirst: "near_first",
-  localityShares: "locality_shares",
   const [kind, namespace, workload, extra] = id.split("~");
   if (kind !== "sidecar" || !namespace || !workload || extra !== undefined) return undefined;
   return { namespace, workload };

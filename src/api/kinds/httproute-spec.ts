@@ -1,15 +1,7 @@
-// Owns: the shape of an HTTPRoute as the inside reads it, once validated.
+// Owns: the shape of an HTTPRoute as the inside reads it, once validated. Filters are shared with GRPCRoute.
 
 import type { KubeObject } from "../meta.ts";
-
-export interface ParentRef {
-  readonly group?: string;
-  readonly kind?: string;
-  readonly namespace?: string;
-  readonly name: string;
-  readonly port?: number;
-  readonly sectionName?: string;
-}
+import type { BackendRef, ParentRef } from "./gateway-refs.ts";
 
 export interface HeaderValuePair {
   readonly name: string;
@@ -28,6 +20,22 @@ export interface PathModifier {
   readonly replacePrefixMatch?: string;
 }
 
+export interface CorsFilter {
+  readonly allowOrigins?: readonly string[];
+  readonly allowCredentials?: boolean;
+  readonly allowMethods?: readonly string[];
+  readonly allowHeaders?: readonly string[];
+  readonly exposeHeaders?: readonly string[];
+  /** Seconds. */
+  readonly maxAge?: number;
+}
+
+export interface MirrorFilter {
+  readonly backendRef: BackendRef;
+  readonly percent?: number;
+  readonly fraction?: { readonly numerator: number; readonly denominator?: number };
+}
+
 export interface RouteFilter {
   readonly type: string;
   readonly requestHeaderModifier?: HeaderModifier;
@@ -40,6 +48,8 @@ export interface RouteFilter {
     readonly path?: PathModifier;
   };
   readonly urlRewrite?: { readonly hostname?: string; readonly path?: PathModifier };
+  readonly requestMirror?: MirrorFilter;
+  readonly cors?: CorsFilter;
 }
 
 export interface ValueMatch {
@@ -55,39 +65,39 @@ export interface RouteMatch {
   readonly method?: string;
 }
 
-export interface BackendRef {
-  readonly group?: string;
-  readonly kind?: string;
-  readonly namespace?: string;
-  readonly name: string;
-  readonly port?: number;
-  readonly weight?: number;
+/** What of a backend carries filters. */
+export interface BackendFilters {
+  readonly filters?: readonly RouteFilter[];
 }
+
+export interface RouteBackendRef extends BackendRef, BackendFilters {}
 
 export interface RouteRetry {
   readonly codes?: readonly number[];
   readonly attempts?: number;
+  readonly backoff?: string;
+}
+
+export interface SessionPersistence {
+  readonly sessionName?: string;
+  readonly absoluteTimeout?: string;
+  readonly idleTimeout?: string;
+  readonly type?: "Cookie" | "Header";
+  readonly cookieConfig?: { readonly lifetimeType?: "Session" | "Permanent" };
 }
 
 export interface RouteRule {
   readonly name?: string;
   readonly matches?: readonly RouteMatch[];
   readonly filters?: readonly RouteFilter[];
-  readonly backendRefs?: readonly BackendRef[];
+  readonly backendRefs?: readonly RouteBackendRef[];
   readonly timeouts?: { readonly request?: string; readonly backendRequest?: string };
   readonly retry?: RouteRetry;
+  readonly sessionPersistence?: SessionPersistence;
 }
 
 export interface HTTPRouteObject extends KubeObject {
   spec: { parentRefs?: ParentRef[]; hostnames?: string[]; rules?: RouteRule[] };
-}
-
-/** Gateway API duration (GEP-2257): `1h30m`, `500ms`. The schema's pattern has held. */
-export function durationMs(text: string): number {
-  const unitMs = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 } as const;
-  let total = 0;
-  for (const [, digits, unit] of text.matchAll(/(\d+)(ms|h|m|s)/g)) total += Number(digits) * unitMs[unit as keyof typeof unitMs];
-  return total;
 }
 
 /** What the schema leaves open and code must not: filled in on reading, so that objects written before a default existed still work. */

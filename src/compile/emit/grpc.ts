@@ -138,9 +138,10 @@ function to(cluster: string) {
 
 function oneRoute(route: RoutePlan, shortfalls: Shortfall[], clusters: Set<string>): RouteInit[] {
   const note = (refused: boolean) => (message: string) => shortfalls.push({ subject: route.name, message, refused });
+  const before = shortfalls.length;
+  // A match that cannot be told is wider without it: what it then fits is refused.
   const matches = matchesOf(route.match, note(true));
   if (matches.length === 0) return [];
-  const before = shortfalls.length;
   const value = actionOf(route, note(true), note(false));
   const refused = shortfalls.slice(before).some((each) => each.refused);
   const taken = refused || value === undefined ? to(refusedCluster) : value;

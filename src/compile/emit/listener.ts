@@ -6,8 +6,11 @@ import { speaksHttp } from "../../api/kinds/service.ts";
 import { TrafficDirection } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/listener_components_pb.ts";
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { CorsSchema } from "../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import { StatefulSessionSchema } from "../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
 import { TlsInspectorSchema } from "../../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import { HttpConnectionManagerSchema } from "../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { RBACSchema as NetworkRbacSchema } from "../../wire/gen/envoy/extensions/filters/network/rbac/v3/rbac_pb.ts";
@@ -27,20 +30,29 @@ import {
   upstreamListener,
   workloadCertificateSecret,
 } from "../../wire/names.ts";
-import type { InboundPlan, UpstreamPlan } from "../plan/plan.ts";
+import type { AuthzPlan, InboundPlan, UpstreamPlan } from "../plan/plan.ts";
+import type { BackendPlan } from "../plan/routes.ts";
 import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
 import { http2Alpn, httpAlpn } from "./cluster.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 import { rbacRules } from "./rbac.ts";
 import { upgrades } from "./route.ts";
+import { corsName, faultName, sessionName } from "./route-filters.ts";
 
-type FilterInit = MessageInitShape<typeof FilterSchema>;
+export type FilterInit = MessageInitShape<typeof FilterSchema>;
 
 /** How long a PERMISSIVE port waits for a client's first byte. */
 const detectionMs = 3_000;
 
 /** Applications reach these on their own host only. */
 const loopback = "127.0.0.1";
+
+/** Filters that only do what a route tells them to; in the order in which Envoy's users have them. */
+const routeFilters = [
+  { name: corsName, configType: { case: "typedConfig" as const, value: any(CorsSchema, {}) } },
+  { name: faultName, configType: { case: "typedConfig" as const, value: any(HTTPFaultSchema, {}) } },
+  { name: sessionName, configType: { case: "typedConfig" as const, value: any(StatefulSessionSchema, {}) } },
+];
 
 const router = { name: "envoy.filters.http.router", configType: { case: "typedConfig" as const, value: any(RouterSchema, {}) } };
 
@@ -57,50 +69,68 @@ export function httpProxy(port: number, logToStdout: boolean): Listener {
 /** One local port that leads to one service. */
 export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
   const { service, port, cluster } = plan.target;
-  if (port.protocol === "udp")
+  const base = { name: plan.name, trafficDirection: TrafficDirection.OUTBOUND };
+  const whole: BackendPlan[] = [{ cluster, weight: 1, missing: false }];
+  if (port.protocol === "udp") {
+    // Without anybody the datagrams are dropped, as if the cluster had no endpoints.
+    const to = plan.connections === undefined ? cluster : (plan.connections.backends[0]?.cluster ?? cluster);
     return create(ListenerSchema, {
-      name: plan.name,
+      ...base,
       address: address(loopback, plan.localPort, "udp"),
-      trafficDirection: TrafficDirection.OUTBOUND,
-      listenerFilters: [{ name: "envoy.filters.udp_listener.udp_proxy", configType: udpProxy(plan.name, cluster, logToStdout) }],
+      listenerFilters: [{ name: "envoy.filters.udp_listener.udp_proxy", configType: udpProxy(plan.name, to, logToStdout) }],
     });
-  const filter = speaksHttp(port.protocol)
-    ? managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)
-    : tcpProxy(plan.name, cluster, logToStdout);
+  }
+  if (speaksHttp(port.protocol))
+    return create(ListenerSchema, {
+      ...base,
+      address: address(loopback, plan.localPort),
+      filterChains: [{ filters: [managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)] }],
+    });
+  const byName = plan.connections?.byName;
+  if (byName === undefined)
+    return create(ListenerSchema, {
+      ...base,
+      address: address(loopback, plan.localPort),
+      filterChains: [{ filters: [tcpProxyTo(plan.name, plan.connections?.backends ?? whole, logToStdout)] }],
+    });
+  // A connection whose name fits no route finds no chain, and is closed.
   return create(ListenerSchema, {
-    name: plan.name,
+    ...base,
     address: address(loopback, plan.localPort),
-    trafficDirection: TrafficDirection.OUTBOUND,
-    filterChains: [{ filters: [filter] }],
+    listenerFilters: [
+      { name: "envoy.filters.listener.tls_inspector", configType: { case: "typedConfig", value: any(TlsInspectorSchema, {}) } },
+    ],
+    filterChains: byName.map(({ route, hosts, backends }) => ({
+      name: route,
+      filterChainMatch: { transportProtocol: "tls", serverNames: hosts.includes("*") ? [] : [...hosts] },
+      filters: [tcpProxyTo(`${plan.name}|${route}`, backends, logToStdout)],
+    })),
   });
 }
 
 /** What peers dial: mutual TLS, authorization, then the application. */
 export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boolean): Listener {
   const name = inboundListener(plan.name);
-  const rules = rbacRules(plan.authz);
   const filters = speaksHttp(plan.protocol)
-    ? [
-        inboundManager(
-          name,
-          plan,
-          rules.map((each) => ({
-            name: "envoy.filters.http.rbac",
-            configType: { case: "typedConfig" as const, value: any(HttpRbacSchema, { rules: each }) },
-          })),
-          logToStdout,
-        ),
-      ]
-    : [
-        ...rules.map((each) => typed("envoy.filters.network.rbac", any(NetworkRbacSchema, { statPrefix: "tcp.", rules: each }))),
-        tcpProxy(name, inboundCluster(plan.appPort), logToStdout),
-      ];
+    ? [inboundManager(name, plan, requestRules(plan.authz), logToStdout)]
+    : [...connectionRules(plan.authz), tcpProxy(name, inboundCluster(plan.appPort), logToStdout)];
   return create(ListenerSchema, {
     name,
     address: address(plan.address, plan.port),
     trafficDirection: TrafficDirection.INBOUND,
     ...inboundChains(name, plan, filters, trustDomain),
   });
+}
+
+export function requestRules(authz: AuthzPlan): HttpFilterInit[] {
+  return rbacRules(authz).map((rules) => ({
+    name: "envoy.filters.http.rbac",
+    configType: { case: "typedConfig" as const, value: any(HttpRbacSchema, { rules }) },
+  }));
+}
+
+export function connectionRules(authz: AuthzPlan): FilterInit[] {
+  return rbacRules(authz).map((rules) => typed("envoy.filters.network.rbac", any(NetworkRbacSchema, { statPrefix: "tcp.", rules })));
 }
 
 /** Mutual TLS, plain text, or either by the first bytes: the filters are the same, but a caller in plain text has no identity. */
@@ -166,13 +196,19 @@ function downstreamTls(trustDomain: string, http: boolean): Any {
   });
 }
 
-function managerOver(name: string, routeConfigName: string, upgradeTypes: readonly string[], logToStdout: boolean): FilterInit {
+export function managerOver(
+  name: string,
+  routeConfigName: string,
+  upgradeTypes: readonly string[],
+  logToStdout: boolean,
+  rules: readonly HttpFilterInit[] = [],
+): FilterInit {
   return typed(
     "envoy.filters.network.http_connection_manager",
     any(HttpConnectionManagerSchema, {
       statPrefix: name,
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
-      httpFilters: [router],
+      httpFilters: [...rules, ...routeFilters, router],
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),
@@ -216,6 +252,21 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
   );
 }
 
+/** Connections shared out by weight. A cluster that is not there closes those that fall to it. */
+export function tcpProxyTo(name: string, backends: readonly BackendPlan[], logToStdout: boolean): FilterInit {
+  const [only] = backends;
+  if (backends.length === 1 && only !== undefined) return tcpProxy(name, only.cluster, logToStdout);
+  const clusters = backends.map(({ cluster, weight }) => ({ name: cluster, weight }));
+  return typed(
+    "envoy.filters.network.tcp_proxy",
+    any(TcpProxySchema, {
+      statPrefix: name,
+      clusterSpecifier: { case: "weightedClusters", value: { clusters } },
+      accessLog: tcpAccessLogs(logToStdout),
+    }),
+  );
+}
+
 function tcpProxy(name: string, cluster: string, logToStdout: boolean): FilterInit {
   return typed(
     "envoy.filters.network.tcp_proxy",
@@ -223,7 +274,7 @@ function tcpProxy(name: string, cluster: string, logToStdout: boolean): FilterIn
   );
 }
 
-function udpProxy(name: string, cluster: string, logToStdout: boolean) {
+export function udpProxy(name: string, cluster: string, logToStdout: boolean) {
   const value = any(UdpProxyConfigSchema, {
     statPrefix: name,
     routeSpecifier: { case: "cluster", value: cluster },

@@ -55,6 +55,17 @@ export function virtualHostBytes(plan: VirtualHostPlan): Uint8Array {
 
 const nameForms = "Names are SERVICE, SERVICE.NAMESPACE or SERVICE.NAMESPACE.svc.cluster.local, with a port the service has.";
 
+/** A host of a gateway's table: what no rule of its routes matches is answered with 404, as Gateway API has it. Tunnels end nowhere. */
+export function gatewayHostBytes(domain: string, routes: readonly RoutePlan[]): Uint8Array {
+  const all = routes.map(routeInit);
+  if (!routes.some((route) => matchesEverything(route.match))) {
+    const what =
+      routes.length === 0 ? `No route is attached for host ${domain}.` : `No rule of the routes for host ${domain} matches this request.`;
+    all.push(direct("no-match", { pathSpecifier: { case: "prefix", value: "/" } }, 404, what));
+  }
+  return toBinary(VirtualHostSchema, create(VirtualHostSchema, { name: domain, domains: [domain], routes: all }));
+}
+
 /** What the forward proxy says about names that are no service. Last in its table. */
 export const unknownHostBytes: Uint8Array = unknownHost("The host of this request is no service of the mesh.");
 
@@ -79,8 +90,8 @@ function unknownHost(what: string): Uint8Array {
 }
 
 /** A RouteConfiguration: protobuf joins repeated fields by concatenation, so encoded virtual hosts follow the encoded rest. */
-export function routeTableBytes(name: string, virtualHosts: readonly Uint8Array[]): Uint8Array {
-  const head = toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { name }));
+export function routeTableBytes(name: string, virtualHosts: readonly Uint8Array[], ignorePort = false): Uint8Array {
+  const head = toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { name, ignorePortInHostMatching: ignorePort }));
   const tags = virtualHosts.map((bytes) => lengthPrefix(bytes.length));
   const out = new Uint8Array(virtualHosts.reduce((sum, bytes, at) => sum + bytes.length + tags[at]!.length, head.length));
   out.set(head);

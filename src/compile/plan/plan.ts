@@ -72,6 +72,8 @@ export interface WorkloadPlan {
   readonly uses: readonly string[] | undefined;
   readonly upstreams: readonly UpstreamPlan[];
   readonly accessLog: AccessLogPlan;
+  /** The process opens the ports of a Gateway. */
+  readonly gateway?: ServedGatewayPlan;
 }
 
 export interface AccessLogPlan {
@@ -98,6 +100,17 @@ export interface UpstreamPlan {
   readonly name: string;
   readonly localPort: number;
   readonly target: TargetPlan;
+  /** What TLSRoutes, TCPRoutes and UDPRoutes say of it; absent = all goes to the service. */
+  readonly connections?: ConnectionsPlan;
+}
+
+/** What happens to the connections of a port. */
+export interface ConnectionsPlan {
+  /** By name in the handshake, each name once; undefined = all alike. */
+  readonly byName:
+    | readonly { readonly route: string; readonly hosts: readonly string[]; readonly backends: readonly BackendPlan[] }[]
+    | undefined;
+  readonly backends: readonly BackendPlan[];
 }
 
 // ---- authorization ------------------------------------------------------------------------------------------------------------

@@ -1,14 +1,16 @@
 // Owns: the plan of one workload: which ports its sidecar opens, and what folds into them.
 
-import { type PortProtocol, portProtocol } from "../../api/kinds/service.ts";
+import { type PortProtocol, portProtocol, speaksHttp } from "../../api/kinds/service.ts";
 import { parseInbound, parseUpstreams, parseUses } from "../../api/kinds/workloadentry.ts";
 import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
+import { gatewayPlan } from "../policies/gateway-plan.ts";
+import { connectionsFor } from "../policies/layer4route.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";
 import { compareText, derived, equal, resolvePort, type ServiceRef, serviceRef, type WorkloadModel, type World } from "../world.ts";
-import type { InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan.ts";
+import type { AuthzPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan.ts";
 
 export function planWorkload(world: World, targets: ReadonlyMap<string, TargetPlan>, workload: WorkloadModel): WorkloadPlan {
   const given = workload.entry.metadata.annotations ?? {};
@@ -21,7 +23,23 @@ export function planWorkload(world: World, targets: ReadonlyMap<string, TargetPl
     uses: declaredUses(given[annotations.uses]),
     upstreams: planUpstreams(world, targets, workload),
     accessLog: foldAccessLog(world, workload),
+    ...serves(world, workload),
   };
+}
+
+/** The Gateway whose ports the process opens, with what policies demand there: they see the listener's port. */
+function serves(world: World, workload: WorkloadModel): Pick<WorkloadPlan, "gateway"> {
+  const name = workload.entry.metadata.annotations?.[annotations.gateway];
+  const { address } = workload.entry.spec;
+  if (name === undefined || address === undefined) return {};
+  const gateway = `${workload.namespace}/${name}`;
+  const authz: Record<number, AuthzPlan> = {};
+  for (const port of gatewayPlan(world, gateway)?.ports ?? []) {
+    if (port.kind === "udp") continue;
+    const http = port.kind === "http" || (port.kind === "tls" && port.chains.every(({ to }) => to.kind === "http"));
+    authz[port.port] = foldAuthorization(world, workload, { protocol: http ? "http" : "tcp", appPort: port.port });
+  }
+  return { gateway: { gateway, address, authz } };
 }
 
 function declaredUses(text: string | undefined): readonly string[] | undefined {
@@ -101,7 +119,8 @@ function planUpstreams(world: World, targets: ReadonlyMap<string, TargetPlan>, w
     const base = upstreamListener(host, target.port.port, transport);
     const name = names.has(base) ? `${base}|${upstream.localPort}` : base;
     names.add(name);
-    out.push({ name, localPort: upstream.localPort, target });
+    const connections = speaksHttp(target.port.protocol) ? undefined : connectionsFor(world, target.cluster, workload.namespace);
+    out.push({ name, localPort: upstream.localPort, target, ...(connections === undefined ? {} : { connections }) });
   }
   return out;
 }

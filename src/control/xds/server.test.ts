@@ -24,7 +24,7 @@ import { typeUrl, type XdsSnapshot, type XdsType } from "../../wire/xds-types.ts
 import { openAuthority, serverNames } from "../identity/authority.ts";
 import { openTokenAuthority } from "../identity/token.ts";
 import { ProxyList } from "./proxies.ts";
-import { startXdsServer } from "./server.ts";
+import { maxStreamsPerNode, startXdsServer } from "./server.ts";
 import type { Session } from "./session.ts";
 import { snapshot } from "./support.ts";
 
@@ -121,6 +121,7 @@ function client(w: World, pair?: { key: string; chain: string }): Client {
     pair === undefined ? credentials.createSsl(root) : credentials.createSsl(root, Buffer.from(pair.key), Buffer.from(pair.chain));
   const c = new Client(`127.0.0.1:${w.port}`, ssl, {
     "grpc.use_local_subchannel_pool": 1,
+    "grpc.max_receive_message_length": -1,
     // Bun, like Node, sends no server name for an address, and grpc-js would make it one.
     "grpc.ssl_target_name_override": "weft",
     "grpc.default_authority": "weft",
@@ -455,4 +456,60 @@ test("after a restart on the same folder and port, clients come back with what t
   again.call.write({ node, typeUrl: url("cluster"), initialResourceVersions: { a: "a@1" } });
   await until("the difference", () => again.got.length === 1);
   expect(again.got[0]?.resources.map((r) => r.name)).toEqual(["b"]);
+});
+
+describe("clients that take and do not read", () => {
+  test("one that does not read, and answers with guessed nonces, is ended; others are served", async () => {
+    const w = await world();
+    const big = new Uint8Array(9 * 1024 * 1024);
+    const next = (n: number): XdsSnapshot => {
+      const base = snapshot("shop/reviews-1", { cluster: [`big=${n}`] });
+      const value = { ...base.resources.cluster.get("big"), value: big } as never;
+      return { ...base, resources: { ...base.resources, cluster: new Map([["big", value]]) } };
+    };
+    w.source.put("shop/reviews-1", next(0));
+    const token = await w.token("reviews");
+    const c = client(w);
+    const call = c.makeBidiStreamRequest(
+      "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+      (m: DeltaRequest) => asIs(toBinary(DeltaDiscoveryRequestSchema, create(DeltaDiscoveryRequestSchema, m))),
+      (b: Buffer) => b,
+      metadata(token),
+    );
+    // Nobody listens to "data": nothing is read.
+    let ended: ServiceError | undefined;
+    call.on("error", (error: ServiceError) => {
+      ended = error;
+    });
+    cleanups.push(() => call.cancel());
+    call.write({ node, typeUrl: url("cluster") });
+    await until("the stream is open", () => w.proxies.connected === 1);
+    for (let n = 1; n < 12 && w.proxies.connected === 1; n++) {
+      call.write({ typeUrl: url("cluster"), responseNonce: n.toString(36) });
+      w.source.put("shop/reviews-1", next(n));
+      await Bun.sleep(20);
+    }
+    await until("it is ended", () => w.proxies.connected === 0, 10_000);
+    call.resume();
+    await until("it is told", () => ended !== undefined, 10_000);
+    expect(ended?.code).toBe(status.RESOURCE_EXHAUSTED);
+    expect(ended?.details).toContain("does not read");
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a"] }));
+    const other = delta(client(w), token);
+    other.call.write({ node, typeUrl: url("cluster") });
+    await until("another is served", () => other.got.length === 1);
+  }, 30_000);
+
+  test("a node has so many streams and no more", async () => {
+    const w = await world();
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a"] }));
+    const token = await w.token("reviews");
+    const c = client(w);
+    const streams = Array.from({ length: maxStreamsPerNode + 1 }, () => delta(c, token));
+    for (const stream of streams) stream.call.write({ node, typeUrl: url("cluster") });
+    await until("one is refused", () => streams.some((stream) => stream.error !== undefined), 20_000);
+    const refused = streams.filter((stream) => stream.error !== undefined);
+    expect(refused.map((stream) => stream.error?.code)).toEqual([status.PERMISSION_DENIED]);
+    expect(refused[0]?.error?.details).toContain(`has ${maxStreamsPerNode} streams open already`);
+  }, 30_000);
 });

@@ -4,6 +4,7 @@
 
 import type { ClusterConfig, EndpointConfig } from "../config.ts";
 import type { OutlierDetector } from "../health/outliers.ts";
+import type { Budget } from "../resilience/budget.ts";
 import { baseWeight, Endpoint, type Transport } from "./endpoint.ts";
 import { type Layout, layout, type OwnLocality } from "./layout.ts";
 import { Observer } from "./observer.ts";
@@ -54,6 +55,9 @@ export class Cluster {
   connections = 0;
   activeRequests = 0;
   activeRetries = 0;
+  /** Made with the first request that may be retried (`http/again.ts`); null before. */
+  retryBudget: Budget | null = null;
+  hedgeBudget: Budget | null = null;
   /** A request was meant for it since it is there: health checks then come at their full pace. */
   carried = false;
   readonly waiting: Waiter[] = [];

@@ -26,6 +26,8 @@ export interface HttpChain {
   readonly codec: HttpManagerConfig["codec"];
   readonly http2: Http2Config;
   readonly grpcWeb: boolean;
+  /** The next hop hears how long is left (`x-envoy-expected-rq-timeout-ms`), where there is a deadline. */
+  readonly tellsDeadline: boolean;
   /** null: none of any kind. */
   readonly stages: readonly Stage[] | null;
   /** Built for routes that replace some of them; `buildRouteStages` makes an entry. */

@@ -6,10 +6,10 @@ import type { Head } from "../http1/head.ts";
 import { filterTrailers } from "../http1/trailers.ts";
 import { persistence } from "../http1/write.ts";
 import { discard } from "../net/outbox.ts";
-import { retriesStatus, retryOn } from "../resilience/retry.ts";
 import { applyEdits } from "../route/edit.ts";
 import type { CompiledForward, CompiledTarget } from "../route/table.ts";
-import { again, leaveForAnother, mayTakeTrailers, retryFits } from "./attempt.ts";
+import { retryAnswer } from "./again.ts";
+import { mayTakeTrailers } from "./attempt.ts";
 import type { Exchange } from "./exchange.ts";
 import { answered, closesAfter } from "./finish.ts";
 import { leaveEndpoint, pauseUp, touch } from "./flow.ts";
@@ -42,9 +42,8 @@ export function answer(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head:
   const fromPeer = half.peer !== null;
   const observer = (x.endpoint as Endpoint).observer;
   if (observer !== null) sawAnswer(x, observer, bytes, head);
-  if (head.notDelivered >= 0 || status >= 500 || (x.forward as CompiledForward).retry !== null) {
-    if (retryAnswer(x, half, head, fromPeer, done)) return;
-  }
+  const retry = (x.forward as CompiledForward).retry;
+  if (retry !== null && retryAnswer(x, retry, half, bytes, head, done)) return;
   x.state = phase.answering;
   x.bodyKept = false;
   if (x.bodySize > 0) {
@@ -109,20 +108,6 @@ const noLines = Buffer.alloc(0);
 
 function joinLines(lines: Uint8Array | null, more: Uint8Array): Uint8Array {
   return lines === null ? more : Buffer.concat([lines, more]);
-}
-
-/** Does this answer ask for another attempt? Then the half is given back (or up) and the attempt made. */
-function retryAnswer(x: Exchange, half: UpstreamHalf, head: Head, fromPeer: boolean, done: boolean): boolean {
-  const retry = (x.forward as CompiledForward).retry;
-  if (retry === null || x.retriesLeft === 0 || !x.bodyKept || !retryFits(x)) return false;
-  const undelivered = head.notDelivered >= 0 && fromPeer && (retry.on & retryOn.connectFailure) !== 0;
-  if (!undelivered && !(x.idempotent && retriesStatus(retry, head.status))) return false;
-  // Another attempt is better than this answer only where another endpoint can give it.
-  const last: Endpoint | null = x.endpoint;
-  if (undelivered) last?.connectFailed(x.down.core.ticker.nowMs);
-  leaveForAnother(x, half, done);
-  again(x, last);
-  return true;
 }
 
 function complete(x: Exchange, half: UpstreamHalf): void {

@@ -1,4 +1,4 @@
-// Owns: one attempt after another at one request: choosing an endpoint, getting a connection or stream to it, sending, and judging what failed.
+// Owns: one attempt after another at one request: choosing an endpoint, getting a connection or stream to it, and sending. What follows a failure stands in again.ts.
 
 import { pathEnd } from "../authz/path.ts";
 import type { Permit } from "../authz/permit.ts";
@@ -10,23 +10,22 @@ import type { HttpChain } from "../chain/chain.ts";
 import type { HostPort } from "../config.ts";
 import { Upstream } from "../http1/client.ts";
 import { Head, parseRequest } from "../http1/head.ts";
-import { limits } from "../http1/limits.ts";
 import { takeIdle } from "../http1/pool.ts";
 import { RequestPlan } from "../http1/write.ts";
-import { http2Failures } from "../http2/failures.ts";
 import { acquireStream, offersHttp2 } from "../http2/pool.ts";
-import { retryOn } from "../resilience/retry.ts";
+import { Budget, budgetDefaults } from "../resilience/budget.ts";
+import { attemptCount, markAttempt, requestIdOf } from "../resilience/marks.ts";
 import { applyEdits } from "../route/edit.ts";
 import { rewritePrefix } from "../route/rewrite.ts";
 import type { CompiledForward, CompiledRoute, CompiledTarget } from "../route/table.ts";
 import { latin1 } from "./bytes.ts";
+import { deadlineLine } from "./deadline.ts";
 import type { Exchange } from "./exchange.ts";
-import { type Failure, failures } from "./failure.ts";
+import { failures } from "./failure.ts";
 import { reply } from "./finish.ts";
-import { leaveEndpoint, pauseDown, resumeDown } from "./flow.ts";
+import { pauseDown, resumeDown } from "./flow.ts";
 import type { RequestNeeds, UpstreamHalf } from "./halves.ts";
-import { sawFailure } from "./observe.ts";
-import { phase } from "./phase.ts";
+import { standBack } from "./hedge.ts";
 import { endpointHost } from "./rewrite-target.ts";
 import { openTunnel } from "./tunnel.ts";
 
@@ -47,12 +46,22 @@ const needs: { -readonly [K in keyof RequestNeeds]: RequestNeeds[K] } = {
 export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: Head | null): void {
   const cluster = x.cluster as Cluster;
   const core = x.down.core;
+  if (x.timeoutAtMs <= nowMs) {
+    // It waited in a queue, or came so: nobody is there any more for the answer.
+    if (!standBack(x)) reply(x, failures.expired, "");
+    return;
+  }
   if ((x.forward as CompiledForward).hash !== null) {
     wanted.hashed = x.hashed;
     wanted.hash = x.hash;
   }
   if (x.stick !== null) wanted.address = x.stick;
   let endpoint = pick(cluster, x.permit as Permit, nowMs, core.random, not);
+  if (endpoint !== null && x.tried !== null) endpoint = untried(x, endpoint, nowMs, not);
+  if (x.parked !== null && (endpoint === null || endpoint === not)) {
+    standBack(x);
+    return;
+  }
   if (endpoint === null) {
     if (cluster.full) reply(x, failures.overflow, "every instance is at its limit of connections or requests");
     else reply(x, failures.noEndpoint, "");
@@ -84,6 +93,10 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
       half = made;
     }
   }
+  if (half === null && x.parked !== null) {
+    standBack(x);
+    return;
+  }
   if (half === null) {
     if (cluster.waiting.length >= cluster.config.limits.maxPending)
       reply(x, failures.overflow, `the cluster is at its limit of ${cluster.config.limits.maxConnections} connections`);
@@ -96,11 +109,42 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   x.up = half;
   x.sent = false;
   if (endpoint.observer !== null) x.tryStartMs = core.ticker.now();
-  const perTry = (x.forward as CompiledForward).retry?.perTryTimeoutMs ?? 0;
-  if (perTry > 0) x.tryAtMs = nowMs + perTry;
+  const retry = (x.forward as CompiledForward).retry;
+  if (retry !== null) {
+    if (x.attempts === 1) noteRequest(x, nowMs);
+    if (retry.perTryTimeoutMs > 0) x.tryAtMs = nowMs + retry.perTryTimeoutMs;
+  }
   const own = x.ownHalf;
   if (half.open) send(x, half, head);
   own.arm();
+}
+
+/** How often an endpoint is drawn again because this request has failed there; Istio's number. */
+const redraws = 5;
+
+function untried(x: Exchange, first: Endpoint, nowMs: number, not: Endpoint | null): Endpoint {
+  const tried = x.tried as Endpoint[];
+  let endpoint: Endpoint = first;
+  for (let n = 0; n < redraws && tried.includes(endpoint); n++) {
+    const other = pick(x.cluster as Cluster, x.permit as Permit, nowMs, x.down.core.random, not);
+    if (other === null) return endpoint;
+    endpoint = other;
+  }
+  return endpoint;
+}
+
+/** The first attempt of a request whose route has retries: what later ones are a share of. */
+function noteRequest(x: Exchange, nowMs: number): void {
+  const cluster = x.cluster as Cluster;
+  cluster.retryBudget ??= retryBudgetOf(cluster);
+  cluster.retryBudget.note(nowMs);
+  if ((x.forward as CompiledForward).retry?.hedge !== true) return;
+  cluster.hedgeBudget ??= new Budget(budgetDefaults.hedgePercent, budgetDefaults.hedgesPerSecond);
+  cluster.hedgeBudget.note(nowMs);
+}
+
+export function retryBudgetOf(cluster: Cluster): Budget {
+  return new Budget(cluster.config.limits.retryBudget?.percent ?? budgetDefaults.retryPercent, budgetDefaults.retriesPerSecond);
 }
 
 /** Opaque bytes (CONNECT terminated here) always have a connection of their own, and so have upgrades where there is a choice. */
@@ -130,6 +174,21 @@ export function send(x: Exchange, half: UpstreamHalf, parsed: Head | null): void
     parseRequest(x.bytes, x.headFrom, x.headTo, head);
   }
   fillPlan(x, head);
+  if (x.attempts > 1) plan.lines = joinLines(plan.lines, markAttempt(x.bytes, head, x.attempts));
+  else if (x.chain.inbound && attemptCount(x.bytes, head) > 1) noteMarked(x, head);
+  if (x.timeoutAtMs !== Number.POSITIVE_INFINITY || x.tryAtMs !== Number.POSITIVE_INFINITY) {
+    const nowMs = x.down.core.ticker.now();
+    if (x.timeoutAtMs <= nowMs) {
+      // Given up with its half, which is of no use to anybody in the middle of a request.
+      x.sent = true;
+      reply(x, failures.expired, "");
+      return;
+    }
+    const hedges = (x.forward as CompiledForward).retry?.hedge === true;
+    const left = (hedges || x.timeoutAtMs < x.tryAtMs ? x.timeoutAtMs : x.tryAtMs) - nowMs;
+    const line = left === Number.POSITIVE_INFINITY ? null : deadlineLine(x, x.bytes, head, left > 1 ? left : 1);
+    if (line !== null) plan.lines = joinLines(plan.lines, line);
+  }
   needs.isHead = x.isHead;
   needs.allowSwitch = x.upgrade;
   needs.unchunk = x.minor === 0 || x.half.version === 2;
@@ -140,13 +199,25 @@ export function send(x: Exchange, half: UpstreamHalf, parsed: Head | null): void
   const all = half.sendRequest(x.bytes, head, plan, needs, x.body);
   const trailers = x.requestTrailerLines;
   if (trailers !== null && x.requestDone) half.sendTrailers(trailers, 0, trailers.length);
-  if (x.body.length > 0 && (x.retriesLeft === 0 || x.bodySize > limits.replay)) {
+  if (x.body.length > 0 && (x.retriesLeft === 0 || x.bodySize > ((x.forward as CompiledForward).retry?.bodyBytes ?? 0))) {
     x.bodyKept = false;
     x.body.length = 0;
     x.bodySize = 0;
   }
   if (all) resumeDown(x);
   else pauseDown(x);
+}
+
+function joinLines(before: Uint8Array | null, more: Uint8Array): Uint8Array {
+  return before === null ? more : Buffer.concat([before, more]);
+}
+
+/** A retry for the application beside us: what that application asks of others meanwhile, under the same id, is part of it. */
+function noteMarked(x: Exchange, head: Head): void {
+  const id = requestIdOf(x.bytes, head);
+  if (id === "") return;
+  x.markedId = id;
+  x.down.core.retried.add(id);
 }
 
 /** What the forwarded head differs in. */
@@ -191,55 +262,4 @@ function ownAuthority(local: HostPort): Uint8Array {
 /** RFC 9110 6.5.1: trailers are for those who said `TE: trailers`; in HTTP/2 nobody has to. */
 export function mayTakeTrailers(x: Exchange): boolean {
   return x.half.version === 2 || (x.teTrailers && x.minor === 1);
-}
-
-/** An attempt ended without an answer: again, or tell the client. */
-export function failed(x: Exchange, failure: Failure, why: string): void {
-  const last = x.endpoint;
-  // Not a failure of anybody: ALPN has said which version it is, and nothing was sent.
-  if (failure === http2Failures.http1Only) {
-    x.attempts--;
-    attempt(x, x.down.core.ticker.nowMs, null, null);
-    return;
-  }
-  if (last !== null && last.observer !== null) sawFailure(x, last, failure);
-  if (mayRetry(x, failure)) again(x, last);
-  else reply(x, failure, why);
-}
-
-function mayRetry(x: Exchange, failure: Failure): boolean {
-  const retry = x.forward?.retry ?? null;
-  if (retry === null || x.retriesLeft === 0 || !x.bodyKept || x.state !== phase.waiting || !retryFits(x)) return false;
-  if (failure.retry === "safe") return (retry.on & (retryOn.connectFailure | retryOn.refusedStream)) !== 0;
-  if (failure.retry === "idempotent") return x.idempotent && (retry.on & retryOn.reset) !== 0;
-  return false;
-}
-
-/** The cluster's limit of parallel retries. 3 is Envoy's default, and taken for "not set" (Istio lifts it too): three would turn the end of one busy instance into errors. */
-export function retryFits(x: Exchange): boolean {
-  const cluster = x.cluster as Cluster;
-  const most = cluster.config.limits.maxRetries;
-  return most === 3 || x.retrying || cluster.activeRetries < most;
-}
-
-export function again(x: Exchange, last: Endpoint | null): void {
-  x.retriesLeft--;
-  if (!x.retrying) {
-    x.retrying = true;
-    (x.cluster as Cluster).activeRetries++;
-  }
-  x.down.core.retries.value++;
-  x.sent = false;
-  x.tryAtMs = Number.POSITIVE_INFINITY;
-  attempt(x, x.down.core.ticker.nowMs, last, null);
-}
-
-/** The attempt's half goes back (or is given up) for another attempt. */
-export function leaveForAnother(x: Exchange, half: UpstreamHalf, done: boolean): void {
-  leaveEndpoint(x);
-  if (done) half.release(x.requestDone, x.down.core.ticker.nowMs);
-  else {
-    half.owner = null;
-    half.dispose();
-  }
 }

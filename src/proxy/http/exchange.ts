@@ -5,6 +5,7 @@
 // States: idle -> waiting (for a connection or an answer) -> answering -> idle, or -> tunnel. Late events of a finished attempt do not match `up`
 // and are swallowed.
 
+import type { Timer } from "../../base/clock.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster, Waiter } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
@@ -15,14 +16,16 @@ import type { Head } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
 import type { CompiledForward, CompiledRoute, CompiledTarget } from "../route/table.ts";
 import type { ResponseFlag } from "../telemetry/record.ts";
+import { failed, tryTimedOut } from "./again.ts";
 import { answer, answerBody, answerTrailers, interim } from "./answer.ts";
-import { attempt, failed, send } from "./attempt.ts";
+import { attempt, send } from "./attempt.ts";
 import { type Failure, failures } from "./failure.ts";
 import { cut, end, reply } from "./finish.ts";
 import { dropAttempt, leaveEndpoint, resumeDown } from "./flow.ts";
 import type { GrpcCall } from "./grpc-call.ts";
 import type { WebCall } from "./grpc-web.ts";
 import type { DownstreamConnection, DownstreamHalf, RequestSink, UpstreamHalf, UpstreamOwner } from "./halves.ts";
+import { lostParked, type Parked, standBack, wins } from "./hedge.ts";
 import { sawFailure } from "./observe.ts";
 import { phase } from "./phase.ts";
 import { beginRequest, goOn, moreBody, trailersOfRequest } from "./request.ts";
@@ -72,6 +75,14 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   startMs = 0;
   attempts = 0;
   retriesLeft = 0;
+  /** Endpoints that failed this request; null = none yet. */
+  tried: Endpoint[] | null = null;
+  /** The wait before another attempt; null = none. */
+  backOff: Timer | null = null;
+  /** Attempts that go on beside the one in `up` (http/hedge.ts); null = none. */
+  parked: Parked[] | null = null;
+  /** It came as a retry: its id among `core.retried`. */
+  markedId: string | null = null;
   /** When this attempt began, and how long its answer's head took; only where the endpoint is observed. */
   tryStartMs = 0;
   tryLatencyMs = 0;
@@ -235,8 +246,7 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
         this.resume(this.serial);
         return;
       }
-      dropAttempt(this);
-      failed(this, failures.tryTimeout, "");
+      tryTimedOut(this);
     } else if (this.idleAtMs <= nowMs) {
       this.idleAtMs = Number.POSITIVE_INFINITY;
       this.#giveUp(this.requestDone || this.answering ? failures.idle : failures.idleRequest);
@@ -288,13 +298,20 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   }
 
   onUpstreamFailed(half: UpstreamHalf, failure: Failure, why: string): void {
-    if (half !== this.up) return;
+    if (half !== this.up) {
+      if (this.parked !== null) lostParked(this, half);
+      return;
+    }
     leaveEndpoint(this);
+    if (this.parked !== null && standBack(this)) return;
     failed(this, failure, why);
   }
 
   onUpstreamLost(half: UpstreamHalf, failure: Failure, why: string): void {
-    if (half !== this.up) return;
+    if (half !== this.up) {
+      if (this.parked !== null) lostParked(this, half);
+      return;
+    }
     leaveEndpoint(this);
     // The instance keeps the same deadline (grpc-timeout) and may be a tick earlier than our clock: late is late, not lost.
     if (this.timeoutAtMs <= this.down.core.ticker.now()) {
@@ -302,7 +319,7 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
       return;
     }
     if (this.answering) cut(this, failure === failures.reset ? failures.truncated : failure);
-    else failed(this, failure, why);
+    else if (this.parked === null || !standBack(this)) failed(this, failure, why);
   }
 
   onInterim(half: UpstreamHalf, bytes: Uint8Array, head: Head): void {
@@ -310,6 +327,7 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   }
 
   onAnswer(half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number, done: boolean): void {
+    if (this.parked !== null && !wins(this, half, head.status)) return;
     if (half === this.up) answer(this, half, bytes, head, from, to, done);
   }
 

@@ -154,6 +154,17 @@ export const failures = {
     false,
     deadlineExceeded,
   ),
+  expired: failure(
+    "expired",
+    "self",
+    "never",
+    "DT",
+    504,
+    "deadline_expired",
+    "its deadline passed before it could be sent on",
+    false,
+    deadlineExceeded,
+  ),
   idle: failure("idle", "self", "never", "SI", 504, "stream_idle_timeout", "neither side sent anything for too long", true),
   idleRequest: failure(
     "idle-request",

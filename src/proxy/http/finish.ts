@@ -8,6 +8,7 @@ import type { Exchange } from "./exchange.ts";
 import { type Failure, failures } from "./failure.ts";
 import { dropAttempt, leaveEndpoint, resumeDown } from "./flow.ts";
 import { grpcTrailers, writeGrpcReply } from "./grpc.ts";
+import { dropParked } from "./hedge.ts";
 import { phase } from "./phase.ts";
 import { httpRecord } from "./record.ts";
 import { writeReply } from "./reply.ts";
@@ -73,12 +74,25 @@ export function answered(x: Exchange): void {
   half.exchangeDone(close, complete);
 }
 
+/** What only several attempts leave behind. */
+function forgetAttempts(x: Exchange): void {
+  x.tried = null;
+  x.backOff?.cancel();
+  x.backOff = null;
+  if (x.parked !== null) dropParked(x);
+}
+
 /** Counts and forgets. */
 export function end(x: Exchange): void {
   const core = x.down.core;
   x.state = phase.idle;
   core.activeRequests--;
   if (x.up !== null) leaveEndpoint(x);
+  if (x.tried !== null) forgetAttempts(x);
+  if (x.markedId !== null) {
+    core.retried.remove(x.markedId);
+    x.markedId = null;
+  }
   const cluster = x.cluster;
   if (cluster !== null) {
     cluster.activeRequests--;

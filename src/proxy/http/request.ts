@@ -14,6 +14,7 @@ import { type CompiledHash, keyOf } from "../route/hash.ts";
 import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
 import { attempt } from "./attempt.ts";
 import { equals, equalsIgnoreCase, latin1, text } from "./bytes.ts";
+import { expectedMs } from "./deadline.ts";
 import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
 import { answered, closesAfter, cut, reply } from "./finish.ts";
@@ -185,6 +186,9 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
   }
   if (x.grpc !== null) {
     const limit = grpcTimeoutMs(bytes, head);
+    if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
+  } else {
+    const limit = expectedMs(x, bytes, head);
     if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
   }
   if (forward.mirrors !== null) mirror(x, forward.mirrors);
@@ -401,7 +405,7 @@ export function trailersOfRequest(x: Exchange, bytes: Uint8Array, from: number, 
 /** Keeps body bytes for an attempt to come. Over the bound they are given up, and with them the retry. */
 function keepBody(x: Exchange, bytes: Uint8Array, from: number, to: number, ready: boolean): void {
   const size = to - from;
-  if (ready && (x.retriesLeft === 0 || x.bodySize + size > bounds.replay)) {
+  if (ready && (x.retriesLeft === 0 || x.bodySize + size > (x.forward?.retry?.bodyBytes ?? 0))) {
     x.bodyKept = false;
     x.body.length = 0;
     x.bodySize = 0;

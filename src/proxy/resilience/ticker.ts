@@ -33,6 +33,11 @@ export class Ticker {
     return this.nowMs;
   }
 
+  /** A timer of its own, for the few waits that must be finer than a tick (back-off of retries, not every request). */
+  after(delayMs: number, run: () => void): Timer {
+    return this.#clock.after(delayMs, run);
+  }
+
   get size(): number {
     return this.#items.length;
   }

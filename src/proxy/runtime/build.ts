@@ -82,6 +82,7 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     codec: config.codec,
     http2: config.http2,
     grpcWeb: config.grpcWeb,
+    tellsDeadline: config.tellsDeadline !== false,
   };
 }
 

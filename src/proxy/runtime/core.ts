@@ -5,6 +5,7 @@ import type { Series } from "../../base/metric.ts";
 import type { LocalWorkload } from "../config.ts";
 import type { EngineDeps } from "../engine.ts";
 import { Http2Metrics } from "../http2/metrics.ts";
+import { RetriedIds } from "../resilience/marks.ts";
 import { Ticker } from "../resilience/ticker.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
 import { FaultMetrics, MirrorMetrics } from "../telemetry/routing.ts";
@@ -47,6 +48,11 @@ export class Core {
   readonly tlsRefusedUpstream: TlsRefusals;
   readonly idleBytes: Series;
   readonly retries: Series;
+  readonly retriesDenied: Series;
+  readonly retriesMarked: Series;
+  readonly hedges: Series;
+  /** Retries on their way to the application beside us. */
+  readonly retried = new RetriedIds();
   readonly pauses: Series;
   readonly connectFailures: Series;
   readonly bugs: Series;
@@ -73,6 +79,12 @@ export class Core {
       "Idle pooled connections closed because the peer sent bytes nobody asked for.",
     );
     this.retries = counter("weft_upstream_retries_total", "Attempts made again.");
+    this.retriesDenied = counter("weft_upstream_retries_denied_total", "Attempts not made again because the budget of retries was spent.");
+    this.retriesMarked = counter(
+      "weft_upstream_retries_marked_total",
+      "Attempts not made again because the request is a retry of an earlier hop.",
+    );
+    this.hedges = counter("weft_upstream_hedges_total", "Attempts started beside a slow one.");
     this.pauses = counter("weft_read_pauses_total", "Times reading stopped because the other side did not keep up.");
     this.connectFailures = counter("weft_upstream_connect_failures_total", "Upstream connections that could not be made.");
     this.bugs = counter("weft_bugs_total", "Unexpected errors that closed one connection.");

@@ -43,7 +43,8 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
 
 type HttpFilter =
   | { readonly kind: "rbac"; readonly rbac: RbacConfig | null }
-  | { readonly kind: "router" }
+  /** `quiet`: no x-envoy headers are added. */
+  | { readonly kind: "router"; readonly quiet: boolean }
   | { readonly kind: "grpc-web" }
   /** One of chain/stages.ts: its name, and `config` as the only member of `stages`. */
   | { readonly kind: "stage"; readonly name: StageName; readonly stages: Partial<StageConfigs> };
@@ -63,8 +64,7 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
     (gate, session, path): HttpFilter => ({ kind: "stage", name: "session", stages: { session: decodeSession(gate, session, path) } }),
   ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
-  // suppress_envoy_headers: we never add x-envoy headers, so both values are honoured.
-  extension(Router, (): HttpFilter => ({ kind: "router" })),
+  extension(Router, (_gate, router): HttpFilter => ({ kind: "router", quiet: router.suppressEnvoyHeaders })),
 ];
 
 function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerConfig {
@@ -91,6 +91,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     routes: routeSource(gate, manager, path),
     rbac: filters.rbac,
     grpcWeb: filters.grpcWeb,
+    ...(filters.quiet ? { tellsDeadline: false as const } : {}),
     ...(filters.stages === null ? {} : { stages: filters.stages }),
     codec,
     http2: http2Options(gate, manager.http2ProtocolOptions, at(path, "http2_protocol_options")),
@@ -124,11 +125,12 @@ function httpFilterChain(
   gate: Gate,
   manager: PbManager,
   path: string,
-): { readonly rbac: readonly RbacConfig[]; readonly grpcWeb: boolean; readonly stages: Partial<StageConfigs> | null } {
+): { readonly rbac: readonly RbacConfig[]; readonly grpcWeb: boolean; readonly quiet: boolean; readonly stages: Partial<StageConfigs> | null } {
   const rbac: RbacConfig[] = [];
   let stages: Partial<StageConfigs> | null = null;
   let last = -1;
   let grpcWeb = false;
+  let quiet = false;
   const count = manager.httpFilters.length;
   let ended = false;
   manager.httpFilters.forEach((filter, n) => {
@@ -136,6 +138,7 @@ function httpFilterChain(
     const decoded = decodeExtension(gate, httpFilters, "HTTP filter", filter.name, filter.configType, where);
     if (decoded?.kind === "router") {
       ended = true;
+      quiet = decoded.quiet;
       if (n !== count - 1) gate.add(where, "the router must be the last filter");
     } else if (decoded?.kind === "grpc-web") grpcWeb = true;
     else if (decoded?.kind === "stage") {
@@ -147,5 +150,5 @@ function httpFilterChain(
     } else if (decoded?.rbac != null) rbac.push(decoded.rbac);
   });
   if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
-  return { rbac, grpcWeb, stages };
+  return { rbac, grpcWeb, quiet, stages };
 }

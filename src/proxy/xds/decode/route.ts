@@ -4,7 +4,6 @@ import type { HeaderValueOption } from "../../../wire/gen/envoy/config/core/v3/b
 import type {
   DirectResponseAction,
   RedirectAction as PbRedirect,
-  RetryPolicy,
   Route,
   RouteAction,
   RouteAction_RequestMirrorPolicy,
@@ -31,6 +30,7 @@ import { hashPolicies } from "./hash.ts";
 import { hasControl, headerEdits, noEdits } from "./header-edits.ts";
 import { checkRegex, fraction, headerMatch, queryMatch, substitution } from "./match.ts";
 import { type PerRoute, perRouteStages } from "./per-route.ts";
+import { refineRetry, retryPolicy } from "./retry.ts";
 import { refuseUnbuilt, unbuilt } from "./unbuilt.ts";
 
 export const emptyRoutes: RouteTableConfig = { name: "", ignorePort: false, virtualHosts: [] };
@@ -199,7 +199,7 @@ function pathMatch(gate: Gate, match: RouteMatch, path: string): RouteMatchConfi
 function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, outer: Edits, path: string): RouteConfig["action"] {
   switch (one.action.case) {
     case "route":
-      return forward(gate, one.action.value, hostRetry, outer, at(path, "route"));
+      return forward(gate, one.action.value, hostRetry, one.perRequestBufferLimitBytes, outer, at(path, "route"));
     case "redirect":
       return redirect(gate, one.action.value, at(path, "redirect"));
     case "directResponse":
@@ -210,7 +210,14 @@ function routeAction(gate: Gate, one: Route, hostRetry: RetryConfig | null, oute
   }
 }
 
-function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null, outer: Edits, path: string): ForwardAction {
+function forward(
+  gate: Gate,
+  action: RouteAction,
+  hostRetry: RetryConfig | null,
+  bodyBytes: number | undefined,
+  outer: Edits,
+  path: string,
+): ForwardAction {
   refuseUnbuilt(gate, action, unbuilt.action, path);
   const hostRewrite = action.hostRewriteSpecifier;
   if (action.regexRewrite !== undefined && action.prefixRewrite !== "")
@@ -239,7 +246,13 @@ function forward(gate: Gate, action: RouteAction, hostRetry: RetryConfig | null,
     clusters: routeClusters(gate, action, outer, path),
     timeoutMs: millis(gate, at(path, "timeout"), action.timeout, 15_000),
     idleTimeoutMs: millis(gate, at(path, "idle_timeout"), action.idleTimeout, 0),
-    retry: action.retryPolicy === undefined ? hostRetry : retryPolicy(gate, action.retryPolicy, at(path, "retry_policy")),
+    retry: refineRetry(
+      gate,
+      action.retryPolicy === undefined ? hostRetry : retryPolicy(gate, action.retryPolicy, at(path, "retry_policy")),
+      action.hedgePolicy,
+      bodyBytes,
+      path,
+    ),
     prefixRewrite: action.prefixRewrite === "" ? null : action.prefixRewrite,
     hostRewrite: hostRewrite.case === "hostRewriteLiteral" ? hostRewrite.value : null,
     ...(action.regexRewrite === undefined ? {} : { regexRewrite: substitution(gate, action.regexRewrite, at(path, "regex_rewrite")) }),
@@ -319,38 +332,6 @@ function routeClusters(gate: Gate, action: RouteAction, outer: Edits, path: stri
       gate.add(path, "needs one of cluster, weighted_clusters");
       return [];
   }
-}
-
-const retryConditions: Readonly<Record<string, RetryConfig["on"][number]>> = {
-  "connect-failure": "connect-failure",
-  reset: "reset",
-  "refused-stream": "refused-stream",
-  "gateway-error": "gateway-error",
-  "5xx": "5xx",
-  "retriable-status-codes": "retriable-status-codes",
-};
-
-function retryPolicy(gate: Gate, policy: RetryPolicy, path: string): RetryConfig {
-  refuseUnbuilt(gate, policy, unbuilt.retry, path);
-  const on: RetryConfig["on"][number][] = [];
-  for (const word of policy.retryOn.split(",").map((w) => w.trim())) {
-    const known = Object.hasOwn(retryConditions, word) ? retryConditions[word] : undefined;
-    if (known !== undefined) {
-      if (!on.includes(known)) on.push(known);
-    } else if (word !== "")
-      gate.add(at(path, "retry_on"), `"${word}" is not supported; supported: ${Object.keys(retryConditions).join(", ")}`);
-  }
-  if (policy.retryBackOff !== undefined)
-    gate.add(at(path, "retry_back_off"), "is not supported: retries go out at once, to another endpoint");
-  policy.retriableStatusCodes.forEach((status, n) => {
-    if (status < 100 || status > 599) gate.add(`${path}.retriable_status_codes[${n}]`, `${status} is not an HTTP status`);
-  });
-  return {
-    attempts: policy.numRetries ?? 1,
-    on,
-    statusCodes: policy.retriableStatusCodes,
-    perTryTimeoutMs: millis(gate, at(path, "per_try_timeout"), policy.perTryTimeout, 0),
-  };
 }
 
 function redirect(gate: Gate, action: PbRedirect, path: string): RedirectAction {

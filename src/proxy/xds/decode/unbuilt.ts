@@ -6,7 +6,6 @@ import { at, type Gate } from "./gate.ts";
 /** Fields by message, in protobuf's and in our spelling. */
 export const unbuilt = {
   action: ["maxStreamDuration"],
-  retry: ["retryHostPredicate", "hostSelectionRetryMaxAttempts", "retriableHeaders", "perTryIdleTimeout"],
 } as const;
 
 /** Notes a violation for each of `fields` that `message` has set. */

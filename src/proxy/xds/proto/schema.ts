@@ -14,7 +14,8 @@ M ~c.bootstrap.v3.Bootstrap node=1=m~c.core.v3.Node static_resources=2=m~c.boots
 M ~c.bootstrap.v3.Bootstrap.StaticResources listeners=1=*m~c.listener.v3.Listener clusters=2=*m~c.cluster.v3.Cluster secrets=3=*m~x.transport_sockets.tls.v3.Secret
 M ~c.bootstrap.v3.Bootstrap.DynamicResources lds_config=1=m~c.core.v3.ConfigSource cds_config=2=m~c.core.v3.ConfigSource ads_config=3=m~c.core.v3.ApiConfigSource
 M ~c.cluster.v3.CircuitBreakers thresholds=1=*m~c.cluster.v3.CircuitBreakers.Thresholds per_host_thresholds=2=*m~c.cluster.v3.CircuitBreakers.Thresholds
-M ~c.cluster.v3.CircuitBreakers.Thresholds priority=1=e~c.core.v3.RoutingPriority max_connections=2=wu max_pending_requests=3=wu max_requests=4=wu max_retries=5=wu
+M ~c.cluster.v3.CircuitBreakers.Thresholds priority=1=e~c.core.v3.RoutingPriority max_connections=2=wu max_pending_requests=3=wu max_requests=4=wu max_retries=5=wu retry_budget=8=m~c.cluster.v3.CircuitBreakers.Thresholds.RetryBudget
+M ~c.cluster.v3.CircuitBreakers.Thresholds.RetryBudget budget_percent=1=menvoy.type.v3.Percent min_retry_concurrency=2=wu
 M ~c.cluster.v3.Cluster name=1=s type=2=e~c.cluster.v3.Cluster.DiscoveryType=cluster_discovery_type eds_cluster_config=3=m~c.cluster.v3.Cluster.EdsClusterConfig connect_timeout=4=D lb_policy=6=e~c.cluster.v3.Cluster.LbPolicy health_checks=8=*m~c.core.v3.HealthCheck circuit_breakers=10=m~c.cluster.v3.CircuitBreakers http2_protocol_options=14=m~c.core.v3.Http2ProtocolOptions outlier_detection=19=m~c.cluster.v3.OutlierDetection transport_socket=24=m~c.core.v3.TransportSocket metadata=25=m~c.core.v3.Metadata common_lb_config=27=m~c.cluster.v3.Cluster.CommonLbConfig load_assignment=33=m~c.endpoint.v3.ClusterLoadAssignment typed_extension_protocol_options=36=%A ring_hash_lb_config=23=m~c.cluster.v3.Cluster.RingHashLbConfig=lb_config least_request_lb_config=37=m~c.cluster.v3.Cluster.LeastRequestLbConfig=lb_config maglev_lb_config=52=m~c.cluster.v3.Cluster.MaglevLbConfig=lb_config round_robin_lb_config=56=m~c.cluster.v3.Cluster.RoundRobinLbConfig=lb_config load_balancing_policy=41=m~c.cluster.v3.LoadBalancingPolicy transport_socket_matches=43=*m~c.cluster.v3.Cluster.TransportSocketMatch
 E ~c.cluster.v3.Cluster.DiscoveryType STATIC=0 STRICT_DNS=1 LOGICAL_DNS=2 EDS=3 ORIGINAL_DST=4
 E ~c.cluster.v3.Cluster.LbPolicy ROUND_ROBIN=0 LEAST_REQUEST=1 RING_HASH=2 RANDOM=3 MAGLEV=5 CLUSTER_PROVIDED=6 LOAD_BALANCING_POLICY_CONFIG=7
@@ -103,12 +104,22 @@ M ~c.route.v3.QueryParameterMatcher name=1=s string_match=5=menvoy.type.matcher.
 M ~c.route.v3.RouteMatch prefix=1=s=path_specifier path=2=s=path_specifier safe_regex=10=menvoy.type.matcher.v3.RegexMatcher=path_specifier connect_matcher=12=m~c.route.v3.RouteMatch.ConnectMatcher=path_specifier path_separated_prefix=14=s=path_specifier case_sensitive=4=wb headers=6=*m~c.route.v3.HeaderMatcher query_parameters=7=*m~c.route.v3.QueryParameterMatcher grpc=8=m~c.route.v3.RouteMatch.GrpcRouteMatchOptions runtime_fraction=9=m~c.core.v3.RuntimeFractionalPercent
 M ~c.route.v3.RouteMatch.ConnectMatcher
 M ~c.route.v3.RouteMatch.GrpcRouteMatchOptions
-M ~c.route.v3.RetryPolicy retry_on=1=s num_retries=2=wu per_try_timeout=3=D retry_host_predicate=5=*m~c.route.v3.RetryPolicy.RetryHostPredicate host_selection_retry_max_attempts=6=I retriable_status_codes=7=*u retry_back_off=8=m~c.route.v3.RetryPolicy.RetryBackOff retriable_headers=9=*m~c.route.v3.HeaderMatcher per_try_idle_timeout=13=D
+M ~c.route.v3.RetryPolicy retry_on=1=s num_retries=2=wu per_try_timeout=3=D retry_host_predicate=5=*m~c.route.v3.RetryPolicy.RetryHostPredicate host_selection_retry_max_attempts=6=I retriable_status_codes=7=*u retry_back_off=8=m~c.route.v3.RetryPolicy.RetryBackOff retriable_headers=9=*m~c.route.v3.HeaderMatcher retriable_request_headers=10=*m~c.route.v3.HeaderMatcher rate_limited_retry_back_off=11=m~c.route.v3.RetryPolicy.RateLimitedRetryBackOff per_try_idle_timeout=13=D
+E ~c.route.v3.RetryPolicy.ResetHeaderFormat SECONDS=0 UNIX_TIMESTAMP=1
 M ~c.route.v3.RetryPolicy.RetryBackOff base_interval=1=D max_interval=2=D
 M ~c.route.v3.RetryPolicy.RetryHostPredicate name=1=s typed_config=3=A=config_type
+M ~c.route.v3.RetryPolicy.ResetHeader name=1=s format=2=e~c.route.v3.RetryPolicy.ResetHeaderFormat
+M ~c.route.v3.RetryPolicy.RateLimitedRetryBackOff reset_headers=1=*m~c.route.v3.RetryPolicy.ResetHeader max_interval=2=D
+M ~c.route.v3.HedgePolicy initial_requests=1=wu additional_request_chance=2=menvoy.type.v3.FractionalPercent hedge_on_per_try_timeout=3=b
+M ~c.route.v3.RateLimit stage=1=wu actions=3=*m~c.route.v3.RateLimit.Action
+M ~c.route.v3.RateLimit.Action request_headers=3=m~c.route.v3.RateLimit.Action.RequestHeaders=action_specifier remote_address=4=m~c.route.v3.RateLimit.Action.RemoteAddress=action_specifier generic_key=5=m~c.route.v3.RateLimit.Action.GenericKey=action_specifier header_value_match=6=m~c.route.v3.RateLimit.Action.HeaderValueMatch=action_specifier extension=9=m~c.core.v3.TypedExtensionConfig=action_specifier
+M ~c.route.v3.RateLimit.Action.RequestHeaders header_name=1=s descriptor_key=2=s skip_if_absent=3=b
+M ~c.route.v3.RateLimit.Action.RemoteAddress
+M ~c.route.v3.RateLimit.Action.GenericKey descriptor_value=1=s descriptor_key=2=s
+M ~c.route.v3.RateLimit.Action.HeaderValueMatch descriptor_value=1=s expect_match=2=wb headers=3=*m~c.route.v3.HeaderMatcher descriptor_key=4=s
 M ~c.route.v3.WeightedCluster clusters=1=*m~c.route.v3.WeightedCluster.ClusterWeight
 M ~c.route.v3.WeightedCluster.ClusterWeight name=1=s weight=2=wu request_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_add=5=*m~c.core.v3.HeaderValueOption response_headers_to_remove=6=*s request_headers_to_remove=9=*s host_rewrite_literal=11=s=host_rewrite_specifier
-M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier host_rewrite_header=29=s=host_rewrite_specifier host_rewrite_path_regex=35=menvoy.type.matcher.v3.RegexMatchAndSubstitute=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
+M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier host_rewrite_header=29=s=host_rewrite_specifier host_rewrite_path_regex=35=menvoy.type.matcher.v3.RegexMatchAndSubstitute=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute hedge_policy=27=m~c.route.v3.HedgePolicy max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
 E ~c.route.v3.RouteAction.ClusterNotFoundResponseCode SERVICE_UNAVAILABLE=0 NOT_FOUND=1 INTERNAL_SERVER_ERROR=2
 M ~c.route.v3.RouteAction.RequestMirrorPolicy cluster=1=s runtime_fraction=3=m~c.core.v3.RuntimeFractionalPercent trace_sampled=4=wb disable_shadow_host_suffix_append=6=b
 M ~c.route.v3.RouteAction.HashPolicy header=1=m~c.route.v3.RouteAction.HashPolicy.Header=policy_specifier cookie=2=m~c.route.v3.RouteAction.HashPolicy.Cookie=policy_specifier connection_properties=3=m~c.route.v3.RouteAction.HashPolicy.ConnectionProperties=policy_specifier query_parameter=5=m~c.route.v3.RouteAction.HashPolicy.QueryParameter=policy_specifier terminal=4=b
@@ -122,7 +133,7 @@ M ~c.route.v3.RouteAction.UpgradeConfig.ConnectConfig
 M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_specifier prefix_rewrite=5=s=path_rewrite_specifier regex_rewrite=9=menvoy.type.matcher.v3.RegexMatchAndSubstitute=path_rewrite_specifier response_code=3=e~c.route.v3.RedirectAction.RedirectResponseCode strip_query=6=b https_redirect=4=b=scheme_rewrite_specifier scheme_redirect=7=s=scheme_rewrite_specifier port_redirect=8=u
 E ~c.route.v3.RedirectAction.RedirectResponseCode MOVED_PERMANENTLY=0 FOUND=1 SEE_OTHER=2 TEMPORARY_REDIRECT=3 PERMANENT_REDIRECT=4
 M ~c.route.v3.DirectResponseAction status=1=u body=2=m~c.core.v3.DataSource
-M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAction=action redirect=3=m~c.route.v3.RedirectAction=action direct_response=7=m~c.route.v3.DirectResponseAction=action metadata=4=m~c.core.v3.Metadata request_headers_to_add=9=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=12=*s typed_per_filter_config=13=%A name=14=s
+M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAction=action redirect=3=m~c.route.v3.RedirectAction=action direct_response=7=m~c.route.v3.DirectResponseAction=action metadata=4=m~c.core.v3.Metadata request_headers_to_add=9=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=12=*s typed_per_filter_config=13=%A name=14=s per_request_buffer_limit_bytes=16=wu
 M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route request_headers_to_add=7=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=13=*s typed_per_filter_config=15=%A retry_policy=16=m~c.route.v3.RetryPolicy
 M ~c.route.v3.FilterConfig config=1=A is_optional=2=b disabled=3=b
 M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost response_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_remove=5=*s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption validate_clusters=7=wb request_headers_to_remove=8=*s most_specific_header_mutations_wins=10=b ignore_port_in_host_matching=14=b
@@ -144,17 +155,26 @@ M ~x.access_loggers.file.v3.FileAccessLog path=1=s log_format=5=m~c.core.v3.Subs
 M ~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig log_name=1=s grpc_service=2=m~c.core.v3.GrpcService buffer_flush_interval=3=D transport_api_version=6=e~c.core.v3.ApiVersion
 M ~x.access_loggers.grpc.v3.HttpGrpcAccessLogConfig common_config=1=m~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig
 M ~x.access_loggers.grpc.v3.TcpGrpcAccessLogConfig common_config=1=m~x.access_loggers.grpc.v3.CommonGrpcAccessLogConfig
+E ~x.common.ratelimit.v3.XRateLimitHeadersRFCVersion OFF=0 DRAFT_VERSION_03=1
+M ~x.common.ratelimit.v3.RateLimitDescriptor entries=1=*m~x.common.ratelimit.v3.RateLimitDescriptor.Entry
+M ~x.common.ratelimit.v3.RateLimitDescriptor.Entry key=1=s value=2=s
+M ~x.common.ratelimit.v3.LocalRateLimitDescriptor entries=1=*m~x.common.ratelimit.v3.RateLimitDescriptor.Entry token_bucket=2=menvoy.type.v3.TokenBucket
 M ~x.filters.common.fault.v3.FaultDelay fixed_delay=3=D=fault_delay_secifier header_delay=5=m~x.filters.common.fault.v3.FaultDelay.HeaderDelay=fault_delay_secifier percentage=4=menvoy.type.v3.FractionalPercent
 M ~x.filters.common.fault.v3.FaultDelay.HeaderDelay
 M ~x.filters.common.fault.v3.FaultRateLimit fixed_limit=1=m~x.filters.common.fault.v3.FaultRateLimit.FixedLimit=limit_type header_limit=3=m~x.filters.common.fault.v3.FaultRateLimit.HeaderLimit=limit_type percentage=2=menvoy.type.v3.FractionalPercent
 M ~x.filters.common.fault.v3.FaultRateLimit.FixedLimit limit_kbps=1=U
 M ~x.filters.common.fault.v3.FaultRateLimit.HeaderLimit
+M ~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig sample_aggregate_percentile=1=menvoy.type.v3.Percent concurrency_limit_params=2=m~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig.ConcurrencyLimitCalculationParams min_rtt_calc_params=3=m~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig.MinimumRTTCalculationParams
+M ~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig.ConcurrencyLimitCalculationParams max_concurrency_limit=2=wu concurrency_update_interval=3=D
+M ~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig.MinimumRTTCalculationParams interval=1=D request_count=2=wu jitter=3=menvoy.type.v3.Percent min_concurrency=4=wu buffer=5=menvoy.type.v3.Percent
+M ~x.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency gradient_controller_config=1=m~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig=concurrency_controller_config concurrency_limit_exceeded_status=3=menvoy.type.v3.HttpStatus
 M ~x.filters.http.cors.v3.Cors
 M ~x.filters.http.cors.v3.CorsPolicy allow_origin_string_match=1=*menvoy.type.matcher.v3.StringMatcher allow_methods=2=s allow_headers=3=s expose_headers=4=s max_age=5=s allow_credentials=6=wb allow_private_network_access=9=wb forward_not_matching_preflights=10=wb
 M ~x.filters.http.fault.v3.FaultAbort http_status=2=u=error_type header_abort=4=m~x.filters.http.fault.v3.FaultAbort.HeaderAbort=error_type grpc_status=5=u=error_type percentage=3=menvoy.type.v3.FractionalPercent
 M ~x.filters.http.fault.v3.FaultAbort.HeaderAbort
 M ~x.filters.http.fault.v3.HTTPFault delay=1=m~x.filters.common.fault.v3.FaultDelay abort=2=m~x.filters.http.fault.v3.FaultAbort upstream_cluster=3=s headers=4=*m~c.route.v3.HeaderMatcher max_active_faults=6=wu response_rate_limit=7=m~x.filters.common.fault.v3.FaultRateLimit
 M ~x.filters.http.grpc_web.v3.GrpcWeb
+M ~x.filters.http.local_ratelimit.v3.LocalRateLimit stat_prefix=1=s status=2=menvoy.type.v3.HttpStatus token_bucket=3=menvoy.type.v3.TokenBucket filter_enabled=4=m~c.core.v3.RuntimeFractionalPercent filter_enforced=5=m~c.core.v3.RuntimeFractionalPercent descriptors=8=*m~x.common.ratelimit.v3.LocalRateLimitDescriptor enable_x_ratelimit_headers=12=e~x.common.ratelimit.v3.XRateLimitHeadersRFCVersion always_consume_default_token_bucket=14=wb rate_limited_as_resource_exhausted=15=b rate_limits=17=*m~c.route.v3.RateLimit max_dynamic_descriptors=18=wu
 M ~x.filters.http.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC
 M ~x.filters.http.router.v3.Router suppress_envoy_headers=4=b
 M ~x.filters.http.stateful_session.v3.StatefulSession session_state=1=m~c.core.v3.TypedExtensionConfig strict=2=b
@@ -179,6 +199,7 @@ M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig.SessionFilter name=1=s
 M ~x.http.stateful_session.cookie.v3.CookieBasedSessionState cookie=1=menvoy.type.http.v3.Cookie
 M ~x.http.stateful_session.header.v3.HeaderBasedSessionState name=1=s
 M ~x.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin enable_oob_load_report=1=wb blackout_period=3=D weight_expiration_period=4=D weight_update_period=5=D
+M ~x.retry.host.previous_hosts.v3.PreviousHostsPredicate
 M ~x.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport config=1=m~c.core.v3.ProxyProtocolConfig transport_socket=2=m~c.core.v3.TransportSocket
 M ~x.transport_sockets.raw_buffer.v3.RawBuffer
 M ~x.transport_sockets.tls.v3.TlsParameters tls_minimum_protocol_version=1=e~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol tls_maximum_protocol_version=2=e~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol
@@ -217,10 +238,13 @@ M envoy.type.matcher.v3.RegexMatcher google_re2=1=menvoy.type.matcher.v3.RegexMa
 M envoy.type.matcher.v3.RegexMatcher.GoogleRE2 max_program_size=1=wu
 M envoy.type.matcher.v3.RegexMatchAndSubstitute pattern=1=menvoy.type.matcher.v3.RegexMatcher substitution=2=s
 M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_pattern suffix=3=s=match_pattern safe_regex=5=menvoy.type.matcher.v3.RegexMatcher=match_pattern contains=7=s=match_pattern ignore_case=6=b
+E envoy.type.v3.StatusCode Empty=0 Forbidden=403 TooManyRequests=429 InternalServerError=500 ServiceUnavailable=503
+M envoy.type.v3.HttpStatus code=1=eenvoy.type.v3.StatusCode
 M envoy.type.v3.Percent value=1=d
 M envoy.type.v3.FractionalPercent numerator=1=u denominator=2=eenvoy.type.v3.FractionalPercent.DenominatorType
 E envoy.type.v3.FractionalPercent.DenominatorType HUNDRED=0 TEN_THOUSAND=1 MILLION=2
 M envoy.type.v3.Int64Range start=1=I end=2=I
+M envoy.type.v3.TokenBucket max_tokens=1=u tokens_per_fill=2=wu fill_interval=3=D
 M etcdserverpb.ResponseHeader cluster_id=1=U member_id=2=U revision=3=I raft_term=4=U
 M etcdserverpb.RangeRequest key=1=y range_end=2=y limit=3=I revision=4=I sort_order=5=eetcdserverpb.RangeRequest.SortOrder sort_target=6=eetcdserverpb.RangeRequest.SortTarget serializable=7=b keys_only=8=b
 E etcdserverpb.RangeRequest.SortOrder NONE=0 ASCEND=1 DESCEND=2
@@ -268,6 +292,9 @@ M X509SVIDResponse svids=1=*mX509SVID crl=2=*y federated_bundles=3=%y
 M X509SVID spiffe_id=1=s x509_svid=2=y x509_svid_key=3=y bundle=4=y hint=5=s
 M X509BundlesRequest
 M X509BundlesResponse crl=1=*y bundles=2=%y
+M weft.extensions.v1.PeerIdentity descriptor_key=1=s
+M weft.extensions.v1.Admission concurrency=1=u max_concurrency=2=u max_queue=3=u target_delay=4=D criticality_header=5=s share_by=6=eweft.extensions.v1.Admission.ShareBy share_header=7=s
+E weft.extensions.v1.Admission.ShareBy NOTHING=0 PEER_IDENTITY=1 HEADER=2
 M weft.fault.v1.Fault http=1=m~x.filters.http.fault.v3.HTTPFault reset=2=menvoy.type.v3.FractionalPercent clients=3=*menvoy.type.matcher.v3.StringMatcher
 M xds.core.v3.TypedExtensionConfig name=1=s typed_config=2=A
 M xds.type.matcher.v3.Matcher on_no_match=3=mxds.type.matcher.v3.Matcher.OnMatch

@@ -11,9 +11,11 @@ import type * as routeParts from "../../../wire/gen/envoy/config/route/v3/route_
 import type * as route from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import type * as fileLog from "../../../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import type * as adaptive from "../../../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
 import type * as cors from "../../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
+import type * as localLimit from "../../../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import type * as session from "../../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
@@ -29,6 +31,7 @@ import type * as udpProxy from "../../../wire/gen/envoy/extensions/filters/udp/u
 import type * as sessionCookie from "../../../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
 import type * as sessionHeader from "../../../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import type * as weighted from "../../../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
+import type * as previousHosts from "../../../wire/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts";
 import type * as proxyProtocol from "../../../wire/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.ts";
 import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import type * as secret from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/secret_pb.ts";
@@ -39,6 +42,7 @@ import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/di
 import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
 import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
 import type * as workload from "../../../wire/gen/spiffe/workload/workload_pb.ts";
+import type * as overload from "../../../wire/gen/weft/extensions/v1/overload_pb.ts";
 import type * as ownFault from "../../../wire/gen/weft/fault/v1/fault_pb.ts";
 import { messageType } from "./message.ts";
 
@@ -111,3 +115,13 @@ export const Secret = messageType<secret.Secret>("envoy.extensions.transport_soc
 export const X509SvidResponse = messageType<workload.X509SVIDResponse>("X509SVIDResponse");
 export const X509BundlesResponse = messageType<workload.X509BundlesResponse>("X509BundlesResponse");
 export const IstioCertificateResponse = messageType<ca.IstioCertificateResponse>("istio.v1.auth.IstioCertificateResponse");
+
+export const PreviousHostsPredicate = messageType<previousHosts.PreviousHostsPredicate>(
+  "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+);
+export const LocalRateLimit = messageType<localLimit.LocalRateLimit>("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit");
+export const AdaptiveConcurrency = messageType<adaptive.AdaptiveConcurrency>(
+  "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",
+);
+export const Admission = messageType<overload.Admission>("weft.extensions.v1.Admission");
+export const PeerIdentity = messageType<overload.PeerIdentity>("weft.extensions.v1.PeerIdentity");

@@ -8,10 +8,13 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { DataSource, HeaderValueOption, Metadata, RuntimeFractionalPercent } from "../../core/v3/base_pb.ts";
 import { file_envoy_config_core_v3_base } from "../../core/v3/base_pb.ts";
+import type { TypedExtensionConfig } from "../../core/v3/extension_pb.ts";
+import { file_envoy_config_core_v3_extension } from "../../core/v3/extension_pb.ts";
 import type { RegexMatchAndSubstitute, RegexMatcher } from "../../../type/matcher/v3/regex_pb.ts";
 import { file_envoy_type_matcher_v3_regex } from "../../../type/matcher/v3/regex_pb.ts";
 import type { StringMatcher } from "../../../type/matcher/v3/string_pb.ts";
 import { file_envoy_type_matcher_v3_string } from "../../../type/matcher/v3/string_pb.ts";
+import type { FractionalPercent } from "../../../type/v3/percent_pb.ts";
 import { file_envoy_type_v3_percent } from "../../../type/v3/percent_pb.ts";
 import type { Int64Range } from "../../../type/v3/range_pb.ts";
 import { file_envoy_type_v3_range } from "../../../type/v3/range_pb.ts";
@@ -23,7 +26,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file envoy/config/route/v3/route_components.proto.
  */
 export const file_envoy_config_route_v3_route_components: GenFile = /*@__PURE__*/
-  fileDesc("CixlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGVfY29tcG9uZW50cy5wcm90bxIVZW52b3kuY29uZmlnLnJvdXRlLnYzIp8DCg1IZWFkZXJNYXRjaGVyEgwKBG5hbWUYASABKAkSFQoLZXhhY3RfbWF0Y2gYBCABKAlIABIwCgtyYW5nZV9tYXRjaBgGIAEoCzIZLmVudm95LnR5cGUudjMuSW50NjRSYW5nZUgAEhcKDXByZXNlbnRfbWF0Y2gYByABKAhIABIWCgxwcmVmaXhfbWF0Y2gYCSABKAlIABIWCgxzdWZmaXhfbWF0Y2gYCiABKAlIABI/ChBzYWZlX3JlZ2V4X21hdGNoGAsgASgLMiMuZW52b3kudHlwZS5tYXRjaGVyLnYzLlJlZ2V4TWF0Y2hlckgAEhgKDmNvbnRhaW5zX21hdGNoGAwgASgJSAASPAoMc3RyaW5nX21hdGNoGA0gASgLMiQuZW52b3kudHlwZS5tYXRjaGVyLnYzLlN0cmluZ01hdGNoZXJIABIUCgxpbnZlcnRfbWF0Y2gYCCABKAgSJQoddHJlYXRfbWlzc2luZ19oZWFkZXJfYXNfZW1wdHkYDiABKAhCGAoWaGVhZGVyX21hdGNoX3NwZWNpZmllciKfAQoVUXVlcnlQYXJhbWV0ZXJNYXRjaGVyEgwKBG5hbWUYASABKAkSPAoMc3RyaW5nX21hdGNoGAUgASgLMiQuZW52b3kudHlwZS5tYXRjaGVyLnYzLlN0cmluZ01hdGNoZXJIABIXCg1wcmVzZW50X21hdGNoGAYgASgISABCIQofcXVlcnlfcGFyYW1ldGVyX21hdGNoX3NwZWNpZmllciLYBAoKUm91dGVNYXRjaBIQCgZwcmVmaXgYASABKAlIABIOCgRwYXRoGAIgASgJSAASOQoKc2FmZV9yZWdleBgKIAEoCzIjLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoZXJIABJLCg9jb25uZWN0X21hdGNoZXIYDCABKAsyMC5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVNYXRjaC5Db25uZWN0TWF0Y2hlckgAEh8KFXBhdGhfc2VwYXJhdGVkX3ByZWZpeBgOIAEoCUgAEjIKDmNhc2Vfc2Vuc2l0aXZlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZRI1CgdoZWFkZXJzGAYgAygLMiQuZW52b3kuY29uZmlnLnJvdXRlLnYzLkhlYWRlck1hdGNoZXISRgoQcXVlcnlfcGFyYW1ldGVycxgHIAMoCzIsLmVudm95LmNvbmZpZy5yb3V0ZS52My5RdWVyeVBhcmFtZXRlck1hdGNoZXISRQoEZ3JwYxgIIAEoCzI3LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZU1hdGNoLkdycGNSb3V0ZU1hdGNoT3B0aW9ucxJIChBydW50aW1lX2ZyYWN0aW9uGAkgASgLMi4uZW52b3kuY29uZmlnLmNvcmUudjMuUnVudGltZUZyYWN0aW9uYWxQZXJjZW50GhAKDkNvbm5lY3RNYXRjaGVyGhcKFUdycGNSb3V0ZU1hdGNoT3B0aW9uc0IQCg5wYXRoX3NwZWNpZmllciK9BQoLUmV0cnlQb2xpY3kSEAoIcmV0cnlfb24YASABKAkSMQoLbnVtX3JldHJpZXMYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSMgoPcGVyX3RyeV90aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uElMKFHJldHJ5X2hvc3RfcHJlZGljYXRlGAUgAygLMjUuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5LlJldHJ5SG9zdFByZWRpY2F0ZRIpCiFob3N0X3NlbGVjdGlvbl9yZXRyeV9tYXhfYXR0ZW1wdHMYBiABKAMSHgoWcmV0cmlhYmxlX3N0YXR1c19jb2RlcxgHIAMoDRJHCg5yZXRyeV9iYWNrX29mZhgIIAEoCzIvLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeS5SZXRyeUJhY2tPZmYSPwoRcmV0cmlhYmxlX2hlYWRlcnMYCSADKAsyJC5lbnZveS5jb25maWcucm91dGUudjMuSGVhZGVyTWF0Y2hlchI3ChRwZXJfdHJ5X2lkbGVfdGltZW91dBgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhpxCgxSZXRyeUJhY2tPZmYSMAoNYmFzZV9pbnRlcnZhbBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxtYXhfaW50ZXJ2YWwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aXwoSUmV0cnlIb3N0UHJlZGljYXRlEgwKBG5hbWUYASABKAkSLAoMdHlwZWRfY29uZmlnGAMgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueUgAQg0KC2NvbmZpZ190eXBlIrsDCg9XZWlnaHRlZENsdXN0ZXISRgoIY2x1c3RlcnMYASADKAsyNC5lbnZveS5jb25maWcucm91dGUudjMuV2VpZ2h0ZWRDbHVzdGVyLkNsdXN0ZXJXZWlnaHQa3wIKDUNsdXN0ZXJXZWlnaHQSDAoEbmFtZRgBIAEoCRIsCgZ3ZWlnaHQYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSRwoWcmVxdWVzdF9oZWFkZXJzX3RvX2FkZBgEIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEkgKF3Jlc3BvbnNlX2hlYWRlcnNfdG9fYWRkGAUgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SIgoacmVzcG9uc2VfaGVhZGVyc190b19yZW1vdmUYBiADKAkSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgJIAMoCRIeChRob3N0X3Jld3JpdGVfbGl0ZXJhbBgLIAEoCUgAQhgKFmhvc3RfcmV3cml0ZV9zcGVjaWZpZXIi7hEKC1JvdXRlQWN0aW9uEhEKB2NsdXN0ZXIYASABKAlIABJDChF3ZWlnaHRlZF9jbHVzdGVycxgDIAEoCzImLmVudm95LmNvbmZpZy5yb3V0ZS52My5XZWlnaHRlZENsdXN0ZXJIABIWCg5wcmVmaXhfcmV3cml0ZRgFIAEoCRIeChRob3N0X3Jld3JpdGVfbGl0ZXJhbBgGIAEoCUgBEjcKEWF1dG9faG9zdF9yZXdyaXRlGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZUgBEh0KE2hvc3RfcmV3cml0ZV9oZWFkZXIYHSABKAlIARJRChdob3N0X3Jld3JpdGVfcGF0aF9yZWdleBgjIAEoCzIuLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoQW5kU3Vic3RpdHV0ZUgBEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOAoMcmV0cnlfcG9saWN5GAkgASgLMiIuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5EkIKC2hhc2hfcG9saWN5GA8gAygLMi0uZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kSZwofY2x1c3Rlcl9ub3RfZm91bmRfcmVzcG9uc2VfY29kZRgUIAEoDjI+LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5DbHVzdGVyTm90Rm91bmRSZXNwb25zZUNvZGUSLwoMaWRsZV90aW1lb3V0GBggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEkkKD3VwZ3JhZGVfY29uZmlncxgZIAMoCzIwLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5VcGdyYWRlQ29uZmlnElcKF3JlcXVlc3RfbWlycm9yX3BvbGljaWVzGB4gAygLMjYuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLlJlcXVlc3RNaXJyb3JQb2xpY3kSRQoNcmVnZXhfcmV3cml0ZRggIAEoCzIuLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoQW5kU3Vic3RpdHV0ZRJRChNtYXhfc3RyZWFtX2R1cmF0aW9uGCQgASgLMjQuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLk1heFN0cmVhbUR1cmF0aW9uGs4BChNSZXF1ZXN0TWlycm9yUG9saWN5Eg8KB2NsdXN0ZXIYASABKAkSSAoQcnVudGltZV9mcmFjdGlvbhgDIAEoCzIuLmVudm95LmNvbmZpZy5jb3JlLnYzLlJ1bnRpbWVGcmFjdGlvbmFsUGVyY2VudBIxCg10cmFjZV9zYW1wbGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZRIpCiFkaXNhYmxlX3NoYWRvd19ob3N0X3N1ZmZpeF9hcHBlbmQYBiABKAgauAQKCkhhc2hQb2xpY3kSRgoGaGVhZGVyGAEgASgLMjQuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kuSGVhZGVySAASRgoGY29va2llGAIgASgLMjQuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kuQ29va2llSAASYwoVY29ubmVjdGlvbl9wcm9wZXJ0aWVzGAMgASgLMkIuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kuQ29ubmVjdGlvblByb3BlcnRpZXNIABJXCg9xdWVyeV9wYXJhbWV0ZXIYBSABKAsyPC5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVBY3Rpb24uSGFzaFBvbGljeS5RdWVyeVBhcmFtZXRlckgAEhAKCHRlcm1pbmFsGAQgASgIGh0KBkhlYWRlchITCgtoZWFkZXJfbmFtZRgBIAEoCRpMCgZDb29raWUSDAoEbmFtZRgBIAEoCRImCgN0dGwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDAoEcGF0aBgDIAEoCRopChRDb25uZWN0aW9uUHJvcGVydGllcxIRCglzb3VyY2VfaXAYASABKAgaHgoOUXVlcnlQYXJhbWV0ZXISDAoEbmFtZRgBIAEoCUISChBwb2xpY3lfc3BlY2lmaWVyGsYBChFNYXhTdHJlYW1EdXJhdGlvbhI2ChNtYXhfc3RyZWFtX2R1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjoKF2dycGNfdGltZW91dF9oZWFkZXJfbWF4GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj0KGmdycGNfdGltZW91dF9oZWFkZXJfb2Zmc2V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uGrsBCg1VcGdyYWRlQ29uZmlnEhQKDHVwZ3JhZGVfdHlwZRgBIAEoCRIrCgdlbmFibGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZRJWCg5jb25uZWN0X2NvbmZpZxgDIAEoCzI+LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5VcGdyYWRlQ29uZmlnLkNvbm5lY3RDb25maWcaDwoNQ29ubmVjdENvbmZpZyJgChtDbHVzdGVyTm90Rm91bmRSZXNwb25zZUNvZGUSFwoTU0VSVklDRV9VTkFWQUlMQUJMRRAAEg0KCU5PVF9GT1VORBABEhkKFUlOVEVSTkFMX1NFUlZFUl9FUlJPUhACQhMKEWNsdXN0ZXJfc3BlY2lmaWVyQhgKFmhvc3RfcmV3cml0ZV9zcGVjaWZpZXIihgQKDlJlZGlyZWN0QWN0aW9uEhUKDWhvc3RfcmVkaXJlY3QYASABKAkSFwoNcGF0aF9yZWRpcmVjdBgCIAEoCUgAEhgKDnByZWZpeF9yZXdyaXRlGAUgASgJSAASRwoNcmVnZXhfcmV3cml0ZRgJIAEoCzIuLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoQW5kU3Vic3RpdHV0ZUgAElEKDXJlc3BvbnNlX2NvZGUYAyABKA4yOi5lbnZveS5jb25maWcucm91dGUudjMuUmVkaXJlY3RBY3Rpb24uUmVkaXJlY3RSZXNwb25zZUNvZGUSEwoLc3RyaXBfcXVlcnkYBiABKAgSGAoOaHR0cHNfcmVkaXJlY3QYBCABKAhIARIZCg9zY2hlbWVfcmVkaXJlY3QYByABKAlIARIVCg1wb3J0X3JlZGlyZWN0GAggASgNIncKFFJlZGlyZWN0UmVzcG9uc2VDb2RlEhUKEU1PVkVEX1BFUk1BTkVOVExZEAASCQoFRk9VTkQQARINCglTRUVfT1RIRVIQAhIWChJURU1QT1JBUllfUkVESVJFQ1QQAxIWChJQRVJNQU5FTlRfUkVESVJFQ1QQBEIYChZwYXRoX3Jld3JpdGVfc3BlY2lmaWVyQhoKGHNjaGVtZV9yZXdyaXRlX3NwZWNpZmllciJWChREaXJlY3RSZXNwb25zZUFjdGlvbhIOCgZzdGF0dXMYASABKA0SLgoEYm9keRgCIAEoCzIgLmVudm95LmNvbmZpZy5jb3JlLnYzLkRhdGFTb3VyY2UiwQUKBVJvdXRlEjAKBW1hdGNoGAEgASgLMiEuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlTWF0Y2gSMwoFcm91dGUYAiABKAsyIi5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVBY3Rpb25IABI5CghyZWRpcmVjdBgDIAEoCzIlLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZWRpcmVjdEFjdGlvbkgAEkYKD2RpcmVjdF9yZXNwb25zZRgHIAEoCzIrLmVudm95LmNvbmZpZy5yb3V0ZS52My5EaXJlY3RSZXNwb25zZUFjdGlvbkgAEjAKCG1ldGFkYXRhGAQgASgLMh4uZW52b3kuY29uZmlnLmNvcmUudjMuTWV0YWRhdGESRwoWcmVxdWVzdF9oZWFkZXJzX3RvX2FkZBgJIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEkgKF3Jlc3BvbnNlX2hlYWRlcnNfdG9fYWRkGAogAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SIgoacmVzcG9uc2VfaGVhZGVyc190b19yZW1vdmUYCyADKAkSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgMIAMoCRJXChd0eXBlZF9wZXJfZmlsdGVyX2NvbmZpZxgNIAMoCzI2LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZS5UeXBlZFBlckZpbHRlckNvbmZpZ0VudHJ5EgwKBG5hbWUYDiABKAkaUQoZVHlwZWRQZXJGaWx0ZXJDb25maWdFbnRyeRILCgNrZXkYASABKAkSIwoFdmFsdWUYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55OgI4AUIICgZhY3Rpb24ioAQKC1ZpcnR1YWxIb3N0EgwKBG5hbWUYASABKAkSDwoHZG9tYWlucxgCIAMoCRIsCgZyb3V0ZXMYAyADKAsyHC5lbnZveS5jb25maWcucm91dGUudjMuUm91dGUSRwoWcmVxdWVzdF9oZWFkZXJzX3RvX2FkZBgHIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEkgKF3Jlc3BvbnNlX2hlYWRlcnNfdG9fYWRkGAogAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SIgoacmVzcG9uc2VfaGVhZGVyc190b19yZW1vdmUYCyADKAkSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgNIAMoCRJdChd0eXBlZF9wZXJfZmlsdGVyX2NvbmZpZxgPIAMoCzI8LmVudm95LmNvbmZpZy5yb3V0ZS52My5WaXJ0dWFsSG9zdC5UeXBlZFBlckZpbHRlckNvbmZpZ0VudHJ5EjgKDHJldHJ5X3BvbGljeRgQIAEoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeRpRChlUeXBlZFBlckZpbHRlckNvbmZpZ0VudHJ5EgsKA2tleRgBIAEoCRIjCgV2YWx1ZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5Bbnk6AjgBIlsKDEZpbHRlckNvbmZpZxIkCgZjb25maWcYASABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhMKC2lzX29wdGlvbmFsGAIgASgIEhAKCGRpc2FibGVkGAMgASgIYgZwcm90bzM", [file_envoy_config_core_v3_base, file_envoy_type_matcher_v3_regex, file_envoy_type_matcher_v3_string, file_envoy_type_v3_percent, file_envoy_type_v3_range, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_wrappers]);
+  fileDesc("CixlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGVfY29tcG9uZW50cy5wcm90bxIVZW52b3kuY29uZmlnLnJvdXRlLnYzIp8DCg1IZWFkZXJNYXRjaGVyEgwKBG5hbWUYASABKAkSFQoLZXhhY3RfbWF0Y2gYBCABKAlIABIwCgtyYW5nZV9tYXRjaBgGIAEoCzIZLmVudm95LnR5cGUudjMuSW50NjRSYW5nZUgAEhcKDXByZXNlbnRfbWF0Y2gYByABKAhIABIWCgxwcmVmaXhfbWF0Y2gYCSABKAlIABIWCgxzdWZmaXhfbWF0Y2gYCiABKAlIABI/ChBzYWZlX3JlZ2V4X21hdGNoGAsgASgLMiMuZW52b3kudHlwZS5tYXRjaGVyLnYzLlJlZ2V4TWF0Y2hlckgAEhgKDmNvbnRhaW5zX21hdGNoGAwgASgJSAASPAoMc3RyaW5nX21hdGNoGA0gASgLMiQuZW52b3kudHlwZS5tYXRjaGVyLnYzLlN0cmluZ01hdGNoZXJIABIUCgxpbnZlcnRfbWF0Y2gYCCABKAgSJQoddHJlYXRfbWlzc2luZ19oZWFkZXJfYXNfZW1wdHkYDiABKAhCGAoWaGVhZGVyX21hdGNoX3NwZWNpZmllciKfAQoVUXVlcnlQYXJhbWV0ZXJNYXRjaGVyEgwKBG5hbWUYASABKAkSPAoMc3RyaW5nX21hdGNoGAUgASgLMiQuZW52b3kudHlwZS5tYXRjaGVyLnYzLlN0cmluZ01hdGNoZXJIABIXCg1wcmVzZW50X21hdGNoGAYgASgISABCIQofcXVlcnlfcGFyYW1ldGVyX21hdGNoX3NwZWNpZmllciLYBAoKUm91dGVNYXRjaBIQCgZwcmVmaXgYASABKAlIABIOCgRwYXRoGAIgASgJSAASOQoKc2FmZV9yZWdleBgKIAEoCzIjLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoZXJIABJLCg9jb25uZWN0X21hdGNoZXIYDCABKAsyMC5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVNYXRjaC5Db25uZWN0TWF0Y2hlckgAEh8KFXBhdGhfc2VwYXJhdGVkX3ByZWZpeBgOIAEoCUgAEjIKDmNhc2Vfc2Vuc2l0aXZlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZRI1CgdoZWFkZXJzGAYgAygLMiQuZW52b3kuY29uZmlnLnJvdXRlLnYzLkhlYWRlck1hdGNoZXISRgoQcXVlcnlfcGFyYW1ldGVycxgHIAMoCzIsLmVudm95LmNvbmZpZy5yb3V0ZS52My5RdWVyeVBhcmFtZXRlck1hdGNoZXISRQoEZ3JwYxgIIAEoCzI3LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZU1hdGNoLkdycGNSb3V0ZU1hdGNoT3B0aW9ucxJIChBydW50aW1lX2ZyYWN0aW9uGAkgASgLMi4uZW52b3kuY29uZmlnLmNvcmUudjMuUnVudGltZUZyYWN0aW9uYWxQZXJjZW50GhAKDkNvbm5lY3RNYXRjaGVyGhcKFUdycGNSb3V0ZU1hdGNoT3B0aW9uc0IQCg5wYXRoX3NwZWNpZmllciKUCQoLUmV0cnlQb2xpY3kSEAoIcmV0cnlfb24YASABKAkSMQoLbnVtX3JldHJpZXMYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSMgoPcGVyX3RyeV90aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uElMKFHJldHJ5X2hvc3RfcHJlZGljYXRlGAUgAygLMjUuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5LlJldHJ5SG9zdFByZWRpY2F0ZRIpCiFob3N0X3NlbGVjdGlvbl9yZXRyeV9tYXhfYXR0ZW1wdHMYBiABKAMSHgoWcmV0cmlhYmxlX3N0YXR1c19jb2RlcxgHIAMoDRJHCg5yZXRyeV9iYWNrX29mZhgIIAEoCzIvLmVudm95LmNvbmZpZy5yb3V0ZS52My5SZXRyeVBvbGljeS5SZXRyeUJhY2tPZmYSPwoRcmV0cmlhYmxlX2hlYWRlcnMYCSADKAsyJC5lbnZveS5jb25maWcucm91dGUudjMuSGVhZGVyTWF0Y2hlchJHChlyZXRyaWFibGVfcmVxdWVzdF9oZWFkZXJzGAogAygLMiQuZW52b3kuY29uZmlnLnJvdXRlLnYzLkhlYWRlck1hdGNoZXISXwobcmF0ZV9saW1pdGVkX3JldHJ5X2JhY2tfb2ZmGAsgASgLMjouZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5LlJhdGVMaW1pdGVkUmV0cnlCYWNrT2ZmEjcKFHBlcl90cnlfaWRsZV90aW1lb3V0GA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uGnEKDFJldHJ5QmFja09mZhIwCg1iYXNlX2ludGVydmFsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDG1heF9pbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhpfChJSZXRyeUhvc3RQcmVkaWNhdGUSDAoEbmFtZRgBIAEoCRIsCgx0eXBlZF9jb25maWcYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55SABCDQoLY29uZmlnX3R5cGUaYQoLUmVzZXRIZWFkZXISDAoEbmFtZRgBIAEoCRJECgZmb3JtYXQYAiABKA4yNC5lbnZveS5jb25maWcucm91dGUudjMuUmV0cnlQb2xpY3kuUmVzZXRIZWFkZXJGb3JtYXQakQEKF1JhdGVMaW1pdGVkUmV0cnlCYWNrT2ZmEkUKDXJlc2V0X2hlYWRlcnMYASADKAsyLi5lbnZveS5jb25maWcucm91dGUudjMuUmV0cnlQb2xpY3kuUmVzZXRIZWFkZXISLwoMbWF4X2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIjQKEVJlc2V0SGVhZGVyRm9ybWF0EgsKB1NFQ09ORFMQABISCg5VTklYX1RJTUVTVEFNUBABIqwBCgtIZWRnZVBvbGljeRI2ChBpbml0aWFsX3JlcXVlc3RzGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEkMKGWFkZGl0aW9uYWxfcmVxdWVzdF9jaGFuY2UYAiABKAsyIC5lbnZveS50eXBlLnYzLkZyYWN0aW9uYWxQZXJjZW50EiAKGGhlZGdlX29uX3Blcl90cnlfdGltZW91dBgDIAEoCCLxBgoJUmF0ZUxpbWl0EisKBXN0YWdlGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjgKB2FjdGlvbnMYAyADKAsyJy5lbnZveS5jb25maWcucm91dGUudjMuUmF0ZUxpbWl0LkFjdGlvbhr8BQoGQWN0aW9uElEKD3JlcXVlc3RfaGVhZGVycxgDIAEoCzI2LmVudm95LmNvbmZpZy5yb3V0ZS52My5SYXRlTGltaXQuQWN0aW9uLlJlcXVlc3RIZWFkZXJzSAASTwoOcmVtb3RlX2FkZHJlc3MYBCABKAsyNS5lbnZveS5jb25maWcucm91dGUudjMuUmF0ZUxpbWl0LkFjdGlvbi5SZW1vdGVBZGRyZXNzSAASSQoLZ2VuZXJpY19rZXkYBSABKAsyMi5lbnZveS5jb25maWcucm91dGUudjMuUmF0ZUxpbWl0LkFjdGlvbi5HZW5lcmljS2V5SAASVgoSaGVhZGVyX3ZhbHVlX21hdGNoGAYgASgLMjguZW52b3kuY29uZmlnLnJvdXRlLnYzLlJhdGVMaW1pdC5BY3Rpb24uSGVhZGVyVmFsdWVNYXRjaEgAEj8KCWV4dGVuc2lvbhgJIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLlR5cGVkRXh0ZW5zaW9uQ29uZmlnSAAaVQoOUmVxdWVzdEhlYWRlcnMSEwoLaGVhZGVyX25hbWUYASABKAkSFgoOZGVzY3JpcHRvcl9rZXkYAiABKAkSFgoOc2tpcF9pZl9hYnNlbnQYAyABKAgaDwoNUmVtb3RlQWRkcmVzcxo+CgpHZW5lcmljS2V5EhgKEGRlc2NyaXB0b3JfdmFsdWUYASABKAkSFgoOZGVzY3JpcHRvcl9rZXkYAiABKAkarQEKEEhlYWRlclZhbHVlTWF0Y2gSGAoQZGVzY3JpcHRvcl92YWx1ZRgBIAEoCRIwCgxleHBlY3RfbWF0Y2gYAiABKAsyGi5nb29nbGUucHJvdG9idWYuQm9vbFZhbHVlEjUKB2hlYWRlcnMYAyADKAsyJC5lbnZveS5jb25maWcucm91dGUudjMuSGVhZGVyTWF0Y2hlchIWCg5kZXNjcmlwdG9yX2tleRgEIAEoCUISChBhY3Rpb25fc3BlY2lmaWVyIrsDCg9XZWlnaHRlZENsdXN0ZXISRgoIY2x1c3RlcnMYASADKAsyNC5lbnZveS5jb25maWcucm91dGUudjMuV2VpZ2h0ZWRDbHVzdGVyLkNsdXN0ZXJXZWlnaHQa3wIKDUNsdXN0ZXJXZWlnaHQSDAoEbmFtZRgBIAEoCRIsCgZ3ZWlnaHQYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSRwoWcmVxdWVzdF9oZWFkZXJzX3RvX2FkZBgEIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEkgKF3Jlc3BvbnNlX2hlYWRlcnNfdG9fYWRkGAUgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SIgoacmVzcG9uc2VfaGVhZGVyc190b19yZW1vdmUYBiADKAkSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgJIAMoCRIeChRob3N0X3Jld3JpdGVfbGl0ZXJhbBgLIAEoCUgAQhgKFmhvc3RfcmV3cml0ZV9zcGVjaWZpZXIiqBIKC1JvdXRlQWN0aW9uEhEKB2NsdXN0ZXIYASABKAlIABJDChF3ZWlnaHRlZF9jbHVzdGVycxgDIAEoCzImLmVudm95LmNvbmZpZy5yb3V0ZS52My5XZWlnaHRlZENsdXN0ZXJIABIWCg5wcmVmaXhfcmV3cml0ZRgFIAEoCRIeChRob3N0X3Jld3JpdGVfbGl0ZXJhbBgGIAEoCUgBEjcKEWF1dG9faG9zdF9yZXdyaXRlGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLkJvb2xWYWx1ZUgBEh0KE2hvc3RfcmV3cml0ZV9oZWFkZXIYHSABKAlIARJRChdob3N0X3Jld3JpdGVfcGF0aF9yZWdleBgjIAEoCzIuLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoQW5kU3Vic3RpdHV0ZUgBEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOAoMcmV0cnlfcG9saWN5GAkgASgLMiIuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5EkIKC2hhc2hfcG9saWN5GA8gAygLMi0uZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kSZwofY2x1c3Rlcl9ub3RfZm91bmRfcmVzcG9uc2VfY29kZRgUIAEoDjI+LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5DbHVzdGVyTm90Rm91bmRSZXNwb25zZUNvZGUSLwoMaWRsZV90aW1lb3V0GBggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEkkKD3VwZ3JhZGVfY29uZmlncxgZIAMoCzIwLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5VcGdyYWRlQ29uZmlnElcKF3JlcXVlc3RfbWlycm9yX3BvbGljaWVzGB4gAygLMjYuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLlJlcXVlc3RNaXJyb3JQb2xpY3kSRQoNcmVnZXhfcmV3cml0ZRggIAEoCzIuLmVudm95LnR5cGUubWF0Y2hlci52My5SZWdleE1hdGNoQW5kU3Vic3RpdHV0ZRI4CgxoZWRnZV9wb2xpY3kYGyABKAsyIi5lbnZveS5jb25maWcucm91dGUudjMuSGVkZ2VQb2xpY3kSUQoTbWF4X3N0cmVhbV9kdXJhdGlvbhgkIAEoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5NYXhTdHJlYW1EdXJhdGlvbhrOAQoTUmVxdWVzdE1pcnJvclBvbGljeRIPCgdjbHVzdGVyGAEgASgJEkgKEHJ1bnRpbWVfZnJhY3Rpb24YAyABKAsyLi5lbnZveS5jb25maWcuY29yZS52My5SdW50aW1lRnJhY3Rpb25hbFBlcmNlbnQSMQoNdHJhY2Vfc2FtcGxlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSKQohZGlzYWJsZV9zaGFkb3dfaG9zdF9zdWZmaXhfYXBwZW5kGAYgASgIGrgECgpIYXNoUG9saWN5EkYKBmhlYWRlchgBIAEoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5LkhlYWRlckgAEkYKBmNvb2tpZRgCIAEoCzI0LmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5LkNvb2tpZUgAEmMKFWNvbm5lY3Rpb25fcHJvcGVydGllcxgDIAEoCzJCLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZUFjdGlvbi5IYXNoUG9saWN5LkNvbm5lY3Rpb25Qcm9wZXJ0aWVzSAASVwoPcXVlcnlfcGFyYW1ldGVyGAUgASgLMjwuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uLkhhc2hQb2xpY3kuUXVlcnlQYXJhbWV0ZXJIABIQCgh0ZXJtaW5hbBgEIAEoCBodCgZIZWFkZXISEwoLaGVhZGVyX25hbWUYASABKAkaTAoGQ29va2llEgwKBG5hbWUYASABKAkSJgoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgwKBHBhdGgYAyABKAkaKQoUQ29ubmVjdGlvblByb3BlcnRpZXMSEQoJc291cmNlX2lwGAEgASgIGh4KDlF1ZXJ5UGFyYW1ldGVyEgwKBG5hbWUYASABKAlCEgoQcG9saWN5X3NwZWNpZmllchrGAQoRTWF4U3RyZWFtRHVyYXRpb24SNgoTbWF4X3N0cmVhbV9kdXJhdGlvbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI6ChdncnBjX3RpbWVvdXRfaGVhZGVyX21heBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI9ChpncnBjX3RpbWVvdXRfaGVhZGVyX29mZnNldBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhq7AQoNVXBncmFkZUNvbmZpZxIUCgx1cGdyYWRlX3R5cGUYASABKAkSKwoHZW5hYmxlZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSVgoOY29ubmVjdF9jb25maWcYAyABKAsyPi5lbnZveS5jb25maWcucm91dGUudjMuUm91dGVBY3Rpb24uVXBncmFkZUNvbmZpZy5Db25uZWN0Q29uZmlnGg8KDUNvbm5lY3RDb25maWciYAobQ2x1c3Rlck5vdEZvdW5kUmVzcG9uc2VDb2RlEhcKE1NFUlZJQ0VfVU5BVkFJTEFCTEUQABINCglOT1RfRk9VTkQQARIZChVJTlRFUk5BTF9TRVJWRVJfRVJST1IQAkITChFjbHVzdGVyX3NwZWNpZmllckIYChZob3N0X3Jld3JpdGVfc3BlY2lmaWVyIoYECg5SZWRpcmVjdEFjdGlvbhIVCg1ob3N0X3JlZGlyZWN0GAEgASgJEhcKDXBhdGhfcmVkaXJlY3QYAiABKAlIABIYCg5wcmVmaXhfcmV3cml0ZRgFIAEoCUgAEkcKDXJlZ2V4X3Jld3JpdGUYCSABKAsyLi5lbnZveS50eXBlLm1hdGNoZXIudjMuUmVnZXhNYXRjaEFuZFN1YnN0aXR1dGVIABJRCg1yZXNwb25zZV9jb2RlGAMgASgOMjouZW52b3kuY29uZmlnLnJvdXRlLnYzLlJlZGlyZWN0QWN0aW9uLlJlZGlyZWN0UmVzcG9uc2VDb2RlEhMKC3N0cmlwX3F1ZXJ5GAYgASgIEhgKDmh0dHBzX3JlZGlyZWN0GAQgASgISAESGQoPc2NoZW1lX3JlZGlyZWN0GAcgASgJSAESFQoNcG9ydF9yZWRpcmVjdBgIIAEoDSJ3ChRSZWRpcmVjdFJlc3BvbnNlQ29kZRIVChFNT1ZFRF9QRVJNQU5FTlRMWRAAEgkKBUZPVU5EEAESDQoJU0VFX09USEVSEAISFgoSVEVNUE9SQVJZX1JFRElSRUNUEAMSFgoSUEVSTUFORU5UX1JFRElSRUNUEARCGAoWcGF0aF9yZXdyaXRlX3NwZWNpZmllckIaChhzY2hlbWVfcmV3cml0ZV9zcGVjaWZpZXIiVgoURGlyZWN0UmVzcG9uc2VBY3Rpb24SDgoGc3RhdHVzGAEgASgNEi4KBGJvZHkYAiABKAsyIC5lbnZveS5jb25maWcuY29yZS52My5EYXRhU291cmNlIocGCgVSb3V0ZRIwCgVtYXRjaBgBIAEoCzIhLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZU1hdGNoEjMKBXJvdXRlGAIgASgLMiIuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJvdXRlQWN0aW9uSAASOQoIcmVkaXJlY3QYAyABKAsyJS5lbnZveS5jb25maWcucm91dGUudjMuUmVkaXJlY3RBY3Rpb25IABJGCg9kaXJlY3RfcmVzcG9uc2UYByABKAsyKy5lbnZveS5jb25maWcucm91dGUudjMuRGlyZWN0UmVzcG9uc2VBY3Rpb25IABIwCghtZXRhZGF0YRgEIAEoCzIeLmVudm95LmNvbmZpZy5jb3JlLnYzLk1ldGFkYXRhEkcKFnJlcXVlc3RfaGVhZGVyc190b19hZGQYCSADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhJIChdyZXNwb25zZV9oZWFkZXJzX3RvX2FkZBgKIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEiIKGnJlc3BvbnNlX2hlYWRlcnNfdG9fcmVtb3ZlGAsgAygJEiEKGXJlcXVlc3RfaGVhZGVyc190b19yZW1vdmUYDCADKAkSVwoXdHlwZWRfcGVyX2ZpbHRlcl9jb25maWcYDSADKAsyNi5lbnZveS5jb25maWcucm91dGUudjMuUm91dGUuVHlwZWRQZXJGaWx0ZXJDb25maWdFbnRyeRIMCgRuYW1lGA4gASgJEkQKHnBlcl9yZXF1ZXN0X2J1ZmZlcl9saW1pdF9ieXRlcxgQIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZRpRChlUeXBlZFBlckZpbHRlckNvbmZpZ0VudHJ5EgsKA2tleRgBIAEoCRIjCgV2YWx1ZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5Bbnk6AjgBQggKBmFjdGlvbiKgBAoLVmlydHVhbEhvc3QSDAoEbmFtZRgBIAEoCRIPCgdkb21haW5zGAIgAygJEiwKBnJvdXRlcxgDIAMoCzIcLmVudm95LmNvbmZpZy5yb3V0ZS52My5Sb3V0ZRJHChZyZXF1ZXN0X2hlYWRlcnNfdG9fYWRkGAcgAygLMicuZW52b3kuY29uZmlnLmNvcmUudjMuSGVhZGVyVmFsdWVPcHRpb24SSAoXcmVzcG9uc2VfaGVhZGVyc190b19hZGQYCiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhIiChpyZXNwb25zZV9oZWFkZXJzX3RvX3JlbW92ZRgLIAMoCRIhChlyZXF1ZXN0X2hlYWRlcnNfdG9fcmVtb3ZlGA0gAygJEl0KF3R5cGVkX3Blcl9maWx0ZXJfY29uZmlnGA8gAygLMjwuZW52b3kuY29uZmlnLnJvdXRlLnYzLlZpcnR1YWxIb3N0LlR5cGVkUGVyRmlsdGVyQ29uZmlnRW50cnkSOAoMcmV0cnlfcG9saWN5GBAgASgLMiIuZW52b3kuY29uZmlnLnJvdXRlLnYzLlJldHJ5UG9saWN5GlEKGVR5cGVkUGVyRmlsdGVyQ29uZmlnRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAEiWwoMRmlsdGVyQ29uZmlnEiQKBmNvbmZpZxgBIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSEwoLaXNfb3B0aW9uYWwYAiABKAgSEAoIZGlzYWJsZWQYAyABKAhiBnByb3RvMw", [file_envoy_config_core_v3_base, file_envoy_config_core_v3_extension, file_envoy_type_matcher_v3_regex, file_envoy_type_matcher_v3_string, file_envoy_type_v3_percent, file_envoy_type_v3_range, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.route.v3.HeaderMatcher
@@ -282,6 +285,16 @@ export type RetryPolicy = Message<"envoy.config.route.v3.RetryPolicy"> & {
   retriableHeaders: HeaderMatcher[];
 
   /**
+   * @generated from field: repeated envoy.config.route.v3.HeaderMatcher retriable_request_headers = 10;
+   */
+  retriableRequestHeaders: HeaderMatcher[];
+
+  /**
+   * @generated from field: envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff rate_limited_retry_back_off = 11;
+   */
+  rateLimitedRetryBackOff?: RetryPolicy_RateLimitedRetryBackOff | undefined;
+
+  /**
    * @generated from field: google.protobuf.Duration per_try_idle_timeout = 13;
    */
   perTryIdleTimeout?: Duration | undefined;
@@ -345,6 +358,266 @@ export const RetryPolicy_RetryHostPredicateSchema: GenMessage<RetryPolicy_RetryH
   messageDesc(file_envoy_config_route_v3_route_components, 3, 1);
 
 /**
+ * @generated from message envoy.config.route.v3.RetryPolicy.ResetHeader
+ */
+export type RetryPolicy_ResetHeader = Message<"envoy.config.route.v3.RetryPolicy.ResetHeader"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: envoy.config.route.v3.RetryPolicy.ResetHeaderFormat format = 2;
+   */
+  format: RetryPolicy_ResetHeaderFormat;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RetryPolicy.ResetHeader.
+ * Use `create(RetryPolicy_ResetHeaderSchema)` to create a new message.
+ */
+export const RetryPolicy_ResetHeaderSchema: GenMessage<RetryPolicy_ResetHeader> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 3, 2);
+
+/**
+ * @generated from message envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff
+ */
+export type RetryPolicy_RateLimitedRetryBackOff = Message<"envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff"> & {
+  /**
+   * @generated from field: repeated envoy.config.route.v3.RetryPolicy.ResetHeader reset_headers = 1;
+   */
+  resetHeaders: RetryPolicy_ResetHeader[];
+
+  /**
+   * @generated from field: google.protobuf.Duration max_interval = 2;
+   */
+  maxInterval?: Duration | undefined;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff.
+ * Use `create(RetryPolicy_RateLimitedRetryBackOffSchema)` to create a new message.
+ */
+export const RetryPolicy_RateLimitedRetryBackOffSchema: GenMessage<RetryPolicy_RateLimitedRetryBackOff> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 3, 3);
+
+/**
+ * @generated from enum envoy.config.route.v3.RetryPolicy.ResetHeaderFormat
+ */
+export const RetryPolicy_ResetHeaderFormat = {
+  /**
+   * @generated from enum value: SECONDS = 0;
+   */
+  SECONDS: 0,
+
+  /**
+   * @generated from enum value: UNIX_TIMESTAMP = 1;
+   */
+  UNIX_TIMESTAMP: 1,
+} as const;
+
+/**
+ * @generated from enum envoy.config.route.v3.RetryPolicy.ResetHeaderFormat
+ */
+export type RetryPolicy_ResetHeaderFormat = (typeof RetryPolicy_ResetHeaderFormat)[keyof typeof RetryPolicy_ResetHeaderFormat] | UnknownEnum;
+
+/**
+ * Describes the enum envoy.config.route.v3.RetryPolicy.ResetHeaderFormat.
+ */
+export const RetryPolicy_ResetHeaderFormatSchema: GenEnum<RetryPolicy_ResetHeaderFormat> = /*@__PURE__*/
+  enumDesc(file_envoy_config_route_v3_route_components, 3, 0);
+
+/**
+ * @generated from message envoy.config.route.v3.HedgePolicy
+ */
+export type HedgePolicy = Message<"envoy.config.route.v3.HedgePolicy"> & {
+  /**
+   * @generated from field: google.protobuf.UInt32Value initial_requests = 1;
+   */
+  initialRequests?: number | undefined;
+
+  /**
+   * @generated from field: envoy.type.v3.FractionalPercent additional_request_chance = 2;
+   */
+  additionalRequestChance?: FractionalPercent | undefined;
+
+  /**
+   * @generated from field: bool hedge_on_per_try_timeout = 3;
+   */
+  hedgeOnPerTryTimeout: boolean;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.HedgePolicy.
+ * Use `create(HedgePolicySchema)` to create a new message.
+ */
+export const HedgePolicySchema: GenMessage<HedgePolicy> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 4);
+
+/**
+ * @generated from message envoy.config.route.v3.RateLimit
+ */
+export type RateLimit = Message<"envoy.config.route.v3.RateLimit"> & {
+  /**
+   * @generated from field: google.protobuf.UInt32Value stage = 1;
+   */
+  stage?: number | undefined;
+
+  /**
+   * @generated from field: repeated envoy.config.route.v3.RateLimit.Action actions = 3;
+   */
+  actions: RateLimit_Action[];
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RateLimit.
+ * Use `create(RateLimitSchema)` to create a new message.
+ */
+export const RateLimitSchema: GenMessage<RateLimit> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5);
+
+/**
+ * @generated from message envoy.config.route.v3.RateLimit.Action
+ */
+export type RateLimit_Action = Message<"envoy.config.route.v3.RateLimit.Action"> & {
+  /**
+   * @generated from oneof envoy.config.route.v3.RateLimit.Action.action_specifier
+   */
+  actionSpecifier: {
+    /**
+     * @generated from field: envoy.config.route.v3.RateLimit.Action.RequestHeaders request_headers = 3;
+     */
+    value: RateLimit_Action_RequestHeaders;
+    case: "requestHeaders";
+  } | {
+    /**
+     * @generated from field: envoy.config.route.v3.RateLimit.Action.RemoteAddress remote_address = 4;
+     */
+    value: RateLimit_Action_RemoteAddress;
+    case: "remoteAddress";
+  } | {
+    /**
+     * @generated from field: envoy.config.route.v3.RateLimit.Action.GenericKey generic_key = 5;
+     */
+    value: RateLimit_Action_GenericKey;
+    case: "genericKey";
+  } | {
+    /**
+     * @generated from field: envoy.config.route.v3.RateLimit.Action.HeaderValueMatch header_value_match = 6;
+     */
+    value: RateLimit_Action_HeaderValueMatch;
+    case: "headerValueMatch";
+  } | {
+    /**
+     * @generated from field: envoy.config.core.v3.TypedExtensionConfig extension = 9;
+     */
+    value: TypedExtensionConfig;
+    case: "extension";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RateLimit.Action.
+ * Use `create(RateLimit_ActionSchema)` to create a new message.
+ */
+export const RateLimit_ActionSchema: GenMessage<RateLimit_Action> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 0);
+
+/**
+ * @generated from message envoy.config.route.v3.RateLimit.Action.RequestHeaders
+ */
+export type RateLimit_Action_RequestHeaders = Message<"envoy.config.route.v3.RateLimit.Action.RequestHeaders"> & {
+  /**
+   * @generated from field: string header_name = 1;
+   */
+  headerName: string;
+
+  /**
+   * @generated from field: string descriptor_key = 2;
+   */
+  descriptorKey: string;
+
+  /**
+   * @generated from field: bool skip_if_absent = 3;
+   */
+  skipIfAbsent: boolean;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RateLimit.Action.RequestHeaders.
+ * Use `create(RateLimit_Action_RequestHeadersSchema)` to create a new message.
+ */
+export const RateLimit_Action_RequestHeadersSchema: GenMessage<RateLimit_Action_RequestHeaders> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 0, 0);
+
+/**
+ * @generated from message envoy.config.route.v3.RateLimit.Action.RemoteAddress
+ */
+export type RateLimit_Action_RemoteAddress = Message<"envoy.config.route.v3.RateLimit.Action.RemoteAddress"> & {
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RateLimit.Action.RemoteAddress.
+ * Use `create(RateLimit_Action_RemoteAddressSchema)` to create a new message.
+ */
+export const RateLimit_Action_RemoteAddressSchema: GenMessage<RateLimit_Action_RemoteAddress> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 0, 1);
+
+/**
+ * @generated from message envoy.config.route.v3.RateLimit.Action.GenericKey
+ */
+export type RateLimit_Action_GenericKey = Message<"envoy.config.route.v3.RateLimit.Action.GenericKey"> & {
+  /**
+   * @generated from field: string descriptor_value = 1;
+   */
+  descriptorValue: string;
+
+  /**
+   * @generated from field: string descriptor_key = 2;
+   */
+  descriptorKey: string;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RateLimit.Action.GenericKey.
+ * Use `create(RateLimit_Action_GenericKeySchema)` to create a new message.
+ */
+export const RateLimit_Action_GenericKeySchema: GenMessage<RateLimit_Action_GenericKey> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 0, 2);
+
+/**
+ * @generated from message envoy.config.route.v3.RateLimit.Action.HeaderValueMatch
+ */
+export type RateLimit_Action_HeaderValueMatch = Message<"envoy.config.route.v3.RateLimit.Action.HeaderValueMatch"> & {
+  /**
+   * @generated from field: string descriptor_value = 1;
+   */
+  descriptorValue: string;
+
+  /**
+   * @generated from field: google.protobuf.BoolValue expect_match = 2;
+   */
+  expectMatch?: boolean | undefined;
+
+  /**
+   * @generated from field: repeated envoy.config.route.v3.HeaderMatcher headers = 3;
+   */
+  headers: HeaderMatcher[];
+
+  /**
+   * @generated from field: string descriptor_key = 4;
+   */
+  descriptorKey: string;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.RateLimit.Action.HeaderValueMatch.
+ * Use `create(RateLimit_Action_HeaderValueMatchSchema)` to create a new message.
+ */
+export const RateLimit_Action_HeaderValueMatchSchema: GenMessage<RateLimit_Action_HeaderValueMatch> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route_components, 5, 0, 3);
+
+/**
  * @generated from message envoy.config.route.v3.WeightedCluster
  */
 export type WeightedCluster = Message<"envoy.config.route.v3.WeightedCluster"> & {
@@ -359,7 +632,7 @@ export type WeightedCluster = Message<"envoy.config.route.v3.WeightedCluster"> &
  * Use `create(WeightedClusterSchema)` to create a new message.
  */
 export const WeightedClusterSchema: GenMessage<WeightedCluster> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 4);
+  messageDesc(file_envoy_config_route_v3_route_components, 6);
 
 /**
  * @generated from message envoy.config.route.v3.WeightedCluster.ClusterWeight
@@ -412,7 +685,7 @@ export type WeightedCluster_ClusterWeight = Message<"envoy.config.route.v3.Weigh
  * Use `create(WeightedCluster_ClusterWeightSchema)` to create a new message.
  */
 export const WeightedCluster_ClusterWeightSchema: GenMessage<WeightedCluster_ClusterWeight> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 4, 0);
+  messageDesc(file_envoy_config_route_v3_route_components, 6, 0);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction
@@ -510,6 +783,11 @@ export type RouteAction = Message<"envoy.config.route.v3.RouteAction"> & {
   regexRewrite?: RegexMatchAndSubstitute | undefined;
 
   /**
+   * @generated from field: envoy.config.route.v3.HedgePolicy hedge_policy = 27;
+   */
+  hedgePolicy?: HedgePolicy | undefined;
+
+  /**
    * @generated from field: envoy.config.route.v3.RouteAction.MaxStreamDuration max_stream_duration = 36;
    */
   maxStreamDuration?: RouteAction_MaxStreamDuration | undefined;
@@ -520,7 +798,7 @@ export type RouteAction = Message<"envoy.config.route.v3.RouteAction"> & {
  * Use `create(RouteActionSchema)` to create a new message.
  */
 export const RouteActionSchema: GenMessage<RouteAction> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5);
+  messageDesc(file_envoy_config_route_v3_route_components, 7);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.RequestMirrorPolicy
@@ -552,7 +830,7 @@ export type RouteAction_RequestMirrorPolicy = Message<"envoy.config.route.v3.Rou
  * Use `create(RouteAction_RequestMirrorPolicySchema)` to create a new message.
  */
 export const RouteAction_RequestMirrorPolicySchema: GenMessage<RouteAction_RequestMirrorPolicy> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 0);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 0);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.HashPolicy
@@ -598,7 +876,7 @@ export type RouteAction_HashPolicy = Message<"envoy.config.route.v3.RouteAction.
  * Use `create(RouteAction_HashPolicySchema)` to create a new message.
  */
 export const RouteAction_HashPolicySchema: GenMessage<RouteAction_HashPolicy> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 1);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 1);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.Header
@@ -615,7 +893,7 @@ export type RouteAction_HashPolicy_Header = Message<"envoy.config.route.v3.Route
  * Use `create(RouteAction_HashPolicy_HeaderSchema)` to create a new message.
  */
 export const RouteAction_HashPolicy_HeaderSchema: GenMessage<RouteAction_HashPolicy_Header> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 0);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 1, 0);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.Cookie
@@ -642,7 +920,7 @@ export type RouteAction_HashPolicy_Cookie = Message<"envoy.config.route.v3.Route
  * Use `create(RouteAction_HashPolicy_CookieSchema)` to create a new message.
  */
 export const RouteAction_HashPolicy_CookieSchema: GenMessage<RouteAction_HashPolicy_Cookie> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 1);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 1, 1);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties
@@ -659,7 +937,7 @@ export type RouteAction_HashPolicy_ConnectionProperties = Message<"envoy.config.
  * Use `create(RouteAction_HashPolicy_ConnectionPropertiesSchema)` to create a new message.
  */
 export const RouteAction_HashPolicy_ConnectionPropertiesSchema: GenMessage<RouteAction_HashPolicy_ConnectionProperties> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 2);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 1, 2);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter
@@ -676,7 +954,7 @@ export type RouteAction_HashPolicy_QueryParameter = Message<"envoy.config.route.
  * Use `create(RouteAction_HashPolicy_QueryParameterSchema)` to create a new message.
  */
 export const RouteAction_HashPolicy_QueryParameterSchema: GenMessage<RouteAction_HashPolicy_QueryParameter> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 1, 3);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 1, 3);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.MaxStreamDuration
@@ -703,7 +981,7 @@ export type RouteAction_MaxStreamDuration = Message<"envoy.config.route.v3.Route
  * Use `create(RouteAction_MaxStreamDurationSchema)` to create a new message.
  */
 export const RouteAction_MaxStreamDurationSchema: GenMessage<RouteAction_MaxStreamDuration> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 2);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 2);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.UpgradeConfig
@@ -730,7 +1008,7 @@ export type RouteAction_UpgradeConfig = Message<"envoy.config.route.v3.RouteActi
  * Use `create(RouteAction_UpgradeConfigSchema)` to create a new message.
  */
 export const RouteAction_UpgradeConfigSchema: GenMessage<RouteAction_UpgradeConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 3);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 3);
 
 /**
  * @generated from message envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig
@@ -743,7 +1021,7 @@ export type RouteAction_UpgradeConfig_ConnectConfig = Message<"envoy.config.rout
  * Use `create(RouteAction_UpgradeConfig_ConnectConfigSchema)` to create a new message.
  */
 export const RouteAction_UpgradeConfig_ConnectConfigSchema: GenMessage<RouteAction_UpgradeConfig_ConnectConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 5, 3, 0);
+  messageDesc(file_envoy_config_route_v3_route_components, 7, 3, 0);
 
 /**
  * @generated from enum envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode
@@ -774,7 +1052,7 @@ export type RouteAction_ClusterNotFoundResponseCode = (typeof RouteAction_Cluste
  * Describes the enum envoy.config.route.v3.RouteAction.ClusterNotFoundResponseCode.
  */
 export const RouteAction_ClusterNotFoundResponseCodeSchema: GenEnum<RouteAction_ClusterNotFoundResponseCode> = /*@__PURE__*/
-  enumDesc(file_envoy_config_route_v3_route_components, 5, 0);
+  enumDesc(file_envoy_config_route_v3_route_components, 7, 0);
 
 /**
  * @generated from message envoy.config.route.v3.RedirectAction
@@ -846,7 +1124,7 @@ export type RedirectAction = Message<"envoy.config.route.v3.RedirectAction"> & {
  * Use `create(RedirectActionSchema)` to create a new message.
  */
 export const RedirectActionSchema: GenMessage<RedirectAction> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 6);
+  messageDesc(file_envoy_config_route_v3_route_components, 8);
 
 /**
  * @generated from enum envoy.config.route.v3.RedirectAction.RedirectResponseCode
@@ -887,7 +1165,7 @@ export type RedirectAction_RedirectResponseCode = (typeof RedirectAction_Redirec
  * Describes the enum envoy.config.route.v3.RedirectAction.RedirectResponseCode.
  */
 export const RedirectAction_RedirectResponseCodeSchema: GenEnum<RedirectAction_RedirectResponseCode> = /*@__PURE__*/
-  enumDesc(file_envoy_config_route_v3_route_components, 6, 0);
+  enumDesc(file_envoy_config_route_v3_route_components, 8, 0);
 
 /**
  * @generated from message envoy.config.route.v3.DirectResponseAction
@@ -909,7 +1187,7 @@ export type DirectResponseAction = Message<"envoy.config.route.v3.DirectResponse
  * Use `create(DirectResponseActionSchema)` to create a new message.
  */
 export const DirectResponseActionSchema: GenMessage<DirectResponseAction> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 7);
+  messageDesc(file_envoy_config_route_v3_route_components, 9);
 
 /**
  * @generated from message envoy.config.route.v3.Route
@@ -977,6 +1255,11 @@ export type Route = Message<"envoy.config.route.v3.Route"> & {
    * @generated from field: string name = 14;
    */
   name: string;
+
+  /**
+   * @generated from field: google.protobuf.UInt32Value per_request_buffer_limit_bytes = 16;
+   */
+  perRequestBufferLimitBytes?: number | undefined;
 };
 
 /**
@@ -984,7 +1267,7 @@ export type Route = Message<"envoy.config.route.v3.Route"> & {
  * Use `create(RouteSchema)` to create a new message.
  */
 export const RouteSchema: GenMessage<Route> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 8);
+  messageDesc(file_envoy_config_route_v3_route_components, 10);
 
 /**
  * @generated from message envoy.config.route.v3.VirtualHost
@@ -1041,7 +1324,7 @@ export type VirtualHost = Message<"envoy.config.route.v3.VirtualHost"> & {
  * Use `create(VirtualHostSchema)` to create a new message.
  */
 export const VirtualHostSchema: GenMessage<VirtualHost> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 9);
+  messageDesc(file_envoy_config_route_v3_route_components, 11);
 
 /**
  * @generated from message envoy.config.route.v3.FilterConfig
@@ -1068,5 +1351,5 @@ export type FilterConfig = Message<"envoy.config.route.v3.FilterConfig"> & {
  * Use `create(FilterConfigSchema)` to create a new message.
  */
 export const FilterConfigSchema: GenMessage<FilterConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_route_v3_route_components, 10);
+  messageDesc(file_envoy_config_route_v3_route_components, 12);
 

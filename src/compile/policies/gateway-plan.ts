@@ -1,0 +1,197 @@
+// Owns: how listeners and the routes attached to them fold into what a gateway's process opens (GatewayPlan), and how many routes each listener has.
+// A request belongs to the listener with the most specific hostname on its port, whether that has routes for it or not.
+
+import type { AnyRouteObject } from "../../api/kinds/gateway-refs.ts";
+import { gatewayRoutes } from "../../wire/names.ts";
+import type { Source } from "../objects.ts";
+import type { GatewayChainPlan, GatewayHostPlan, GatewayPlan, GatewayPortPlan, GatewayTablePlan } from "../plan/gateways.ts";
+import type { RoutePlan } from "../plan/routes.ts";
+import { grpcRouteSource } from "../route-sources.ts";
+import { httpRouteSource } from "../sources.ts";
+import { byAge, compareText, derived, equal, keyOf, type World } from "../world.ts";
+import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./gateway.ts";
+import { bestCovering, specificity } from "./gateway-hosts.ts";
+import { type RequestRouteKind, type RouteReading, readRoute } from "./httproute.ts";
+import { inOrder, type Layer4Kind, live } from "./layer4route.ts";
+import type { AttachedListener } from "./parents.ts";
+import { byPrecedence, type RankedRoute } from "./route-rules.ts";
+
+/** By `NS/NAME`; undefined = there is no such Gateway, or it is not Weft's. */
+export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
+  const model = gatewayModel(world, key);
+  if (model === undefined) return undefined;
+  const ports: GatewayPortPlan[] = [];
+  const tables: GatewayTablePlan[] = [];
+  const usable = model.listeners.filter(isUsable);
+  const byPort = Map.groupBy(usable, (each) => `${each.protocol === "UDP" ? "udp" : "tcp"} ${each.port}`);
+  for (const listeners of byPort.values()) {
+    const [first] = listeners;
+    if (first === undefined) continue;
+    const { port, protocol } = first;
+    if (protocol === "HTTP") {
+      const table = gatewayRoutes(port);
+      tables.push({ name: table, hosts: hostsOf(world, model, listeners) });
+      ports.push({ kind: "http", port, table });
+    } else if (protocol === "TCP") {
+      const backends = backendsAt(world, model.key, "TCPRoute", first.name);
+      if (backends.length > 0) ports.push({ kind: "tcp", port, backends });
+    } else if (protocol === "UDP") {
+      const cluster = backendsAt(world, model.key, "UDPRoute", first.name).find((each) => !each.missing)?.cluster;
+      if (cluster !== undefined) ports.push({ kind: "udp", port, cluster });
+    } else {
+      const chains: GatewayChainPlan[] = [];
+      for (const listener of listeners) {
+        if (listener.protocol === "HTTPS") {
+          const table = gatewayRoutes(port, listener.name);
+          tables.push({ name: table, hosts: hostsOf(world, model, [listener], listeners) });
+          chains.push({
+            name: listener.name,
+            serverNames: serverNames([listener.hostname]),
+            certificate: listener.certificate,
+            to: { kind: "http", table },
+          });
+        } else chains.push(...tlsChains(world, model.key, listener, listeners));
+      }
+      if (chains.length > 0) ports.push({ kind: "tls", port, chains });
+    }
+  }
+  const byPlace = (a: GatewayPortPlan, b: GatewayPortPlan) => a.port - b.port || compareText(a.kind, b.kind);
+  return { key, ports: ports.sort(byPlace), tables: tables.sort((a, b) => compareText(a.name, b.name)) };
+}, equal);
+
+function serverNames(hosts: readonly string[]): string[] {
+  return hosts.includes("*") ? [] : [...hosts];
+}
+
+interface AtListener {
+  readonly kind: RequestRouteKind;
+  readonly key: string;
+  readonly reading: RouteReading;
+  readonly listeners: readonly AttachedListener[];
+}
+
+/** HTTP and gRPC routes attached to a Gateway, oldest first. */
+function requestRoutes(world: World, gateway: string): AtListener[] {
+  const of = (kind: RequestRouteKind, from: Source<AnyRouteObject, "gateway">) =>
+    world
+      .objects(from)
+      .by("gateway", gateway)
+      .map((route) => ({ kind, route }));
+  const all = [
+    ...of("HTTPRoute", httpRouteSource as Source<AnyRouteObject, "gateway">),
+    ...of("GRPCRoute", grpcRouteSource as Source<AnyRouteObject, "gateway">),
+  ];
+  return all
+    .sort((a, b) => byAge(a.route, b.route))
+    .flatMap(({ kind, route }) => {
+      const key = keyOf(route);
+      const reading = readRoute(world, `${kind} ${key}`);
+      const listeners = (reading?.attached ?? []).filter((each) => each.gateway === gateway).flatMap((each) => each.listeners);
+      return reading === undefined || listeners.length === 0 ? [] : [{ kind, key, reading, listeners }];
+    });
+}
+
+/** `neighbours`: every listener of the port, whose hostnames take requests away from less specific ones. */
+function hostsOf(
+  world: World,
+  model: GatewayModel,
+  listeners: readonly ListenerModel[],
+  neighbours: readonly ListenerModel[] = listeners,
+): GatewayHostPlan[] {
+  const routes = requestRoutes(world, model.key);
+  const out = new Map<string, GatewayHostPlan>();
+  for (const listener of listeners) {
+    const here = routes.flatMap((each) => {
+      const hosts = each.listeners.filter(({ name }) => name === listener.name).flatMap((at) => at.hosts);
+      return hosts.length === 0 ? [] : [{ hosts, rules: each.reading.rules }];
+    });
+    const domains = new Set([listener.hostname, ...here.flatMap(({ hosts }) => hosts)]);
+    for (const domain of domains) {
+      if (
+        bestCovering(
+          neighbours.map((each) => each.hostname),
+          domain,
+        ) !== listener.hostname
+      )
+        continue;
+      out.set(domain, { domain, routes: routesOf(domain, here) });
+    }
+  }
+  return [...out.values()].sort((a, b) => compareText(a.domain, b.domain));
+}
+
+/** Gateway API: the most specific hostname first, then as everywhere. */
+function routesOf(domain: string, here: readonly { hosts: readonly string[]; rules: readonly RankedRoute[] }[]): RoutePlan[] {
+  const ranked = here.flatMap(({ hosts, rules }) => {
+    const best = bestCovering(hosts, domain);
+    return best === undefined ? [] : rules.map((rule) => ({ ...rule, rank: [specificity(best), ...rule.rank] }));
+  });
+  return ranked.sort(byPrecedence).flatMap((each) => each.plans);
+}
+
+function layer4At(world: World, gateway: string, kind: Layer4Kind, listener: string) {
+  return inOrder(
+    world,
+    kind,
+    "gateway",
+    gateway,
+    (each) => each.gateway === gateway && each.listeners.some(({ name }) => name === listener),
+  );
+}
+
+function backendsAt(world: World, gateway: string, kind: Layer4Kind, listener: string) {
+  return live(layer4At(world, gateway, kind, listener)[0]?.reading.backends ?? []);
+}
+
+/** A chain for each route of a TLS listener; a name goes to the oldest route that has it. */
+function tlsChains(world: World, gateway: string, listener: ListenerModel, neighbours: readonly ListenerModel[]): GatewayChainPlan[] {
+  const taken = new Set<string>();
+  const out: GatewayChainPlan[] = [];
+  const routes = layer4At(world, gateway, "TLSRoute", listener.name);
+  for (const { key, reading } of routes) {
+    const hosts = reading.attached
+      .filter((each) => each.gateway === gateway)
+      .flatMap((each) => each.listeners.filter(({ name }) => name === listener.name).flatMap((at) => at.hosts))
+      .filter(
+        (host) =>
+          !taken.has(host) &&
+          bestCovering(
+            neighbours.map((each) => each.hostname),
+            host,
+          ) === listener.hostname,
+      );
+    for (const host of hosts) taken.add(host);
+    const backends = live(reading.backends);
+    if (hosts.length > 0 && backends.length > 0)
+      out.push({
+        name: `${listener.name}|${key}`,
+        serverNames: serverNames([...new Set(hosts)].sort()),
+        certificate: listener.certificate,
+        to: { kind: "tcp", backends },
+      });
+  }
+  if (routes.length > 0 || listener.passthrough) return out;
+  const backends = backendsAt(world, gateway, "TCPRoute", listener.name);
+  if (backends.length === 0) return [];
+  return [
+    {
+      name: listener.name,
+      serverNames: serverNames([listener.hostname]),
+      certificate: listener.certificate,
+      to: { kind: "tcp", backends },
+    },
+  ];
+}
+
+/** How many routes are attached, by the listener's name. By `NS/NAME` of the Gateway. */
+export const attachedRoutes = derived<Readonly<Record<string, number>>>((world, key) => {
+  const out: Record<string, number> = {};
+  const count = (listeners: readonly AttachedListener[]) => {
+    for (const name of new Set(listeners.map((each) => each.name))) out[name] = (out[name] ?? 0) + 1;
+  };
+  for (const { listeners } of requestRoutes(world, key)) count(listeners);
+  for (const kind of ["TLSRoute", "TCPRoute", "UDPRoute"] as const)
+    for (const { reading } of inOrder(world, kind, "gateway", key, (each) => each.gateway === key && each.listeners.length > 0))
+      count(reading.attached.filter((each) => each.gateway === key).flatMap((each) => each.listeners));
+  return out;
+}, equal);

@@ -1,0 +1,204 @@
+// Owns: what a Gateway's listeners are worth: whether they conflict, which kinds and namespaces they take routes from, their certificates. Nothing here
+// depends on routes, so that a route's change does not touch it.
+
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { tlsSecretType } from "../../api/kinds/gateway-secret.ts";
+import {
+  builtInClass,
+  type GatewayListener,
+  type GatewayObject,
+  gatewayController,
+  type LabelSelector,
+  type ListenerProtocol,
+  routeKindsOf,
+  tlsFiles,
+} from "../../api/kinds/gateway-spec.ts";
+import type { CertificatePlan } from "../plan/gateways.ts";
+import { gatewayClassSource, gatewaySource, namespaceSource, secretSource } from "../route-sources.ts";
+import { derived, equal, namespaceOf, type World } from "../world.ts";
+import { permitted } from "./backends.ts";
+import { lower } from "./gateway-hosts.ts";
+
+export interface GatewayModel {
+  readonly key: string;
+  readonly namespace: string;
+  readonly listeners: readonly ListenerModel[];
+}
+
+export interface Trouble {
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface ListenerModel {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: ListenerProtocol;
+  /** `*` = any. */
+  readonly hostname: string;
+  readonly passthrough: boolean;
+  /** Kinds of routes it takes. */
+  readonly kinds: readonly string[];
+  readonly from: "All" | "Selector" | "Same";
+  readonly selector: LabelSelector;
+  /** It is not opened. */
+  readonly conflict: Trouble | undefined;
+  /** A reference of its own that leads nowhere; where it is the certificate, the listener is not opened. */
+  readonly unresolved: Trouble | undefined;
+  readonly certificate: CertificatePlan | undefined;
+}
+
+/** By `NS/NAME`; undefined = there is no such Gateway, or it is not Weft's. */
+export const gatewayModel = derived<GatewayModel | undefined>((world, key) => {
+  const gateway = world.objects(gatewaySource).get(key);
+  if (gateway === undefined || !isOurs(world, gateway)) return undefined;
+  const listeners: ListenerModel[] = [];
+  for (const listener of gateway.spec.listeners) listeners.push(listenerModel(world, gateway, listener, listeners));
+  return { key, namespace: namespaceOf(gateway), listeners };
+}, equal);
+
+function isOurs(world: World, gateway: GatewayObject): boolean {
+  const name = gateway.spec.gatewayClassName;
+  // Cluster-scoped objects are filed under the default namespace.
+  const found = world.objects(gatewayClassSource).get(`default/${name}`);
+  return found === undefined ? name === builtInClass : found.spec.controllerName === gatewayController;
+}
+
+/** A listener that can be opened. */
+export function isUsable(listener: ListenerModel): boolean {
+  const needsCertificate = (listener.protocol === "HTTPS" || listener.protocol === "TLS") && !listener.passthrough;
+  return listener.conflict === undefined && (!needsCertificate || listener.certificate !== undefined);
+}
+
+function listenerModel(world: World, gateway: GatewayObject, listener: GatewayListener, before: readonly ListenerModel[]): ListenerModel {
+  const { name, port, protocol, tls, allowedRoutes } = listener;
+  const known = routeKindsOf[protocol];
+  const asked = allowedRoutes?.kinds ?? [];
+  const kinds = asked.length === 0 ? known : known.filter((kind) => asked.some((each) => each.kind === kind && isGatewayGroup(each.group)));
+  const wrong = asked.filter((each) => !known.includes(each.kind) || !isGatewayGroup(each.group));
+  const passthrough = tls?.mode === "Passthrough";
+  const certificate = tls === undefined || passthrough ? undefined : certificateOf(world, gateway, listener);
+  const bad = certificate !== undefined && "reason" in certificate ? certificate : undefined;
+  const hostname = lower(listener.hostname);
+  return {
+    name,
+    port,
+    protocol,
+    hostname,
+    passthrough,
+    kinds: protocol === "TLS" && passthrough ? kinds.filter((kind) => kind === "TLSRoute") : kinds,
+    from: allowedRoutes?.namespaces?.from ?? "Same",
+    selector: allowedRoutes?.namespaces?.selector ?? {},
+    conflict: conflictOf(listener, hostname, before),
+    unresolved:
+      bad ??
+      (wrong.length === 0
+        ? undefined
+        : {
+            reason: "InvalidRouteKinds",
+            message: `a listener of protocol ${protocol} takes ${known.join(", ")}, not ${wrong.map((each) => each.kind).join(", ")}`,
+          }),
+    certificate: bad === undefined ? (certificate as CertificatePlan | undefined) : undefined,
+  };
+}
+
+function isGatewayGroup(group: string | undefined): boolean {
+  return group === undefined || group === "gateway.networking.k8s.io";
+}
+
+/** HTTPS and TLS share ports; nothing else does, but for listeners of one protocol that have names. */
+function conflictOf({ port, protocol }: GatewayListener, hostname: string, before: readonly ListenerModel[]): Trouble | undefined {
+  const sharing = (other: ListenerProtocol) => (other === "HTTPS" ? "TLS" : other);
+  for (const other of before) {
+    if (other.port !== port || (other.protocol === "UDP") !== (protocol === "UDP")) continue;
+    if (sharing(other.protocol) !== sharing(protocol))
+      return {
+        reason: "ProtocolConflict",
+        message: `port ${port} is of listener ${other.name}, which speaks ${other.protocol}; ${protocol} cannot be told from it`,
+      };
+    if (other.hostname === hostname || protocol === "TCP" || protocol === "UDP")
+      return {
+        reason: "HostnameConflict",
+        message: `listener ${other.name} has port ${port}${hostname === "*" ? "" : ` and hostname ${hostname}`} already`,
+      };
+  }
+  return undefined;
+}
+
+function certificateOf(world: World, gateway: GatewayObject, { tls }: GatewayListener): CertificatePlan | Trouble {
+  const options = tls?.options ?? {};
+  const [chainFile, keyFile] = [options[tlsFiles.certificate], options[tlsFiles.privateKey]];
+  if (chainFile !== undefined && keyFile !== undefined) return { kind: "files", chain: chainFile, privateKey: keyFile };
+  const ref = tls?.certificateRefs?.[0];
+  if (ref === undefined) return { reason: "InvalidCertificateRef", message: "tls names no certificate" };
+  const namespace = ref.namespace ?? namespaceOf(gateway);
+  const key = `${namespace}/${ref.name}`;
+  if (namespace !== namespaceOf(gateway) && !permitted(world, gateway, "Secret", namespace, ref.name))
+    return {
+      reason: "RefNotPermitted",
+      message: `Secret ${key} is in another namespace, and no ReferenceGrant in ${namespace} lets Gateways of ${namespaceOf(gateway)} refer to it`,
+    };
+  const secret = world.objects(secretSource).get(key);
+  if (secret === undefined) return { reason: "InvalidCertificateRef", message: `there is no Secret ${key}` };
+  if (secret.type !== tlsSecretType)
+    return { reason: "InvalidCertificateRef", message: `Secret ${key} is of type ${secret.type ?? ""}, not ${tlsSecretType}` };
+  const text = (name: string) => Buffer.from(secret.data?.[name] ?? "", "base64").toString("utf8");
+  const [chain, privateKey] = [text("tls.crt"), text("tls.key")];
+  const wrong = mismatch(chain, privateKey);
+  if (wrong !== undefined) return { reason: "InvalidCertificateRef", message: `Secret ${key}: ${wrong}` };
+  return { kind: "pem", chain, privateKey };
+}
+
+/** What a proxy would refuse, found here, so that one bad Secret does not cost the whole port. */
+function mismatch(chain: string, privateKey: string): string | undefined {
+  let certificate: X509Certificate;
+  try {
+    certificate = new X509Certificate(chain);
+  } catch {
+    return "tls.crt holds no certificate that can be read";
+  }
+  try {
+    if (!certificate.checkPrivateKey(createPrivateKey(privateKey))) return "tls.key is not the key of tls.crt";
+  } catch {
+    return "tls.key holds no private key that can be read";
+  }
+  return undefined;
+}
+
+/** Whether a listener takes routes from a namespace. */
+export function takesFrom(world: World, gatewayNamespace: string, listener: ListenerModel, namespace: string): boolean {
+  switch (listener.from) {
+    case "All":
+      return true;
+    case "Same":
+      return namespace === gatewayNamespace;
+    case "Selector":
+      return selects(listener.selector, labelsOfNamespace(world, namespace));
+  }
+}
+
+/** Kubernetes labels every namespace with its name. */
+function labelsOfNamespace(world: World, namespace: string): Readonly<Record<string, string>> {
+  const object = world.objects(namespaceSource).get(`default/${namespace}`);
+  return { ...object?.metadata.labels, "kubernetes.io/metadata.name": namespace };
+}
+
+export function selects({ matchLabels = {}, matchExpressions = [] }: LabelSelector, labels: Readonly<Record<string, string>>): boolean {
+  const label = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined);
+  if (!Object.entries(matchLabels).every(([key, value]) => label(key) === value)) return false;
+  return matchExpressions.every(({ key, operator, values = [] }) => {
+    const value = label(key);
+    switch (operator) {
+      case "In":
+        return value !== undefined && values.includes(value);
+      case "NotIn":
+        return value === undefined || !values.includes(value);
+      case "Exists":
+        return value !== undefined;
+      case "DoesNotExist":
+        return value === undefined;
+      default:
+        return false;
+    }
+  });
+}

@@ -1,0 +1,47 @@
+// Owns: how the compiler looks up the kinds of Gateway API, ServiceEntries and what they refer to. Entries of the table in ./sources.ts.
+
+import type { Layer4RouteObject } from "../api/kinds/gateway-layer4.ts";
+import type { AnyRouteObject, ParentRef } from "../api/kinds/gateway-refs.ts";
+import { gatewayGroup, isServiceParent } from "../api/kinds/gateway-refs.ts";
+import type { SecretObject } from "../api/kinds/gateway-secret.ts";
+import type { GatewayClassObject, GatewayObject, ReferenceGrantObject } from "../api/kinds/gateway-spec.ts";
+import type { GRPCRouteObject } from "../api/kinds/grpcroute-spec.ts";
+import type { KubeObject } from "../api/meta.ts";
+import { namespaceOf, source } from "./objects.ts";
+
+/** `NS/NAME` of each parent of a sort, once. */
+function parents(route: AnyRouteObject, wanted: (ref: ParentRef) => boolean): string[] {
+  return [...new Set((route.spec.parentRefs ?? []).filter(wanted).map((ref) => `${ref.namespace ?? namespaceOf(route)}/${ref.name}`))];
+}
+
+/** How routes of every kind are looked up. */
+export const byParent = {
+  /** `NS/NAME` of each Service it is attached to. */
+  parent: (route: AnyRouteObject) => parents(route, isServiceParent),
+  /** `NS/NAME` of each Gateway. */
+  gateway: (route: AnyRouteObject) => parents(route, (ref) => (ref.kind ?? "Gateway") === "Gateway"),
+};
+
+export const grpcRouteSource = source<GRPCRouteObject, "parent" | "gateway">(gatewayGroup, "GRPCRoute", byParent);
+export const tlsRouteSource = source<Layer4RouteObject, "parent" | "gateway">(gatewayGroup, "TLSRoute", byParent);
+export const tcpRouteSource = source<Layer4RouteObject, "parent" | "gateway">(gatewayGroup, "TCPRoute", byParent);
+export const udpRouteSource = source<Layer4RouteObject, "parent" | "gateway">(gatewayGroup, "UDPRoute", byParent);
+
+export const gatewaySource = source<GatewayObject>(gatewayGroup, "Gateway", {});
+export const gatewayClassSource = source<GatewayClassObject>(gatewayGroup, "GatewayClass", {});
+export const grantSource = source<ReferenceGrantObject>(gatewayGroup, "ReferenceGrant", {});
+export const secretSource = source<SecretObject>("", "Secret", {});
+export const namespaceSource = source<KubeObject>("", "Namespace", {});
+
+/** All of them. */
+export const routeSources = [
+  grpcRouteSource,
+  tlsRouteSource,
+  tcpRouteSource,
+  udpRouteSource,
+  gatewaySource,
+  gatewayClassSource,
+  grantSource,
+  secretSource,
+  namespaceSource,
+] as const;
