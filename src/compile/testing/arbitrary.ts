@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import type { KubeObject } from "../../api/meta.ts";
+import { keyOf, sourceId } from "../objects.ts";
 
 const name = fc.constantFrom("a", "b", "c");
 const namespace = fc.constantFrom("n1", "n2", "weft-system");
@@ -143,7 +144,7 @@ export const anyObject = fc.oneof(
 ) as fc.Arbitrary<KubeObject>;
 
 export function idOf(object: KubeObject): string {
-  return `${object.kind} ${object.metadata.namespace} ${object.metadata.name}`;
+  return `${sourceId(object)} ${keyOf(object)}`;
 }
 
 export const mesh = fc.uniqueArray(anyObject, { maxLength: 25, selector: idOf });
