@@ -42,6 +42,24 @@ export const verbs: readonly VerbSpec[] = [
         help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)",
       },
       { name: "api-rate", value: "N", help: "requests a second that one user or service account may make (default 200; 0 = no limit)" },
+      {
+        name: "store",
+        value: "STORE",
+        help: "sqlite (default, in the folder), or etcd://HOST:PORT,HOST:PORT/PREFIX, which several control planes share",
+      },
+      {
+        name: "store-key",
+        value: "FILE",
+        operand: "file",
+        help: "etcd: seals the mesh's keys there; the same file for every control plane",
+      },
+      { name: "etcd-ca", value: "FILE", operand: "file", help: "etcd: roots that its certificate is checked against (PEM)" },
+      { name: "etcd-cert", value: "FILE", operand: "file", help: "etcd: client certificate, with --etcd-key" },
+      { name: "etcd-key", value: "FILE", operand: "file", help: "etcd: its key" },
+      { name: "etcd-user", value: "NAME", help: "etcd: user to log in as" },
+      { name: "etcd-password-file", value: "FILE", operand: "file", help: "etcd: its password (or $WEFT_ETCD_PASSWORD)" },
+      { name: "etcd-max-request-bytes", value: "N", help: "etcd: what its flag of that name says (default 1572864)" },
+      { name: "xds-address", value: "HOST:PORT", help: "address that proxies are told to connect to (default: the one listened on)" },
       { name: "config", value: "FILE", operand: "file", help: "YAML file with these flags as keys (api-port: 7443)" },
       {
         name: "log-level",
@@ -91,6 +109,7 @@ export const verbs: readonly VerbSpec[] = [
         choices: ["http", "http2", "grpc", "tcp", "udp"],
         help: "what COMMAND speaks on PORT: http (default), http2 or grpc (HTTP/2 without TLS), tcp, or udp (plain datagrams, where PeerAuthentication allows them)",
       },
+      { name: "gateway", value: "NAME", help: "the sidecar opens the ports of Gateway NAME; what weft gateway does" },
       { name: "service-port", value: "PORT", help: "port of the Service (default 80 for http, PORT for tcp and udp)" },
       { name: "address", value: "ADDRESS", help: "address of this machine that peers dial; the sidecar listens there (default 127.0.0.1)" },
       {
@@ -105,6 +124,19 @@ export const verbs: readonly VerbSpec[] = [
         value: "TIME",
         help: "stop with status 1 when PORT takes no connection by then (default: wait as long as COMMAND runs)",
       },
+      { name: "health-http", value: "PATH", help: "register only while GET PATH of COMMAND answers 200 to 399" },
+      { name: "health-grpc", value: "SERVICE", help: "the same by grpc.health.v1 for SERVICE, - for the whole server" },
+      { name: "health-tcp", help: "the same while PORT takes connections" },
+      { name: "health-command", value: "WORDS", help: "the same while this shell command ends with status 0" },
+      { name: "health-interval", value: "TIME", help: "how often it is asked (default 5s)" },
+      { name: "health-timeout", value: "TIME", help: "how long an answer may take (default 1s)" },
+      { name: "health-failures", value: "N", help: "failures in a row until it gets no more requests (default 3)" },
+      { name: "health-successes", value: "N", help: "successes in a row until it gets requests again (default 1)" },
+      {
+        name: "locality",
+        value: "REGION/ZONE",
+        help: "where this instance is: nearer instances are called first where a DestinationRule asks",
+      },
       { name: "drain-timeout", value: "TIME", help: "how long the sidecar may finish open requests at the end (default 5s)" },
       {
         name: "workers",
@@ -114,6 +146,11 @@ export const verbs: readonly VerbSpec[] = [
       {
         name: "workload-api",
         help: "COMMAND gets the identity of its sidecar by the SPIFFE Workload API: $SPIFFE_ENDPOINT_SOCKET names the socket, Envoy's SDS is there too",
+      },
+      {
+        name: "control",
+        value: "ADDRESSES",
+        help: "host:port of each control plane, separated by commas, where the sidecar gets its configuration (default: those that the mesh names)",
       },
       { name: "quiet", short: "q", help: "print errors only" },
       { name: "verbose", help: "also print what the sidecar logs" },
@@ -136,6 +173,32 @@ export const verbs: readonly VerbSpec[] = [
         command: "weft run --service web --port 8081 --upstream dns=5300/udp -- ./web",
       },
       { says: "a job or a shell that only calls others", command: "weft run --service report -- curl http://cart/carts/1" },
+    ],
+  },
+  {
+    name: "gateway",
+    summary: "serve a Gateway: open its ports on this machine and lead what comes in into the mesh",
+    about: [
+      "Starts a proxy that opens the port of every listener of Gateway NAME at ADDRESS, and keeps to the Gateway's changes until it is told to end (SIGTERM, SIGINT). Calls into the mesh go over mutual TLS with its own identity.",
+      "Several processes, on several machines, may serve one Gateway. Its status says where: weft get gateways.",
+    ],
+    operands: [{ name: "NAME", required: true, operand: "text" }],
+    flags: [
+      {
+        name: "address",
+        value: "ADDRESS",
+        help: "address of this machine that clients dial; the ports are opened there (default 127.0.0.1)",
+      },
+      { name: "service-account", value: "NAME", help: "identity to run as (default: NAME; a join credential brings its own)" },
+      { name: "wait", value: "TIME", help: "how long to wait for the control plane at the start (default 60s)" },
+      { name: "drain-timeout", value: "TIME", help: "how long open requests may finish at the end (default 5s)" },
+      { name: "workers", value: "N", help: "processes that serve traffic on the same ports, auto for one a core (default 1); Linux" },
+      { name: "quiet", short: "q", help: "print errors only" },
+      { name: "verbose", help: "also print what the proxy logs" },
+    ],
+    usesApi: true,
+    examples: [
+      { says: "the Gateway edge of namespace shop, for clients of this network", command: "weft gateway edge -n shop --address 192.0.2.7" },
     ],
   },
   {

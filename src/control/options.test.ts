@@ -27,6 +27,10 @@ test("a flag goes before the environment, that before the file, that before the 
     dashboardPort: 300,
     trustDomain: undefined,
     apiRate: 7,
+    store: { kind: "sqlite", dir: undefined },
+    storeKey: undefined,
+    etcdRequestBytes: undefined,
+    xdsAddress: undefined,
     logLevel: "warn",
     logFormat: "json",
   });
@@ -46,4 +50,38 @@ test("what is wrong is said with where it stands", () => {
   expect(() => parse(["--config", file("- 1\n")])).toThrow(/is no mapping/);
   expect(() => parse(["--config", join(dir, "none.yaml")])).toThrow(/cannot be read \(ENOENT\)/);
   expect(() => parse(["--api-rate", "-1"])).toThrow(/^--api-rate takes a whole number/);
+});
+
+test("a store in etcd is named by its members and a prefix; what does not fit is refused with the way out", () => {
+  const store = (...argv: string[]) => {
+    const options = parse(argv);
+    if (options === "help" || options.store.kind !== "etcd") throw new Error("not etcd");
+    return options.store.address;
+  };
+  expect(store("--store", "etcd://a:2379,[::1]:2380/one/mesh/")).toMatchObject({
+    members: ["a:2379", "[::1]:2380"],
+    prefix: "/one/mesh",
+    tls: undefined,
+    user: undefined,
+  });
+  expect(store("--store=etcds://a:1")).toMatchObject({ prefix: "/weft", tls: { caFile: undefined } });
+  expect(parse([], { WEFT_STORE: "etcd://a:1", WEFT_ETCD_USER: "weft", WEFT_ETCD_PASSWORD: "secret" })).toMatchObject({
+    store: { kind: "etcd", address: { user: { name: "weft" } } },
+  });
+  const refusal = (...argv: string[]) => {
+    try {
+      parse(argv);
+    } catch (cause) {
+      return (cause as Error).message;
+    }
+    throw new Error("accepted");
+  };
+  expect(refusal("--store", "redis://a:1")).toMatch(/--store takes sqlite, .* not "redis:/);
+  expect(refusal("--store", "kubernetes")).toMatch(/not there yet: .*etcd:/);
+  expect(refusal("--store", "etcd://a")).toMatch(/"a" is not HOST:PORT/);
+  expect(refusal("--store", "etcd://me:pw@a:1")).toMatch(/a user goes into --etcd-user/);
+  expect(refusal("--store", "etcd://a:1", "--etcd-user", "weft")).toMatch(/needs a password/);
+  expect(refusal("--store", "etcd://a:1", "--etcd-cert", "x")).toMatch(/belong together/);
+  expect(refusal("--etcd-ca", "x")).toMatch(/is for a store in etcd/);
+  expect(refusal("--xds-address", "a")).toMatch(/takes HOST:PORT/);
 });

@@ -10,26 +10,35 @@ export interface SidecarFacts {
   readonly serviceAccount: string;
   readonly trustDomain: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** host:port */
+  /** host:port; of several control planes separated by commas */
   readonly xdsAddress: string;
   readonly caBundle: string;
   readonly adminPort: number;
+  /** `region/zone/sub-zone`; absent = not told. */
+  readonly locality?: string | undefined;
 }
 
 /** DNS name that the control plane's certificate carries wherever it runs, so that an address need not be in it. */
 export const controlPlaneName = "weft";
 
+function localityOf(text: string): Record<string, string> {
+  const [region = "", zone = "", ...rest] = text.split("/");
+  return { region, zone, sub_zone: rest.join("/") };
+}
+
 export function bootstrapFor(facts: SidecarFacts): Record<string, unknown> {
-  const at = facts.xdsAddress.lastIndexOf(":");
-  const host = facts.xdsAddress.slice(0, at).replace(/^\[|\]$/g, "");
-  const port = Number(facts.xdsAddress.slice(at + 1));
-  const literal = /^[0-9.]+$/.test(host) || host.includes(":");
+  const addresses = facts.xdsAddress.split(",").map((text) => {
+    const at = text.lastIndexOf(":");
+    return { address: text.slice(0, at).replace(/^\[|\]$/g, ""), port_value: Number(text.slice(at + 1)) };
+  });
+  const literal = addresses.every(({ address }) => /^[0-9.]+$/.test(address) || address.includes(":"));
   const grpc = { envoy_grpc: { cluster_name: controlPlaneCluster } };
   const ads = { ads: {}, resource_api_version: "V3", initial_fetch_timeout: "0s" };
   return {
     node: {
       id: nodeId(facts.namespace, facts.entry),
       cluster: `${facts.service}.${facts.namespace}`,
+      ...(facts.locality === undefined ? {} : { locality: localityOf(facts.locality) }),
       metadata: {
         [nodeMetadata.namespace]: facts.namespace,
         [nodeMetadata.workload]: facts.entry,
@@ -52,7 +61,7 @@ export function bootstrapFor(facts: SidecarFacts): Record<string, unknown> {
           connect_timeout: "2s",
           load_assignment: {
             cluster_name: controlPlaneCluster,
-            endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: host, port_value: port } } } }] }],
+            endpoints: [{ lb_endpoints: addresses.map((address) => ({ endpoint: { address: { socket_address: address } } })) }],
           },
           transport_socket: {
             name: "envoy.transport_sockets.tls",

@@ -22,7 +22,7 @@ export interface Joined {
 }
 
 /** What of a plan says who joins. */
-type Asked = Pick<Plan, "waitMs" | "namespace" | "serviceAccount" | "service">;
+type Asked = Pick<Plan, "waitMs" | "namespace" | "serviceAccount" | "service"> & Partial<Pick<Plan, "control">>;
 
 const tokenSeconds = 3600;
 
@@ -109,21 +109,22 @@ function whoIs(plan: Asked, file: string, nowMs: () => number): Who {
 
 async function joinOnce(plan: Asked, file: string, nowMs: () => number): Promise<Joined> {
   const who = whoIs(plan, file, nowMs);
-  const mesh = reachable(await who.client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 }), who.access);
+  const mesh = await who.client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 });
   const { trustDomain } = mesh.spec;
-  return { ...who, mesh: { trustDomain, xdsAddress: mesh.status.xdsAddress, caBundle: mesh.status.caBundle }, last: undefined };
+  const said = mesh.status.xdsAddresses ?? [mesh.status.xdsAddress];
+  const xdsAddress = plan.control ?? [...new Set(said.map((address) => reachable(address, who.access)))].join(",");
+  return { ...who, mesh: { trustDomain, xdsAddress, caBundle: mesh.status.caBundle }, last: undefined };
 }
 
 /** A control plane on another machine knows itself by an address that may mean nothing here: the host that answered the API is the one. */
-function reachable(mesh: MeshObject, access: Access): MeshObject {
-  const said = mesh.status.xdsAddress;
+function reachable(said: string, access: Access): string {
   const at = said.lastIndexOf(":");
   const host = said.slice(0, at).replace(/^\[|\]$/g, "");
   const apiHost = new URL(access.server).hostname.replace(/^\[|\]$/g, "");
   const local = host === "127.0.0.1" || host === "::1" || host === "localhost" || host === "0.0.0.0" || host === "::";
-  if (!local || apiHost === host) return mesh;
+  if (!local || apiHost === host) return said;
   const shown = apiHost.includes(":") ? `[${apiHost}]` : apiHost;
-  return { ...mesh, status: { ...mesh.status, xdsAddress: `${shown}:${said.slice(at + 1)}` } };
+  return `${shown}:${said.slice(at + 1)}`;
 }
 
 function contradiction(flag: string, asked: string | undefined, given: string, file: string): void {

@@ -4,6 +4,7 @@
 import type { Upstream } from "../../api/kinds/workloadentry.ts";
 import { UsageFailure } from "../failure.ts";
 import type { Parsed } from "../parse.ts";
+import { type AppCheck, checkFrom } from "./health.ts";
 
 /** What COMMAND speaks; the words are those of `appProtocol`. */
 export type Protocol = "http" | "http2" | "grpc" | "tcp" | "udp";
@@ -31,8 +32,16 @@ export interface Plan {
   readonly drainMs: number;
   /** Processes of the sidecar: a number or `auto`; undefined: one. */
   readonly workers: string | undefined;
+  /** The sidecar opens the ports of this Gateway; peers dial no other. */
+  readonly gateway: string | undefined;
   /** COMMAND is told where it gets the identity. */
   readonly workloadApi: boolean;
+  /** host:port of control planes, separated by commas; undefined: those that the mesh names. */
+  readonly control: string | undefined;
+  /** How COMMAND is asked whether it is well; undefined: its port answering at the start is enough. */
+  readonly check: AppCheck | undefined;
+  /** `region/zone/sub-zone`, of which the later may be missing. */
+  readonly locality: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly command: readonly [string, ...string[]];
@@ -65,6 +74,8 @@ export function planFrom(args: Parsed): Plan {
   const workers = args.text("workers");
   if (workers !== undefined)
     shaped("workers", workers, /^([1-9][0-9]?|1[01][0-9]|12[0-8]|auto)$/, "a number of processes from 1 to 128, or auto");
+  const locality = args.text("locality");
+  if (locality !== undefined) shaped("locality", locality, /^[\w.-]+(\/[\w.-]+){0,2}$/, "REGION, REGION/ZONE or REGION/ZONE/SUBZONE");
   const address = args.text("address") ?? "127.0.0.1";
   if (!isAddress(address)) throw new UsageFailure(`--address takes an IP address of this machine that peers can dial, not "${address}"`);
   const upstreams = args.list("upstream").map(parseUpstream);
@@ -95,7 +106,11 @@ export function planFrom(args: Parsed): Plan {
     readyTimeoutMs: args.durationMs("ready-timeout"),
     drainMs: args.durationMs("drain-timeout") ?? 5000,
     workers,
+    gateway: gatewayFrom(args, port),
     workloadApi: args.on("workload-api"),
+    control: controlFrom(args.text("control")),
+    check: checkFrom(args, port),
+    locality,
     quiet: args.on("quiet"),
     verbose: args.on("verbose"),
     command: args.command as readonly [string, ...string[]],
@@ -107,6 +122,15 @@ function checkedUse(text: string): string {
   if (port !== undefined && !(Number(port) >= 1 && Number(port) <= 65535))
     throw new UsageFailure(`--uses takes SERVICE[.NAMESPACE][:PORT], for example cart, stock.shop or api.bank:8080, not "${text}"`);
   return text;
+}
+
+function gatewayFrom(args: Parsed, port: number | undefined): string | undefined {
+  const name = args.text("gateway");
+  if (name === undefined) return undefined;
+  shaped("gateway", name, serviceName, "lower-case letters, digits and -, begins with a letter, 63 at most");
+  if (port !== undefined)
+    throw new UsageFailure("--gateway and --port exclude each other: a gateway's process is no instance of a service");
+  return name;
 }
 
 function parseUpstream(text: string): Upstream {
@@ -144,4 +168,15 @@ export function entryName(service: string, version: string | undefined, random: 
     .padStart(6, "0");
   const middle = version?.toLowerCase().replace(/[^a-z0-9]+/g, "-");
   return `${service}${middle === undefined ? "" : `-${middle}`}-${suffix}`;
+}
+
+/** `--control a:7444,b:7444`. */
+function controlFrom(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  for (const address of text.split(",")) {
+    const [, port] = /^(?:\[[0-9a-fA-F:]+\]|[^:,\s]+):(\d{1,5})$/.exec(address) ?? [];
+    if (port === undefined || Number(port) < 1 || Number(port) > 65_535)
+      throw new UsageFailure(`--control takes HOST:PORT of each control plane, separated by commas, not "${address}"`);
+  }
+  return text;
 }

@@ -30,6 +30,7 @@ import type { TokenAuthority } from "../identity/token.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
 import { clientStatus } from "./client-status.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
+import { StreamGate } from "./gate.ts";
 import { type LoadReports, loadRequest } from "./load.ts";
 import { accessLogService, certificateService, clientStatusService, discoveryService, loadService, metricsService } from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
@@ -98,10 +99,11 @@ export async function startXdsServer(
     "grpc-node.max_session_memory": 64,
   });
   const sessions = new Set<Session>();
+  const gate = new StreamGate(() => deps.clock.mono());
 
   server.addService(discoveryService, {
-    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, sessions),
-    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, sessions),
+    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, sessions, gate),
+    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, sessions, gate),
   } as UntypedServiceImplementation);
   server.addService(certificateService, {
     createCertificate: (
@@ -213,11 +215,16 @@ const endCodes: Readonly<Record<EndCode, status>> = {
   internal: status.INTERNAL,
 };
 
-function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set<Session>): void {
+function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set<Session>, gate: StreamGate): void {
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
   let pending = 0;
   let unadmitted = 0;
+  const full = gate.refuses(sessions.size);
+  if (full !== undefined) {
+    fail(call, status.UNAVAILABLE, full);
+    return;
+  }
   for (const each of sessions) if (each.node === undefined) unadmitted++;
   if (unadmitted >= maxUnadmitted) {
     fail(call, status.RESOURCE_EXHAUSTED, `${maxUnadmitted} streams wait to be let in already; try again later`);

@@ -1,4 +1,5 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
+import { Relay } from "../../../test/support/relay.ts";
 import { systemClock } from "../../base/clock.ts";
 import { jsonLogger } from "../../base/log.ts";
 import type { ClusterConfig } from "../config.ts";
@@ -41,12 +42,16 @@ function cluster(ports: readonly number[], connectTimeoutMs = 1000): ClusterConf
   };
 }
 
-function channel(to: ClusterConfig, tokens: () => string | undefined = () => undefined): { channel: ControlChannel; log: string[] } {
+function channel(
+  to: ClusterConfig,
+  tokens: () => string | undefined = () => undefined,
+  random: () => number = () => 0.02,
+): { channel: ControlChannel; log: string[] } {
   const log: string[] = [];
   const made = new ControlChannel({
     clock: systemClock,
     log: jsonLogger("debug", Date.now, (line) => log.push(line)),
-    random: () => 0.02,
+    random,
     cluster: to,
     target: { cluster: "xds-grpc", authority: "", metadata: [{ name: "x-tenant", value: "t" }] },
     credentials: { certificate: () => undefined, token: tokens },
@@ -161,4 +166,65 @@ test("a server that shuts down by force ends a connection once", async () => {
     await Bun.sleep(5);
     expect(ends.length).toBe(1);
   }
+});
+
+describe("several control planes", () => {
+  const discovery = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+  const stream = (on: ControlChannel) =>
+    new LastingStream({
+      clock: systemClock,
+      random: () => 0.02,
+      channel: on,
+      path: discovery,
+      opened: (call) => call.send(new Uint8Array(0)),
+      message: () => {},
+      ended: () => {},
+    });
+
+  test("share a fleet: each proxy begins with another one", async () => {
+    const servers = await Promise.all([0, 1, 2].map(() => startFakeControlPlane()));
+    for (const server of servers) stops.push(() => server.stop());
+    const ports = servers.map((server) => server.port);
+    for (const random of [0.1, 0.5, 0.9]) {
+      const run = channel(
+        cluster(ports),
+        () => undefined,
+        () => random,
+      );
+      stream(run.channel);
+      run.channel.start();
+      await until(() => run.channel.connected, "a connection");
+    }
+    await until(() => servers.every((server) => server.delta.length === 1), "one stream each");
+  });
+
+  test("one that sends a proxy away, or is gone, is left for the next", async () => {
+    const [first, second] = [await startFakeControlPlane(), await startFakeControlPlane()];
+    for (const server of [first, second]) stops.push(() => server.stop());
+    const run = channel(cluster([first.port, second.port]));
+    stream(run.channel);
+    run.channel.start();
+    await until(() => first.delta.length === 1, "the first");
+    first.delta[0]?.end({ code: 14, details: "the control plane is stopping", metadata: first.delta[0].metadata });
+    await until(() => second.delta.length === 1, "the second");
+    expect(first.delta.length).toBe(1);
+    second.stop();
+    await until(() => first.delta.length === 2, "the first again");
+  });
+
+  test("one that stands still is found by PING and left for the next", async () => {
+    const [first, second] = [await startFakeControlPlane(), await startFakeControlPlane()];
+    for (const server of [first, second]) stops.push(() => server.stop());
+    const relay = await Relay.start(() => first.port);
+    stops.push(() => relay.stop());
+    const run = channel(cluster([relay.port, second.port]));
+    stream(run.channel);
+    run.channel.start();
+    await until(() => first.delta.length === 1, "the first");
+    relay.silent();
+    const from = performance.now();
+    while (second.delta.length === 0 && performance.now() - from < 12_000) await Bun.sleep(50);
+    expect(second.delta.length).toBe(1);
+    expect(performance.now() - from).toBeGreaterThan(3_000);
+  }, 15_000);
 });

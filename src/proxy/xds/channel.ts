@@ -46,6 +46,10 @@ type ChannelState =
 /** First retry within 100 ms: a control plane that restarts is back in a fraction of a second. */
 const firstRetryMs = 100;
 const longestRetryMs = 10_000;
+/** A control plane that stands still (SIGSTOP, a cut network) is left within the sum: PING after so long without a byte from it, */
+const keepaliveMs = 5_000;
+/** and so long for the answer. */
+const keepaliveTimeoutMs = 3_000;
 /** A connection that lasted this long counts as a success. */
 const provenAfterMs = 2_000;
 
@@ -54,12 +58,16 @@ export class ControlChannel {
   readonly #users: ChannelUser[] = [];
   readonly #backoff: Backoff;
   #state: ChannelState = { at: "idle" };
-  #nextEndpoint = 0;
+  #nextEndpoint: number;
+  /** Since a connection last proved itself; each address is tried once before the pause grows. */
+  #failures = 0;
   #lastProblem = "";
   #distrustCertificate = false;
 
   constructor(options: ChannelOptions) {
     this.#options = options;
+    // A fleet spreads itself over its control planes.
+    this.#nextEndpoint = Math.floor(options.random() * Math.max(1, this.#endpoints));
     this.#backoff = new Backoff(options.random, firstRetryMs, longestRetryMs);
   }
 
@@ -94,6 +102,11 @@ export class ControlChannel {
   /** Opens a call on the present connection; undefined when there is none. */
   call(path: string, events: GrpcEvents): GrpcCall | undefined {
     if (this.#state.at !== "open") return undefined;
+    if (!this.#state.connection.usable) {
+      // It has said GOAWAY: whoever wants a stream now finds another control plane.
+      this.#state.connection.close("the control plane takes no more streams on this connection");
+      return undefined;
+    }
     const { target, cluster, credentials } = this.#options;
     const metadata: HeaderField[] = target.metadata.map((m) => ({ ...m, sensitive: true }));
     // One proof is enough, and a token may be stale long before a certificate is.
@@ -113,6 +126,11 @@ export class ControlChannel {
     this.#state.connection.close("the server refused our certificate");
   }
 
+  /** This control plane sends us away: another one is tried, when there is another. */
+  moveOn(): void {
+    if (this.#state.at === "open" && this.#endpoints > 1) this.#state.connection.close("the control plane sent us away");
+  }
+
   #connect(): void {
     const { clock, cluster } = this.#options;
     const endpoint = this.#pickEndpoint();
@@ -130,6 +148,8 @@ export class ControlChannel {
       address: endpoint.address,
       tls,
       timeoutMs: cluster.connectTimeoutMs,
+      keepaliveMs,
+      keepaliveTimeoutMs,
       opened: (connection) => {
         settled = true;
         if (this.#state.at === "closed") return connection.close("the proxy stops");
@@ -150,7 +170,10 @@ export class ControlChannel {
     if (this.#state.at === "closed") return;
     const { clock, log } = this.#options;
     if (this.#state.at === "open") {
-      if (clock.mono() - this.#state.sinceMs >= provenAfterMs) this.#backoff.reset();
+      if (clock.mono() - this.#state.sinceMs >= provenAfterMs) {
+        this.#backoff.reset();
+        this.#failures = 0;
+      }
       log.warn({ reason }, "Lost the control plane; what is configured serves on.");
       this.#state = { at: "idle" };
       for (const user of this.#users) user.closed(reason);
@@ -163,8 +186,16 @@ export class ControlChannel {
 
   #retry(reason: string): void {
     this.#lastProblem = reason;
-    const timer = this.#options.clock.after(this.#backoff.nextMs(), () => this.#connect());
+    this.#failures++;
+    const another = this.#failures % Math.max(1, this.#endpoints) !== 0;
+    const waitMs = another ? this.#options.random() * firstRetryMs : this.#backoff.nextMs();
+    const timer = this.#options.clock.after(waitMs, () => this.#connect());
     this.#state = { at: "waiting", timer };
+  }
+
+  get #endpoints(): number {
+    const { source } = this.#options.cluster;
+    return source.kind === "eds" ? 0 : source.endpoints.length;
   }
 
   #pickEndpoint(): EndpointConfig | undefined {

@@ -5,6 +5,9 @@ import { Backoff } from "./backoff.ts";
 import type { ControlChannel } from "./channel.ts";
 import { type GrpcCall, type GrpcStatus, grpcInternal, grpcUnauthenticated } from "./grpc.ts";
 
+/** gRPC's UNAVAILABLE: the control plane stops, or takes no more streams just now. */
+const unavailable = 14;
+
 export interface LastingStreamOptions {
   readonly clock: Clock;
   readonly random: () => number;
@@ -80,6 +83,7 @@ export class LastingStream {
     if (this.#stopped) return;
     this.#options.ended(status);
     if (status.code === grpcUnauthenticated) this.#options.channel.distrustCertificate();
+    else if (status.code === unavailable) this.#options.channel.moveOn();
     if (this.#options.channel.connected) this.#timer = this.#options.clock.after(this.#backoff.nextMs(), () => this.#open());
   }
 }
