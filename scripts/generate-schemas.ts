@@ -19,6 +19,7 @@ const sources: Readonly<Record<string, string>> = {
   authorizationpolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy.mjs",
   destinationrule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule.mjs",
   peerauthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication.mjs",
+  virtualservice: "@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService.mjs",
   telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry.mjs",
   workloadentry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry.mjs",
 };
@@ -93,6 +94,7 @@ const described: Readonly<Record<string, string>> = {
   AuthorizationPolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy",
   DestinationRule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule",
   PeerAuthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication",
+  VirtualService: "@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService",
   Telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry",
   WorkloadEntry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry",
 };

@@ -22,6 +22,7 @@ import { telemetryKind } from "./kinds/telemetry.ts";
 import { tlsRouteKind } from "./kinds/tlsroute.ts";
 import { udpRouteKind } from "./kinds/udproute.ts";
 import { userKind } from "./kinds/user.ts";
+import { virtualServiceKind } from "./kinds/virtualservice.ts";
 import { workloadEntryKind } from "./kinds/workloadentry.ts";
 import { type KubeObject, resourceOf } from "./meta.ts";
 
@@ -41,6 +42,7 @@ export const kinds: readonly DefinedKind[] = [
   tcpRouteKind,
   udpRouteKind,
   destinationRuleKind,
+  virtualServiceKind,
   authorizationPolicyKind,
   peerAuthenticationKind,
   telemetryKind,

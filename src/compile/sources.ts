@@ -9,6 +9,7 @@ import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
 import { portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
+import { type VirtualServiceObject, virtualHosts } from "../api/kinds/virtualservice-spec.ts";
 import { isEndpoint, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { annotations, serviceHost } from "../wire/names.ts";
@@ -55,6 +56,11 @@ export const destinationRuleSource = source<DestinationRuleObject, "host">("netw
   host: (rule) => [ruleHost(rule)],
 });
 
+export const virtualServiceSource = source<VirtualServiceObject, "host">("networking.istio.io", "VirtualService", {
+  /** The whole name of each host it is about. */
+  host: (service) => virtualHosts(service),
+});
+
 export const policySource = source<AuthorizationPolicyObject>("security.istio.io", "AuthorizationPolicy", {});
 export const peerAuthenticationSource = source<PeerAuthenticationObject>("security.istio.io", "PeerAuthentication", {});
 export const telemetrySource = source<TelemetryObject>("telemetry.istio.io", "Telemetry", {});
@@ -65,6 +71,7 @@ export const sources = [
   sliceSource,
   httpRouteSource,
   destinationRuleSource,
+  virtualServiceSource,
   policySource,
   peerAuthenticationSource,
   telemetrySource,

@@ -11,6 +11,8 @@ import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
 import { tcpRouteKind } from "../api/kinds/tcproute.ts";
 import { tlsRouteKind } from "../api/kinds/tlsroute.ts";
 import { udpRouteKind } from "../api/kinds/udproute.ts";
+import { virtualServiceKind } from "../api/kinds/virtualservice.ts";
+import { faultSwitch } from "../api/kinds/virtualservice-spec.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
 import { condition } from "./condition.ts";
 import { type Source, sourceId } from "./objects.ts";
@@ -21,8 +23,9 @@ import { appliesTo, needsHttp } from "./policies/authorizationpolicy.ts";
 import { ruleVerdict } from "./policies/destinationrule.ts";
 import { type ParentVerdict, routeVerdicts } from "./policies/httproute.ts";
 import { layer4Verdicts } from "./policies/layer4route.ts";
+import { virtualVerdict } from "./policies/virtualservice.ts";
 import { gatewayClassSource, gatewaySource, grpcRouteSource, tcpRouteSource, tlsRouteSource, udpRouteSource } from "./route-sources.ts";
-import { destinationRuleSource, httpRouteSource, policySource, serviceSource, workloadSource } from "./sources.ts";
+import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
 import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
@@ -53,6 +56,7 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(udpRouteKind)]: { source: udpRouteSource, make: routeStatus(udpRouteSource, "UDPRoute", layer4Verdicts) },
   [resourceOf(gatewayKind)]: { source: gatewaySource, make: gatewayStatus },
   [resourceOf(gatewayClassKind)]: { source: gatewayClassSource, make: gatewayClassStatus },
+  [resourceOf(virtualServiceKind)]: { source: virtualServiceSource, make: virtualServiceStatus },
   [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },
   [resourceOf(destinationRuleKind)]: { source: destinationRuleSource, make: destinationRuleStatus },
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
@@ -147,6 +151,37 @@ function destinationRuleStatus(world: World, key: string): Record<string, unknow
           ),
     );
   return { conditions };
+}
+
+function virtualServiceStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const object = world.objects(virtualServiceSource).get(key);
+  const verdict = virtualVerdict(world, key);
+  if (object === undefined || verdict === undefined) return undefined;
+  const conditions = [
+    condition(object, "Accepted", verdict.accepted, verdict.acceptedReason, verdict.acceptedMessage),
+    verdict.unresolved.length === 0
+      ? condition(object, "ResolvedRefs", true, "ResolvedRefs", "every destination is there")
+      : condition(
+          object,
+          "ResolvedRefs",
+          false,
+          "BackendNotFound",
+          `${verdict.unresolved.join("; ")}; its share of the traffic is answered with 500, and nothing is mirrored there`,
+        ),
+  ];
+  if (verdict.faults !== undefined)
+    conditions.push(
+      verdict.faults
+        ? condition(object, "FaultInjection", true, "Allowed", "faults are injected")
+        : condition(
+            object,
+            "FaultInjection",
+            false,
+            "SwitchedOff",
+            `faults are left out: the namespace ${rootNamespace} does not have the label ${faultSwitch}: enabled`,
+          ),
+    );
+  return { observedGeneration: object.metadata.generation ?? 1, conditions };
 }
 
 function serviceStatus(world: World, key: string): Record<string, unknown> | undefined {

@@ -86,7 +86,7 @@ export function stringMatch(gate: Gate, path: string, matcher: StringMatcher | u
 }
 
 const headerName = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
-const pseudoHeaders = [":method", ":path", ":authority"];
+const pseudoHeaders = [":method", ":path", ":authority", ":scheme"];
 
 export function headerMatch(gate: Gate, path: string, matcher: HeaderMatcher): HeaderMatch {
   const name = matcher.name.toLowerCase();

@@ -1,0 +1,152 @@
+// Owns: the shape of an Istio VirtualService, and the small readers that its validation and its compiler share.
+
+import { serviceHost } from "../../wire/names.ts";
+import type { KubeObject } from "../meta.ts";
+
+export interface TextMatch {
+  readonly exact?: string;
+  readonly prefix?: string;
+  readonly regex?: string;
+}
+
+export interface VirtualMatch {
+  readonly name?: string;
+  readonly uri?: TextMatch;
+  readonly ignoreUriCase?: boolean;
+  readonly scheme?: TextMatch;
+  readonly method?: TextMatch;
+  readonly authority?: TextMatch;
+  readonly headers?: Readonly<Record<string, TextMatch>>;
+  readonly withoutHeaders?: Readonly<Record<string, TextMatch>>;
+  readonly queryParams?: Readonly<Record<string, TextMatch>>;
+  readonly port?: number;
+  readonly gateways?: readonly string[];
+  readonly sourceNamespace?: string;
+}
+
+export interface Destination {
+  readonly host: string;
+  readonly subset?: string;
+  readonly port?: { readonly number?: number };
+}
+
+export interface VirtualEdits {
+  readonly set?: Readonly<Record<string, string>>;
+  readonly add?: Readonly<Record<string, string>>;
+  readonly remove?: readonly string[];
+}
+
+export interface VirtualHeaders {
+  readonly request?: VirtualEdits;
+  readonly response?: VirtualEdits;
+}
+
+export interface VirtualDestination {
+  readonly destination?: Destination;
+  readonly weight?: number;
+  readonly headers?: VirtualHeaders;
+}
+
+interface Percent {
+  readonly value?: number;
+}
+
+export interface VirtualFault {
+  readonly delay?: { readonly fixedDelay?: string; readonly percentage?: Percent; readonly percent?: number };
+  readonly abort?: { readonly httpStatus?: number; readonly grpcStatus?: string; readonly percentage?: Percent };
+}
+
+export interface VirtualCors {
+  readonly allowOrigins?: readonly TextMatch[];
+  readonly allowOrigin?: readonly string[];
+  readonly allowMethods?: readonly string[];
+  readonly allowHeaders?: readonly string[];
+  readonly exposeHeaders?: readonly string[];
+  readonly maxAge?: string;
+  readonly allowCredentials?: boolean;
+  readonly unmatchedPreflights?: "UNSPECIFIED" | "FORWARD" | "IGNORE";
+}
+
+export interface VirtualRoute {
+  readonly name?: string;
+  readonly match?: readonly VirtualMatch[];
+  readonly route?: readonly VirtualDestination[];
+  readonly redirect?: {
+    readonly uri?: string;
+    readonly authority?: string;
+    readonly port?: number;
+    readonly scheme?: string;
+    readonly redirectCode?: number;
+  };
+  readonly directResponse?: { readonly status: number; readonly body?: { readonly string?: string } };
+  readonly delegate?: { readonly name?: string; readonly namespace?: string };
+  readonly rewrite?: {
+    readonly uri?: string;
+    readonly authority?: string;
+    readonly uriRegexRewrite?: { readonly match?: string; readonly rewrite?: string };
+  };
+  readonly timeout?: string;
+  readonly retries?: { readonly attempts?: number; readonly perTryTimeout?: string; readonly retryOn?: string };
+  readonly fault?: VirtualFault;
+  readonly mirror?: Destination;
+  readonly mirrorPercent?: number;
+  readonly mirrorPercentage?: Percent;
+  readonly mirrors?: readonly { readonly destination?: Destination; readonly percentage?: Percent }[];
+  readonly corsPolicy?: VirtualCors;
+  readonly headers?: VirtualHeaders;
+}
+
+export interface VirtualServiceObject extends KubeObject {
+  spec?: {
+    hosts?: readonly string[];
+    gateways?: readonly string[];
+    http?: readonly VirtualRoute[];
+    exportTo?: readonly string[];
+  };
+}
+
+/** The whole name of a host: short names are of the object's own namespace, as in Istio. */
+export function wholeHost(host: string, namespace: string): string {
+  const lower = host.toLowerCase();
+  return lower.includes(".") ? lower : serviceHost(lower, namespace);
+}
+
+/** The hosts that it speaks about; none where it is there to be delegated to. */
+export function virtualHosts(object: Pick<VirtualServiceObject, "metadata" | "spec">): string[] {
+  return (object.spec?.hosts ?? []).map((host) => wholeHost(host, object.metadata.namespace ?? "default"));
+}
+
+/** Numbers of `grpcStatus` (grpc.io, status codes). */
+export const grpcCodes: Readonly<Record<string, number>> = Object.fromEntries(
+  [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+  ].map((name, code) => [name, code]),
+);
+
+/** The code of a name or a number; undefined = it is none. */
+export function grpcCode(text: string): number | undefined {
+  if (/^\d{1,2}$/.test(text)) return Number(text) <= 16 ? Number(text) : undefined;
+  return Object.hasOwn(grpcCodes, text) ? grpcCodes[text] : undefined;
+}
+
+/** What Istio calls retry conditions, as far as our proxies have them; a number is a status that is tried again. */
+export const retryWords = ["connect-failure", "reset", "refused-stream", "gateway-error", "5xx", "retriable-status-codes"] as const;
+
+/** Label of the namespace `weft-system` that allows faults to be injected in the mesh: `enabled`. */
+export const faultSwitch = "weft.dev/fault-injection";
