@@ -18,6 +18,7 @@ import { withheldFrom } from "./datagrams.ts";
 import { descendants, endLeftovers } from "./family.ts";
 import { type Guard, startGuard } from "./guard.ts";
 import { type Joined, join, type Who } from "./join.ts";
+import { AppHealth, askOnce } from "./health.ts";
 import { instanceKey, type Memory, takeMemory } from "./memory.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
 import { type Place, PortTaken, takePlace, writePrivate } from "./place.ts";
@@ -89,6 +90,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   try {
     const remember = (who: Who): Memory | undefined => {
       memory ??= takeMemory(instanceKey(plan, who.namespace, who.serviceAccount, who.access.server), env, clock.now());
+  let health: AppHealth | undefined;
       return memory;
     };
     const joining = join(
@@ -189,7 +191,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         wanted: () => !signals.stop.aborted,
         onProcess: (pid) => guard?.tell("sidecar", pid),
         onHealth: (up) => {
-          if (answering && !signals.stop.aborted) registration?.want(up ? whenUp : "sidecar-down");
+          if (answering && !signals.stop.aborted) registration?.want(!up ? "sidecar-down" : well ? whenUp : "unhealthy");
         },
       },
       clock,
@@ -200,6 +202,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     starting.catch(() => undefined); // a signal may win the race and nobody look at it again
     const sidecarMs = await Promise.race([starting, signals.ended]);
     if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
+    let well = true;
     memory?.keep({ name, namespace, serviceAccount, ports, chosen, ...joined.mesh });
     if (last !== undefined) void freshToken(joined, files.token, signals.stop);
     const replaced = sidecar;
@@ -225,6 +228,25 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         if (done && running.exitCode === null)
           say.info(
             `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to ${chosen.protocol === "udp" ? plan.address : "127.0.0.1"}:${plan.port}`}`,
+      if (check !== undefined) {
+        const first = Promise.withResolvers<void>();
+        health = new AppHealth(
+          check,
+          clock,
+          () => askOnce(check, plan.port ?? 0),
+          (now, problem) => {
+            well = now;
+            first.resolve();
+            if (!answering || signals.stop.aborted) return;
+            if (now) say.info("COMMAND passes its health checks again");
+            else say.warn(`COMMAND fails its health checks, and gets no requests until it passes: ${problem}`);
+            registration?.want(now ? whenUp : "unhealthy");
+          },
+        );
+        health.start();
+        await first.promise;
+        if (stopWaiting.signal.aborted) return;
+      }
           );
         if (chosen?.protocol === "udp")
           void withheldFrom(client, namespace, plan.service, name).then((why) => why !== undefined && say.warn(why));
@@ -269,6 +291,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         say.warn(
           `the control plane did not answer within ${unregisterLimitMs / 1000} s; ${registration.path.split("/").at(-1)} stays registered there until it finds the sidecar gone`,
         );
+    health?.stop();
     }
     await sidecar?.stop(plan.drainMs);
     guard?.dismiss();
@@ -345,6 +368,7 @@ function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: stri
     xdsAddress: mesh.xdsAddress,
     caBundle: mesh.caBundle,
     adminPort: place.ports.admin,
+    locality: plan.locality,
   });
   writePrivate(files.bootstrap, `${JSON.stringify(bootstrap, null, 2)}\n`);
   writePrivate(files.token, token);

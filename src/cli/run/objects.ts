@@ -130,8 +130,9 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
     },
   };
 }
+      ...(plan.locality === undefined ? {} : { locality: plan.locality }),
 
-export type Health = "starting" | "healthy" | "running" | "sidecar-down" | "draining";
+export type Health = "starting" | "healthy" | "unhealthy" | "running" | "sidecar-down" | "draining";
 
 const healthWords: Readonly<Record<Health, readonly [status: "True" | "False", reason: string, message: string]>> = {
   starting: ["False", "Starting", "the application does not answer yet"],
@@ -139,6 +140,7 @@ const healthWords: Readonly<Record<Health, readonly [status: "True" | "False", r
   running: ["True", "Running", "the application runs; it only calls others"],
   "sidecar-down": ["False", "SidecarDown", "the sidecar has ended and is being started again"],
   draining: ["False", "Draining", "the application is about to end"],
+  unhealthy: ["False", "Unhealthy", "the application fails its health checks"],
 };
 
 export function condition(health: Health, at: Date): Condition {

@@ -176,7 +176,9 @@ function clusters(s: AdminSources, request: AdminRequest): AdminAnswer {
   for (const cluster of list) {
     for (const endpoint of cluster.endpoints) {
       const name = `${cluster.name}::${hostText(endpoint.address)}`;
-      out += `${name}::health_flags::${endpoint.healthy ? "healthy" : "/failed_eds_health"}\n${name}::rq_active::${endpoint.active}\n`;
+      const flags = `${endpoint.ejectedForMs === undefined ? "" : "/failed_outlier_check"}${endpoint.failing === true ? "/failed_active_hc" : ""}`;
+      const words = endpoint.healthy ? "healthy" : flags === "" ? "/failed_eds_health" : flags;
+      out += `${name}::health_flags::${words}\n${name}::rq_active::${endpoint.active}\n`;
     }
     if (cluster.endpoints.length === 0) out += `${cluster.name}::no endpoints\n`;
   }

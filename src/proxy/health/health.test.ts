@@ -1,7 +1,7 @@
 // Endpoints judged by what becomes of requests and by health checks, through a whole engine with real servers; keys and sessions that stay with an endpoint.
 
 import { afterEach, describe, expect, test } from "bun:test";
-import { createServer } from "node:http2";
+import { createServer, type ServerHttp2Stream } from "node:http2";
 import type { ClusterConfig, HealthCheckConfig, OutlierConfig } from "../config.ts";
 import {
   catchAll,
@@ -153,7 +153,7 @@ describe("active health checks", () => {
   test("over gRPC, by the standard service", async () => {
     let serving = 1;
     const origin = createServer();
-    origin.on("stream", (stream, headers) => {
+    origin.on("stream", (stream: ServerHttp2Stream, headers: Record<string, unknown>) => {
       const known = headers[":path"] === "/grpc.health.v1.Health/Check" && headers["content-type"] === "application/grpc";
       stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
       stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": known ? "0" : "12" }));
