@@ -33,7 +33,7 @@ const newer: Readonly<Record<string, Schema>> = {
             port: { type: "object", properties: { number: { type: "integer" } } },
           },
         },
-        percentage: { type: "object", properties: { value: { type: "number" } } },
+        percentage: { type: "object", properties: { value: { type: "any" } } },
       },
     },
   },
@@ -220,7 +220,8 @@ function destination(to: Destination | undefined, path: string, add: Add): void 
 }
 
 function percent(value: number | undefined, path: string, add: Add): void {
-  if (value !== undefined && (value < 0 || value > 100)) add(path, `${value} must be 0 to 100`);
+  if (value !== undefined && (typeof value !== "number" || value < 0 || value > 100))
+    add(path, `${show(value)} must be a number of 0 to 100`);
 }
 
 function rewriteRules({ rewrite, match, route }: VirtualRoute, path: string, add: Add): void {

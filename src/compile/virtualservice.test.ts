@@ -1,0 +1,190 @@
+// VirtualService: what is refused and by which path, who is spoken to, the switch for faults.
+
+import { describe, expect, test } from "bun:test";
+import type { KubeObject } from "../api/meta.ts";
+import { outboundCluster } from "../wire/names.ts";
+import { admit } from "./admit.ts";
+import { audienceOf, routesFor } from "./policies/httproute.ts";
+import { virtualVerdict } from "./policies/virtualservice.ts";
+import { objectsOf, violationsOf } from "./testing/objects.ts";
+import { buildWorld } from "./world.ts";
+
+function service(name: string, namespace: string): string {
+  return `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}, namespace: ${namespace}}
+spec: {selector: {app: ${name}}, ports: [{name: http, port: 80}]}
+---`;
+}
+
+function virtual(name: string, spec: string, namespace = "shop"): string {
+  return `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ${name}, namespace: ${namespace}, creationTimestamp: "2026-01-01T00:00:00Z"}
+spec: ${spec}
+---`;
+}
+
+const allowed = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: weft-system, labels: {weft.dev/fault-injection: enabled}}
+---`;
+
+const to = "route: [{destination: {host: reviews}}]";
+
+/** Paths of what is wrong with a VirtualService of this spec. */
+function wrong(spec: object): string[] {
+  const object = {
+    apiVersion: "networking.istio.io/v1",
+    kind: "VirtualService",
+    metadata: { name: "v", namespace: "shop" },
+    spec,
+  } as KubeObject;
+  return violationsOf(object).map(({ path }) => path);
+}
+
+const route = { route: [{ destination: { host: "reviews" } }] };
+
+describe("what is refused", () => {
+  const cases: readonly (readonly [string, object, string])[] = [
+    ["no host", { http: [route] }, "spec.hosts"],
+    ["a wildcard", { hosts: ["*.shop.svc.cluster.local"], http: [route] }, "spec.hosts[0]"],
+    ["a name of outside", { hosts: ["example.com"], http: [route] }, "spec.hosts[0]"],
+    ["no route", { hosts: ["reviews"] }, "spec.http"],
+    ["a gateway", { hosts: ["reviews"], gateways: ["edge"], http: [route] }, "spec.gateways[0]"],
+    ["exportTo another namespace", { hosts: ["reviews"], exportTo: ["bank"], http: [route] }, "spec.exportTo[0]"],
+    ["tls", { hosts: ["reviews"], http: [route], tls: [{ match: [{ sniHosts: ["a"] }] }] }, "spec.tls"],
+    ["tcp", { hosts: ["reviews"], http: [route], tcp: [{}] }, "spec.tcp"],
+    ["a delegate", { hosts: ["reviews"], http: [{ ...route, delegate: { name: "other" } }] }, "spec.http[0].delegate"],
+    [
+      "labels of callers",
+      { hosts: ["reviews"], http: [{ ...route, match: [{ sourceLabels: { app: "a" } }] }] },
+      "spec.http[0].match[0].sourceLabels",
+    ],
+    ["two actions", { hosts: ["reviews"], http: [{ ...route, directResponse: { status: 200 } }] }, "spec.http[0]"],
+    [
+      "weights of 0",
+      {
+        hosts: ["reviews"],
+        http: [
+          {
+            route: [
+              { ...route.route[0], weight: 0 },
+              { ...route.route[0], weight: 0 },
+            ],
+          },
+        ],
+      },
+      "spec.http[0].route",
+    ],
+    ["an expression", { hosts: ["reviews"], http: [{ ...route, match: [{ uri: { regex: "(" } }] }] }, "spec.http[0].match[0].uri.regex"],
+    [
+      "two kinds of match",
+      { hosts: ["reviews"], http: [{ ...route, match: [{ uri: { exact: "/", prefix: "/" } }] }] },
+      "spec.http[0].match[0].uri",
+    ],
+    [
+      "a rewrite of an expression",
+      { hosts: ["reviews"], http: [{ ...route, match: [{ uri: { regex: "/a" } }], rewrite: { uri: "/" } }] },
+      "spec.http[0].rewrite.uri",
+    ],
+    ["a retry word", { hosts: ["reviews"], http: [{ ...route, retries: { retryOn: "whatever" } }] }, "spec.http[0].retries.retryOn"],
+    ["a time-out", { hosts: ["reviews"], http: [{ ...route, timeout: "soon" }] }, "spec.http[0].timeout"],
+    [
+      "a percentage",
+      { hosts: ["reviews"], http: [{ ...route, mirror: { host: "a" }, mirrorPercentage: { value: 101 } }] },
+      "spec.http[0].mirrorPercentage.value",
+    ],
+    [
+      "a fault of two kinds",
+      { hosts: ["reviews"], http: [{ ...route, fault: { abort: { httpStatus: 500, grpcStatus: "INTERNAL" } } }] },
+      "spec.http[0].fault.abort",
+    ],
+    [
+      "a redirect code",
+      { hosts: ["reviews"], http: [{ redirect: { uri: "/", redirectCode: 304 } }] },
+      "spec.http[0].redirect.redirectCode",
+    ],
+    ["a field that nobody knows", { hosts: ["reviews"], http: [{ ...route, rout: [] }] }, "spec.http[0].rout"],
+  ];
+  for (const [name, spec, path] of cases) test(name, () => expect(wrong(spec)).toContain(path));
+
+  test("nothing of a plain one", () => expect(wrong({ hosts: ["reviews", "other.bank.svc.cluster.local"], http: [route] })).toEqual([]));
+});
+
+describe("who is spoken to", () => {
+  const reviews = outboundCluster(80, "reviews.shop.svc.cluster.local");
+  const names = (yaml: string, namespace: string): string[] | undefined => {
+    const world = buildWorld(objectsOf(service("reviews", "shop") + yaml), "cluster.local");
+    return routesFor(world, reviews, audienceOf(world, reviews, namespace))?.map((one) => one.name);
+  };
+
+  test("everybody, of a Service of its own namespace", () => {
+    const yaml = virtual("v", `{hosts: [reviews], http: [{${to}}]}`);
+    expect([names(yaml, "shop"), names(yaml, "bank")]).toEqual([["shop/v/0"], ["shop/v/0"]]);
+  });
+
+  test("its own namespace, with exportTo . or for a Service of another", () => {
+    const own = virtual("v", `{hosts: [reviews], exportTo: ["."], http: [{${to}}]}`);
+    expect([names(own, "shop"), names(own, "bank")]).toEqual([["shop/v/0"], undefined]);
+    const foreign = virtual("v", `{hosts: [reviews.shop.svc.cluster.local], http: [{${to}}]}`, "bank");
+    expect([names(foreign, "shop"), names(foreign, "bank")]).toEqual([undefined, ["bank/v/0"]]);
+  });
+
+  test("sourceNamespace and port choose rules", () => {
+    const yaml = virtual(
+      "v",
+      `{hosts: [reviews], http: [{match: [{sourceNamespace: bank}], ${to}}, {match: [{port: 81}], ${to}}, {name: rest, ${to}}]}`,
+    );
+    expect([names(yaml, "shop"), names(yaml, "bank")]).toEqual([["shop/v/rest"], ["shop/v/0", "shop/v/rest"]]);
+  });
+
+  test("an HTTPRoute on the port goes before it", () => {
+    const route = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: "", kind: Service, name: reviews}], rules: [{backendRefs: [{name: reviews, port: 80}]}]}
+---`;
+    expect(names(virtual("v", `{hosts: [reviews], http: [{${to}}]}`) + route, "shop")).toEqual(["shop/r/0"]);
+  });
+});
+
+describe("faults", () => {
+  const spec = `{hosts: [reviews], http: [{fault: {abort: {httpStatus: 503}}, ${to}}]}`;
+  const fault = (yaml: string) => {
+    const world = buildWorld(objectsOf(service("reviews", "shop") + yaml), "cluster.local");
+    return {
+      routes: routesFor(world, outboundCluster(80, "reviews.shop.svc.cluster.local"), "")?.map((one) => one.fault?.abort?.status.value),
+      status: virtualVerdict(world, "shop/v")?.faults,
+    };
+  };
+
+  test("are left out until the mesh allows them, and the status says so", () => {
+    expect(fault(virtual("v", spec))).toEqual({ routes: [undefined], status: false });
+    expect(fault(allowed + virtual("v", spec))).toEqual({ routes: [503], status: true });
+  });
+
+  test("are refused when they come to a mesh that does not allow them; so is a second object for a host", () => {
+    const said = (yaml: string): string[] => {
+      const objects = objectsOf(yaml);
+      const candidate = objects.pop() as KubeObject;
+      return admit(buildWorld(objects, "cluster.local"), candidate).map(({ path, message }) => `${path}: ${message}`);
+    };
+    expect(said(virtual("v", spec))).toEqual([
+      "spec.http[0].fault: faults are switched off in this mesh; give the namespace weft-system the label weft.dev/fault-injection: enabled to allow them",
+    ]);
+    expect(said(allowed + virtual("v", spec))).toEqual([]);
+    expect(
+      said(
+        virtual("other", `{hosts: [reviews.shop.svc.cluster.local], http: [{${to}}]}`) +
+          virtual("v", `{hosts: [reviews], http: [{${to}}]}`),
+      ),
+    ).toEqual([
+      "spec.hosts[0]: VirtualService shop/other speaks about reviews.shop.svc.cluster.local already, and one decides; put the routes into that one",
+    ]);
+  });
+});
