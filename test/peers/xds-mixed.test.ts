@@ -247,6 +247,21 @@ describe.skipIf(!needsPeers("xds-mixed.test.ts", "envoy", "node", "go", "python-
     expect(await byAuthority(port, "any", "outbound|50051||nobody.shop.svc.cluster.local")).toMatch(/^14 /);
   }, 60_000);
 
+  test("load reports of Envoy become metrics too", async () => {
+    const series =
+      'weft_xds_load_requests_total{source_namespace="shop",source="edge",cluster="outbound|50051||echo-go.shop.svc.cluster.local",outcome="success"}';
+    await until(
+      "a report",
+      async () => {
+        // Envoy counts from a report on, for the clusters that it had then.
+        await byAuthority(gateway, "echo-go.shop:50051");
+        await Bun.sleep(200);
+        return (await mesh.text("/metrics")).includes(series);
+      },
+      30_000,
+    );
+  }, 40_000);
+
   test("client status tells what each client runs, and to nobody without a right", async () => {
     const status = (request: object, authorization?: string): Promise<ReturnType<typeof read> | string> => {
       const client = new Client(mesh.plane.xdsAddress, credentials.createSsl(Buffer.from(mesh.roots)), {

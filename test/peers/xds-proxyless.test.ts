@@ -2,6 +2,7 @@
 // names by xds:///, mutual TLS by files, authorization, routes that change, and what they cannot do.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { findPeer, needsPeers } from "../support/peers.ts";
 import { ask, freePort, goProgram, type Lines, Mesh, until } from "./xds-setup.ts";
 
@@ -82,6 +83,34 @@ describe.skipIf(!needsPeers("xds-proxyless.test.ts", "node", "go", "python-grpc"
   test("nobody gets in without a certificate of the mesh", async () => {
     for (const language of languages) await expect(fetch(`http://127.0.0.1:${ports[language]}/test.Echo/Unary`)).rejects.toThrow();
   });
+
+  test("a server with a certificate of the mesh, but of another service, is not believed", async () => {
+    const port = freePort();
+    await mesh.service("bank", 50051, "grpc");
+    await mesh.entry("bank-1", "bank", "bank", { name: "grpc", port, appPort: port });
+    const folder = await mesh.agent("bank");
+    const bootstrap = mesh.bootstrap("bank-1", "--grpc", "--dir", folder);
+    // It may know the bank's configuration; its key and certificate are those of web.
+    const stolen = readFileSync(bootstrap, "utf8").replace(/\/a-bank\/(cert|key)\.pem/g, "/a-web/$1.pem");
+    expect(stolen).toContain("/a-web/key.pem");
+    writeFileSync(bootstrap, stolen);
+    const server = mesh.program([...program.go, "serve", String(port), "bank"], { GRPC_XDS_BOOTSTRAP: bootstrap });
+    await server.next("the impostor");
+    for (const language of languages)
+      await untilSaid(
+        language,
+        "xds:///bank.shop:50051",
+        "my money",
+        /^(UNAVAILABLE|DEADLINE_EXCEEDED) .*(SAN|[Cc]ertificate|handshake|name|verif|peer|connect|Deadline|deadline)/,
+      );
+    server.child.kill("SIGKILL");
+    await server.child.exited;
+    const honest = mesh.program([...program.go, "serve", String(port), "bank"], {
+      GRPC_XDS_BOOTSTRAP: mesh.bootstrap("bank-1", "--grpc", "--dir", folder),
+    });
+    await honest.next("the bank");
+    for (const language of languages) await untilSaid(language, "xds:///bank.shop:50051", "my money", /^OK bank my money$/);
+  }, 90_000);
 
   test("authorization holds at servers of every language, and is lifted again", async () => {
     const policies = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";

@@ -103,7 +103,7 @@ export function envoyBootstrap({ folder, namespace, name, delta, gateway, adminP
       cds_config: ads,
       lds_config: ads,
     },
-    // Load reports go to the control plane of the same name.
+    cluster_manager: { load_stats_config: { api_type: "GRPC", transport_api_version: "V3", grpc_services: [grpc] } },
     static_resources: {
       clusters: [overAgent(controlPlaneCluster), overAgent(secretCluster)],
       ...(gateway === undefined ? {} : { listeners: [gatewayListener(gateway)] }),
