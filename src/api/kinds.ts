@@ -20,6 +20,7 @@ import { serviceKind } from "./kinds/service.ts";
 import { tcpRouteKind } from "./kinds/tcproute.ts";
 import { telemetryKind } from "./kinds/telemetry.ts";
 import { tlsRouteKind } from "./kinds/tlsroute.ts";
+import { trafficShiftKind } from "./kinds/trafficshift.ts";
 import { udpRouteKind } from "./kinds/udproute.ts";
 import { userKind } from "./kinds/user.ts";
 import { virtualServiceKind } from "./kinds/virtualservice.ts";
@@ -46,6 +47,7 @@ export const kinds: readonly DefinedKind[] = [
   authorizationPolicyKind,
   peerAuthenticationKind,
   telemetryKind,
+  trafficShiftKind,
   eventKind,
   joinTokenKind,
   userKind,

@@ -11,6 +11,7 @@ export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run 
   backup: () => import("./verbs/backup.ts"),
   token: () => import("./verbs/token.ts"),
   bootstrap: () => import("./verbs/bootstrap.ts"),
+  shift: () => import("./verbs/shift.ts"),
   user: () => import("./verbs/user.ts"),
   check: () => import("./verbs/check.ts"),
   "bug-report": () => import("./verbs/bug-report.ts"),

@@ -587,6 +587,39 @@ export const verbs: readonly VerbSpec[] = [
     ],
   },
   {
+    name: "shift",
+    summary: "move traffic to a new version in steps, and back when it does worse",
+    about: [
+      "SERVICE has an HTTPRoute with both versions among the backends of a rule. The control plane gives the new one --by more every --every, as long as it fails no more often than --until-error-rate (or than the old one, where that fails more), and as few of its requests are slow. When there is evidence of the contrary everything goes back to where it began, at once. It needs enough requests to judge, and waits for them.",
+      "The command tells each step and ends with status 0 when the new version has its traffic, 1 when it was taken back. It may be ended: the control plane goes on, also after a restart. Each step is an event (weft describe shift NAME) and stands in weft history.",
+    ],
+    operands: [{ name: "SERVICE", required: true, operand: "service" }],
+    flags: [
+      { name: "to", value: "VERSION", help: "backend that gets the traffic: v2 (for SERVICE-v2) or the name of a Service (required)" },
+      { name: "from", value: "VERSION", help: "backend that loses it, where the rule has more than one other" },
+      { name: "by", value: "PERCENT", help: "each step (default 10%)" },
+      { name: "every", value: "TIME", help: "time between steps, 2s to 24h (default 1m)" },
+      { name: "target", value: "PERCENT", help: "where it ends (default 100%)" },
+      { name: "until-error-rate", value: "PERCENT", help: "share of failed requests that takes it back (default 1%)" },
+      {
+        name: "until-latency",
+        value: "FACTOR",
+        help: "slow is so many times the old version's 90th percentile; 0: latency is not judged (default 1.5)",
+      },
+      { name: "min-requests", value: "N", help: "requests the new version must have answered before each step (default 30)" },
+      { name: "route", value: "NAME", help: "HTTPRoute, where several are attached to SERVICE" },
+      { name: "no-wait", help: "do not watch" },
+      { name: "pause", help: "hold the shift of SERVICE that is under way" },
+      { name: "resume", help: "let it go on" },
+    ],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "reviews to v2, a tenth more each minute", command: "weft shift reviews --to v2 --by 10% --every 1m --until-error-rate 1%" },
+      { says: "hold it for now", command: "weft shift reviews --pause" },
+    ],
+  },
+  {
     name: "user",
     summary: "give people and programs credentials for the API, list and revoke them",
     about: [

@@ -41,6 +41,8 @@ import { lockFolder } from "./lock.ts";
 import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
+import { Shifter } from "./shift/controller.ts";
+import { backendTraffic } from "./shift/traffic.ts";
 import type { StoreAddress } from "./store/address.ts";
 import type { EtcdStore } from "./store/etcd/store.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
@@ -248,10 +250,20 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     if (regarding !== undefined) recorder.record({ regarding, type, reason, message });
   };
 
+  const shifter = (own: Store) =>
+    new Shifter({
+      store: own,
+      clock,
+      log,
+      record: (happening) => recorder.record(happening),
+      traffic: backendTraffic((namespace, name) => publisher.object("services", namespace, name), insight.traffic),
+    });
   if (shared === undefined) {
     const collector = new Collector({ store, kinds, clock, log });
     undo.add(() => collector.stop());
     await collector.start();
+    const shifting = shifter(store);
+    undo.add(() => shifting.stop());
   }
 
   const remembered = rememberedPorts(dir);
@@ -503,10 +515,12 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         const collector = new Collector({ store: fenced, kinds, clock, log });
         collector.start().catch((cause: unknown) => log.error({ cause }, "Garbage collection could not begin"));
         const trimming = startTrimming(fenced, clock, log);
+        const shifting = shifter(fenced);
         const adopting = clock.every(adoptEveryMs, () => liveness.adopt(publisher.objects(entries)));
         duties.push(
           () => collector.stop(),
           () => trimming.cancel(),
+          () => shifting.stop(),
           () => adopting.cancel(),
         );
         event("info", `control plane ${shared.id} does the singleton work`);

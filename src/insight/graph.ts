@@ -130,6 +130,21 @@ function workloadName(sets: readonly ReadonlySet<string>[], at: Omit<EdgeEnd, "w
   return all.size === 1 && only !== undefined ? only : at.app;
 }
 
+/** What came to the destinations that `matches`, from second `from` up to but not `to`. */
+export function traffic(
+  table: EdgeTable,
+  nowSecond: number,
+  matches: (destination: Edge["key"]["destination"]) => boolean,
+  from: number,
+  to: number,
+): Totals {
+  return sumOf(
+    visibleEdges(table, nowSecond, to - from).filter((edge) => matches(edge.key.destination)),
+    from,
+    to,
+  );
+}
+
 function sumOf(edges: readonly Edge[], from: number, to: number): Totals {
   const sums = emptyTotals(edges[0]?.window.bounds ?? []);
   for (const edge of edges) edge.window.sum(from, to, sums);

@@ -7,10 +7,11 @@ import type { Clock, Timer } from "../base/clock.ts";
 import type { StreamAccessLogsMessage } from "../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import type { StreamMetricsMessage } from "../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
 import { httpLine, tcpLine } from "./access.ts";
-import { EdgeTable } from "./edges.ts";
-import { edgeObjects, graph, type Instance, series } from "./graph.ts";
+import { type EdgeKey, EdgeTable } from "./edges.ts";
+import { edgeObjects, graph, type Instance, series, traffic } from "./graph.ts";
 import { NodeIngest } from "./ingest.ts";
 import { LogRing, logBody } from "./logs.ts";
+import type { Totals } from "./window.ts";
 
 /** A proxy that was admitted. */
 export interface Reporter {
@@ -39,6 +40,8 @@ export interface Insight {
   accessLogs(node: Reporter): Receiver<StreamAccessLogsMessage>;
   event(event: Pick<LogLine, "level" | "message" | "namespace" | "workload">): void;
   edges(): readonly EdgeObject[];
+  /** What came to the destinations that `matches`, in Unix seconds from `from` up to but not `to`. */
+  traffic(matches: (destination: EdgeKey["destination"]) => boolean, from: number, to: number): Totals;
   /** Tells at most once a second that edges changed, while they do. */
   subscribe(onChange: () => void): () => void;
   /** `/insight/v1alpha1/graph|series|logs`; undefined for any other path. */
@@ -127,6 +130,7 @@ export function createInsight(deps: InsightDeps): Insight {
         entry?.metadata.labels?.app ?? "",
       );
     },
+    traffic: (matches, from, to) => traffic(edges, second(), matches, from, to),
     edges: () => edgeObjects(edges, clock.now(), edgeWindowSeconds),
     subscribe(onChange) {
       listeners.add(onChange);

@@ -14,13 +14,14 @@ const meshGroups = ["", "discovery.k8s.io", "gateway.networking.k8s.io", "networ
 
 const viewRules: PolicyRule[] = [
   { apiGroups: meshGroups, resources: ["*"], verbs: read },
-  { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges"], verbs: read },
+  { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges", "trafficshifts"], verbs: read },
 ];
 // Core group without serviceaccounts/token: a token is an identity.
 const editRules: PolicyRule[] = [
   ...viewRules,
   { apiGroups: [""], resources: ["services", "services/status", "events"], verbs: write },
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: write },
+  { apiGroups: ["weft.dev"], resources: ["trafficshifts"], verbs: write },
 ];
 const adminRules: PolicyRule[] = [
   ...editRules,
