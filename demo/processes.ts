@@ -91,6 +91,14 @@ export class Processes {
     return workload;
   }
 
+  /** Starts a `weft` command that lasts, such as `weft gateway`; its end is the caller's business, or that of `stopAll`. */
+  startWeft(args: readonly string[], words: string[] = []): Bun.Subprocess<"ignore", "ignore", "pipe"> {
+    const child = Bun.spawn([weftBin, ...args], { stdin: "ignore", stdout: "ignore", stderr: "pipe", env: this.#env, cwd: root });
+    this.#started.push(child);
+    void eachLine(child.stderr, (line) => remember(words, line));
+    return child;
+  }
+
   /** Runs a `weft` command to its end. */
   async weft(args: readonly string[], stdin?: string): Promise<{ code: number; out: string; err: string }> {
     const child = Bun.spawn([weftBin, ...args], {

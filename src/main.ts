@@ -21,6 +21,10 @@ async function pick(name: string | undefined): Promise<Main> {
   const own = end < 0 ? rest : rest.slice(0, end);
   const wantsHelp = own.includes("--help") || own.includes("-h");
   if ((name === "proxy" || name === "up" || name === "run") && !wantsHelp) return load(name);
+  if (name === "gateway" && !wantsHelp) {
+    const run = await load("run");
+    return () => run(["__gateway", ...rest]);
+  }
   if (name === "agent" && !wantsHelp) {
     // The command line says who it is; from there on it is a proxy without listeners.
     const prepared = await (await import("./cli/run/agent.ts")).prepare(rest);

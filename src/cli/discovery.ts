@@ -33,35 +33,46 @@ interface GroupList {
   groups: { name: string; preferredVersion: { version: string }; versions: { version: string }[] }[];
 }
 
-/** Asks for every group's preferred version, side by side. */
+/** Asks for every version of every group, side by side: a kind may be served in some of them only. Its version here is the group's most preferred of those. */
 export async function discover(client: Client, timeoutMs = 15_000): Promise<readonly Resource[]> {
   const ask = { timeoutMs };
-  const of = async (group: string, version: string, versions: readonly string[]): Promise<Resource[]> => {
+  const listed = async (group: string, version: string): Promise<readonly ApiResource[]> => {
     const path = group === "" ? `/api/${version}` : `/apis/${group}/${version}`;
     const list = await client.json<{ resources: ApiResource[] }>(path, ask);
-    return list.resources
-      .filter((r) => !r.name.includes("/") && (r.verbs ?? []).includes("list"))
-      .map((r) => ({
-        group,
-        version,
-        versions,
-        kind: r.kind,
-        plural: r.name,
-        singular: r.singularName || r.kind.toLowerCase(),
-        shortNames: r.shortNames ?? [],
-        categories: r.categories ?? [],
-        namespaced: r.namespaced,
-        verbs: r.verbs ?? [],
-      }));
+    return list.resources.filter((r) => !r.name.includes("/") && (r.verbs ?? []).includes("list"));
+  };
+  const of = async (group: string, versions: readonly string[]): Promise<Resource[]> => {
+    const lists = await Promise.all(versions.map(async (version) => ({ version, resources: await listed(group, version) })));
+    const byPlural = Map.groupBy(
+      lists.flatMap(({ version, resources }) => resources.map((r) => ({ version, r }))),
+      ({ r }) => r.name,
+    );
+    return [...byPlural.values()].flatMap((found) => {
+      const [first] = found;
+      if (first === undefined) return [];
+      const { r, version } = first;
+      return [
+        {
+          group,
+          version,
+          versions: found.map((each) => each.version),
+          kind: r.kind,
+          plural: r.name,
+          singular: r.singularName || r.kind.toLowerCase(),
+          shortNames: r.shortNames ?? [],
+          categories: r.categories ?? [],
+          namespaced: r.namespaced,
+          verbs: r.verbs ?? [],
+        },
+      ];
+    });
   };
   const groups = async () => {
     const { groups: found } = await client.json<GroupList>("/apis", ask);
-    const lists = found.map((g) =>
-      of(g.name, g.preferredVersion.version, [g.preferredVersion.version, ...g.versions.map((v) => v.version)]),
-    );
+    const lists = found.map((g) => of(g.name, [...new Set([g.preferredVersion.version, ...g.versions.map((v) => v.version)])]));
     return (await Promise.all(lists)).flat();
   };
-  const [core, rest] = await Promise.all([of("", "v1", ["v1"]), groups()]);
+  const [core, rest] = await Promise.all([of("", ["v1"]), groups()]);
   return [...core, ...rest];
 }
 

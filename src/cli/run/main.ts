@@ -16,6 +16,7 @@ import { bootstrapFor } from "./bootstrap.ts";
 import { answers, environmentFor, findCommand, ownerOf, takesDatagrams, untilAnswers } from "./command.ts";
 import { withheldFrom } from "./datagrams.ts";
 import { descendants, endLeftovers } from "./family.ts";
+import { runArguments } from "./gateway.ts";
 import { type Guard, startGuard } from "./guard.ts";
 import { type Joined, join, type Who } from "./join.ts";
 import { AppHealth, askOnce } from "./health.ts";
@@ -41,13 +42,16 @@ const replacing = "SIGURG";
 const ending = ["SIGINT", "SIGTERM"] as const;
 type Ending = (typeof ending)[number];
 
+/** First argument that makes the rest those of `weft gateway`. */
+const asGateway = "__gateway";
+
 export async function main(argv: readonly string[]): Promise<number> {
   const env = process.env;
   let say = stderrSay(false, env);
   try {
     const spec = verbNamed("run");
     if (spec === undefined) throw new Error("the table of verbs has no run");
-    const args = parse(spec, argv);
+    const args = parse(spec, argv[0] === asGateway ? runArguments(argv.slice(1)) : argv);
     const plan = planFrom(args);
     say = stderrSay(plan.quiet, env);
     const status = await supervise(plan, kubeconfigPath(args.text("kubeconfig"), env), say, systemClock);
@@ -207,7 +211,10 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     if (last !== undefined) void freshToken(joined, files.token, signals.stop);
     const replaced = sidecar;
     signals.onReplace(() => void replaced.replace().then((what) => say.info(what)));
-    say.info(
+    if (plan.gateway !== undefined)
+      say.info(`${name} serves Gateway ${namespace}/${plan.gateway} at ${plan.address}, ready after ${Math.round(sidecarMs)} ms`);
+    else
+      say.info(
       `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : chosen.protocol === "udp" ? `datagrams go to COMMAND itself at ${plan.address}:${plan.port}, ` : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
     );
 
@@ -225,7 +232,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       void registration?.settled(60_000).then((done) => {
         // Nothing more is to be done for a long time: give back what the start needed.
         clock.after(3000, () => Bun.gc(true));
-        if (done && running.exitCode === null)
+        if (done && running.exitCode === null && plan.gateway === undefined)
           say.info(
             `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to ${chosen.protocol === "udp" ? plan.address : "127.0.0.1"}:${plan.port}`}`,
       if (check !== undefined) {

@@ -113,7 +113,10 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       labels: { ...labelsFor(plan) },
       annotations: {
         ...(chosen === undefined || direct ? {} : { [annotations.inbound]: `${chosen.name}=${plan.port}` }),
-        [annotations.httpProxyPort]: String(facts.httpProxyPort),
+        // A gateway's process calls nobody of itself: it is given what its routes lead to, and no more.
+        ...(plan.gateway === undefined
+          ? { [annotations.httpProxyPort]: String(facts.httpProxyPort) }
+          : { [annotations.gateway]: plan.gateway }),
         [annotations.health]: "reported",
         // The customary words by which a Prometheus finds what to scrape.
         "prometheus.io/scrape": "true",
@@ -127,20 +130,20 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       address: plan.address,
       ...(chosen === undefined ? {} : { ports: { [chosen.name]: direct ? (plan.port as number) : facts.inboundPort } }),
       serviceAccount: facts.serviceAccount,
+      ...(plan.locality === undefined ? {} : { locality: plan.locality }),
     },
   };
 }
-      ...(plan.locality === undefined ? {} : { locality: plan.locality }),
 
 export type Health = "starting" | "healthy" | "unhealthy" | "running" | "sidecar-down" | "draining";
 
 const healthWords: Readonly<Record<Health, readonly [status: "True" | "False", reason: string, message: string]>> = {
   starting: ["False", "Starting", "the application does not answer yet"],
   healthy: ["True", "Answering", "the application answers on its port"],
+  unhealthy: ["False", "Unhealthy", "the application fails its health checks"],
   running: ["True", "Running", "the application runs; it only calls others"],
   "sidecar-down": ["False", "SidecarDown", "the sidecar has ended and is being started again"],
   draining: ["False", "Draining", "the application is about to end"],
-  unhealthy: ["False", "Unhealthy", "the application fails its health checks"],
 };
 
 export function condition(health: Health, at: Date): Condition {
