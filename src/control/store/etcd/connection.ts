@@ -2,6 +2,8 @@
 // what the keys mean, and never repeats a write by itself: whether it was carried out is for the caller to find out.
 
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
 import {
@@ -288,8 +290,12 @@ export class EtcdConnection {
     const known = this.#clients[at];
     if (known !== undefined) return known;
     const { tls, members } = this.address;
-    const secure = tls === undefined ? credentials.createInsecure() : secureChannel(tls);
-    const client = new Client(members[at] as string, secure, {
+    const member = members[at] as string;
+    const ip = ipOf(member);
+    const secure = tls === undefined ? credentials.createInsecure() : secureChannel(tls, ip);
+    const client = new Client(member, secure, {
+      // A server name (SNI) is never an address (RFC 6066 section 3), and Bun refuses one; the certificate is checked for the address all the same.
+      ...(ip !== undefined && { "grpc.ssl_target_name_override": "etcd" }),
       "grpc.max_receive_message_length": largestMessageBytes,
       "grpc.max_send_message_length": largestMessageBytes,
       "grpc.keepalive_time_ms": keepaliveMs,
@@ -305,7 +311,13 @@ export class EtcdConnection {
   }
 }
 
-function secureChannel(tls: NonNullable<EtcdAddress["tls"]>) {
+/** The address of a member that is named by one. */
+function ipOf(member: string): string | undefined {
+  const host = member.slice(0, member.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+  return isIP(host) === 0 ? undefined : host;
+}
+
+function secureChannel(tls: NonNullable<EtcdAddress["tls"]>, ip: string | undefined) {
   const read = (path: string | undefined, flag: string): Buffer | null => {
     if (path === undefined) return null;
     try {
@@ -314,7 +326,12 @@ function secureChannel(tls: NonNullable<EtcdAddress["tls"]>) {
       throw new StoreFailure(`${flag} ${path} cannot be read (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`, { cause });
     }
   };
-  return credentials.createSsl(read(tls.caFile, "--etcd-ca"), read(tls.keyFile, "--etcd-key"), read(tls.certificateFile, "--etcd-cert"));
+  return credentials.createSsl(
+    read(tls.caFile, "--etcd-ca"),
+    read(tls.keyFile, "--etcd-key"),
+    read(tls.certificateFile, "--etcd-cert"),
+    ip === undefined ? {} : { checkServerIdentity: (_name, certificate) => checkServerIdentity(ip, certificate) },
+  );
 }
 
 function encoder<D extends DescMessage>(schema: D): (message: MessageShape<D>) => Buffer {

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { frontCertificate } from "../../../../test/support/certificate.ts";
 import { EtcdServers } from "../../../../test/support/etcd.ts";
 import { needsPeers } from "../../../../test/support/peers.ts";
 import { Relay } from "../../../../test/support/relay.ts";
@@ -20,7 +21,7 @@ import type { Store } from "../store.ts";
 import type { EtcdAddress } from "./connection.ts";
 import { type EtcdStore, openEtcdStore } from "./store.ts";
 
-describe.skipIf(!needsPeers("faults.test.ts", "etcd"))("a store in etcd", () => {
+describe.skipIf(!needsPeers("faults.test.ts", "etcd", "openssl"))("a store in etcd", () => {
   let servers: EtcdServers;
   let serial = 0;
   const stores: EtcdStore[] = [];
@@ -224,6 +225,35 @@ describe.skipIf(!needsPeers("faults.test.ts", "etcd"))("a store in etcd", () => 
       await store.close();
     } finally {
       await guarded.stop();
+    }
+  }, 30_000);
+
+  test("is reached by TLS with a client certificate, and says what is wrong with others", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "weft-tls-"));
+    await frontCertificate(dir);
+    const [certificateFile, keyFile] = [join(dir, "front.crt"), join(dir, "front.key")];
+    const flags = ["--cert-file", certificateFile, "--key-file", keyFile, "--trusted-ca-file", certificateFile, "--client-cert-auth"];
+    const secure = await EtcdServers.start({ tls: true, flags });
+    const by = (tls: EtcdAddress["tls"], totalTimeoutMs = 6_000) =>
+      openEtcdStore({ members: [secure.addresses], prefix: "/weft", tls, user: undefined }, { totalTimeoutMs });
+    try {
+      const store = await by({ caFile: certificateFile, certificateFile, keyFile }, 15_000);
+      must(await store.create(key("a"), object("a", 1)));
+      await store.close();
+      // Its certificate names the address, and no host.
+      const named = secure.addresses.replace("127.0.0.1", "localhost");
+      const other = () =>
+        openEtcdStore(
+          { members: [named], prefix: "/weft", tls: { caFile: certificateFile, certificateFile, keyFile }, user: undefined },
+          { totalTimeoutMs: 500 },
+        );
+      expect(await why(other)).toMatch(/cannot be reached.*localhost/);
+      expect(await why(() => by({ caFile: certificateFile }, 500))).toMatch(/etcd \(127\.0\.0\.1:\d+\) cannot be reached/);
+      expect(await why(() => by({ certificateFile, keyFile }, 500))).toMatch(/cannot be reached.*(self.signed|certificate)/i);
+      expect(await why(() => by({ caFile: join(dir, "none.crt") }, 500))).toMatch(/--etcd-ca .*none\.crt cannot be read \(ENOENT\)/);
+    } finally {
+      await secure.stop();
+      rmSync(dir, { recursive: true, force: true });
     }
   }, 30_000);
 
