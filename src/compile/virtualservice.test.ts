@@ -92,6 +92,11 @@ describe("what is refused", () => {
       "spec.http[0].rewrite.uri",
     ],
     ["a retry word", { hosts: ["reviews"], http: [{ ...route, retries: { retryOn: "whatever" } }] }, "spec.http[0].retries.retryOn"],
+    [
+      "a command in a header",
+      { hosts: ["reviews"], http: [{ ...route, headers: { request: { set: { "x-a": "%DOWNSTREAM_REMOTE_ADDRESS%" } } } }] },
+      "spec.http[0].headers.request.set.x-a",
+    ],
     ["a time-out", { hosts: ["reviews"], http: [{ ...route, timeout: "soon" }] }, "spec.http[0].timeout"],
     [
       "a percentage",

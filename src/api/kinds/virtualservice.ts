@@ -11,6 +11,7 @@ import {
   retryWords,
   type TextMatch,
   type VirtualFault,
+  type VirtualHeaders,
   type VirtualMatch,
   type VirtualRoute,
   type VirtualServiceObject,
@@ -138,6 +139,8 @@ function routeRules(route: VirtualRoute, path: string, add: Add): void {
     if (/^[1-5]\d\d$/.test(word) || (retryWords as readonly string[]).includes(word)) continue;
     add(`${path}.retries.retryOn`, notImplemented(show(word), `use a status code, or ${retryWords.join(", ")}`));
   }
+  headerRules(route.headers, `${path}.headers`, add);
+  for (const [n, one] of (route.route ?? []).entries()) headerRules(one.headers, `${path}.route[${n}].headers`, add);
   if (route.fault !== undefined) faultRules(route.fault, `${path}.fault`, add);
   const { redirect, directResponse, corsPolicy } = route;
   if (redirect !== undefined) {
@@ -153,6 +156,16 @@ function routeRules(route: VirtualRoute, path: string, add: Add): void {
     time("corsPolicy.maxAge", corsPolicy.maxAge, 0);
     for (const [n, origin] of (corsPolicy.allowOrigins ?? []).entries()) textRules(origin, `${path}.corsPolicy.allowOrigins[${n}]`, add);
   }
+}
+
+function headerRules(headers: VirtualHeaders | undefined, path: string, add: Add): void {
+  for (const side of ["request", "response"] as const)
+    for (const field of ["set", "add"] as const)
+      for (const [name, value] of Object.entries(headers?.[side]?.[field] ?? {})) {
+        const where = `${path}.${side}.${field}.${name}`;
+        if (/%[A-Z_]+(\([^)]*\))?(:\d+)?%/.test(value)) add(where, notImplemented(`the command in ${show(value)}`, "write a fixed value"));
+        if (!/^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) add(where, `${show(name)} is no header name`);
+      }
 }
 
 function matchRules(match: VirtualMatch, path: string, add: Add): void {
