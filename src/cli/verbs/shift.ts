@@ -42,6 +42,14 @@ export async function run(invocation: Invocation): Promise<number> {
   const to = args.text("to");
   if (to === undefined)
     throw new UsageFailure(`weft shift ${service} needs --to VERSION or --to SERVICE: the backend that is to get the traffic`);
+  const asked = {
+    stepPercent: percent(args.text("by") ?? "10%", "by"),
+    interval: args.text("every") ?? "1m",
+    targetPercent: percent(args.text("target") ?? "100%", "target"),
+    maxErrorRate: rate(args.text("until-error-rate") ?? "1%"),
+    maxLatencyFactor: args.text("until-latency") ?? "1.5",
+    minRequests: args.integer("min-requests", 1, 1_000_000) ?? 30,
+  };
   const { route, from, backend } = await find(session, service, to, args.text("from"), args.text("route"));
   const shift = await session.client.json<Shift>(place(session), {
     method: "POST",
@@ -51,12 +59,7 @@ export async function run(invocation: Invocation): Promise<number> {
         route,
         from,
         to: backend,
-        stepPercent: percent(args.text("by") ?? "10%", "by"),
-        interval: args.text("every") ?? "1m",
-        targetPercent: percent(args.text("target") ?? "100%", "target"),
-        maxErrorRate: rate(args.text("until-error-rate") ?? "1%"),
-        maxLatencyFactor: args.text("until-latency") ?? "1.5",
-        minRequests: args.integer("min-requests", 1, 1_000_000) ?? 30,
+        ...asked,
       },
     },
   });
