@@ -42,6 +42,8 @@ metadata: {name: moody, namespace: shop}
 spec:
   host: moody
   trafficPolicy:
+    # Peak EWMA alone would send it so little that three in a row could take long.
+    loadBalancer: {simple: ROUND_ROBIN}
     outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 30s}
 `);
   await eventually(5_000, async () => (await config()).includes('"consecutive5xx":3'), Boolean);
@@ -103,6 +105,28 @@ spec:
     const [, first] = await ask({ "x-user": user });
     for (let i = 0; i < 6; i++) expect(await ask({ "x-user": user })).toEqual([200, first]);
   }
+}, 30_000);
+
+test("callers ask instances themselves, where an annotation of the rule says how", async () => {
+  await mesh.apply(`
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: moody
+  namespace: shop
+  annotations:
+    weft.dev/health-check: "http:/healthz,interval=200ms,timeout=500ms,failures=2,successes=1"
+    weft.dev/load-balancer: LEAST_CONNECTIONS
+    weft.dev/heed-rate-limits: "true"
+    weft.dev/instance-max-requests: "50"
+    weft.dev/latency-outlier-factor: "3"
+spec:
+  host: moody
+`);
+  const good = () => metricSum(client, "weft_health_checks_total", { result: "success" });
+  expect(await eventually(5_000, good, (count) => count >= 3)).toBeGreaterThanOrEqual(3);
+  expect((await ask())[0]).toBe(200);
+  expect(await config()).toContain('"least_connections"');
 }, 30_000);
 
 const port = (i: number): number => instances[i]?.entry.spec.ports.http ?? 0;
