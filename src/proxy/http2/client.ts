@@ -7,8 +7,9 @@ import type { Outbox } from "../net/outbox.ts";
 import { cancel, enhanceYourCalm, noError } from "./errors.ts";
 import { limits } from "./limits.ts";
 import { enter, leave } from "./output.ts";
-import { Session, type SessionOwner } from "./session.ts";
+import { Session } from "./session.ts";
 import type { SessionStream, StreamUser } from "./session-stream.ts";
+import type { SessionOwner } from "./session-words.ts";
 
 /** One field to send. `sensitive`: never to be indexed by anybody (RFC 7541 section 7.1.3). */
 export interface HeaderField {

@@ -23,8 +23,9 @@ import { limits } from "./limits.ts";
 import type { DefenceReason, Http2Metrics } from "./metrics.ts";
 import { enter, leave } from "./output.ts";
 import { ServerStream, type StreamHome, sendReply } from "./server-stream.ts";
-import { Session, type SessionOwner } from "./session.ts";
+import { Session } from "./session.ts";
 import type { SessionStream, StreamUser } from "./session-stream.ts";
+import type { SessionOwner } from "./session-words.ts";
 
 /** Makes the exchange of a stream. One for a process; `chain` is the connection's when the stream is first used. */
 export type MakeSink = (half: DownstreamHalf, chain: CompiledChain) => RequestSink;

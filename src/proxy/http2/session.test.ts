@@ -24,8 +24,8 @@ import {
   readUint32,
 } from "./frame.ts";
 import { floods, limits } from "./limits.ts";
-import { clientPreface } from "./session.ts";
 import { SessionStream, streamEvent, streamState, transition } from "./session-stream.ts";
+import { clientPreface } from "./session-words.ts";
 import { block, data, get, greeting, headers, post, Recorder, type Rig, rig, settings } from "./testing.ts";
 
 const none = new Uint8Array(0);

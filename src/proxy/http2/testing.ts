@@ -20,8 +20,9 @@ import {
 } from "./frame.ts";
 import { limits } from "./limits.ts";
 import { type DefenceReason, Http2Metrics } from "./metrics.ts";
-import { clientPreface, Session, type SessionOptions } from "./session.ts";
+import { Session } from "./session.ts";
 import type { SessionStream, StreamUser } from "./session-stream.ts";
+import { clientPreface, type SessionOptions } from "./session-words.ts";
 import { writeSetting } from "./settings.ts";
 
 export interface Sent extends FrameHead {

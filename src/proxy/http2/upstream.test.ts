@@ -31,7 +31,7 @@ import { fault, headFrom, headTo, readSection, section, takeRequest } from "./he
 import { HpackDecoder } from "./hpack-decoder.ts";
 import { limits } from "./limits.ts";
 import { acquireStream, offersHttp2 } from "./pool.ts";
-import { clientPreface } from "./session.ts";
+import { clientPreface } from "./session-words.ts";
 import { data, framesOf, headers, type Sent, settings } from "./testing.ts";
 
 interface Peer {

@@ -18,8 +18,9 @@ import { defaultWindow, largestWindow } from "./frame.ts";
 import { limits } from "./limits.ts";
 import type { DefenceReason } from "./metrics.ts";
 import { enter, leave } from "./output.ts";
-import { Session, type SessionOwner } from "./session.ts";
+import { Session } from "./session.ts";
 import type { StreamUser } from "./session-stream.ts";
+import type { SessionOwner } from "./session-words.ts";
 import { type UpstreamHome, UpstreamStream } from "./upstream-stream.ts";
 
 const state = { connecting: 0, handshake: 1, greeting: 2, open: 3, leaving: 4, closed: 5 } as const;
