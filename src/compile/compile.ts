@@ -5,8 +5,8 @@
 import type { KubeObject } from "../api/meta.ts";
 import type { XdsSnapshot } from "../wire/xds-types.ts";
 import type { Cell } from "./graph.ts";
+import { resourcesFor, snapshotOf } from "./layout.ts";
 import type { Taken } from "./objects.ts";
-import { resourcesFor, snapshotOf } from "./resources.ts";
 import { type StatusPatch, statuses, statusKey, statusOf } from "./status.ts";
 import { LiveWorld, type World } from "./world.ts";
 

@@ -2,11 +2,11 @@
 // that appear or vanish, proxy by proxy. Pure. For people: proxies get resources, not these.
 
 import { speaksHttp } from "../api/kinds/service.ts";
+import { reachOf, workloadPlan } from "./layout.ts";
 import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AuthzRulePlan, InboundPlan, TargetPlan, TextMatch } from "./plan/plan.ts";
 import type { ForwardPlan, MatchPlan, RoutePlan, ValueMatchPlan } from "./plan/routes.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
-import { reachOf, workloadPlan } from "./resources.ts";
 import { compareText, type World } from "./world.ts";
 
 export type EffectKind = "cluster" | "endpoint" | "route" | "permission" | "listener";

@@ -1,5 +1,5 @@
-// Owns: from plans to encoded resources, each made once and shared by all proxies that hold it, and what each proxy holds. Everything here is
-// derived: made anew only when something it was made from has changed. The emitters see a plan and nothing else.
+// Owns: from plans to encoded resources, each made once and shared by all proxies that hold it (./layout.ts says which). Everything here is derived:
+// made anew only when something it was made from has changed. The emitters see a plan and nothing else.
 
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { speaksHttp } from "../api/kinds/service.ts";
@@ -7,23 +7,20 @@ import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts
 import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { gatewayListener, httpProxyListener, httpProxyRoutes, inboundCluster, inboundListener, upstreamListener } from "../wire/names.ts";
-import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
+import type { XdsResource, XdsType } from "../wire/xds-types.ts";
 import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
 import { type GatewayPortInput, gatewayPort } from "./emit/gateway.ts";
 import * as listeners from "./emit/listener.ts";
-import { gatewayHostBytes, routeTableBytes, unknownHostBytes, unusedHostBytes, virtualHostBytes } from "./emit/route.ts";
+import { gatewayHostBytes, routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
 import type { GatewayPortPlan } from "./plan/gateways.ts";
-import { clusterOfAuthority, planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
-import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan/plan.ts";
+import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
+import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan } from "./plan/plan.ts";
 import type { BackendPlan, RoutePlan } from "./plan/routes.ts";
-import { planWorkload } from "./plan/workload.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
-import { JoinedMap, OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameMap, sameResource } from "./snapshot.ts";
-import { compareText, derived, equal, type World } from "./world.ts";
-
-type Resources = ReadonlyMap<string, XdsResource>;
+import { OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameResource } from "./snapshot.ts";
+import { derived, equal, type World } from "./world.ts";
 
 // ---- one resource ---------------------------------------------------------------------------------------------------------
 
@@ -41,35 +38,35 @@ function emitted<I, D extends DescMessage>(
   return (world, input) => made(world, JSON.stringify(input));
 }
 
-const inboundResource = emitted<{ port: InboundPlan; trustDomain: string; log: AccessLogPlan }, typeof ListenerSchema>(
+export const inboundResource = emitted<{ port: InboundPlan; trustDomain: string; log: AccessLogPlan }, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   ({ port }) => inboundListener(port.name),
   ({ port, trustDomain, log }) => listeners.inbound(port, trustDomain, log.server),
 );
 
-const inboundClusterResource = emitted<Pick<InboundPlan, "appPort" | "protocol" | "services">, typeof ClusterSchema>(
+export const inboundClusterResource = emitted<Pick<InboundPlan, "appPort" | "protocol" | "services">, typeof ClusterSchema>(
   "cluster",
   ClusterSchema,
   ({ appPort }) => inboundCluster(appPort),
   ({ appPort, protocol, services }) => clusters.inbound(appPort, protocol, services),
 );
 
-const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan }, typeof ListenerSchema>(
+export const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan }, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   () => httpProxyListener,
   ({ port, log }) => listeners.httpProxy(port, log.client),
 );
 
-const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan }, typeof ListenerSchema>(
+export const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan }, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   ({ upstream }) => upstream.name,
   ({ upstream, log }) => listeners.upstream(upstream, log.client),
 );
 
-const gatewayPortResource = emitted<GatewayPortInput, typeof ListenerSchema>(
+export const gatewayPortResource = emitted<GatewayPortInput, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   ({ plan }) => gatewayListener(plan.port, plan.kind === "udp" ? "udp" : "tcp"),
@@ -167,7 +164,7 @@ function domainsOf({ service, port, isDefault }: TargetPlan, reach: "own" | "for
 }
 
 /** The table behind a fixed local port: whatever the host, one service. By audience, blank, cluster. */
-const upstreamTable = derived<Leading<XdsResource> | undefined>(
+export const upstreamTable = derived<Leading<XdsResource> | undefined>(
   (world, text) => {
     const at = text.indexOf(" ");
     const cluster = text.slice(at + 1);
@@ -182,13 +179,13 @@ const upstreamTable = derived<Leading<XdsResource> | undefined>(
 );
 
 /** The forward proxy's table over the whole mesh: the same for all workloads of a namespace. */
-const wholeProxyTable = derived<XdsResource>((world, namespace) => {
+export const wholeProxyTable = derived<XdsResource>((world, namespace) => {
   const clusters = [...planTargets(world).keys()];
   return proxyTable(world, namespace, clusters, unknownHostBytes).value;
 }, sameResource);
 
 /** The same over the services that somebody uses, in the order given; names of others are answered as unknown. */
-function proxyTable(world: World, namespace: string, ports: readonly string[], others: Uint8Array): Leading<XdsResource> {
+export function proxyTable(world: World, namespace: string, ports: readonly string[], others: Uint8Array): Leading<XdsResource> {
   const hosts: Uint8Array[] = [];
   const clusters: string[] = [];
   for (const cluster of ports) {
@@ -205,7 +202,7 @@ function proxyTable(world: World, namespace: string, ports: readonly string[], o
 }
 
 /** A table of a gateway. By `NS/NAME` of the Gateway, blank, name of the table. */
-const gatewayTable = derived<Leading<XdsResource> | undefined>(
+export const gatewayTable = derived<Leading<XdsResource> | undefined>(
   (world, text) => {
     const at = text.indexOf(" ");
     const name = text.slice(at + 1);
@@ -224,7 +221,7 @@ const gatewayTable = derived<Leading<XdsResource> | undefined>(
 );
 
 /** Clusters that a port of a gateway leads to without a table. */
-function clustersOfPort(port: GatewayPortPlan): string[] {
+export function clustersOfPort(port: GatewayPortPlan): string[] {
   const there = (backends: readonly BackendPlan[]) => backends.filter(({ missing }) => !missing).map(({ cluster }) => cluster);
   switch (port.kind) {
     case "udp":
@@ -239,176 +236,7 @@ function clustersOfPort(port: GatewayPortPlan): string[] {
 }
 
 /** Clusters that a local port leads to by layer 4 routes, its own left out. */
-function clustersOfConnections({ connections }: UpstreamPlan): string[] {
+export function clustersOfConnections({ connections }: UpstreamPlan): string[] {
   const all = [...(connections?.backends ?? []), ...(connections?.byName ?? []).flatMap(({ backends }) => backends)];
   return all.filter(({ missing }) => !missing).map(({ cluster }) => cluster);
-}
-
-// ---- one workload -----------------------------------------------------------------------------------------------------------
-
-/** By `NS/NAME`; undefined = there is no such workload. */
-export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
-  const workload = world.workloads.get(key);
-  return workload === undefined ? undefined : planWorkload(world, planTargets(world), workload);
-}, equal);
-
-/** What a proxy is told but for clusters and endpoints, which it is given by name: so that these may change without the rest being looked at. */
-interface Layout {
-  readonly listeners: Resources;
-  readonly routes: Resources;
-  /** The application's own. */
-  readonly inbound: Resources;
-  /** Sorted; null = all there are. */
-  readonly outbound: readonly string[] | null;
-}
-
-const layoutOf = derived<Layout | undefined>((world, key) => {
-  const plan = workloadPlan(world, key);
-  if (plan === undefined) return undefined;
-  const { namespace } = plan.workload;
-  const [listener, route, inbound] = [new Map<string, XdsResource>(), new Map<string, XdsResource>(), new Map<string, XdsResource>()];
-  const outbound = new Set<string>();
-  const put = (map: Map<string, XdsResource>, resource: XdsResource) => map.set(resource.name, resource);
-  for (const port of plan.inbound) {
-    put(inbound, inboundClusterResource(world, { appPort: port.appPort, protocol: port.protocol, services: port.services }));
-    // The services are named by the cluster's metadata; the listener says nothing of them.
-    put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
-  }
-  const asked = askedBy(world, plan);
-  if (plan.httpProxyPort !== undefined) {
-    put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog }));
-    if (asked === undefined) put(route, wholeProxyTable(world, namespace));
-    else {
-      const table = proxyTable(world, namespace, usedBy(world, plan, asked), unusedHostBytes);
-      put(route, table.value);
-      for (const each of table.clusters) outbound.add(each);
-    }
-  }
-  for (const upstream of plan.upstreams) {
-    const { cluster, port } = upstream.target;
-    put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
-    outbound.add(cluster);
-    for (const each of clustersOfConnections(upstream)) outbound.add(each);
-    if (!speaksHttp(port.protocol)) continue;
-    const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
-    if (table === undefined) throw new OpenSnapshotError(`listener ${upstream.name} of ${key} has no routes`);
-    put(route, table.value);
-    for (const each of table.clusters) outbound.add(each);
-  }
-  if (plan.gateway !== undefined) {
-    const { gateway, address, authz } = plan.gateway;
-    const served = gatewayPlan(world, gateway);
-    for (const port of served?.ports ?? []) {
-      const rules = authz[port.port] ?? { deny: [], allow: null };
-      put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, logToStdout: plan.accessLog.server }));
-      for (const each of clustersOfPort(port)) outbound.add(each);
-    }
-    for (const { name } of served?.tables ?? []) {
-      const table = gatewayTable(world, `${gateway} ${name}`);
-      if (table === undefined) continue;
-      put(route, table.value);
-      for (const each of table.clusters) outbound.add(each);
-    }
-  }
-  return {
-    listeners: sorted(listener),
-    routes: sorted(route),
-    inbound: sorted(inbound),
-    outbound: plan.httpProxyPort === undefined || asked !== undefined ? [...outbound].sort() : null,
-  };
-});
-
-/** Names that a workload declares to use or has asked for; undefined = it does neither, and its forward proxy knows the whole mesh. */
-function askedBy(world: World, { workload, uses }: WorkloadPlan): readonly string[] | undefined {
-  const asked = world.demanded(workload.key);
-  return uses === undefined && asked === undefined ? undefined : [...(uses ?? []), ...(asked ?? [])];
-}
-
-/** Clusters behind a workload's upstreams and the names it asked for, sorted by name. */
-function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): readonly string[] {
-  const names = new Set(plan.upstreams.map(({ target }) => target.cluster));
-  for (const authority of asked) {
-    const cluster = clusterOfAuthority(world, plan.workload.namespace, authority);
-    if (cluster !== undefined) names.add(cluster);
-  }
-  return [...names].sort();
-}
-
-/** What a workload's proxy leads to, for words about it: clusters it holds, and those with routes of their own; null = the whole mesh. */
-export function reachOf(world: World, key: string): { readonly holds: readonly string[]; readonly routes: readonly string[] } | null {
-  const [layout, plan] = [layoutOf(world, key), workloadPlan(world, key)];
-  if (layout === undefined || plan === undefined) return { holds: [], routes: [] };
-  return layout.outbound === null ? null : { holds: layout.outbound, routes: usedBy(world, plan, askedBy(world, plan) ?? []) };
-}
-
-/** Of the whole mesh: one map for all workloads that hold it. */
-const allClusterResources = derived<Resources>(
-  (world) => resourcesOf(world, clusterResource, [...planTargets(world).keys()].sort()),
-  sameMap,
-);
-const allEndpointResources = derived<Resources>(
-  (world) => resourcesOf(world, endpointResource, [...planTargets(world).keys()].sort()),
-  sameMap,
-);
-
-const clustersOf = derived<Resources>((world, key) => {
-  const layout = layoutOf(world, key);
-  if (layout === undefined) return new Map();
-  if (layout.outbound === null) return new JoinedMap(layout.inbound, allClusterResources(world, ""));
-  return new Map([...layout.inbound, ...resourcesOf(world, clusterResource, layout.outbound)]);
-}, sameMap);
-
-const endpointsOf = derived<Resources>((world, key) => {
-  const layout = layoutOf(world, key);
-  if (layout === undefined) return new Map();
-  return layout.outbound === null ? allEndpointResources(world, "") : resourcesOf(world, endpointResource, layout.outbound);
-}, sameMap);
-
-/** Everything that a workload's proxy should hold, by `NS/NAME`; undefined = there is no such workload. */
-export const snapshotOf = derived<XdsSnapshot | undefined>(
-  (world, key) => {
-    const layout = layoutOf(world, key);
-    if (layout === undefined) return undefined;
-    return {
-      workload: key,
-      resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: layout.listeners, route: layout.routes },
-    };
-  },
-  (a, b) =>
-    a !== undefined &&
-    b !== undefined &&
-    (["cluster", "endpoint", "listener", "route"] as const).every((type) => sameMap(a.resources[type], b.resources[type])),
-);
-
-/** What some names need that a workload does not hold: clusters with their endpoints. A name is a cluster's, or `HOST[:PORT]`; unknown ones are left out. */
-export function resourcesFor(
-  world: World,
-  workload: string,
-  names: Iterable<string>,
-): Pick<XdsSnapshot["resources"], "cluster" | "endpoint"> {
-  const namespace = workload.slice(0, workload.indexOf("/"));
-  const found = new Set<string>();
-  for (const name of names) {
-    const cluster = name.includes("|") ? name : clusterOfAuthority(world, namespace, name);
-    if (cluster === undefined || !planTargets(world).has(cluster)) continue;
-    found.add(cluster);
-    const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
-    for (const each of table?.clusters ?? []) found.add(each);
-  }
-  const sortedNames = [...found].sort();
-  return { cluster: resourcesOf(world, clusterResource, sortedNames), endpoint: resourcesOf(world, endpointResource, sortedNames) };
-}
-
-function resourcesOf(world: World, read: (world: World, name: string) => XdsResource | undefined, names: readonly string[]): Resources {
-  const out = new Map<string, XdsResource>();
-  for (const name of names) {
-    const resource = read(world, name);
-    if (resource === undefined) throw new OpenSnapshotError(`cluster ${name} is named and not there`);
-    out.set(name, resource);
-  }
-  return out;
-}
-
-function sorted(map: Map<string, XdsResource>): Resources {
-  return new Map([...map.entries()].sort(([a], [b]) => compareText(a, b)));
 }

@@ -1,0 +1,217 @@
+// Owns: what one proxy holds: which of the shared resources, by its plan. In parts that change for different reasons, so that a new route table does not
+// make listeners again, nor a new endpoint tables. Everything here is derived.
+
+import { speaksHttp } from "../api/kinds/service.ts";
+import type { XdsResource, XdsSnapshot } from "../wire/xds-types.ts";
+import { unusedHostBytes } from "./emit/route.ts";
+import { clusterOfAuthority, planTargets } from "./plan/mesh.ts";
+import type { WorkloadPlan } from "./plan/plan.ts";
+import { planWorkload } from "./plan/workload.ts";
+import { gatewayPlan } from "./policies/gateway-plan.ts";
+import { audienceOf } from "./policies/httproute.ts";
+import {
+  clusterResource,
+  clustersOfConnections,
+  clustersOfPort,
+  endpointResource,
+  forwardProxyResource,
+  gatewayPortResource,
+  gatewayTable,
+  inboundClusterResource,
+  inboundResource,
+  proxyTable,
+  upstreamResource,
+  upstreamTable,
+  wholeProxyTable,
+} from "./resources.ts";
+import { JoinedMap, OpenSnapshotError, sameMap } from "./snapshot.ts";
+import { compareText, derived, equal, type World } from "./world.ts";
+
+type Resources = ReadonlyMap<string, XdsResource>;
+
+/** By `NS/NAME`; undefined = there is no such workload. */
+export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
+  const workload = world.workloads.get(key);
+  return workload === undefined ? undefined : planWorkload(world, planTargets(world), workload);
+}, equal);
+
+/** Of the plan alone, but for the ports of a gateway: listeners, and the clusters of the application itself. */
+interface Opened {
+  readonly listeners: Resources;
+  readonly inbound: Resources;
+}
+
+const openedBy = derived<Opened | undefined>(
+  (world, key) => {
+    const plan = workloadPlan(world, key);
+    if (plan === undefined) return undefined;
+    const [listener, inbound] = [new Map<string, XdsResource>(), new Map<string, XdsResource>()];
+    for (const port of plan.inbound) {
+      put(inbound, inboundClusterResource(world, { appPort: port.appPort, protocol: port.protocol, services: port.services }));
+      // The services are named by the cluster's metadata; the listener says nothing of them.
+      put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
+    }
+    if (plan.httpProxyPort !== undefined) put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog }));
+    for (const upstream of plan.upstreams) put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
+    if (plan.gateway !== undefined) {
+      const { gateway, address, authz } = plan.gateway;
+      for (const port of gatewayPlan(world, gateway)?.ports ?? []) {
+        const rules = authz[port.port] ?? { deny: [], allow: null };
+        put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, logToStdout: plan.accessLog.server }));
+      }
+    }
+    return { listeners: sorted(listener), inbound: sorted(inbound) };
+  },
+  (a, b) => a !== undefined && b !== undefined && sameMap(a.listeners, b.listeners) && sameMap(a.inbound, b.inbound),
+);
+
+/** Where a proxy leads: route tables, and the clusters behind them and behind ports without tables. */
+interface Led {
+  readonly routes: Resources;
+  /** Sorted; null = all there are. */
+  readonly outbound: readonly string[] | null;
+}
+
+const ledBy = derived<Led | undefined>(
+  (world, key) => {
+    const plan = workloadPlan(world, key);
+    if (plan === undefined) return undefined;
+    const { namespace } = plan.workload;
+    const route = new Map<string, XdsResource>();
+    const outbound = new Set<string>();
+    const lead = (table: { readonly value: XdsResource; readonly clusters: readonly string[] }) => {
+      put(route, table.value);
+      for (const each of table.clusters) outbound.add(each);
+    };
+    const asked = askedBy(world, plan);
+    if (plan.httpProxyPort !== undefined) {
+      if (asked === undefined) put(route, wholeProxyTable(world, namespace));
+      else lead(proxyTable(world, namespace, usedBy(world, plan, asked), unusedHostBytes));
+    }
+    for (const upstream of plan.upstreams) {
+      const { cluster, port } = upstream.target;
+      outbound.add(cluster);
+      for (const each of clustersOfConnections(upstream)) outbound.add(each);
+      if (!speaksHttp(port.protocol)) continue;
+      const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
+      if (table === undefined) throw new OpenSnapshotError(`listener ${upstream.name} of ${key} has no routes`);
+      lead(table);
+    }
+    if (plan.gateway !== undefined) {
+      const { gateway } = plan.gateway;
+      const served = gatewayPlan(world, gateway);
+      for (const port of served?.ports ?? []) for (const each of clustersOfPort(port)) outbound.add(each);
+      for (const { name } of served?.tables ?? []) {
+        const table = gatewayTable(world, `${gateway} ${name}`);
+        if (table !== undefined) lead(table);
+      }
+    }
+    const whole = plan.httpProxyPort !== undefined && asked === undefined;
+    return { routes: sorted(route), outbound: whole ? null : [...outbound].sort() };
+  },
+  (a, b) => a !== undefined && b !== undefined && sameMap(a.routes, b.routes) && equal(a.outbound, b.outbound),
+);
+
+/** The clusters alone: they stand still while tables change. */
+const outboundOf = derived<readonly string[] | null>((world, key) => {
+  const led = ledBy(world, key);
+  return led === undefined ? [] : led.outbound;
+}, equal);
+
+/** Names that a workload declares to use or has asked for; undefined = it does neither, and its forward proxy knows the whole mesh. */
+function askedBy(world: World, { workload, uses }: WorkloadPlan): readonly string[] | undefined {
+  const asked = world.demanded(workload.key);
+  return uses === undefined && asked === undefined ? undefined : [...(uses ?? []), ...(asked ?? [])];
+}
+
+/** Clusters behind a workload's upstreams and the names it asked for, sorted by name. */
+function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): readonly string[] {
+  const names = new Set(plan.upstreams.map(({ target }) => target.cluster));
+  for (const authority of asked) {
+    const cluster = clusterOfAuthority(world, plan.workload.namespace, authority);
+    if (cluster !== undefined) names.add(cluster);
+  }
+  return [...names].sort();
+}
+
+/** What a workload's proxy leads to, for words about it: clusters it holds, and those with routes of their own; null = the whole mesh. */
+export function reachOf(world: World, key: string): { readonly holds: readonly string[]; readonly routes: readonly string[] } | null {
+  const [outbound, plan] = [outboundOf(world, key), workloadPlan(world, key)];
+  if (plan === undefined) return { holds: [], routes: [] };
+  return outbound === null ? null : { holds: outbound, routes: usedBy(world, plan, askedBy(world, plan) ?? []) };
+}
+
+/** Of the whole mesh: one map for all workloads that hold it. */
+const allClusterResources = derived<Resources>(
+  (world) => resourcesOf(world, clusterResource, [...planTargets(world).keys()].sort()),
+  sameMap,
+);
+const allEndpointResources = derived<Resources>(
+  (world) => resourcesOf(world, endpointResource, [...planTargets(world).keys()].sort()),
+  sameMap,
+);
+
+const clustersOf = derived<Resources>((world, key) => {
+  const inbound = openedBy(world, key)?.inbound ?? new Map<string, XdsResource>();
+  const outbound = outboundOf(world, key);
+  if (outbound === null) return new JoinedMap(inbound, allClusterResources(world, ""));
+  return new Map([...inbound, ...resourcesOf(world, clusterResource, outbound)]);
+}, sameMap);
+
+const endpointsOf = derived<Resources>((world, key) => {
+  const outbound = outboundOf(world, key);
+  return outbound === null ? allEndpointResources(world, "") : resourcesOf(world, endpointResource, outbound);
+}, sameMap);
+
+/** Everything that a workload's proxy should hold, by `NS/NAME`; undefined = there is no such workload. */
+export const snapshotOf = derived<XdsSnapshot | undefined>(
+  (world, key) => {
+    const [opened, led] = [openedBy(world, key), ledBy(world, key)];
+    if (opened === undefined || led === undefined) return undefined;
+    return {
+      workload: key,
+      resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: opened.listeners, route: led.routes },
+    };
+  },
+  (a, b) =>
+    a !== undefined &&
+    b !== undefined &&
+    (["cluster", "endpoint", "listener", "route"] as const).every((type) => sameMap(a.resources[type], b.resources[type])),
+);
+
+/** What some names need that a workload does not hold: clusters with their endpoints. A name is a cluster's, or `HOST[:PORT]`; unknown ones are left out. */
+export function resourcesFor(
+  world: World,
+  workload: string,
+  names: Iterable<string>,
+): Pick<XdsSnapshot["resources"], "cluster" | "endpoint"> {
+  const namespace = workload.slice(0, workload.indexOf("/"));
+  const found = new Set<string>();
+  for (const name of names) {
+    const cluster = name.includes("|") ? name : clusterOfAuthority(world, namespace, name);
+    if (cluster === undefined || !planTargets(world).has(cluster)) continue;
+    found.add(cluster);
+    const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
+    for (const each of table?.clusters ?? []) found.add(each);
+  }
+  const sortedNames = [...found].sort();
+  return { cluster: resourcesOf(world, clusterResource, sortedNames), endpoint: resourcesOf(world, endpointResource, sortedNames) };
+}
+
+function resourcesOf(world: World, read: (world: World, name: string) => XdsResource | undefined, names: readonly string[]): Resources {
+  const out = new Map<string, XdsResource>();
+  for (const name of names) {
+    const resource = read(world, name);
+    if (resource === undefined) throw new OpenSnapshotError(`cluster ${name} is named and not there`);
+    out.set(name, resource);
+  }
+  return out;
+}
+
+function put(map: Map<string, XdsResource>, resource: XdsResource): void {
+  map.set(resource.name, resource);
+}
+
+function sorted(map: Map<string, XdsResource>): Resources {
+  return new Map([...map.entries()].sort(([a], [b]) => compareText(a, b)));
+}
