@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { Relay } from "../../../test/support/relay.ts";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { systemClock } from "../../base/clock.ts";
 import { jsonLogger } from "../../base/log.ts";
 import type { ClusterConfig } from "../config.ts";
@@ -215,13 +215,27 @@ describe("several control planes", () => {
   test("one that stands still is found by PING and left for the next", async () => {
     const [first, second] = [await startFakeControlPlane(), await startFakeControlPlane()];
     for (const server of [first, second]) stops.push(() => server.stop());
-    const relay = await Relay.start(() => first.port);
-    stops.push(() => relay.stop());
-    const run = channel(cluster([relay.port, second.port]));
+    // Between them: passes bytes on until it is told to keep them, and closes nothing.
+    let silent = false;
+    const sockets: Socket[] = [];
+    const relay = createServer((incoming) => {
+      const outgoing = connect(first.port, "127.0.0.1");
+      sockets.push(incoming, outgoing);
+      incoming.on("data", (bytes) => silent || outgoing.write(bytes));
+      outgoing.on("data", (bytes) => silent || incoming.write(bytes));
+      for (const socket of [incoming, outgoing]) socket.on("error", () => {});
+    });
+    await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
+    stops.push(() => {
+      for (const socket of sockets) socket.destroy();
+      relay.close();
+    });
+    const relayPort = (relay.address() as AddressInfo).port;
+    const run = channel(cluster([relayPort, second.port]));
     stream(run.channel);
     run.channel.start();
     await until(() => first.delta.length === 1, "the first");
-    relay.silent();
+    silent = true;
     const from = performance.now();
     while (second.delta.length === 0 && performance.now() - from < 12_000) await Bun.sleep(50);
     expect(second.delta.length).toBe(1);

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe } from "bun:test";
-import { EtcdServers } from "../../../../test/support/etcd.ts";
-import { needsPeers } from "../../../../test/support/peers.ts";
-import { storeContract } from "../contract.ts";
-import { openSqliteStore } from "../sqlite.ts";
-import type { EtcdAddress } from "./connection.ts";
-import { openEtcdStore } from "./store.ts";
+import { storeContract } from "../../src/control/store/contract.ts";
+import type { EtcdAddress } from "../../src/control/store/etcd/connection.ts";
+import { openEtcdStore } from "../../src/control/store/etcd/store.ts";
+import { openSqliteStore } from "../../src/control/store/sqlite.ts";
+import { EtcdServers } from "../support/etcd.ts";
+import { needsPeers } from "../support/peers.ts";
 
-describe.skipIf(!needsPeers("etcd.test.ts", "etcd"))("etcd", () => {
+describe.skipIf(!needsPeers("etcd-contract.test.ts", "etcd"))("etcd", () => {
   let servers: EtcdServers;
   let serial = 0;
   beforeAll(async () => {

@@ -4,24 +4,24 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { frontCertificate } from "../../../../test/support/certificate.ts";
-import { EtcdServers } from "../../../../test/support/etcd.ts";
-import { needsPeers } from "../../../../test/support/peers.ts";
-import { Relay } from "../../../../test/support/relay.ts";
-import type { KubeObject } from "../../../api/meta.ts";
-import { systemClock } from "../../../base/clock.ts";
-import { silentLogger } from "../../../base/log.ts";
-import { copyStore } from "../../copy.ts";
-import { offerShared, readShared, seal, shareFiles, unseal } from "../../lease/secrets.ts";
-import { breakLease, Session } from "../../lease/session.ts";
-import { key, must, object, until } from "../contract.ts";
-import { FencedError } from "../fence.ts";
-import { openSqliteStore } from "../sqlite.ts";
-import type { Store } from "../store.ts";
-import type { EtcdAddress } from "./connection.ts";
-import { type EtcdStore, openEtcdStore } from "./store.ts";
+import type { KubeObject } from "../../src/api/meta.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { silentLogger } from "../../src/base/log.ts";
+import { copyStore } from "../../src/control/copy.ts";
+import { offerShared, readShared, seal, shareFiles, unseal } from "../../src/control/lease/secrets.ts";
+import { breakLease, Session } from "../../src/control/lease/session.ts";
+import { key, must, object, until } from "../../src/control/store/contract.ts";
+import type { EtcdAddress } from "../../src/control/store/etcd/connection.ts";
+import { type EtcdStore, openEtcdStore } from "../../src/control/store/etcd/store.ts";
+import { FencedError } from "../../src/control/store/fence.ts";
+import { openSqliteStore } from "../../src/control/store/sqlite.ts";
+import type { Store } from "../../src/control/store/store.ts";
+import { frontCertificate } from "../support/certificate.ts";
+import { EtcdServers } from "../support/etcd.ts";
+import { needsPeers } from "../support/peers.ts";
+import { Relay } from "../support/relay.ts";
 
-describe.skipIf(!needsPeers("faults.test.ts", "etcd", "openssl"))("a store in etcd", () => {
+describe.skipIf(!needsPeers("etcd-faults.test.ts", "etcd", "openssl"))("a store in etcd", () => {
   let servers: EtcdServers;
   let serial = 0;
   const stores: EtcdStore[] = [];
@@ -186,7 +186,11 @@ describe.skipIf(!needsPeers("faults.test.ts", "etcd", "openssl"))("a store in et
     );
     const store = await open(fresh());
     await store.rows.connection.txn(
-      (await import("./requests.ts")).transaction([], [(await import("./requests.ts")).put("/other/key", "1")], []),
+      (await import("../../src/control/store/etcd/requests.ts")).transaction(
+        [],
+        [(await import("../../src/control/store/etcd/requests.ts")).put("/other/key", "1")],
+        [],
+      ),
       true,
     );
     expect(await why(() => openEtcdStore(address("/other")))).toMatch(/keys of another program below \/other \(\/other\/key\)/);
@@ -279,7 +283,7 @@ describe.skipIf(!needsPeers("faults.test.ts", "etcd", "openssl"))("a store in et
     const root = mkdtempSync(join(tmpdir(), "weft-shared-"));
     const folder = (name: string) => mkdtempSync(join(root, name));
     try {
-      const { openAuthority } = await import("../../identity/authority.ts");
+      const { openAuthority } = await import("../../src/control/identity/authority.ts");
       const random = (count: number) => crypto.getRandomValues(new Uint8Array(count));
       const make = async (dir: string) => {
         await openAuthority({ dir, trustDomain: "mesh.test", clock: systemClock, random });

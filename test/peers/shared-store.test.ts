@@ -4,13 +4,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { EtcdServers } from "../../test/support/etcd.ts";
-import { needsPeers } from "../../test/support/peers.ts";
-import { Relay } from "../../test/support/relay.ts";
-import type { MeshObject } from "../api/live.ts";
-import { type ControlPlane, startControlPlane } from "./plane.ts";
+import type { MeshObject } from "../../src/api/live.ts";
+import { type ControlPlane, startControlPlane } from "../../src/control/plane.ts";
+import { EtcdServers } from "../support/etcd.ts";
+import { needsPeers } from "../support/peers.ts";
+import { Relay } from "../support/relay.ts";
 
-describe.skipIf(!needsPeers("shared.test.ts", "etcd"))("control planes on one etcd", () => {
+describe.skipIf(!needsPeers("shared-store.test.ts", "etcd"))("control planes on one etcd", () => {
   let servers: EtcdServers;
   let serial = 0;
   const cleanups: (() => unknown)[] = [];
@@ -125,7 +125,7 @@ describe.skipIf(!needsPeers("shared.test.ts", "etcd"))("control planes on one et
     cleanups.push(() => relay.stop());
     let lost = "";
     const one = await up(folder(), prefix, { onLost: (why) => (lost = why) }, [`127.0.0.1:${relay.port}`]);
-    const { openEtcdStore } = await import("./store/etcd/store.ts");
+    const { openEtcdStore } = await import("../../src/control/store/etcd/store.ts");
     const direct = await openEtcdStore({ members: servers.addresses.split(","), prefix, tls: undefined, user: undefined });
     cleanups.push(() => direct.close());
     relay.cut();
