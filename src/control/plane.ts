@@ -29,6 +29,7 @@ import { authenticate, authorize, callerNamed, openAdminToken } from "./identity
 import { AccessIndex, accessResources, groupsOf } from "./identity/access-index.ts";
 import { openAuthority, serverNames } from "./identity/authority.ts";
 import { builtinObjects, isReserved } from "./identity/builtin-roles.ts";
+import { bundleDocument } from "./identity/bundle.ts";
 import { escalation } from "./identity/escalation.ts";
 import { ensureFolder, privateMode, writeFileAtomic } from "./identity/files.ts";
 import { JoinTokenList } from "./identity/jointokens.ts";
@@ -448,6 +449,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       event("info", `join token issued for service account ${serviceAccount}`, namespace);
       return { token: issued.token.reveal(), expirationTimestamp: new Date(issued.expiresAtMs).toISOString() };
     },
+    bundle: () => bundleDocument(authority.rootPem),
     notReady: () => {
       const silence = shared?.store.silence;
       if (silence === undefined || silence.forMs < notReadyAfterMs) return undefined;
@@ -532,6 +534,24 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     });
     const joined = session;
     undo.add(() => joined.stop());
+    const { watchStore } = await import("./lease/elsewhere.ts");
+    const looking = watchStore({
+      clock,
+      log,
+      silentMs: () => shared.store.silence.forMs,
+      others: () => joined.members.filter((member) => member.id !== shared.id),
+      isReady: async (member) => {
+        const answer = await fetch(`${member.apiUrl}/readyz`, {
+          tls: { ca: authority.rootPem },
+          headers: { authorization: `Bearer ${admin.reveal()}` },
+          signal: AbortSignal.timeout(1_000),
+          proxy: "",
+        });
+        return answer.ok;
+      },
+      shed: (reason) => xds.shed(reason),
+    });
+    undo.add(() => looking.cancel());
     await session.start({ id: shared.id, xdsAddress, apiUrl, version });
   }
   event("info", `control plane ${version} started, trust domain ${trustDomain}`);

@@ -1,7 +1,7 @@
 // Judges: the SPIFFE project's Go library and Envoy, which take their identity from a sidecar's Workload API and speak mutual TLS with each other by it.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "../../demo/cast.ts";
 import { execute } from "../support/execute.ts";
@@ -41,6 +41,14 @@ describe.skipIf(!needsPeers(path, "go", "envoy"))("the Workload API", () => {
     const stranger = await execute([findPeer("curl") ?? "curl", "-sk", `https://127.0.0.1:${port}/`]);
     expect(stranger.code).not.toBe(0);
   }, 60_000);
+
+  test("the bundle endpoint gives the roots to who federates", async () => {
+    const kubeconfig = readFileSync(join(mesh.dataDir, "admin.kubeconfig"), "utf8");
+    const server = /server: (\S+)/.exec(kubeconfig)?.[1] ?? "";
+    const url = `${server.replaceAll('"', "")}/spiffe-bundle`;
+    const { code, out, err } = await execute([program, "bundle", "cluster.local", url, join(mesh.dataDir, "ca.crt")]);
+    expect({ code, out, err }).toEqual({ code: 0, out: "spiffe://cluster.local 5m0s\n", err: "" });
+  });
 
   test("Envoy takes certificate and roots by SDS from the same socket, and asks its callers for theirs", async () => {
     const port = await freePort();

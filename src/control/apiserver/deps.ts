@@ -154,6 +154,8 @@ export interface ApiServerDeps {
   readonly virtual: VirtualSource;
   readonly routes: readonly ExtraRoute[];
   readonly issueToken: (request: TokenRequest) => Promise<IssuedToken>;
+  /** The mesh's roots as a SPIFFE bundle document, for `/spiffe-bundle`: what anybody may know. */
+  readonly bundle?: () => string;
   /** undefined = ready; otherwise why not, for `/readyz`. */
   readonly notReady: () => string | undefined;
   readonly clock: Clock;

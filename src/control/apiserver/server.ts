@@ -126,9 +126,12 @@ function withWarnings(response: Response, warnings: readonly string[]): Response
   return response;
 }
 
+/** SPIFFE federation: certificates that every peer is shown anyway. */
+const bundlePath = "/spiffe-bundle";
+
 function answerOpen(core: Core, request: Request, path: string): Response | undefined {
   const plain = (text: string, status = 200) => new Response(text, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
-  const isOpen = path === "/healthz" || path === "/livez" || path === "/readyz" || path === "/version";
+  const isOpen = path === "/healthz" || path === "/livez" || path === "/readyz" || path === "/version" || path === bundlePath;
   if (!isOpen) return undefined;
   if (request.method !== "GET" && request.method !== "HEAD")
     throw methodNotAllowed(`${request.method} is not possible at ${path}; only GET is`);
@@ -145,6 +148,10 @@ function answerOpen(core: Core, request: Request, path: string): Response | unde
       platform: "",
       weftVersion: core.deps.version,
     });
+  }
+  if (path === bundlePath) {
+    if (core.deps.bundle === undefined) return undefined;
+    return new Response(core.deps.bundle(), { headers: { "content-type": "application/json" } });
   }
   const why = path === "/readyz" ? core.deps.notReady() : undefined;
   return why === undefined ? plain("ok") : plain(`not ready: ${why}\n`, 503);

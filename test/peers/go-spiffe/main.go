@@ -1,10 +1,12 @@
 // A program of the SPIFFE project's own library (go-spiffe) that lives on the Workload API alone: `serve ADDRESS` answers over mutual TLS with the name
-// of its caller, `call ADDRESS` calls over mutual TLS and says whom it has reached, `watch COUNT` prints the serial numbers of COUNT identities as they come.
+// of its caller, `call ADDRESS` calls over mutual TLS and says whom it has reached, `watch COUNT` prints the serial numbers of COUNT identities as they come,
+// `bundle DOMAIN URL FILE` fetches a federation bundle over HTTPS by the roots in FILE.
 package main
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/federation"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
@@ -49,6 +52,21 @@ func (w *watcher) OnX509ContextWatchError(err error) {
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
+	if os.Args[1] == "bundle" {
+		// Fetched over HTTPS that is itself authenticated by the roots in the file.
+		domain := spiffeid.RequireTrustDomainFromString(os.Args[2])
+		roots, err := os.ReadFile(os.Args[4])
+		fail(err)
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(roots)
+		bundle, err := federation.FetchBundle(ctx, domain, os.Args[3], federation.WithWebPKIRoots(pool))
+		fail(err)
+		hint, _ := bundle.RefreshHint()
+		for _, authority := range bundle.X509Authorities() {
+			fmt.Println(authority.URIs[0], hint)
+		}
+		return
+	}
 	if os.Args[1] == "watch" {
 		count, err := strconv.Atoi(os.Args[2])
 		fail(err)
