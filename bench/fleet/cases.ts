@@ -7,7 +7,6 @@ import { type Fleet, SimulatedProxy } from "./client.ts";
 import {
   account,
   callers,
-  entries,
   fleet,
   instance,
   namespace,
@@ -17,7 +16,6 @@ import {
   registry,
   route,
   type Shape,
-  type Stored,
   serviceName,
 } from "./mesh.ts";
 import { fill, type Plane, up } from "./plane.ts";
@@ -328,6 +326,3 @@ export async function load(services: number, endpoints: number, { shop, core, sa
     await plane.started.stop();
   }
 }
-
-export type { Stored };
-export { entries };

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import type { KubeObject } from "../../api/meta.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
+import { MeshCompiler } from "../../compile/compile.ts";
 import type { XdsSnapshot } from "../../wire/xds-types.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import type { Store } from "../store/store.ts";
@@ -176,6 +177,56 @@ describe("publisher", () => {
     expect((publisher.world() as KubeObject[]).map((o) => o.metadata.name)).toEqual(["a"]);
     await store.delete(key("a"), undefined);
     expect(publisher.world()).toEqual([]);
+  });
+});
+
+describe("with the compiler", () => {
+  const service = (name: string): KubeObject => ({
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace: "shop" },
+    spec: { selector: { app: name }, ports: [{ name: "http", port: 80 }] },
+  });
+  const caller: KubeObject = {
+    apiVersion: "networking.istio.io/v1",
+    kind: "WorkloadEntry",
+    metadata: { name: "w", namespace: "shop", annotations: { "weft.dev/http-proxy-port": "4000" } },
+    spec: { address: "10.0.0.1" },
+  };
+
+  test("a proxy that can ask is told what it asked for, and of no other change; one that goes is forgotten", async () => {
+    const store = memory();
+    for (const name of ["a", "b", "c"]) await store.create({ resource: "services", namespace: "shop", name }, service(name));
+    await store.create({ resource: "workloadentries.networking.istio.io", namespace: "shop", name: "w" }, caller);
+    const published: Publication[] = [];
+    const publisher = await Publisher.start({
+      store,
+      clock: systemClock,
+      log: silentLogger,
+      compiler: new MeshCompiler("cluster.local"),
+      onPublished: (p) => published.push(p),
+      onCompileFailed: (reason) => {
+        throw new Error(reason);
+      },
+      onEvent: () => {},
+    });
+    cleanups.push(() => publisher.stop());
+    const names = (s: XdsSnapshot | undefined) =>
+      [...(s?.resources.cluster.keys() ?? [])].map((name) => name.split("|")[3]?.split(".")[0]).join(" ");
+    const seen: string[] = [];
+    const unfollow = publisher.follow("shop/w", (s) => seen.push(names(s)));
+    expect(names(publisher.get("shop/w"))).toBe("a b c");
+    publisher.demand("shop/w", []);
+    await until("nothing is left", () => seen.at(-1) === "");
+    publisher.demand("shop/w", ["b"]);
+    await until("b is there", () => seen.at(-1) === "b");
+    expect([...publisher.resourcesFor("shop/w", ["c"]).endpoint.keys()]).toEqual(["outbound|80||c.shop.svc.cluster.local"]);
+    const rounds = published.length;
+    await store.create({ resource: "services", namespace: "shop", name: "d" }, service("d"));
+    await until("a round", () => published.length > rounds);
+    expect(seen).toEqual(["", "b"]);
+    unfollow();
+    expect(names(publisher.get("shop/w"))).toBe("a b c d");
   });
 });
 
