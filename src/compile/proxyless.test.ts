@@ -112,7 +112,6 @@ describe("what gRPC cannot do", () => {
     ["rewrite paths", { action: { ...forward, regexRewrite: { regex: "a", substitution: "b" } } }],
     ["rewrite the host", { action: { ...forward, hostRewrite: "x" } }],
     ['"mirrors"', { action: { ...forward, mirrors: [{ cluster, perMillion: 1 }] } }],
-    ['"hash"', { action: { ...forward, hash: [{ kind: "source" }] } }],
     ['"fault"', { fault: { abort: {} } }],
     ['"session"', { session: { kind: "header", name: "x" } }],
     [":authority", { match: { ...plain.match, headers: [{ name: ":authority", kind: "exact", value: "x" }] } }],
@@ -127,6 +126,7 @@ describe("what gRPC cannot do", () => {
 
   const told: readonly (readonly [string, object])[] = [
     ["response headers", { responseHeaders: edits }],
+    ["round robin", { action: { ...forward, hash: [{ kind: "source" }] } }],
     ["one try", { action: { ...forward, retry: { attempts: 1, codes: [], perTryTimeoutMs: 100 } } }],
     ["HTTP status 500", { action: { ...forward, retry: { attempts: 1, codes: [500, 503], perTryTimeoutMs: 0 } } }],
     [
@@ -140,6 +140,65 @@ describe("what gRPC cannot do", () => {
       expect(clusters).toEqual([cluster]);
       expect(shortfalls).toEqual([{ subject: "shop/cart/0", message: expect.stringContaining(words), refused: false }]);
     });
+
+  test("a DestinationRule: subsets by routes, a limit of requests kept, TLS by files refused, the rest told", () => {
+    const rule = (trafficPolicy: object, subsets: object[] = []) =>
+      ({
+        apiVersion: "networking.istio.io/v1",
+        kind: "DestinationRule",
+        metadata: { name: "cart", namespace: "shop" },
+        spec: { host: "cart", trafficPolicy, subsets },
+      }) as KubeObject;
+    const objects = [service("cart"), entry("a", "cart", 1001, true)];
+    const made = compile(
+      ...objects,
+      rule({ loadBalancer: { simple: "RANDOM" }, connectionPool: { http: { http2MaxRequests: 7, http1MaxPendingRequests: 3 } } }, [
+        { name: "v1", labels: { version: "v1" } },
+      ]),
+    ).forNamespace("shop");
+    const { resources } = made.snapshot;
+    expect([...resources.cluster.keys()].filter((name) => name.includes("|v1|"))).toEqual([
+      "outbound|50051|v1|cart.shop.svc.cluster.local",
+    ]);
+    expect([...resources.listener.keys()].length).toBe(4);
+    const read = fromBinary(ClusterSchema, resources.cluster.get(cluster)!.value);
+    expect(read.circuitBreakers?.thresholds[0]?.maxRequests).toBe(7);
+    const words = made.shortfalls.get(`cluster ${cluster}`)?.map((each) => [each.message, each.refused]);
+    expect(words).toContainEqual([expect.stringContaining("not by random"), false]);
+    expect(words).toContainEqual([expect.stringContaining("no limit of pending"), false]);
+    const tls = compile(...objects, rule({ tls: { mode: "SIMPLE", sni: "cart.example" } })).forNamespace("shop");
+    expect(fromBinary(ClusterLoadAssignmentSchema, tls.snapshot.resources.endpoint.get(cluster)!.value).endpoints).toEqual([]);
+    expect(tls.shortfalls.get(`cluster ${cluster}`)).toContainEqual(expect.objectContaining({ refused: true }));
+  });
+
+  test("a route to a port that does not speak HTTP/2: that share is refused, and told", () => {
+    const route = {
+      apiVersion: "gateway.networking.k8s.io/v1",
+      kind: "HTTPRoute",
+      metadata: { name: "cart", namespace: "shop" },
+      spec: {
+        parentRefs: [{ group: "", kind: "Service", name: "cart" }],
+        rules: [
+          {
+            backendRefs: [
+              { name: "cart", port: 50051 },
+              { name: "page", port: 50051 },
+            ],
+          },
+        ],
+      },
+    } as KubeObject;
+    const made = compile(service("cart"), service("page", "http"), route).forNamespace("shop");
+    const table = "grpc|50051||cart.shop.svc.cluster.local";
+    expect(made.shortfalls.get(`route ${table}`)).toEqual([
+      {
+        subject: expect.stringContaining("shop/cart"),
+        message: expect.stringContaining("page.shop.svc.cluster.local does not speak HTTP/2"),
+        refused: true,
+      },
+    ]);
+    expect(new TextDecoder().decode(made.snapshot.resources.route.get(table)?.value)).toContain(refusedCluster);
+  });
 
   test("what never fits a gRPC call is left out; a prefix by elements becomes two routes", () => {
     expect(table({ match: { ...plain.match, method: "GET" } }).routes).toEqual([]);

@@ -13,6 +13,7 @@ import * as grpc from "./emit/grpc.ts";
 import { grpcServerListener, serverShortfalls } from "./emit/grpc-server.ts";
 import { planPorts } from "./plan/mesh.ts";
 import type { PortPlan } from "./plan/plan.ts";
+import type { RoutePlan } from "./plan/routes.ts";
 import { planWorkload } from "./plan/workload.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { JoinedMap, resourceOfMessage } from "./snapshot.ts";
@@ -39,13 +40,17 @@ export function compileProxyless(world: World, cache: CompileCache = new Compile
     const { cluster } = plan;
     clusters.set(
       cluster,
-      make("cluster", cluster, ClusterSchema, plan.identities, () => grpc.grpcCluster(plan)),
+      make("cluster", cluster, ClusterSchema, [plan.identities, plan.traffic], () => grpc.grpcCluster(plan)),
     );
     endpoints.set(
       cluster,
-      make("endpoint", cluster, ClusterLoadAssignmentSchema, [plan.identities.length, plan.endpoints], () => grpc.grpcLoadAssignment(plan)),
+      make("endpoint", cluster, ClusterLoadAssignmentSchema, [plan.identities.length, plan.traffic.tls, plan.endpoints], () =>
+        grpc.grpcLoadAssignment(plan),
+      ),
     );
-    const left = plan.endpoints.length - grpc.grpcEndpoints(plan).length;
+    const without = grpc.trafficShortfalls(plan);
+    if (without.length > 0) general.set(`cluster ${cluster}`, without);
+    const left = plan.traffic.tls !== undefined ? 0 : plan.endpoints.length - grpc.grpcEndpoints(plan).length;
     if (left > 0) general.set(`endpoint ${cluster}`, [leftOut(plan, left)]);
   }
   const { refusedCluster: none } = grpc;
@@ -60,14 +65,20 @@ export function compileProxyless(world: World, cache: CompileCache = new Compile
     const route = new Map<string, XdsResource>();
     const shortfalls = new Map(general);
     for (const plan of plans) {
+      // A subset has no name of its own: routes lead to it.
+      if (plan.subset !== undefined) continue;
       const table = `grpc${plan.cluster.slice("outbound".length)}`;
-      const folded = routesFor(world, plan.cluster, audienceOf(world, plan.cluster, namespace));
+      const strange: grpc.Shortfall[] = [];
+      const folded = routesFor(world, plan.cluster, audienceOf(world, plan.cluster, namespace))?.map((route) =>
+        known(route, clusters, strange),
+      );
       const emitted = cache.of(`table ${table} ${JSON.stringify([plan.cluster, folded])}`, () => {
         const made = grpc.grpcTable(table, plan, folded);
         return { ...made, resource: resourceOfMessage("route", table, RouteConfigurationSchema, made.config) };
       });
       route.set(table, emitted.resource);
-      if (emitted.shortfalls.length > 0) shortfalls.set(`route ${table}`, emitted.shortfalls);
+      const told = [...strange, ...emitted.shortfalls];
+      if (told.length > 0) shortfalls.set(`route ${table}`, told);
       for (const name of dialled(plan, namespace))
         listener.set(
           name,
@@ -104,6 +115,18 @@ export function compileProxyless(world: World, cache: CompileCache = new Compile
       return { snapshot: { workload: key, resources: { ...resources, listener: new JoinedMap(own, resources.listener) } }, shortfalls };
     },
   };
+}
+
+/** A backend that does not speak HTTP/2 is none for gRPC: its share of the calls is refused, as that of a missing one. */
+function known(route: RoutePlan, clusters: ReadonlyMap<string, unknown>, strange: grpc.Shortfall[]): RoutePlan {
+  const { action } = route;
+  if (action.kind !== "forward") return route;
+  const backends = action.backends.map((backend) => {
+    if (backend.missing || clusters.has(backend.cluster)) return backend;
+    strange.push({ subject: route.name, message: `${backend.cluster} does not speak HTTP/2, which gRPC needs`, refused: true });
+    return { ...backend, missing: true };
+  });
+  return { ...route, action: { ...action, backends } };
 }
 
 function leftOut(plan: PortPlan, count: number): grpc.Shortfall {

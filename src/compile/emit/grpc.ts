@@ -43,19 +43,47 @@ export function apiListener(dialled: string, routeConfigName: string): Listener 
 
 // ---- clusters and endpoints -------------------------------------------------------------------------------------------------
 
-/** gRPC knows one transport for a whole cluster: with mutual TLS for some, those without get nothing. */
-export function grpcEndpoints(plan: PortPlan): readonly EndpointPlan[] {
-  const secure = plan.endpoints.filter((each) => each.mutualTls);
-  return plan.identities.length > 0 ? secure : plan.endpoints;
+type Reach = Pick<PortPlan, "cluster" | "identities" | "endpoints" | "traffic">;
+
+/** Whether callers of this cluster speak the mesh's mutual TLS. */
+function speaksMutualTls({ identities, traffic }: Reach): boolean {
+  return identities.length > 0 && traffic.tls === undefined;
 }
 
-export function grpcCluster(plan: PortPlan): Cluster {
+/** gRPC knows one transport for a whole cluster: with mutual TLS for some, those without get nothing. Nobody gets calls by files beside a sidecar. */
+export function grpcEndpoints(plan: Reach): readonly EndpointPlan[] {
+  if (plan.traffic.tls?.kind === "tls") return [];
+  return speaksMutualTls(plan) ? plan.endpoints.filter((each) => each.mutualTls) : plan.endpoints;
+}
+
+/** Words of a TrafficPlan that are put into effect here; any other is told. */
+const knownOfTraffic = ["tls", "balancer", "limits"];
+
+/** What of a DestinationRule such a client goes without. */
+export function trafficShortfalls(plan: Reach & Pick<PortPlan, "service" | "port">): readonly Shortfall[] {
+  const { traffic } = plan;
+  const subject = `Service ${plan.service.key} port ${plan.port.port}`;
+  const out: Shortfall[] = [];
+  const tell = (message: string) => out.push({ subject, message, refused: false });
+  if (traffic.tls?.kind === "tls")
+    out.push({ subject, message: "a gRPC client without a proxy has no TLS by files of its DestinationRule", refused: true });
+  const kind = traffic.balancer?.kind ?? "round_robin";
+  if (kind !== "round_robin") tell(`a gRPC client without a proxy balances round robin, not by ${kind}`);
+  for (const limit of Object.keys(traffic.limits ?? {}))
+    if (limit !== "requests") tell(`a gRPC client without a proxy has no limit of ${limit}`);
+  unknown(traffic, knownOfTraffic, (message) => tell(message));
+  return out;
+}
+
+export function grpcCluster(plan: Reach): Cluster {
+  const requests = plan.traffic.limits?.requests;
   const cluster = create(ClusterSchema, {
+    ...(requests === undefined ? {} : { circuitBreakers: { thresholds: [{ maxRequests: requests }] } }),
     name: plan.cluster,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
     edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
   });
-  if (plan.identities.length > 0) {
+  if (speaksMutualTls(plan)) {
     const roots = putRoots(create(CertificateValidationContextSchema, {}));
     putPeerNames(
       roots,
@@ -72,7 +100,7 @@ export function grpcCluster(plan: PortPlan): Cluster {
   return putLoadReports(cluster);
 }
 
-export function grpcLoadAssignment(plan: PortPlan): ClusterLoadAssignment {
+export function grpcLoadAssignment(plan: Reach): ClusterLoadAssignment {
   const endpoints = grpcEndpoints(plan);
   return create(ClusterLoadAssignmentSchema, {
     clusterName: plan.cluster,
@@ -155,7 +183,7 @@ type WeightedAction = { clusterSpecifier: { case: "weightedClusters"; value: { c
 
 /** Fields of the plan that are put into effect here or have none for gRPC; any other that says something is a shortfall. */
 const knownOfRoute = ["name", "match", "action", "requestHeaders", "responseHeaders"];
-const knownOfForward = ["kind", "backends", "timeoutMs", "retry", "prefixRewrite", "regexRewrite", "hostRewrite"];
+const knownOfForward = ["kind", "backends", "timeoutMs", "retry", "prefixRewrite", "regexRewrite", "hostRewrite", "hash"];
 const knownOfBackend = ["cluster", "weight", "missing", "requestHeaders", "responseHeaders"];
 const knownOfRetry = ["attempts", "on", "onlyOn", "codes", "perTryTimeoutMs", "backoff"];
 const knownOfMatch = ["path", "method", "headers", "query"];
@@ -193,6 +221,7 @@ function forward(plan: ForwardPlan, refuse: Note, tell: Note) {
     unknown(backend, knownOfBackend, refuse);
     edits(backend, refuse, tell);
   }
+  if (plan.hash !== undefined) tell("a gRPC client without a proxy sends calls round robin, whatever they carry");
   const retryPolicy = retries(plan.retry, tell);
   const clusters = backends.map(({ cluster, weight, missing }) => ({ name: missing ? refusedCluster : cluster, weight }));
   const [first] = clusters;
