@@ -119,6 +119,34 @@ describe.skipIf(!needsPeers("shared-store.test.ts", "etcd"))("control planes on 
     await orphaned(two, "b");
   }, 20_000);
 
+  test("are backed up by any of them, into a folder that starts alone with the same keys and revisions", async () => {
+    const prefix = `/shared-${++serial}`;
+    const one = await up(folder(), prefix);
+    expect((await ask(one, "POST", "/api/v1/namespaces", namespace("kept"))).status).toBe(201);
+    const config = Bun.YAML.parse(readFileSync(one.kubeconfigPath, "utf8")) as {
+      clusters: [{ cluster: { server: string; "certificate-authority-data": string } }];
+      users: [{ user: { token: string } }];
+    };
+    const ca = Buffer.from(config.clusters[0].cluster["certificate-authority-data"], "base64").toString();
+    const answer = await fetch(`${config.clusters[0].cluster.server}/weft/v1alpha1/backup`, {
+      tls: { ca },
+      headers: { authorization: `Bearer ${config.users[0].user.token}` },
+      proxy: "",
+    });
+    const file = join(folder(), "weft.backup");
+    await Bun.write(file, await answer.arrayBuffer());
+    const kept = (await ask(one, "GET", "/api/v1/namespaces/kept")).body as { metadata: { resourceVersion: string } };
+    await one.stop();
+    const { restoreBackup } = await import("../../src/control/backup.ts");
+    const dir = join(folder(), "alone");
+    restoreBackup(file, dir);
+    const alone = await startControlPlane({ dataDir: dir, apiPort: 0, xdsPort: 0, dashboardPort: 0 });
+    cleanups.push(() => alone.stop());
+    const found = (await ask(alone, "GET", "/api/v1/namespaces/kept")).body as { metadata: { resourceVersion: string } };
+    expect(found.metadata.resourceVersion).toBe(kept.metadata.resourceVersion);
+    expect(readFileSync(join(dir, "ca.crt"), "utf8").trim()).toBe(ca.trim());
+  }, 20_000);
+
   test("answer readiness by whether etcd answers, and say when what they know is out of date for good", async () => {
     const prefix = `/shared-${++serial}`;
     const relay = await Relay.start(() => servers.members[0]?.clientPort as number);

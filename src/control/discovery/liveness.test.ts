@@ -172,3 +172,75 @@ describe("after a restart of the control plane", () => {
     expect(await t.connect()).toBe("Healthy=True/ProxyBack ProxyConnected=True/Connected");
   });
 });
+
+describe("several control planes", () => {
+  async function two() {
+    const { store, clock } = await (async () => {
+      const made = openSqliteStore(":memory:");
+      cleanups.push(() => made.close());
+      return { store: made, clock: new PausedClock() };
+    })();
+    await store.create(key, entry(healthy("True", "Answering")));
+    const there = new Set(["a", "b"]);
+    const connectedTo = new Map([
+      ["a", false],
+      ["b", false],
+    ]);
+    const make = async (id: string) => {
+      const liveness = new Liveness({
+        store,
+        clock,
+        log: silentLogger,
+        resource,
+        isConnected: () => connectedTo.get(id) === true,
+        among: { id, isThere: (other) => there.has(other) },
+        onEvent: () => {},
+      });
+      const watch = await store.watch(await store.revision(), resource, (event) => liveness.entryChanged(event));
+      cleanups.push(async () => {
+        watch.stop();
+        await liveness.stop();
+      });
+      return liveness;
+    };
+    const [a, b] = [await make("a"), await make("b")];
+    const health = async () => {
+      for (let at = 0; at < 20; at++) await Bun.sleep(0);
+      const list = ((await store.get(key))?.status as { conditions: Condition[] }).conditions;
+      return list.find((each) => each.type === "Healthy")?.status;
+    };
+    const connect = async (id: string, liveness: Liveness) => {
+      connectedTo.set(id, true);
+      liveness.connected("shop/w");
+      await health();
+    };
+    return { store, clock, there, connectedTo, a, b, health, connect };
+  }
+
+  test("a proxy that moved to another control plane is not put out by the one it left", async () => {
+    const mesh = await two();
+    await mesh.connect("a", mesh.a);
+    mesh.connectedTo.set("a", false);
+    mesh.a.lost("shop/w");
+    await mesh.connect("b", mesh.b);
+    mesh.clock.advance(graceMs + 1);
+    expect(await mesh.health()).toBe("True");
+  });
+
+  test("the proxies of a control plane that is gone get the time to come back, then they are put out", async () => {
+    const mesh = await two();
+    await mesh.connect("a", mesh.a);
+    const entries = async () => (await mesh.store.list(resource)).items;
+    mesh.b.adopt(await entries());
+    mesh.clock.advance(restartGraceMs + 1);
+    // It is there, and has not said anything else.
+    expect(await mesh.health()).toBe("True");
+    mesh.there.delete("a");
+    mesh.connectedTo.set("a", false);
+    mesh.b.adopt(await entries());
+    mesh.clock.advance(graceMs + 1);
+    expect(await mesh.health()).toBe("True");
+    mesh.clock.advance(restartGraceMs);
+    expect(await mesh.health()).toBe("False");
+  });
+});

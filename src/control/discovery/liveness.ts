@@ -66,7 +66,7 @@ export class Liveness {
       const state = conditionOf(entry, connectedType);
       if (state === undefined || this.#tracked.get(key)?.timer !== undefined || this.#deps.isConnected(key) || this.#elsewhere(entry))
         continue;
-      if (state.status === "True") this.#arm(key, graceMs, () => this.#putOut(key));
+      if (state.status === "True") this.#arm(key, restartGraceMs, () => this.#putOut(key));
       else if (isLost(entry)) this.#arm(key, forgetMs, () => this.#forget(key));
     }
   }

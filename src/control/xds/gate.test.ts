@@ -13,5 +13,8 @@ test("a wave is let in at its pace, a quiet moment gives room for a burst, and t
   expect(taken(5_000)).toBe(newStreamsBurst);
   now = 120_000;
   expect(gate.refuses(maxStreams - 1)).toBeUndefined();
+  gate.closed = "the store does not answer";
+  expect(gate.refuses(0)).toBe("the store does not answer");
+  gate.closed = undefined;
   expect(gate.refuses(maxStreams)).toMatch(/has 10000 streams open, its most; connect to another one/);
 });

@@ -12,6 +12,8 @@ export class StreamGate {
   readonly #nowMs: () => number;
   #room = newStreamsBurst;
   #filledMs: number;
+  /** Why none is taken at present. */
+  closed: string | undefined;
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
@@ -20,6 +22,7 @@ export class StreamGate {
 
   /** Why a further stream is not taken (for the client's eyes; gRPC's UNAVAILABLE); undefined = it is, and is counted. */
   refuses(open: number): string | undefined {
+    if (this.closed !== undefined) return this.closed;
     if (open >= maxStreams) return `this control plane has ${open} streams open, its most; connect to another one`;
     const now = this.#nowMs();
     this.#room = Math.min(newStreamsBurst, this.#room + ((now - this.#filledMs) * newStreamsPerSecond) / 1000);

@@ -66,6 +66,8 @@ export interface XdsServer {
   readonly port: number;
   /** New connections get this certificate from now on. */
   updateCertificate(certificatePem: string, key: Secret): void;
+  /** With a reason: sends every stream away (UNAVAILABLE, so that clients try another control plane) and takes none until it is called without. */
+  shed(reason: string | undefined): void;
   /** Ends every stream with UNAVAILABLE (clients reconnect) and closes the port. */
   stop(): Promise<void>;
 }
@@ -129,6 +131,10 @@ export async function startXdsServer(
     port,
     updateCertificate(certificatePem, key) {
       credentials.updateSecureContextOptions(secureContext(deps.authority.rootPem, certificatePem, key));
+    },
+    shed(reason) {
+      gate.closed = reason;
+      if (reason !== undefined) for (const session of [...sessions]) session.end("unavailable", reason);
     },
     async stop() {
       for (const session of sessions) session.end("unavailable", "the control plane is stopping; connect again");
