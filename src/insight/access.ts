@@ -38,6 +38,7 @@ export function flagText(flags: ResponseFlags | undefined): string {
   put(flags.streamIdleTimeout, "SI");
   put(flags.downstreamProtocolError, "DPE");
   put(flags.durationTimeout, "DT");
+  put(flags.rateLimited, "RL");
   put(flags.upstreamProtocolError, "UPE");
   put(flags.noClusterFound, "NC");
   return out.join(",");

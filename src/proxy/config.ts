@@ -3,6 +3,7 @@
 // A decoded resource keeps its object identity for as long as its bytes do not change, so that a rebuild can tell what changed by `===`.
 
 import type { HttpLimits } from "./http1/limits.ts";
+import type { BucketConfig } from "./resilience/bucket.ts";
 
 export interface HostPort {
   /** IPv4 or IPv6 literal; a DNS name only in `strict_dns` clusters. */
@@ -102,6 +103,63 @@ export interface StageConfigs {
   readonly cors: CorsConfig | null;
   readonly fault: FaultConfig | null;
   readonly session: SessionConfig | null;
+  readonly rateLimit: LocalRateLimitConfig | null;
+  readonly admission: AdmissionConfig | null;
+}
+
+/** What makes an entry of a rate limit's descriptor. A header that is absent makes no descriptor, unless it is skipped. */
+export type RateAction =
+  | { readonly kind: "header"; readonly key: string; readonly name: string; readonly skipIfAbsent: boolean }
+  | { readonly kind: "remote" }
+  /** The SPIFFE ID of the verified client. */
+  | { readonly kind: "peer"; readonly key: string }
+  | { readonly kind: "generic"; readonly key: string; readonly value: string }
+  | {
+      readonly kind: "match";
+      readonly key: string;
+      readonly value: string;
+      readonly expect: boolean;
+      readonly headers: readonly HeaderMatch[];
+    };
+
+export interface LocalRateLimitConfig {
+  /** Of all requests; null = none. */
+  readonly bucket: BucketConfig | null;
+  /** The first that fits a descriptor; an empty value fits any, and each has its own bucket. */
+  readonly descriptors: readonly {
+    readonly entries: readonly { readonly key: string; readonly value: string }[];
+    readonly bucket: BucketConfig;
+  }[];
+  /** A descriptor each. */
+  readonly limits: readonly (readonly RateAction[])[];
+  /** Of the refusal; default 429. */
+  readonly status: number;
+  /** gRPC calls are told RESOURCE_EXHAUSTED in place of UNAVAILABLE. */
+  readonly resourceExhausted: boolean;
+  /** `x-ratelimit-limit`, `-remaining` and `-reset` in answers. */
+  readonly tellHeaders: boolean;
+  /** `bucket` counts requests that a descriptor has counted too; default true. */
+  readonly alwaysDefault: boolean;
+  /** Share of requests, 0 to 1, that are counted, and of those over the limit that are refused. */
+  readonly enabled: number;
+  readonly enforced: number;
+  /** Buckets kept for descriptors; the one unused for longest goes. */
+  readonly maxDynamic: number;
+}
+
+export interface AdmissionConfig {
+  /** Requests that the service is given at once; 0 = found by measuring. */
+  readonly concurrency: number;
+  readonly maxConcurrency: number;
+  /** Requests that may wait; 0 = as many as the service is given. */
+  readonly maxQueue: number;
+  /** How long one may wait while the queue stands; 0 = a quarter of what the idle service takes. */
+  readonly targetMs: number;
+  /** null: all requests matter alike. */
+  readonly criticalityHeader: string | null;
+  readonly shareBy: { readonly kind: "nobody" } | { readonly kind: "peer" } | { readonly kind: "header"; readonly name: string };
+  /** Of the refusal; default 503. */
+  readonly status: number;
 }
 
 /** Where a client carries the address of its endpoint. `ttlMs` 0 = until the browser closes. */

@@ -3,8 +3,10 @@
 
 import type { RouteStages, StageConfigs, StageName } from "../config.ts";
 import type { BuildContext } from "../runtime/build.ts";
+import { admissionFamily } from "./admission.ts";
 import { corsFamily } from "./cors.ts";
 import { faultFamily } from "./fault.ts";
+import { rateLimitFamily } from "./rate-limit.ts";
 import { sessionFamily } from "./session.ts";
 import type { Stage, StageFamily } from "./stage.ts";
 
@@ -12,10 +14,12 @@ export const stageFamilies: { readonly [Name in StageName]: StageFamily<StageCon
   cors: corsFamily,
   fault: faultFamily,
   session: sessionFamily,
+  rateLimit: rateLimitFamily,
+  admission: admissionFamily,
 };
 
 /** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
-export const stageOrder: readonly StageName[] = ["cors", "fault", "session"];
+export const stageOrder: readonly StageName[] = ["cors", "fault", "session", "rateLimit", "admission"];
 
 function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage | null {
   return stageFamilies[name].build(config, where, context);

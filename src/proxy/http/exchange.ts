@@ -9,11 +9,13 @@ import type { Timer } from "../../base/clock.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster, Waiter } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
+import type { Ticket } from "../chain/admission.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
 import type { MirrorTap } from "../chain/mirror.ts";
 import type { Stage } from "../chain/stage.ts";
 import type { Head } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
+import type { TokenBucket } from "../resilience/bucket.ts";
 import type { CompiledForward, CompiledRoute, CompiledTarget } from "../route/table.ts";
 import type { ResponseFlag } from "../telemetry/record.ts";
 import { failed, tryTimedOut } from "./again.ts";
@@ -79,6 +81,10 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   tried: Endpoint[] | null = null;
   /** The wait before another attempt; null = none. */
   backOff: Timer | null = null;
+  /** Its place with the service (chain/admission.ts); null = none. */
+  ticket: Ticket | null = null;
+  /** The rate limit that its answer tells of; null = none. */
+  rateBucket: TokenBucket | null = null;
   /** Attempts that go on beside the one in `up` (http/hedge.ts); null = none. */
   parked: Parked[] | null = null;
   /** It came as a retry: its id among `core.retried`. */

@@ -165,6 +165,8 @@ export const failures = {
     false,
     deadlineExceeded,
   ),
+  rateLimited: failure("rate-limited", "self", "never", "RL", 429, "local_rate_limited", "over the rate limit; come back later", false, 14),
+  shed: failure("shed", "self", "safe", "UO", 503, "reached_concurrency_limit", "the service is full"),
   idle: failure("idle", "self", "never", "SI", 504, "stream_idle_timeout", "neither side sent anything for too long", true),
   idleRequest: failure(
     "idle-request",

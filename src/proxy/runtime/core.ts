@@ -9,6 +9,7 @@ import { RetriedIds } from "../resilience/marks.ts";
 import { Ticker } from "../resilience/ticker.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
 import { FaultMetrics, MirrorMetrics } from "../telemetry/routing.ts";
+import { SheddingMetrics } from "../telemetry/shedding.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
 import { TlsRefusals } from "../tls/refusal.ts";
 
@@ -47,6 +48,7 @@ export class Core {
   readonly tlsRefusedDownstream: TlsRefusals;
   readonly tlsRefusedUpstream: TlsRefusals;
   readonly idleBytes: Series;
+  readonly shedding: SheddingMetrics;
   readonly retries: Series;
   readonly retriesDenied: Series;
   readonly retriesMarked: Series;
@@ -78,6 +80,7 @@ export class Core {
       "weft_upstream_idle_bytes_total",
       "Idle pooled connections closed because the peer sent bytes nobody asked for.",
     );
+    this.shedding = new SheddingMetrics(deps.metrics);
     this.retries = counter("weft_upstream_retries_total", "Attempts made again.");
     this.retriesDenied = counter("weft_upstream_retries_denied_total", "Attempts not made again because the budget of retries was spent.");
     this.retriesMarked = counter(

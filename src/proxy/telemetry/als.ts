@@ -172,6 +172,7 @@ const flagFields: Readonly<Record<ResponseFlag, string | null>> = {
   DT: "durationTimeout",
   SI: "streamIdleTimeout",
   LR: "localReset",
+  RL: "rateLimited",
   DI: "delayInjected",
   FI: "faultInjected",
   // Envoy's ALS has no field for a denial by RBAC either; the details say it.

@@ -20,6 +20,7 @@ export type ResponseFlag =
   | "DT" // duration timeout
   | "SI" // stream idle timeout
   | "LR" // local reset
+  | "RL" // over a rate limit
   | "DI" // delayed by an injected fault
   | "FI" // answered or reset by an injected fault
   | "RBAC"; // denied by a policy (Envoy has no flag for it and writes the detail; ALS has none either)

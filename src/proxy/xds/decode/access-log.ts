@@ -52,7 +52,7 @@ export function decodeAccessLog(gate: Gate, log: AccessLog, path: string): Acces
 }
 
 /** Envoy's long list, as far as the proxy sets them (telemetry/record.ts). */
-const knownFlags = ["UF", "UC", "UH", "UO", "UT", "UR", "UPE", "URX", "NR", "NC", "DC", "DPE", "DT", "SI", "LR"];
+const knownFlags = ["UF", "UC", "UH", "UO", "UT", "UR", "UPE", "URX", "NR", "NC", "DC", "DPE", "DT", "SI", "LR", "RL"];
 
 function logFilter(gate: Gate, filter: PbFilter, path: string): AccessLogFilter {
   const one = filter.filterSpecifier;

@@ -4,11 +4,14 @@ import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy
 import { stageOrder } from "../../chain/stages.ts";
 import type { HttpManagerConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
 import {
+  AdaptiveConcurrency,
+  Admission,
   Cors,
   GrpcWeb,
   HttpConnectionManager,
   HttpFault,
   HttpRbac,
+  LocalRateLimit,
   NetworkRbac,
   Router,
   StatefulSession,
@@ -18,6 +21,7 @@ import { decodeAccessLog } from "./access-log.ts";
 import { decodeFault } from "./fault.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
 import { http2Options, httpLimits, viaName } from "./http-limits.ts";
+import { decodeAdaptive, decodeAdmission, decodeRateLimit } from "./overload.ts";
 import { decodeRbac } from "./rbac.ts";
 import { decodeRoutes, emptyRoutes } from "./route.ts";
 import { decodeSession } from "./session.ts";
@@ -62,6 +66,18 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(
     StatefulSession,
     (gate, session, path): HttpFilter => ({ kind: "stage", name: "session", stages: { session: decodeSession(gate, session, path) } }),
+  ),
+  extension(
+    LocalRateLimit,
+    (gate, limit, path): HttpFilter => ({ kind: "stage", name: "rateLimit", stages: { rateLimit: decodeRateLimit(gate, limit, path) } }),
+  ),
+  extension(
+    AdaptiveConcurrency,
+    (gate, filter, path): HttpFilter => ({ kind: "stage", name: "admission", stages: { admission: decodeAdaptive(gate, filter, path) } }),
+  ),
+  extension(
+    Admission,
+    (gate, filter, path): HttpFilter => ({ kind: "stage", name: "admission", stages: { admission: decodeAdmission(gate, filter, path) } }),
   ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   extension(Router, (_gate, router): HttpFilter => ({ kind: "router", quiet: router.suppressEnvoyHeaders })),
@@ -125,7 +141,12 @@ function httpFilterChain(
   gate: Gate,
   manager: PbManager,
   path: string,
-): { readonly rbac: readonly RbacConfig[]; readonly grpcWeb: boolean; readonly quiet: boolean; readonly stages: Partial<StageConfigs> | null } {
+): {
+  readonly rbac: readonly RbacConfig[];
+  readonly grpcWeb: boolean;
+  readonly quiet: boolean;
+  readonly stages: Partial<StageConfigs> | null;
+} {
   const rbac: RbacConfig[] = [];
   let stages: Partial<StageConfigs> | null = null;
   let last = -1;

@@ -3,10 +3,11 @@
 
 import type { RouteStages, StageName } from "../../config.ts";
 import type { AnyValue } from "../proto/message.ts";
-import { CorsPolicy, FilterConfig, HttpFault, OwnFault, StatefulSessionPerRoute } from "../proto/types.ts";
+import { CorsPolicy, FilterConfig, HttpFault, LocalRateLimit, OwnFault, StatefulSessionPerRoute } from "../proto/types.ts";
 import { decodeCorsPolicy } from "./cors.ts";
 import { decodeFault, decodeOwnFault } from "./fault.ts";
 import { type Extension, extension, type Gate, unpack } from "./gate.ts";
+import { decodeRateLimit } from "./overload.ts";
 import { decodeSessionOverride } from "./session.ts";
 
 export type PerRoute = RouteStages;
@@ -16,6 +17,7 @@ const routeFilters: readonly Extension<RouteStages>[] = [
   extension(CorsPolicy, (gate, policy, path): RouteStages => ({ cors: decodeCorsPolicy(gate, policy, path) })),
   extension(HttpFault, (gate, fault, path): RouteStages => ({ fault: decodeFault(gate, fault, path) })),
   extension(StatefulSessionPerRoute, (gate, message, at): RouteStages => ({ session: decodeSessionOverride(gate, message, at) })),
+  extension(LocalRateLimit, (gate, limit, path): RouteStages => ({ rateLimit: decodeRateLimit(gate, limit, path) })),
   extension(OwnFault, (gate, fault, path): RouteStages => ({ fault: decodeOwnFault(gate, fault, path) })),
 ];
 
@@ -24,6 +26,9 @@ const stageOfFilter: Readonly<Record<string, StageName>> = {
   "envoy.filters.http.cors": "cors",
   "envoy.filters.http.fault": "fault",
   "envoy.filters.http.stateful_session": "session",
+  "envoy.filters.http.local_ratelimit": "rateLimit",
+  "envoy.filters.http.adaptive_concurrency": "admission",
+  "weft.filters.http.admission": "admission",
 };
 
 export function perRouteStages(gate: Gate, entries: Readonly<Record<string, AnyValue>>, path: string): PerRoute {

@@ -66,7 +66,7 @@ export type Admission = Message<"weft.extensions.v1.Admission"> & {
   maxQueue: number;
 
   /**
-   * How long one may wait once the queue has not been empty for a while; absent = half of what the service takes for a request.
+   * How long one may wait once the queue has not been empty for a while; absent = a quarter of what the idle service takes for a request.
    *
    * @generated from field: google.protobuf.Duration target_delay = 4;
    */
