@@ -1,7 +1,6 @@
 // Owns: an answer's body written no faster than a set rate: it stands before the protocol's own half for one request, as an injected fault asks for.
 // What is waiting is copied and bounded: beyond it the instance is not read. Never used by a request without such a fault.
 
-import { Buffer } from "node:buffer";
 import type { Head } from "../http1/head.ts";
 import { type Timed, tickMs } from "../resilience/ticker.ts";
 import type { CompiledEdits } from "../route/edit.ts";

@@ -267,11 +267,12 @@ function forward(
   };
 }
 
-function hostSource(gate: Gate, action: RouteAction, path: string): ForwardAction["hostFrom"] | null {
+function hostSource(gate: Gate, action: RouteAction, path: string): NonNullable<ForwardAction["hostFrom"]> | null {
   const specifier = action.hostRewriteSpecifier;
   switch (specifier.case) {
     case "autoHostRewrite":
-      return specifier.value === true ? { kind: "endpoint" } : null;
+      // protobuf-es's type has the wrapper here; our reader gives what is in it (proto/message.ts).
+      return (specifier.value as unknown) === true ? { kind: "endpoint" } : null;
     case "hostRewriteHeader":
       return { kind: "header", name: specifier.value.toLowerCase() };
     case "hostRewritePathRegex":
