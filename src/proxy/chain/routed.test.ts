@@ -2,6 +2,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 import { createServer, type IncomingHttpHeaders } from "node:http";
+import { connect, createServer as createHttp2Server } from "node:http2";
 import type { AddressInfo } from "node:net";
 import type { CorsConfig, FaultConfig, ForwardAction, HttpManagerConfig, RouteStages } from "../config.ts";
 import { cluster, endpoint, forward, hop, RawPeer, type Running, rawOrigin, route, start, table, until } from "../testing/fixture.ts";
@@ -359,4 +360,90 @@ test("a chain without the filter has no faults, whatever its routes say; a route
   expect((await ask(chainWide)).status).toBe(500);
   const off = run([cluster("app", [endpoint(app.port)])], {}, { fault: "off" }, { stages: { fault: abort } });
   expect((await ask(off)).status).toBe(200);
+});
+
+// ---- HTTP/2 --------------------------------------------------------------------------------------------------------------
+
+interface Http2Answer {
+  readonly headers: Record<string, unknown>;
+  readonly body: string;
+  readonly reset: boolean;
+}
+
+/** One request over HTTP/2 with prior knowledge. */
+async function ask2(running: Running, headers: Record<string, string>, body: readonly string[] = []): Promise<Http2Answer> {
+  const client = connect(`http://127.0.0.1:${running.port()}`);
+  const done = Promise.withResolvers<Http2Answer>();
+  let answered: Record<string, unknown> = {};
+  let text = "";
+  let reset = false;
+  client.on("error", () => {});
+  const stream = client.request({ ":path": "/", ...headers }, { endStream: body.length === 0 });
+  stream.on("response", (fields) => {
+    answered = { ...fields };
+  });
+  stream.on("data", (piece) => {
+    text += piece;
+  });
+  stream.on("error", () => {
+    reset = true;
+  });
+  stream.on("close", () => done.resolve({ headers: answered, body: text, reset }));
+  for (const piece of body) stream.write(piece);
+  if (body.length > 0) stream.end();
+  const answer = await done.promise;
+  client.destroy();
+  return answer;
+}
+
+test("over HTTP/2: copies to HTTP/1 instances, resets of one stream, slow answers, gRPC's own words", async () => {
+  const app = await origin("y".repeat(8_000));
+  const copy = await origin();
+  const mirrored = run([cluster("app", [endpoint(app.port)]), cluster("m", [endpoint(copy.port)])], {
+    mirrors: [{ cluster: "m", fraction: 1, shadowHost: true }],
+  });
+  expect((await ask2(mirrored, { ":method": "POST" }, ["one ", "two"])).headers[":status"]).toBe(200);
+  await until(() => copy.seen.length === 1, "the copy");
+  expect(copy.seen[0]?.body).toBe("one two");
+
+  const one = (more: Partial<FaultConfig>): Running => run([cluster("app", [endpoint(app.port)])], {}, { fault: { ...fault, ...more } });
+  const reset = await ask2(one({ reset: 1 }), {});
+  expect([reset.headers[":status"], reset.body]).toEqual([undefined, ""]);
+
+  const began = performance.now();
+  const slow = await ask2(one({ rate: { kilobytesPerSecond: 20, fraction: 1 } }), {});
+  expect(slow.body.length).toBe(8_000);
+  expect(performance.now() - began).toBeGreaterThan(250);
+
+  const call = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
+  const grpc = await ask2(one({ abort: { kind: "grpc", status: 8, fraction: 1 } }), call, ["\0\0\0\0\0"]);
+  expect([grpc.headers[":status"], grpc.headers["grpc-status"]]).toEqual([200, "8"]);
+  const http = await ask2(one({ abort: { kind: "http", status: 503, fraction: 1 } }), call, ["\0\0\0\0\0"]);
+  expect([http.headers[":status"], http.headers["grpc-status"]]).toEqual([200, "14"]);
+});
+
+test("a request over HTTP/2 is copied to an HTTP/2 instance", async () => {
+  const app = await origin();
+  const bodies: string[] = [];
+  const server = createHttp2Server();
+  server.on("stream", (stream, headers) => {
+    let text = "";
+    stream.on("data", (piece) => {
+      text += piece;
+    });
+    stream.on("end", () => {
+      bodies.push(`${headers[":authority"]} ${text}`);
+      stream.respond({ ":status": 200 });
+      stream.end("dropped");
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  stops.push(() => server.close());
+  const running = run(
+    [cluster("app", [endpoint(app.port)]), cluster("m", [endpoint((server.address() as AddressInfo).port)], { protocol: "http2" })],
+    { mirrors: [{ cluster: "m", fraction: 1, shadowHost: true }] },
+  );
+  expect((await ask2(running, { ":method": "POST", ":authority": "reviews" }, ["whole"])).headers[":status"]).toBe(200);
+  await until(() => running.count("weft_mirrored_requests_total", "answered") === 1, "the copy");
+  expect(bodies).toEqual(["reviews-shadow whole"]);
 });
