@@ -17,6 +17,7 @@ import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { referenceGrantKind } from "./kinds/referencegrant.ts";
 import { serviceKind } from "./kinds/service.ts";
+import { serviceEntryKind } from "./kinds/serviceentry.ts";
 import { tcpRouteKind } from "./kinds/tcproute.ts";
 import { telemetryKind } from "./kinds/telemetry.ts";
 import { tlsRouteKind } from "./kinds/tlsroute.ts";
@@ -33,6 +34,7 @@ export const kinds: readonly DefinedKind[] = [
   serviceKind,
   endpointSliceKind,
   workloadEntryKind,
+  serviceEntryKind,
   gatewayClassKind,
   gatewayKind,
   referenceGrantKind,

@@ -7,6 +7,7 @@ import { destinationRuleConflicts } from "./conflicts/destinationrule.ts";
 import { routeConflicts } from "./conflicts/httproute.ts";
 import { peerAuthenticationConflicts } from "./conflicts/peerauthentication.ts";
 import { serviceConflicts } from "./conflicts/service.ts";
+import { serviceEntryConflicts } from "./conflicts/serviceentry.ts";
 import { telemetryConflicts } from "./conflicts/telemetry.ts";
 import { virtualServiceConflicts } from "./conflicts/virtualservice.ts";
 import { entryConflicts } from "./conflicts/workloadentry.ts";
@@ -21,6 +22,7 @@ const byKind: Readonly<Record<string, Conflicts>> = {
   DestinationRule: destinationRuleConflicts as Conflicts,
   PeerAuthentication: peerAuthenticationConflicts as Conflicts,
   Service: serviceConflicts as Conflicts,
+  ServiceEntry: serviceEntryConflicts as Conflicts,
   Telemetry: telemetryConflicts as Conflicts,
   VirtualService: virtualServiceConflicts as Conflicts,
   WorkloadEntry: entryConflicts as Conflicts,

@@ -13,6 +13,7 @@ import { loadAssignment } from "./emit/endpoint.ts";
 import { type GatewayPortInput, gatewayPort } from "./emit/gateway.ts";
 import * as listeners from "./emit/listener.ts";
 import { gatewayHostBytes, routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
+import { isVisible } from "./plan/external.ts";
 import type { GatewayPortPlan } from "./plan/gateways.ts";
 import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan } from "./plan/plan.ts";
@@ -82,7 +83,9 @@ export const clusterResource = derived<XdsResource | undefined>((world, cluster)
 /** By its cluster's name. */
 export const endpointResource = derived<XdsResource | undefined>((world, cluster) => {
   const plan = portPlan(world, cluster);
-  return plan === undefined ? undefined : resourceOfMessage("endpoint", cluster, ClusterLoadAssignmentSchema, loadAssignment(plan));
+  // What DNS answers stands in the cluster itself.
+  const known = plan?.external?.dns ? { ...plan, endpoints: [] } : plan;
+  return known === undefined ? undefined : resourceOfMessage("endpoint", cluster, ClusterLoadAssignmentSchema, loadAssignment(known));
 }, sameResource);
 
 // ---- routes ---------------------------------------------------------------------------------------------------------------
@@ -156,7 +159,8 @@ function leadTo(world: World, routes: readonly RoutePlan[]): string[] {
 }
 
 /** Names that lead to a port; the short name is of one's own namespace only. */
-function domainsOf({ service, port, isDefault }: TargetPlan, reach: "own" | "foreign"): string[] {
+function domainsOf({ service, port, isDefault, external }: TargetPlan, reach: "own" | "foreign"): string[] {
+  if (external !== undefined) return [...(isDefault ? [service.host] : []), `${service.host}:${port.port}`];
   const names = [`${service.name}.${service.namespace}`, `${service.name}.${service.namespace}.svc`, service.host];
   if (reach === "own") names.unshift(service.name);
   const withPort = names.map((name) => `${name}:${port.port}`);
@@ -192,6 +196,7 @@ export function proxyTable(world: World, namespace: string, ports: readonly stri
     const target = targetPlan(world, cluster);
     // A subset has no name of its own: routes lead there.
     if (target === undefined || target.port.protocol === "udp" || target.subset !== undefined) continue;
+    if (target.external !== undefined && !isVisible(target.external, namespace)) continue;
     const host = hostOf(world, cluster, namespace, target.service.namespace === namespace ? "own" : "foreign");
     if (host === undefined) continue;
     hosts.push(host.value);

@@ -6,6 +6,7 @@ import { gatewayGroup, isServiceParent } from "../api/kinds/gateway-refs.ts";
 import type { SecretObject } from "../api/kinds/gateway-secret.ts";
 import type { GatewayClassObject, GatewayObject, ReferenceGrantObject } from "../api/kinds/gateway-spec.ts";
 import type { GRPCRouteObject } from "../api/kinds/grpcroute-spec.ts";
+import type { ServiceEntryObject } from "../api/kinds/serviceentry-spec.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { namespaceOf, source } from "./objects.ts";
 
@@ -33,6 +34,10 @@ export const grantSource = source<ReferenceGrantObject>(gatewayGroup, "Reference
 export const secretSource = source<SecretObject>("", "Secret", {});
 export const namespaceSource = source<KubeObject>("", "Namespace", {});
 
+export const serviceEntrySource = source<ServiceEntryObject, "host">("networking.istio.io", "ServiceEntry", {
+  host: (entry) => entry.spec.hosts,
+});
+
 /** All of them. */
 export const routeSources = [
   grpcRouteSource,
@@ -44,4 +49,5 @@ export const routeSources = [
   grantSource,
   secretSource,
   namespaceSource,
+  serviceEntrySource,
 ] as const;

@@ -110,12 +110,16 @@ function hostRules(rule: DestinationRuleObject, add: Add): void {
     return;
   }
   const [name = "", of = ""] = ruleHost(rule).split(".");
+  // The host of a ServiceEntry; whether there is one, the status says.
+  const external =
+    host.includes(".") && !ruleHost(rule).endsWith(".cluster.local") && /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(ruleHost(rule));
+  if (external) return;
   if (
     !/^[a-z]([-a-z0-9]*[a-z0-9])?$/.test(name) ||
     !ruleHost(rule).endsWith(".svc.cluster.local") ||
     ruleHost(rule).split(".").length !== 5
   ) {
-    add("spec.host", `${show(host)} must be the name of a Service, or NAME.NAMESPACE.svc.cluster.local`);
+    add("spec.host", `${show(host)} must be the name of a Service, NAME.NAMESPACE.svc.cluster.local, or a host of a ServiceEntry`);
     return;
   }
   if (of !== namespace && namespace !== rootNamespace)

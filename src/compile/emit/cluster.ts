@@ -15,6 +15,7 @@ import { inboundCluster, meshRootsSecret, sidecarMetadata, workloadCertificateSe
 import type { PortPlan } from "../plan/plan.ts";
 import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
+import { loadAssignment } from "./endpoint.ts";
 import { balancing, judgement, limits, origination, ownWords } from "./traffic.ts";
 
 /** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
@@ -55,8 +56,15 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
   };
   const init: MessageInitShape<typeof ClusterSchema> = {
     name: plan.cluster,
-    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
-    edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
+    ...(plan.external?.dns
+      ? {
+          clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.STRICT_DNS },
+          loadAssignment: loadAssignment(plan),
+        }
+      : {
+          clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.EDS },
+          edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
+        }),
     connectTimeout: duration(traffic.connectTimeoutMs ?? connectTimeoutMs),
     ...balancing(traffic),
     ...judgement(traffic),

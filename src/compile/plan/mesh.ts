@@ -22,6 +22,7 @@ import {
   type WorkloadModel,
   type World,
 } from "../world.ts";
+import { externalClusters, externalEndpoints, externalPlan, externalService } from "./external.ts";
 import type { EndpointPlan, PortPlan, TargetPlan, WithheldPlan } from "./plan.ts";
 
 /** Cluster id in metrics and endpoint metadata. */
@@ -48,7 +49,8 @@ export function planTargets(world: World): ReadonlyMap<string, TargetPlan> {
 function serviceBehind(world: World, cluster: string): ServiceModel | undefined {
   const host = clusterHost(cluster);
   const [key] = host === undefined ? [] : world.objects(serviceSource).keys("host", host);
-  return key === undefined ? undefined : world.services.get(key);
+  if (key !== undefined) return world.services.get(key);
+  return host === undefined ? undefined : externalService(world, host);
 }
 
 /** Of a service by its key: its ports' clusters. */
@@ -65,7 +67,7 @@ export const clustersOf = derived<readonly string[]>((world, key) => {
 }, equal);
 
 const allClusters = derived<readonly string[]>(
-  (world) => [...new Set([...world.services.keys()].flatMap((key) => clustersOf(world, key)))],
+  (world) => [...new Set([...world.services.keys()].flatMap((key) => clustersOf(world, key))), ...externalClusters(world, "")],
   equal,
 );
 
@@ -91,13 +93,19 @@ export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
     isDefault: subset === "" && service.defaultPort?.port === port.port,
     ...(subset === "" ? {} : { subset }),
     ...(hash === undefined ? {} : { hash }),
+    ...externally(world, service),
   };
 }, equal);
+
+function externally(world: World, { key, host }: ServiceModel): Pick<TargetPlan, "external"> {
+  const external = world.services.has(key) ? undefined : externalPlan(world, host);
+  return external === undefined ? {} : { external };
+}
 
 /** By cluster name. */
 export const portPlan = derived<PortPlan | undefined>((world, cluster) => {
   const target = targetPlan(world, cluster);
-  const service = target === undefined ? undefined : world.services.get(target.service.key);
+  const service = target === undefined ? undefined : serviceBehind(world, cluster);
   if (target === undefined || service === undefined) return undefined;
   return target.port.protocol === "udp" ? planDatagrams(world, service, target) : planPort(world, service, target);
 }, equal);
@@ -133,6 +141,11 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan): Port
         identities.add(formatIdentity({ trustDomain: world.trustDomain, namespace: service.namespace, serviceAccount }));
     const number = slicePort(slice, port);
     if (number !== undefined) endpoints.push(...sliceEndpoints(service, slice, number, mutualTls));
+  }
+  if (target.external !== undefined && subset === undefined) {
+    const own = externalEndpoints(world, service.host, port);
+    endpoints.push(...own.endpoints);
+    for (const identity of own.identities) identities.add(identity);
   }
   const traffic = trafficPlan(world, service.host, port.port, subset ?? "");
   return { ...target, traffic, endpoints: distinct(endpoints), withheld: [], identities: [...identities].sort() };

@@ -20,8 +20,20 @@ export interface TargetPlan {
   readonly isDefault: boolean;
   /** Of its instances only those of this subset; absent = all. */
   readonly subset?: string;
+  /** It is a host of a ServiceEntry. */
+  readonly external?: ExternalPlan;
   /** The key of requests, where its balancer hashes. */
   readonly hash?: HashPlan;
+}
+
+/** A host of a ServiceEntry. */
+export interface ExternalPlan {
+  /** The proxy asks DNS for its addresses, and goes on asking. */
+  readonly dns: boolean;
+  /** Of the entry. */
+  readonly namespace: string;
+  /** Namespaces of callers that may use it; `*` = all, `.` = its own. */
+  readonly exportTo: readonly string[];
 }
 
 /** One port of one service: a cluster and its endpoints. */

@@ -16,6 +16,7 @@ import {
   type TrafficPolicy,
 } from "../../api/kinds/destinationrule-spec.ts";
 import { matchesLabels } from "../../api/selector.ts";
+import { externalNamespace, externalService } from "../plan/external.ts";
 import type { HashPlan } from "../plan/routes.ts";
 import type { BalancerPlan, LocalityPlan, OriginationPlan, OutlierPlan, TrafficPlan } from "../plan/traffic.ts";
 import { destinationRuleSource } from "../sources.ts";
@@ -31,7 +32,7 @@ export interface HostRules {
 /** By `NAME.NAMESPACE.svc.cluster.local`; undefined = no rule speaks about it. */
 export const rulesOf = derived<HostRules | undefined>((world, host) => {
   const all = [...world.objects(destinationRuleSource).by("host", host)].sort(byAge);
-  const namespace = host.split(".")[1];
+  const namespace = externalNamespace(world, host) ?? host.split(".")[1];
   const own = all.filter((rule) => namespaceOf(rule) === namespace);
   const rules = own.length > 0 ? own : all.filter((rule) => namespaceOf(rule) === rootNamespace);
   if (rules.length === 0) return undefined;
@@ -227,8 +228,10 @@ export function ruleVerdict(world: World, key: string): RuleVerdict | undefined 
   const rule = world.objects(destinationRuleSource).get(key);
   if (rule === undefined) return undefined;
   const host = ruleHost(rule);
-  const [name = "", namespace = ""] = host.split(".");
-  const service = world.services.get(`${namespace}/${name}`);
+  const outside = externalNamespace(world, host);
+  const [name = "", within = ""] = host.split(".");
+  const namespace = outside ?? within;
+  const service = outside === undefined ? world.services.get(`${namespace}/${name}`) : externalService(world, host);
   const all = world.objects(destinationRuleSource).by("host", host);
   const overruled = namespaceOf(rule) !== namespace && all.some((each) => namespaceOf(each) === namespace);
   const empty = (service === undefined ? [] : (rule.spec?.subsets ?? []))
