@@ -119,6 +119,9 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   own.arm();
 }
 
+/** What is left of a deadline is reckoned to the millisecond below this. */
+const preciseBelowMs = 2_000;
+
 /** How often an endpoint is drawn again because this request has failed there; Istio's number. */
 const redraws = 5;
 
@@ -177,7 +180,9 @@ export function send(x: Exchange, half: UpstreamHalf, parsed: Head | null): void
   if (x.attempts > 1) plan.lines = joinLines(plan.lines, markAttempt(x.bytes, head, x.attempts));
   else if (x.chain.inbound && attemptCount(x.bytes, head) > 1) noteMarked(x, head);
   if (x.timeoutAtMs !== Number.POSITIVE_INFINITY || x.tryAtMs !== Number.POSITIVE_INFINITY) {
-    const nowMs = x.down.core.ticker.now();
+    const { ticker } = x.down.core;
+    // The coarse clock will do where a tick is nothing.
+    const nowMs = Math.min(x.timeoutAtMs, x.tryAtMs) - ticker.nowMs > preciseBelowMs ? ticker.nowMs : ticker.now();
     if (x.timeoutAtMs <= nowMs) {
       // Given up with its half, which is of no use to anybody in the middle of a request.
       x.sent = true;

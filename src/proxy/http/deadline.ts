@@ -38,7 +38,24 @@ export function deadlineLine(x: Exchange, bytes: Uint8Array, head: Head, leftMs:
   }
   if (!(x.chain.terminal as HttpChain).tellsDeadline) return null;
   drop(bytes, head, expectedName);
-  return latin1(`x-envoy-expected-rq-timeout-ms: ${leftMs < 1 ? 1 : Math.floor(leftMs)}\r\n`);
+  return expectedLine(leftMs < 1 ? 1 : Math.floor(leftMs));
+}
+
+/** By the number of digits; written anew for each request and copied within the call. */
+const expectedLines = Array.from({ length: 11 }, (_one, digits) => latin1(`x-envoy-expected-rq-timeout-ms: ${"0".repeat(digits)}\r\n`));
+const valueFrom = expectedName.length + 2;
+
+function expectedLine(ms: number): Uint8Array {
+  let digits = 1;
+  for (let rest = ms; rest >= 10 && digits < 10; digits++) rest = Math.floor(rest / 10);
+  const line = expectedLines[digits] as Uint8Array;
+  let rest = ms;
+  for (let at = valueFrom + digits - 1; at >= valueFrom; at--) {
+    const next = Math.floor(rest / 10);
+    line[at] = 48 + rest - next * 10;
+    rest = next;
+  }
+  return line;
 }
 
 /** At most eight digits and a unit (the gRPC project's PROTOCOL-HTTP2). Rounded down: the next hop must not wait longer than we do. */
