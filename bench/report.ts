@@ -102,6 +102,7 @@ export function quietTable(figures: readonly QuietFigures[]): string {
   const columns: readonly (readonly [string, (row: QuietFigures) => string | undefined])[] = [
     ["load", (row) => row.load],
     ["took ms", (row) => show(row.tookMs)],
+    ["x best peer", (row) => (row.timesBest === undefined ? undefined : one(row.timesBest, 2))],
     ["ready ms from exec", (row) => show(row.readyMs)],
     ["ran ms", (row) => show(row.ranMs)],
     ["waited ms", (row) => show(row.waitedMs)],

@@ -20,6 +20,7 @@ import {
   tcp,
 } from "./cases/load.ts";
 import { soak, workers } from "./cases/long.ts";
+import { skewed } from "./cases/skewed.ts";
 import { describeMachine, pickCores, pin } from "./machine.ts";
 import type { Plan } from "./measure.ts";
 import { type Found, findTool, type Tool } from "./peers.ts";
@@ -47,6 +48,7 @@ const quietCases = {
   workers,
   "idle-memory": idleMemory,
   start,
+  "skewed-backends": skewed,
   change,
   "first-traffic": firstTraffic,
   soak,

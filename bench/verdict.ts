@@ -30,6 +30,7 @@ export interface Measured {
   readonly tookMs?: Spread;
   readonly eachKb?: Spread;
   readonly grownMb?: Spread;
+  readonly timesBest?: Spread;
 }
 
 /** A subject that could not run, as far as verdicts care. */

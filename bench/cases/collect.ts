@@ -34,6 +34,8 @@ export interface QuietFigures {
   /** Growth of private memory: at its peak, or over the whole time, in MB. */
   readonly grownMb?: Spread;
   readonly requestsPerSecond?: Spread;
+  /** Its p99 over that of the best peer of the same round. */
+  readonly timesBest?: Spread;
   readonly note?: string;
 }
 
