@@ -17,12 +17,16 @@ export interface Load {
   /** Told apart by this within a case; null for the only load of a case. */
   readonly name: string | null;
   readonly unit: Unit;
+  /** Requests that each subject has served before its rounds count; 0 or absent: `warmSeconds` are enough. */
+  readonly warmRequests?: number;
   /** Subjects that cannot do it by their nature, by name. */
   readonly without?: readonly string[];
   readonly run: (driver: Driver, subject: Subject, seconds: number) => Promise<LoadResult>;
 }
 
 const MIB = 1 << 20;
+/** Small requests: a runtime with a compiler has made its code by then; a compiled proxy loses nothing by it. */
+const warmRequests = 100_000;
 const requests = (result: SaturationResult): LoadResult => ({ ...result, units: result.requests });
 const mebibytes = (result: SaturationResult): LoadResult => ({ ...result, units: result.bytes / MIB });
 
@@ -44,6 +48,7 @@ export function smallHttp2(name: string, tls: boolean, upstream: "http1" | "http
   return {
     name,
     unit: "request",
+    warmRequests,
     without,
     run: async (driver, subject, seconds) =>
       requests(
@@ -62,6 +67,7 @@ export function grpcUnary(file: string): Load {
   return {
     name: null,
     unit: "request",
+    warmRequests,
     without: ["nginx"], // it closes a connection to a gRPC origin now and then under this load, and answers 502
     run: async (driver, subject, seconds) => {
       const target: Target = { port: front(subject).http2, host: HOST, path: GRPC_PATH };
