@@ -185,7 +185,7 @@ function endpointSource(gate: Gate, cluster: Cluster, path: string): ClusterConf
 }
 
 function limits(gate: Gate, breakers: CircuitBreakers | undefined, path: string): ClusterConfig["limits"] {
-  let found = { maxConnections: 1024, maxPending: 1024, maxRequests: 1024, maxRetries: 3 };
+  let found: ClusterConfig["limits"] = { maxConnections: 1024, maxPending: 1024, maxRequests: 1024, maxRetries: 3 };
   breakers?.thresholds.forEach((one, n) => {
     const where = `${path}.thresholds[${n}]`;
     choose(gate, at(where, "priority"), "envoy.config.core.v3.RoutingPriority", one.priority, { DEFAULT: true }, true);
@@ -195,6 +195,12 @@ function limits(gate: Gate, breakers: CircuitBreakers | undefined, path: string)
       maxPending: one.maxPendingRequests ?? found.maxPending,
       maxRequests: one.maxRequests ?? found.maxRequests,
       maxRetries: one.maxRetries ?? found.maxRetries,
+      // Envoy's defaults.
+      ...(one.retryBudget === undefined
+        ? {}
+        : {
+            retryBudget: { percent: one.retryBudget.budgetPercent?.value ?? 20, minConcurrency: one.retryBudget.minRetryConcurrency ?? 3 },
+          }),
     };
   });
   return found;
