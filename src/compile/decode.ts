@@ -9,6 +9,7 @@ import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import { FaultSchema } from "../wire/gen/weft/fault/v1/fault_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import {
@@ -47,6 +48,7 @@ const registry = createRegistry(
   CorsPolicySchema,
   CorsSchema,
   HTTPFaultSchema,
+  FaultSchema,
   HeaderBasedSessionStateSchema,
   HttpRbacSchema,
   StatefulSessionPerRouteSchema,

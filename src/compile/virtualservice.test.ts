@@ -173,6 +173,36 @@ describe("faults", () => {
     expect(fault(allowed + virtual("v", spec))).toEqual({ routes: [503], status: true });
   });
 
+  test("without a field come in an annotation, by route", () => {
+    const annotated = (text: string) =>
+      ({
+        apiVersion: "networking.istio.io/v1",
+        kind: "VirtualService",
+        metadata: { name: "v", namespace: "shop", annotations: { "weft.dev/faults": text } },
+        spec: {
+          hosts: ["reviews"],
+          http: [
+            { name: "a", ...route },
+            { name: "b", ...route },
+          ],
+        },
+      }) as KubeObject;
+    const said = (text: string) => violationsOf(annotated(text)).map(({ message }) => message);
+    expect(said("a reset=1%, b rate=64KiB/s@50% client=spiffe://m/ns/shop/sa/*")).toEqual([]);
+    expect(said("c reset=1%")).toEqual(['there is no route "c" in spec.http']);
+    expect(said("a reset=1")[0]).toContain("is none of reset=1%");
+    expect(said("a client=spiffe://m/x")[0]).toContain("has clients but no fault");
+    const world = buildWorld(
+      [...objectsOf(allowed + service("reviews", "shop")), annotated("a reset=1%, b rate=64KiB/s@50% client=spiffe://m/ns/shop/sa/*")],
+      "cluster.local",
+    );
+    const routes = routesFor(world, outboundCluster(80, "reviews.shop.svc.cluster.local"), "");
+    expect(routes?.map((one) => one.fault)).toEqual([
+      { resetPerMillion: 10_000 },
+      { bandwidth: { kibPerSecond: 64, perMillion: 500_000 }, clients: [{ kind: "prefix", value: "spiffe://m/ns/shop/sa/" }] },
+    ]);
+  });
+
   test("are refused when they come to a mesh that does not allow them; so is a second object for a host", () => {
     const said = (yaml: string): string[] => {
       const objects = objectsOf(yaml);

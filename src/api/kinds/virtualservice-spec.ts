@@ -148,5 +148,48 @@ export function grpcCode(text: string): number | undefined {
 /** What Istio calls retry conditions, as far as our proxies have them; a number is a status that is tried again. */
 export const retryWords = ["connect-failure", "reset", "refused-stream", "gateway-error", "5xx", "retriable-status-codes"] as const;
 
+/** Annotation of a VirtualService: faults that Istio has no fields for, by the names of its routes. See `parseFaults`. */
+export const faultsAnnotation = "weft.dev/faults";
+
+/** Shares are percentages. `clients`: SPIFFE IDs, a `*` at the end stands for anything; they are meant by the route's other faults too. */
+export interface OwnFault {
+  readonly reset?: number;
+  readonly rate?: { readonly kibPerSecond: number; readonly percent: number };
+  readonly clients?: readonly string[];
+}
+
+/**
+ * Reads `ROUTE reset=1%, ROUTE rate=64KiB/s@50% client=spiffe://mesh/ns/shop/sa/front`: entries behind commas, terms behind blanks, `client` as often as
+ * wanted. A string is what is wrong with it.
+ */
+export function parseFaults(text: string): ReadonlyMap<string, OwnFault> | string {
+  const out = new Map<string, OwnFault>();
+  for (const entry of text.split(",").map((one) => one.trim())) {
+    const [route = "", ...terms] = entry.split(/\s+/);
+    if (route === "" || terms.length === 0) return `${JSON.stringify(entry)} must be ROUTE and what happens there`;
+    if (out.has(route)) return `${route} stands there twice`;
+    const fault: { reset?: number; rate?: NonNullable<OwnFault["rate"]>; clients?: string[] } = {};
+    for (const term of terms) {
+      const reset = /^reset=(\d+(?:\.\d+)?)%$/.exec(term);
+      const rate = /^rate=([1-9]\d{0,8})KiB\/s(?:@(\d+(?:\.\d+)?)%)?$/.exec(term);
+      const client = /^client=(spiffe:\/\/[^\s*]+\*?)$/.exec(term);
+      if (reset !== null && Number(reset[1]) <= 100) fault.reset = Number(reset[1]);
+      else if (rate !== null && Number(rate[2] ?? 100) <= 100)
+        fault.rate = { kibPerSecond: Number(rate[1]), percent: Number(rate[2] ?? 100) };
+      else if (client !== null) fault.clients = [...(fault.clients ?? []), client[1] as string];
+      else return `${JSON.stringify(term)} is none of reset=1%, rate=64KiB/s, rate=64KiB/s@50%, client=spiffe://…`;
+    }
+    out.set(route, fault);
+  }
+  return out;
+}
+
+/** What the annotation says of a route; undefined = nothing. */
+export function ownFault(object: Pick<VirtualServiceObject, "metadata">, route: string | undefined): OwnFault | undefined {
+  const text = object.metadata.annotations?.[faultsAnnotation];
+  const parsed = text === undefined || route === undefined ? "" : parseFaults(text);
+  return typeof parsed === "string" ? undefined : parsed.get(route as string);
+}
+
 /** Label of the namespace `weft-system` that allows faults to be injected in the mesh: `enabled`. */
 export const faultSwitch = "weft.dev/fault-injection";

@@ -7,7 +7,9 @@ import schema from "../schemas/virtualservice.json" with { type: "json" };
 import { ruleDurationMs } from "./destinationrule-spec.ts";
 import {
   type Destination,
+  faultsAnnotation,
   grpcCode,
+  parseFaults,
   retryWords,
   type TextMatch,
   type VirtualFault,
@@ -79,6 +81,7 @@ export const virtualServiceKind = defineKind({
     '`exportTo: ["."]` makes it speak to callers of its own namespace. The oldest VirtualService of a host decides; a port that an HTTPRoute or GRPCRoute is attached to follows that one.',
     "`fault` takes effect only where the namespace `weft-system` has the label `weft.dev/fault-injection: enabled`; without it such an object is refused, and when the label goes the faults go too. The status says so.",
     "Without `timeout` a request may last as long as it wants; without `retries` it is repeated where that can do no harm, and `attempts: 0` switches that off.",
+    "Faults without a field come in the annotation `weft.dev/faults`, by the names of routes: `slow rate=64KiB/s@50%, broken reset=1% client=spiffe://cluster.local/ns/shop/sa/front`. `client` (a `*` at its end stands for anything) restricts all faults of its route, `fault` included.",
     "`mirror` sends a copy when the whole request is there, up to 64 KiB; its host ends in `-shadow`, as in Istio.",
   ],
   rules: virtualServiceRules,
@@ -108,8 +111,26 @@ function virtualServiceRules(object: KubeObject): Violation[] {
   for (const [n, to] of (spec.exportTo ?? []).entries())
     if (to !== "*" && to !== ".") add(`spec.exportTo[${n}]`, notImplemented(show(to), 'write "*" or "."'));
   if ((spec.http ?? []).length === 0) add("spec.http", "needs at least one route");
+  annotationRules(object as VirtualServiceObject, add);
   for (const [n, route] of (spec.http ?? []).entries()) routeRules(route, `spec.http[${n}]`, add);
   return out;
+}
+
+function annotationRules({ metadata, spec = {} }: VirtualServiceObject, add: Add): void {
+  const text = metadata.annotations?.[faultsAnnotation];
+  if (text === undefined) return;
+  const path = `metadata.annotations["${faultsAnnotation}"]`;
+  const parsed = parseFaults(text);
+  if (typeof parsed === "string") {
+    add(path, parsed);
+    return;
+  }
+  for (const [name, { reset, rate, clients }] of parsed) {
+    const route = (spec.http ?? []).find((one) => one.name === name);
+    if (route === undefined) add(path, `there is no route ${show(name)} in spec.http`);
+    else if (clients !== undefined && reset === undefined && rate === undefined && route.fault === undefined)
+      add(path, `${show(name)} has clients but no fault`);
+  }
 }
 
 function isHost(host: string): boolean {

@@ -1,7 +1,7 @@
 // Owns: contradictions of a VirtualService with what is there: another one for the same host, and faults in a mesh that does not allow them.
 
 import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
-import { faultSwitch, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
+import { faultSwitch, faultsAnnotation, ownFault, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
 import type { Violation } from "../../api/meta.ts";
 import { faultsAllowed } from "../policies/virtualservice.ts";
 import { virtualServiceSource } from "../sources.ts";
@@ -21,9 +21,11 @@ export function virtualServiceConflicts(world: World, candidate: VirtualServiceO
       });
   }
   for (const [n, route] of (candidate.spec?.http ?? []).entries()) {
-    if (route.fault === undefined || faultsAllowed(world, "")) continue;
+    if (faultsAllowed(world, "")) break;
+    const own = ownFault(candidate, route.name);
+    if (route.fault === undefined && own === undefined) continue;
     out.push({
-      path: `spec.http[${n}].fault`,
+      path: route.fault === undefined ? `metadata.annotations["${faultsAnnotation}"]` : `spec.http[${n}].fault`,
       message: `faults are switched off in this mesh; give the namespace ${rootNamespace} the label ${faultSwitch}: enabled to allow them`,
     });
   }

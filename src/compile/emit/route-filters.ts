@@ -9,6 +9,7 @@ import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fa
 import { StatefulSessionPerRouteSchema } from "../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
 import { CookieBasedSessionStateSchema } from "../../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
 import { HeaderBasedSessionStateSchema } from "../../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
+import { FaultSchema } from "../../wire/gen/weft/fault/v1/fault_pb.ts";
 import type { CorsPlan, FaultPlan, SessionPlan, ValueMatchPlan } from "../plan/routes.ts";
 import { any, duration, perMillion, stringMatcher } from "./common.ts";
 
@@ -30,8 +31,8 @@ export function corsPolicy(plan: CorsPlan): Any {
 }
 
 export function faultPolicy(plan: FaultPlan, header: (match: ValueMatchPlan) => MessageInitShape<typeof HeaderMatcherSchema>): Any {
-  const { delay, abort, bandwidth, headers = [] } = plan;
-  return any(HTTPFaultSchema, {
+  const { delay, abort, bandwidth, headers = [], resetPerMillion, clients = [] } = plan;
+  const http: MessageInitShape<typeof HTTPFaultSchema> = {
     ...(delay === undefined
       ? {}
       : {
@@ -57,6 +58,13 @@ export function faultPolicy(plan: FaultPlan, header: (match: ValueMatchPlan) => 
           },
         }),
     headers: headers.map(header),
+  };
+  if (resetPerMillion === undefined && clients.length === 0) return any(HTTPFaultSchema, http);
+  // A proxy that does not know it refuses the routes, rather than inject into everybody's requests.
+  return any(FaultSchema, {
+    http,
+    ...(resetPerMillion === undefined ? {} : { reset: perMillion(resetPerMillion) }),
+    clients: clients.map((client) => stringMatcher(client)),
   });
 }
 

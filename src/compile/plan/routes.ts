@@ -156,6 +156,10 @@ export interface FaultPlan {
   readonly bandwidth?: { readonly kibPerSecond: number; readonly perMillion: number };
   /** Only requests that carry these. */
   readonly headers?: readonly ValueMatchPlan[];
+  /** Our own proxy's, and unknown to Envoy: requests whose connection is reset. */
+  readonly resetPerMillion?: number;
+  /** Likewise: SPIFFE IDs of the callers that are meant, sorted; absent = all. */
+  readonly clients?: readonly { readonly kind: "exact" | "prefix"; readonly value: string }[];
 }
 
 // ---- defaults ---------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import {
   type Destination,
   faultSwitch,
   grpcCode,
+  type OwnFault,
+  ownFault,
   type TextMatch,
   type VirtualCors,
   type VirtualEdits,
@@ -105,7 +107,9 @@ function planRoute(
       const name = [`${keyOf(object)}/${route.name ?? at}`, match.name ?? (matches.length > 1 ? String(n) : "")]
         .filter((one) => one !== "")
         .join(".");
-      const fault = route.fault === undefined || !faultsAllowed(world, "") ? undefined : planFault(route.fault);
+      const own = ownFault(object, route.name);
+      const wanted = route.fault !== undefined || own !== undefined;
+      const fault = wanted && faultsAllowed(world, "") ? planFault(route.fault ?? {}, own) : undefined;
       return {
         name,
         match: planMatch(match),
@@ -245,7 +249,8 @@ function planMirrors(world: World, object: VirtualServiceObject, route: VirtualR
   });
 }
 
-function planFault({ delay, abort }: VirtualFault): FaultPlan | undefined {
+function planFault({ delay, abort }: VirtualFault, own: OwnFault = {}): FaultPlan | undefined {
+  const { reset, rate, clients = [] } = own;
   const ms = delay?.fixedDelay === undefined ? undefined : ruleDurationMs(delay.fixedDelay);
   // Istio: without a percentage all requests are meant.
   const out: FaultPlan = {
@@ -261,8 +266,14 @@ function planFault({ delay, abort }: VirtualFault): FaultPlan | undefined {
             perMillion: perMillion(abort.percentage?.value, 100),
           },
         }),
+    ...(rate === undefined ? {} : { bandwidth: { kibPerSecond: rate.kibPerSecond, perMillion: perMillion(rate.percent, 100) } }),
+    ...(reset === undefined ? {} : { resetPerMillion: perMillion(reset, 100) }),
   };
-  return Object.keys(out).length === 0 ? undefined : out;
+  if (Object.keys(out).length === 0) return undefined;
+  const callers = [...clients].sort().map((client) => {
+    return client.endsWith("*") ? { kind: "prefix" as const, value: client.slice(0, -1) } : { kind: "exact" as const, value: client };
+  });
+  return { ...out, ...(callers.length === 0 ? {} : { clients: callers }) };
 }
 
 function planCors(cors: VirtualCors): CorsPlan {
@@ -342,7 +353,7 @@ export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) =
       return problem === "" ? [] : [`${where}: ${problem}`];
     }),
   );
-  const wantsFaults = routes.some((route) => route.fault !== undefined);
+  const wantsFaults = routes.some((route) => route.fault !== undefined || ownFault(object, route.name) !== undefined);
   const told =
     displaced !== undefined
       ? {

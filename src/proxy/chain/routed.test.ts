@@ -2,7 +2,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import { connect, createServer as createHttp2Server } from "node:http2";
+import { connect, createServer as createHttp2Server, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
 import type { CorsConfig, FaultConfig, ForwardAction, HttpManagerConfig, RouteStages } from "../config.ts";
 import { cluster, endpoint, forward, hop, RawPeer, type Running, rawOrigin, route, start, table, until } from "../testing/fixture.ts";
@@ -291,12 +291,12 @@ test("shares are drawn, and headers decide who is meant", async () => {
   for (let n = 0; n < 20; n++) expect((await ask(running)).status).toBe(200);
 });
 
-test("faults for a client's identity leave clients without one alone", async () => {
-  const { running } = await withFault({
-    abort: { kind: "http", status: 500, fraction: 1 },
-    clients: [{ kind: "prefix", value: "spiffe://", ignoreCase: false }],
-  });
-  expect((await ask(running)).status).toBe(200);
+test("faults for a client's identity: on the way out it is the workload's own", async () => {
+  const abort = { kind: "http", status: 500, fraction: 1 } as const;
+  const status = async (value: string) =>
+    (await ask((await withFault({ abort, clients: [{ kind: "exact", value, ignoreCase: false }] })).running)).status;
+  expect(await status("spiffe://cluster.local/ns/shop/sa/front")).toBe(500);
+  expect(await status("spiffe://cluster.local/ns/shop/sa/other")).toBe(200);
 });
 
 test("headers ask for delay and abort, within what is configured", async () => {
@@ -426,7 +426,7 @@ test("a request over HTTP/2 is copied to an HTTP/2 instance", async () => {
   const app = await origin();
   const bodies: string[] = [];
   const server = createHttp2Server();
-  server.on("stream", (stream, headers) => {
+  server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     let text = "";
     stream.on("data", (piece) => {
       text += piece;
