@@ -37,6 +37,9 @@ export interface EventDeps {
   readonly tidier?: () => Store | undefined;
 }
 
+/** A fleet that connects makes an event for each proxy. */
+const writtenTogether = 64;
+
 interface Waiting {
   readonly happening: Happening;
   readonly firstMs: number;
@@ -85,46 +88,50 @@ export class EventRecorder {
     });
   }
 
+  /** Side by side, a few at a time: what a store is asked for in one turn of the loop shares one sync of the disk. */
   async #flush(): Promise<void> {
-    const { store, uid } = this.#deps;
     const all = [...this.#waiting];
     this.#waiting.clear();
-    for (const [id, { happening, firstMs, lastMs, count }] of all) {
-      const { regarding, type, reason, message } = happening;
-      const namespace = regarding.metadata.namespace ?? "default";
-      const hash = new Bun.CryptoHasher("sha256").update(id).digest("hex").slice(0, 16);
-      const name = `${regarding.metadata.name.slice(0, 200)}.${hash}`;
-      const key: ObjectKey = { resource: "events", namespace, name };
-      const there = (await store.get(key)) as EventObject | undefined;
-      if (there !== undefined) {
-        const counted = { ...there, count: (there.count ?? 1) + count, lastTimestamp: stamp(lastMs) };
-        await store.update(key, counted, undefined);
-        continue;
-      }
-      const { name: about, namespace: within, uid: subject, resourceVersion } = regarding.metadata;
-      const event: EventObject = {
-        apiVersion: "v1",
-        kind: "Event",
-        metadata: { name, namespace, uid: uid(), creationTimestamp: stamp(firstMs) },
-        involvedObject: {
-          apiVersion: regarding.apiVersion,
-          kind: regarding.kind,
-          name: about,
-          ...(within !== undefined && { namespace: within }),
-          ...(subject !== undefined && { uid: subject }),
-          ...(resourceVersion !== undefined && { resourceVersion }),
-        },
-        reason,
-        message: message.slice(0, 1024),
-        type,
-        count,
-        firstTimestamp: stamp(firstMs),
-        lastTimestamp: stamp(lastMs),
-        source: { component },
-        reportingComponent: component,
-      };
-      await store.create(key, event);
+    for (let from = 0; from < all.length; from += writtenTogether)
+      await Promise.all(all.slice(from, from + writtenTogether).map(([id, waiting]) => this.#write(id, waiting)));
+  }
+
+  async #write(id: string, { happening, firstMs, lastMs, count }: Waiting): Promise<void> {
+    const { store, uid } = this.#deps;
+    const { regarding, type, reason, message } = happening;
+    const namespace = regarding.metadata.namespace ?? "default";
+    const hash = new Bun.CryptoHasher("sha256").update(id).digest("hex").slice(0, 16);
+    const name = `${regarding.metadata.name.slice(0, 200)}.${hash}`;
+    const key: ObjectKey = { resource: "events", namespace, name };
+    const there = (await store.get(key)) as EventObject | undefined;
+    if (there !== undefined) {
+      const counted = { ...there, count: (there.count ?? 1) + count, lastTimestamp: stamp(lastMs) };
+      await store.update(key, counted, undefined);
+      return;
     }
+    const { name: about, namespace: within, uid: subject, resourceVersion } = regarding.metadata;
+    const event: EventObject = {
+      apiVersion: "v1",
+      kind: "Event",
+      metadata: { name, namespace, uid: uid(), creationTimestamp: stamp(firstMs) },
+      involvedObject: {
+        apiVersion: regarding.apiVersion,
+        kind: regarding.kind,
+        name: about,
+        ...(within !== undefined && { namespace: within }),
+        ...(subject !== undefined && { uid: subject }),
+        ...(resourceVersion !== undefined && { resourceVersion }),
+      },
+      reason,
+      message: message.slice(0, 1024),
+      type,
+      count,
+      firstTimestamp: stamp(firstMs),
+      lastTimestamp: stamp(lastMs),
+      source: { component },
+      reportingComponent: component,
+    };
+    await store.create(key, event);
   }
 
   async #sweep(): Promise<void> {
