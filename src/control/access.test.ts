@@ -261,7 +261,7 @@ describe("escalation", () => {
     );
     const role = (rules: unknown[]) => ({ apiVersion: "rbac.authorization.k8s.io/v1", kind: "Role", metadata: { name: "r" }, rules });
     const roles = `${rbac}/namespaces/shop/roles`;
-    expect((await alice("POST", roles, role([{ apiGroups: [""], resources: ["secrets"], verbs: ["delete"] }]))).status).toBe(403);
+    expect((await alice("POST", roles, role([{ apiGroups: [""], resources: ["namespaces"], verbs: ["delete"] }]))).status).toBe(403);
     expect((await alice("POST", roles, role([{ apiGroups: [""], resources: ["services"], verbs: ["delete"] }]))).status).toBe(201);
     expect((await alice("PATCH", `${roles}/r`, { rules: [{ apiGroups: ["*"], resources: ["*"], verbs: ["*"] }] })).status).toBe(403);
     // The same in a transaction: the role it refers to is looked for among what is staged.
@@ -283,6 +283,14 @@ describe("escalation", () => {
     });
     expect((await alice("POST", "/weft/v1alpha1/transactions", transaction)).status).toBe(422);
     expect((await alice("POST", "/weft/v1alpha1/transactions", { ...transaction, preview: true })).status).toBe(403);
+  });
+
+  test("who may look at everything sees no private keys", async () => {
+    const { user, bind } = await mesh();
+    const carol = await user("carol");
+    await bind("shop", "carol", "view", { kind: "User", name: "carol" });
+    expect((await carol("GET", "/api/v1/namespaces/shop/services")).status).toBe(200);
+    expect((await carol("GET", "/api/v1/namespaces/shop/secrets")).status).toBe(403);
   });
 
   test("the verbs bind, escalate and impersonate lift it, each for what it names", async () => {

@@ -49,7 +49,7 @@ export async function run(invocation: Invocation): Promise<number> {
     return `${lines.join("\n")}\n`;
   });
   for (const resource of await session.resources().catch(() => [])) {
-    if (!resource.verbs.includes("list") || resource.plural === "jointokens") continue;
+    if (!resource.verbs.includes("list") || resource.plural === "jointokens" || resource.plural === "secrets") continue;
     const name = resource.group === "" ? resource.plural : `${resource.plural}.${resource.group}`;
     await part(`objects/${name}.json`, async () => {
       const list = await client.json<{ items: KubeObject[] }>(pathOf(resource, undefined));

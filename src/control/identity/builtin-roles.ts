@@ -13,13 +13,16 @@ const write = ["create", "update", "patch", "delete", "deletecollection"];
 const meshGroups = ["", "discovery.k8s.io", "gateway.networking.k8s.io", "networking.istio.io", "security.istio.io", "telemetry.istio.io"];
 
 const viewRules: PolicyRule[] = [
-  { apiGroups: meshGroups, resources: ["*"], verbs: read },
+  { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: read },
+  // Core group without secrets: they hold private keys.
+  { apiGroups: [""], resources: ["namespaces", "services", "services/status", "events"], verbs: read },
   { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges", "trafficshifts"], verbs: read },
 ];
 // Core group without serviceaccounts/token: a token is an identity.
 const editRules: PolicyRule[] = [
   ...viewRules,
   { apiGroups: [""], resources: ["services", "services/status", "events"], verbs: write },
+  { apiGroups: [""], resources: ["secrets"], verbs: [...read, ...write] },
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: write },
   { apiGroups: ["weft.dev"], resources: ["trafficshifts"], verbs: write },
 ];
@@ -39,8 +42,8 @@ const roles: Readonly<Record<string, { readonly says: string; readonly rules: Po
     ],
   },
   admin: { says: "bound in a namespace: all of its objects, its join tokens, its roles and bindings", rules: adminRules },
-  edit: { says: "read and write services, routes and policies; no tokens, roles or bindings", rules: editRules },
-  view: { says: "read services, routes, policies and live state; no tokens, roles or bindings", rules: viewRules },
+  edit: { says: "read and write services, routes, policies and secrets; no tokens, roles or bindings", rules: editRules },
+  view: { says: "read services, routes, policies and live state; no secrets, tokens, roles or bindings", rules: viewRules },
   "weft:observer": {
     says: "metrics, traffic analysis, logs and history of the whole mesh; bind it by a ClusterRoleBinding",
     rules: [
