@@ -73,7 +73,7 @@ export const limits = {
   answerHead: 65_536,
   /** 1xx answers before the final one. */
   interim: 16,
-  /** What an early body may add to a request that waits for its upstream, and what a retry may replay (Envoy's buffer default is 1 MiB; ours is per request and small). */
+  /** What an early body may add to a request that waits for its upstream (Envoy's buffer default is 1 MiB; ours is per request and small). What a retry may replay is its route's: resilience/retry.ts. */
   replay: 65_536,
 } as const;
 
