@@ -1,6 +1,7 @@
 // Owns: copies of requests that go to other clusters (Envoy's `request_mirror_policies`): sent when the whole request is here, its answer read and
 // dropped. A copy never touches the exchange it was made of: it has its own deadline, its own limits, and is given up silently but for a counter.
 
+import { pathEnd } from "../authz/path.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster } from "../balance/cluster.ts";
 import { pick } from "../balance/pick.ts";
@@ -16,6 +17,7 @@ import { RequestPlan } from "../http1/write.ts";
 import { acquireStream } from "../http2/pool.ts";
 import type { Timed } from "../resilience/ticker.ts";
 import { applyEdits, type CompiledEdits } from "../route/edit.ts";
+import { rewritePrefix } from "../route/rewrite.ts";
 import type { CompiledMirror } from "../route/table.ts";
 import type { Core } from "../runtime/core.ts";
 import type { HttpChain } from "./chain.ts";
@@ -126,13 +128,13 @@ class MirroredRequest implements UpstreamOwner, Timed {
     const forward = x.forward;
     const timeoutMs = forward !== null && forward.timeoutMs > 0 ? forward.timeoutMs : defaultTimeoutMs;
     this.deadlineMs = this.#core.ticker.now() + timeoutMs;
-    this.#path = x.newPath ?? x.path;
     this.#takesTrailers = x.teTrailers && x.minor === 1;
     this.#viaLine = (x.chain.terminal as HttpChain).viaLine;
     this.#lines = x.requestLines;
     this.#ids = [x.addedId, x.id0, x.id1, x.id2, x.id3];
     const edits = x.target?.requestEdits ?? null;
     const parsed = this.#parse();
+    this.#path = forwardedPath(x, this.#bytes);
     this.#edits = edits === null || !parsed ? null : applyEdits(x, edits, this.#bytes, head, false);
     const host = x.target?.hostRewrite ?? x.newHost ?? this.#bytes.subarray(head.authorityFrom, head.authorityTo);
     this.#host = to.shadowHost ? shadow(host) : host.length === 0 ? null : host;
@@ -279,6 +281,16 @@ class MirroredRequest implements UpstreamOwner, Timed {
 
 /** `applyEdits` asks the exchange only for what is worked out late, and a copy's edits have nothing of that left. */
 const noExchange = null as unknown as Exchange;
+
+/** The path with its query as it is forwarded; null = as it came. `head` holds the request in `bytes`. */
+function forwardedPath(x: Exchange, bytes: Uint8Array): Uint8Array | null {
+  const prefix = x.forward?.prefixRewrite ?? null;
+  if (prefix === null || x.route === null) return x.newPath ?? x.path;
+  const source = x.path ?? bytes;
+  const from = x.path === null ? head.pathFrom : 0;
+  const to = x.path === null ? head.pathTo : x.path.length;
+  return rewritePrefix(prefix, x.route.matchedSize, source, from, pathEnd(source, from, to), to);
+}
 
 /** `reviews:80` becomes `reviews-shadow:80`, as Envoy has it. */
 function shadow(host: Uint8Array): Uint8Array {

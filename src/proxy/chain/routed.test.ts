@@ -69,14 +69,14 @@ test("a request goes to its cluster and, whole, to every mirror; the host of a c
         { cluster: "m1", fraction: 1, shadowHost: true },
         { cluster: "m2", fraction: 1, shadowHost: false },
       ],
-      prefixRewrite: null,
+      prefixRewrite: "/q",
     },
   );
   const answer = await ask(running, { method: "POST", body: "the body", headers: { host: "reviews:80", "x-a": "1" } }, "/p?q");
   expect(await answer.text()).toBe("from the app");
   await until(() => running.count("weft_mirrored_requests_total", "answered") === 2, "both mirrors");
   for (const one of [app, first, second])
-    expect([one.seen[0]?.line, one.seen[0]?.body, one.seen[0]?.headers["x-a"]]).toEqual(["POST /p?q", "the body", "1"]);
+    expect([one.seen[0]?.line, one.seen[0]?.body, one.seen[0]?.headers["x-a"]]).toEqual(["POST /q/p?q", "the body", "1"]);
   expect([app, first, second].map((one) => one.seen[0]?.headers.host)).toEqual(["reviews:80", "reviews-shadow:80", "reviews:80"]);
   expect(app.seen[0]?.headers["x-request-id"]).toBe(first.seen[0]?.headers["x-request-id"] as string);
   // Connections are kept and used again.
