@@ -18,9 +18,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { StreamAccessLogsMessage } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
-import type { LoadStatsRequest } from "../../wire/gen/envoy/service/load_stats/v3/lrs_pb.ts";
 import type { StreamMetricsMessage } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
-import type { ClientStatusRequest } from "../../wire/gen/envoy/service/status/v3/csds_pb.ts";
 import type { IstioCertificateRequest, IstioCertificateResponse } from "../../wire/gen/security/v1/istioca_pb.ts";
 import { type Identity, parseIdentity } from "../../wire/spiffe.ts";
 import type { Authority } from "../identity/authority.ts";
@@ -28,10 +26,10 @@ import { CsrRefused } from "../identity/failure.ts";
 import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
-import { clientStatus } from "./client-status.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
 import { StreamGate } from "./gate.ts";
-import { type LoadReports, loadRequest } from "./load.ts";
+import type { LoadReports } from "./load.ts";
+import { loadStream, statusCalls } from "./reports.ts";
 import { accessLogService, certificateService, clientStatusService, discoveryService, loadService, metricsService } from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
 import type { Mode, Offer } from "./type-ledger.ts";
@@ -116,9 +114,16 @@ export async function startXdsServer(
     },
   } as UntypedServiceImplementation);
   server.addService(metricsService, { streamMetrics: telemetry(deps, deps.metrics) } as UntypedServiceImplementation);
+  const asked = {
+    log: deps.log,
+    findEntry: deps.findEntry,
+    mayListProxies: deps.mayListProxies,
+    whoIs: (call: AnyCall) => whoIs(call, deps),
+    fail,
+  };
   if (deps.loads !== undefined)
-    server.addService(loadService, { streamLoadStats: loadStream(deps, deps.loads) } as UntypedServiceImplementation);
-  const statuses = statusCalls(deps, sessions);
+    server.addService(loadService, { streamLoadStats: loadStream(asked, deps.loads) } as UntypedServiceImplementation);
+  const statuses = statusCalls(asked, sessions);
   server.addService(clientStatusService, statuses as unknown as UntypedServiceImplementation);
   server.addService(accessLogService, { streamAccessLogs: telemetry(deps, deps.accessLogs) } as UntypedServiceImplementation);
 
@@ -327,108 +332,6 @@ async function createCertificate(
 }
 
 type Empty = Record<string, never>;
-
-// ---- load reports and client status -----------------------------------------------------------------------------------------
-
-/** A stream whose first message names the node; the others are reports. */
-function loadStream(deps: XdsServerDeps, loads: LoadReports) {
-  return (call: ServerDuplexStream<LoadStatsRequest, Uint8Array>) => {
-    let state: "new" | "checking" | "over" | Admitted = "new";
-    const end = () => {
-      state = "over";
-    };
-    call.on("data", (request: LoadStatsRequest) => {
-      if (typeof state === "object") {
-        loads.add(state, request.clusterStats);
-        return;
-      }
-      // Whoever does not wait to be asked has nothing that counts.
-      if (state !== "new") return;
-      state = "checking";
-      const begin = async () => {
-        const who = await whoIs(call, deps);
-        const verdict = who.ok ? await admitNode(request.node?.id ?? "", who.identity, deps.findEntry) : who;
-        if (state === "over") return;
-        if (!verdict.ok) {
-          end();
-          fail(call, who.ok ? status.PERMISSION_DENIED : status.UNAUTHENTICATED, verdict.reason);
-          return;
-        }
-        state = verdict.node;
-        call.write(loadRequest);
-      };
-      begin().catch((cause: unknown) => {
-        deps.log.error({ cause }, "A load report stream could not be opened");
-        if (state !== "over") fail(call, status.INTERNAL, "the stream could not be opened; the control plane's log says why");
-        end();
-      });
-    });
-    call.on("end", () => {
-      if (state !== "over") call.end();
-      end();
-    });
-    for (const event of ["cancelled", "close", "error"]) call.on(event, end);
-  };
-}
-
-type Answered = { readonly ok: true; readonly bytes: Uint8Array } | { readonly ok: false; readonly code: status; readonly reason: string };
-
-/** Whoever may list proxies sees all; a workload's own proof shows what runs under its identity. */
-function statusCalls(deps: XdsServerDeps, sessions: ReadonlySet<Session>) {
-  const answer = async (call: AnyCall, request: ClientStatusRequest): Promise<Answered> => {
-    const header = call.metadata.get("authorization")[0];
-    let seen: Iterable<Session> = sessions;
-    if (header === undefined || deps.mayListProxies === undefined || !(await deps.mayListProxies(String(header)))) {
-      const who = await whoIs(call, deps);
-      if (!who.ok) return { ok: false, code: status.UNAUTHENTICATED, reason: who.reason };
-      const { namespace, serviceAccount } = who.identity;
-      const own = ({ node }: Session) => node?.identity.namespace === namespace && node.identity.serviceAccount === serviceAccount;
-      seen = [...sessions].filter(own);
-    }
-    const found = clientStatus(request, seen);
-    return found.ok ? found : { ok: false, code: status.INVALID_ARGUMENT, reason: found.reason };
-  };
-  const broken = { code: status.INTERNAL, details: "the answer could not be made; the control plane's log says why" };
-  return {
-    fetchClientStatus: (call: ServerUnaryCall<ClientStatusRequest, Uint8Array>, reply: sendUnaryData<Uint8Array>) => {
-      answer(call, call.request).then(
-        (found) => (found.ok ? reply(null, found.bytes) : reply({ code: found.code, details: found.reason })),
-        (cause: unknown) => {
-          deps.log.error({ cause }, "Client status could not be told");
-          reply(broken);
-        },
-      );
-    },
-    streamClientStatus: (call: ServerDuplexStream<ClientStatusRequest, Uint8Array>) => {
-      let over = false;
-      const finish = () => {
-        over = true;
-      };
-      call.on("data", (request: ClientStatusRequest) => {
-        // One at a time: an answer may be large.
-        call.pause();
-        answer(call, request).then(
-          (found) => {
-            if (over) return;
-            if (!found.ok) {
-              finish();
-              fail(call, found.code, found.reason);
-            } else call.write(found.bytes, () => call.resume());
-          },
-          (cause: unknown) => {
-            deps.log.error({ cause }, "Client status could not be told");
-            if (!over) fail(call, broken.code, broken.details);
-            finish();
-          },
-        );
-      });
-      call.on("end", () => {
-        if (!over) call.end();
-      });
-      for (const event of ["cancelled", "close", "error"]) call.on(event, finish);
-    },
-  };
-}
 
 // ---- telemetry -----------------------------------------------------------------------------------------------------------
 
