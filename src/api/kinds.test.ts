@@ -124,11 +124,6 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
     ['spec.address: "db.example.com" is no IP address; host names and unix sockets are not implemented by this version of Weft'],
   ],
   [
-    "a locality",
-    entry("{address: 10.0.0.1, locality: eu/1}"),
-    [`spec.locality: field "locality" ${left}: balancing by locality is not built`],
-  ],
-  [
     "an inbound port that is nowhere",
     entry("{address: 127.0.0.1, ports: {web: 1}}", ', annotations: {weft.dev/inbound: "http=8080"}'),
     ['metadata.annotations["weft.dev/inbound"]: port "http" is not in spec.ports, where the sidecar\'s own port belongs'],

@@ -81,14 +81,12 @@ export class Cluster {
     this.own = own;
   }
 
-  /** Puts another configuration in force; `setEndpoints` follows. */
-  reconfigure(config: ClusterConfig): void {
-    const before = this.config;
+  /** Puts another configuration in force; `setEndpoints` follows. `samePolicy`: rings and tables made for the last one are still right. */
+  reconfigure(config: ClusterConfig, samePolicy: boolean): void {
     this.config = config;
-    if (JSON.stringify(before.balance) !== JSON.stringify(config.balance)) {
-      this.pool.forget();
-      for (const pool of this.#pools.values()) pool.forget();
-    }
+    if (samePolicy) return;
+    this.pool.forget();
+    for (const pool of this.#pools.values()) pool.forget();
   }
 
   /**

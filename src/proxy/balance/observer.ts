@@ -1,8 +1,8 @@
 // Owns: what is seen of one endpoint's answers, for policies that weigh it: latency (peak EWMA), rate limits, load reports (ORCA), and the counts that
 // outlier detection reads. One object an endpoint, made only where its cluster asks. Never changes who may be chosen: `health/outliers.ts` does.
 
+import type { LoadReport } from "../health/orca.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { LoadReport } from "./orca.ts";
 
 /** Finagle's: an endpoint that has not answered yet gets one request, and the next only when everybody is worse than this. */
 const unknownCost = 1e9;

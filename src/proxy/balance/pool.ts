@@ -53,7 +53,7 @@ export class Pool {
     if (policy.kind === "ring_hash") {
       const ring = this.#ring as Ring;
       const size = ring.owners.length;
-      return ring.owners[(ring.find(ringKey(hash)) + attempt) % size] as Endpoint;
+      return ring.ownerAt((ring.find(ringKey(hash)) + attempt) % size);
     }
     const table = this.#table as Int32Array;
     let at = Number(hash % BigInt(table.length)) + attempt;

@@ -35,7 +35,12 @@ function pointsOf(endpoint: Endpoint, count: number): readonly number[] {
 
 export class Ring {
   keys: Float64Array = new Float64Array(0);
-  owners: Endpoint[] = [];
+  /** Index into `members` for each point: numbers are copied in stretches, references are not. */
+  owners: Int32Array = new Int32Array(0);
+  /** Places of endpoints that have gone are taken by those that come. */
+  readonly #members: (Endpoint | undefined)[] = [];
+  readonly #places = new Map<Endpoint, number>();
+  readonly #free: number[] = [];
   /** How many points each endpoint has in it. */
   #counts = new Map<Endpoint, number>();
 
@@ -78,43 +83,62 @@ export class Ring {
       for (let i = had; i < count; i++) changes.push({ key: own[i] as number, owner: member, comes: true });
     }
     this.#counts = counts;
+    for (const member of counts.keys()) if (!before.has(member)) this.#settle(member);
     if (changes.length > 0)
       this.#splice(
         changes.sort((x, y) => x.key - y.key),
         made,
       );
+    for (const member of before.keys()) if (!counts.has(member)) this.#leave(member);
+  }
+
+  #settle(member: Endpoint): void {
+    const place = this.#free.pop() ?? this.#members.length;
+    this.#members[place] = member;
+    this.#places.set(member, place);
+  }
+
+  #leave(member: Endpoint): void {
+    const place = this.#places.get(member) as number;
+    this.#members[place] = undefined;
+    this.#places.delete(member);
+    this.#free.push(place);
+  }
+
+  ownerAt(index: number): Endpoint {
+    return this.#members[this.owners[index] as number] as Endpoint;
   }
 
   /** Whole stretches between two changes are copied at once. */
   #splice(changes: readonly Change[], size: number): void {
     const { keys: oldKeys, owners: oldOwners } = this;
     const keys = new Float64Array(size);
-    const parts: Endpoint[][] = [];
+    const owners = new Int32Array(size);
     let at = 0;
     let from = 0;
     const copy = (to: number): void => {
       if (to <= from) return;
       keys.set(oldKeys.subarray(from, to), at);
-      parts.push(oldOwners.slice(from, to));
+      owners.set(oldOwners.subarray(from, to), at);
       at += to - from;
       from = to;
     };
     for (const { key, owner, comes } of changes) {
+      const own = this.#places.get(owner) as number;
       let place = lowerBound(oldKeys, key);
       if (comes) {
         copy(place);
-        keys[at++] = key;
-        parts.push([owner]);
+        keys[at] = key;
+        owners[at++] = own;
       } else {
-        while (oldOwners[place] !== owner) place++;
+        while (oldOwners[place] !== own) place++;
         copy(place);
         from = place + 1;
       }
     }
     copy(oldKeys.length);
     this.keys = keys;
-    // Arguments have a limit; a ring that is made anew has a part for each point.
-    this.owners = parts.length < 4_096 ? ([] as Endpoint[]).concat(...parts) : parts.flat();
+    this.owners = owners;
   }
 
   /** Index of the first point at or behind the key; the ring is closed. */

@@ -357,28 +357,29 @@ describe("one of ten is ten times slower", () => {
     });
 });
 
-test("5 000 endpoints, one replaced: everything else stays as it is", () => {
+test("5 000 endpoints, one replaced: only that one is looked at, and everything else stays as it is", () => {
   for (const balance of [
     { kind: "least_request", choices: 2 },
     { kind: "ring_hash", minSize: 1024, maxSize: 8_388_608 },
   ] as const) {
     const { cluster } = makeCluster(5_000, { balance });
     pick(cluster, permit, 0, Math.random, null);
-    const configs = cluster.endpoints.map((one) => one.config);
-    let best = Number.POSITIVE_INFINITY;
-    for (let round = 0; round < 20; round++) {
+    let looked = 0;
+    for (let round = 0; round < 5; round++) {
       const before = cluster.endpoints;
       const at = 100 + round;
-      const next = configs.with(at, endpointConfig(10_000 + round));
-      const began = performance.now();
-      cluster.setEndpoints(next, transportOf, 0, false);
+      const next = before.map((one) => one.config).with(at, endpointConfig(10_000 + round));
+      looked = 0;
+      const counting = () => {
+        looked++;
+        return transportOf();
+      };
+      cluster.setEndpoints(next, counting, 0, false);
       pick(cluster, permit, 0, Math.random, null);
-      best = Math.min(best, performance.now() - began);
+      expect(looked).toBe(1);
       const now = new Set(cluster.endpoints);
-      expect(before.filter((one) => !now.has(one)).map((one) => one.retired)).toEqual(round === 0 ? [true] : [true, true]);
+      expect(before.filter((one) => !now.has(one)).map((one) => [one.port, one.retired])).toEqual([[at + 1, true]]);
       expect(cluster.endpoints[at]?.port).toBe(10_000 + round);
     }
-    // 0.15 to 0.4 ms where it is quiet; the bound is for a machine with much else to do.
-    expect(best).toBeLessThan(3);
   }
 });

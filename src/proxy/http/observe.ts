@@ -3,7 +3,7 @@
 
 import type { Endpoint } from "../balance/endpoint.ts";
 import type { LocalFailure, Observer } from "../balance/observer.ts";
-import { binaryReportHeader, readBinaryReport, readTextReport, reportHeader } from "../balance/orca.ts";
+import { binaryReportHeader, readBinaryReport, readTextReport, reportHeader } from "../health/orca.ts";
 import type { Head } from "../http1/head.ts";
 import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
 import type { Exchange } from "./exchange.ts";

@@ -131,7 +131,7 @@ export class Live {
             endpoint.tcpSeries = null;
           }
         }
-        cluster.reconfigure(next);
+        cluster.reconfigure(next, JSON.stringify(cluster.config.balance) === JSON.stringify(next.balance));
         this.#judge(cluster, next);
         cluster.setEndpoints(endpoints, transportOf, this.#core.ticker.now());
         const checker = this.#check(cluster, live);

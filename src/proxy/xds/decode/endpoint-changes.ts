@@ -113,8 +113,9 @@ function same(a: Trace, i: number, b: Trace, j: number, count: number): boolean 
 /** Finds the endpoints by the tags alone; null: not a message that this understands. */
 function walk(slice: Uint8Array): Trace | null {
   const bytes = Buffer.from(slice.buffer, slice.byteOffset, slice.length);
-  const from: number[] = [];
-  const to: number[] = [];
+  let from = new Int32Array(1_024);
+  let to = new Int32Array(1_024);
+  let total = 0;
   const counts: number[] = [];
   let rest = "";
   let at = 0;
@@ -164,12 +165,21 @@ function walk(slice: Uint8Array): Trace | null {
       at++;
       const length = varint();
       if (length < 0 || at + length > end) return null;
-      from.push(at);
+      if (total === from.length) {
+        [from, to] = [larger(from), larger(to)];
+      }
+      from[total] = at;
       at += length;
-      to.push(at);
+      to[total++] = at;
       count++;
     }
     counts.push(count);
   }
-  return { bytes, from: Int32Array.from(from), to: Int32Array.from(to), counts, rest };
+  return { bytes, from: from.subarray(0, total), to: to.subarray(0, total), counts, rest };
+}
+
+function larger(values: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const made = new Int32Array(values.length * 2);
+  made.set(values);
+  return made;
 }
