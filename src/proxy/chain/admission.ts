@@ -12,8 +12,8 @@ import { Gradient } from "../resilience/gradient.ts";
 import { level, type Waiting, WaitingRoom } from "../resilience/waiting.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import type { Core } from "../runtime/core.ts";
+import { stateOf } from "../runtime/stage-state.ts";
 import { type Stage, type StageFamily, verdict } from "./stage.ts";
-import { stateOf } from "./state.ts";
 
 /** A request's place: with the service since `admittedMs`, or waiting while that is NaN. */
 export interface Ticket extends Waiting {
@@ -53,7 +53,7 @@ export const admissionFamily: StageFamily<AdmissionConfig | null> = {
 };
 
 function admissionStage(config: AdmissionConfig, where: string, context: BuildContext): Stage {
-  const gate = stateOf(context, `admission ${where} ${JSON.stringify(config)}`, () => new Gate(config));
+  const gate = stateOf(context, `admission ${where}`, config, () => new Gate(config));
   const criticality = config.criticalityHeader === null ? null : latin1(config.criticalityHeader.toLowerCase());
   const shareHeader = config.shareBy.kind === "header" ? latin1(config.shareBy.name.toLowerCase()) : null;
   const failure: Failure = { ...failures.shed, status: config.status };

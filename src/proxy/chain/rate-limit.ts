@@ -12,8 +12,8 @@ import type { Head } from "../http1/head.ts";
 import { type BucketConfig, TokenBucket } from "../resilience/bucket.ts";
 import { compileHeader } from "../route/header.ts";
 import type { BuildContext } from "../runtime/build.ts";
+import { stateOf } from "../runtime/stage-state.ts";
 import { type Stage, type StageFamily, verdict } from "./stage.ts";
-import { stateOf } from "./state.ts";
 
 interface Entry {
   readonly key: string;
@@ -68,7 +68,7 @@ export const rateLimitFamily: StageFamily<LocalRateLimitConfig | null> = {
 };
 
 function limitStage(config: LocalRateLimitConfig, where: string, context: BuildContext): Stage {
-  const buckets = stateOf<Buckets>(context, `local rate limit ${where} ${JSON.stringify(config)}`, () => ({
+  const buckets = stateOf<Buckets>(context, `local rate limit ${where}`, config, () => ({
     all: null,
     dynamic: new Map(),
   }));

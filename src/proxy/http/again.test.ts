@@ -1,7 +1,23 @@
 // Attempts through a whole engine, against origins that fail in every way a retry policy has a word for.
 import { afterEach, expect, test } from "bun:test";
 import type { ForwardAction, RetryConfig } from "../config.ts";
-import { catchAll, cluster, endpoint, hop, RawPeer, type Running, rawOrigin, start } from "../testing/fixture.ts";
+import {
+  catchAll,
+  chain,
+  cluster,
+  config,
+  endpoint,
+  forward,
+  hop,
+  http,
+  listener,
+  RawPeer,
+  type Running,
+  rawOrigin,
+  route,
+  start,
+  table,
+} from "../testing/fixture.ts";
 
 const open: (() => void)[] = [];
 afterEach(() => {
@@ -174,4 +190,45 @@ test("a stranger's deadline is not believed at the inbound listener", async () =
   open.push(() => running.engine.close());
   expect(await ask(running, "GET / HTTP/1.1\r\nHost: a\r\nx-envoy-expected-rq-timeout-ms: 0\r\n\r\n")).toStartWith("HTTP/1.1 200");
   expect(seen).toHaveLength(1);
+});
+
+test("what the application asks of others on behalf of a retry is not retried, known by the request id alone", async () => {
+  const below = origins([fail(503)]);
+  let outbound = 0;
+  const application = rawOrigin((text, write) => {
+    const id = /x-request-id: (\S+)/i.exec(text)?.[1] ?? "";
+    void RawPeer.connect(outbound).then(async (peer) => {
+      open.push(() => peer.close());
+      await peer.ask(`GET /below HTTP/1.1\r\nHost: b\r\nx-request-id: ${id}\r\n\r\n`);
+      write(ok);
+    });
+  });
+  open.push(() => application.stop());
+  const to = (name: string, retry: RetryConfig | null) =>
+    table([{ name, domains: ["*"], routes: [route(forward(name, { retry }))] }], { name });
+  const running = start(
+    config(
+      [
+        listener("in", [chain(http({ rds: "app" }))], { direction: "inbound" }),
+        listener("out", [chain(http({ rds: "below" }))], { direction: "outbound" }),
+      ],
+      [
+        cluster("app", [endpoint(application.port)]),
+        cluster(
+          "below",
+          below.ports.map((port) => endpoint(port)),
+        ),
+      ],
+      [to("app", null), to("below", policy(["5xx"]))],
+    ),
+  );
+  open.push(() => running.engine.close());
+  outbound = running.port("out");
+  await ask(running, "GET / HTTP/1.1\r\nHost: a\r\nx-request-id: one\r\n\r\n");
+  expect(below.seen).toHaveLength(3);
+  await ask(running, "GET / HTTP/1.1\r\nHost: a\r\nx-request-id: two\r\nx-envoy-attempt-count: 2\r\n\r\n");
+  expect(below.seen).toHaveLength(4);
+  // The retry is over: its id means nothing any more.
+  await ask(running, "GET / HTTP/1.1\r\nHost: a\r\nx-request-id: two\r\n\r\n");
+  expect(below.seen).toHaveLength(7);
 });

@@ -1,12 +1,14 @@
 // Owns: what stages of the HTTP chain keep from one configuration to the next (buckets, limits found by measuring). Never what belongs to a request.
 
-import type { BuildContext } from "../runtime/build.ts";
+import type { BuildContext } from "./build.ts";
 
-/** State of stages that outlives a configuration, by context and by what it belongs to (its own configuration in the key). Bounded: the oldest go. */
+/** State of stages that outlives a configuration, by context and by what it belongs to. Bounded: the oldest go. */
 const states = new WeakMap<BuildContext, Map<string, unknown>>();
 const mostStates = 4_096;
 
-export function stateOf<State>(context: BuildContext, key: string, make: () => State): State {
+/** The state of the stage `what`, as long as its configuration says the same. */
+export function stateOf<State>(context: BuildContext, what: string, config: unknown, make: () => State): State {
+  const key = `${what} ${JSON.stringify(config)}`;
   let known = states.get(context);
   if (known === undefined) {
     known = new Map();
