@@ -42,23 +42,70 @@ function measure(compiled: CompiledTable, host: string, path: string, wanted: st
   return best;
 }
 
-const prefixes = Array.from({ length: 10 }, (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "separated-prefix", value: `/api/v1/part-${n}` } }));
-const expressions = Array.from({ length: 100 }, (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "regex", value: `/api/v[0-9]+/part-${n}/[a-z]+` } }));
-const distinct = Array.from({ length: 100 }, (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "regex", value: `/part-${n}/[a-z]+/[0-9]+` } }));
+const prefixes = Array.from(
+  { length: 10 },
+  (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "separated-prefix", value: `/api/v1/part-${n}` } }),
+);
+const expressions = Array.from(
+  { length: 100 },
+  (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "regex", value: `/api/v[0-9]+/part-${n}/[a-z]+` } }),
+);
+const distinct = Array.from(
+  { length: 100 },
+  (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "regex", value: `/part-${n}/[a-z]+/[0-9]+` } }),
+);
 const many = Array.from({ length: 1_000 }, (_, n): Partial<RouteMatchConfig> => ({ path: { kind: "prefix", value: `/part-${n}/` } }));
 
 const one = hosts(1, () => [{}]);
 const rows: readonly (readonly [string, number, number])[] = [
   ["one host, one route", measure(one, "service-0.shop", "/api/v1/part-9/x", "0"), Number.NaN],
-  ["1 000 hosts of 10 prefixes, the last fits", measure(hosts(1_000, () => prefixes), "service-777.shop", "/api/v1/part-9/x", "9"), 2],
-  ["100 expressions that begin alike, the last fits", measure(hosts(1, () => expressions), "service-0.shop", "/api/v1/part-99/abc", "99"), 10],
-  ["100 expressions that begin differently", measure(hosts(1, () => distinct), "service-0.shop", "/part-99/abc/12", "99"), 10],
-  ["1 000 prefixes on one host", measure(hosts(1, () => many), "service-0.shop", "/part-999/x", "999"), 2],
+  [
+    "1 000 hosts of 10 prefixes, the last fits",
+    measure(
+      hosts(1_000, () => prefixes),
+      "service-777.shop",
+      "/api/v1/part-9/x",
+      "9",
+    ),
+    2,
+  ],
+  [
+    "100 expressions that begin alike, the last fits",
+    measure(
+      hosts(1, () => expressions),
+      "service-0.shop",
+      "/api/v1/part-99/abc",
+      "99",
+    ),
+    10,
+  ],
+  [
+    "100 expressions that begin differently",
+    measure(
+      hosts(1, () => distinct),
+      "service-0.shop",
+      "/part-99/abc/12",
+      "99",
+    ),
+    10,
+  ],
+  [
+    "1 000 prefixes on one host",
+    measure(
+      hosts(1, () => many),
+      "service-0.shop",
+      "/part-999/x",
+      "999",
+    ),
+    2,
+  ],
 ];
 let failed = false;
 for (const [name, us, budget] of rows) {
   const over = us > budget;
   failed ||= over;
-  console.log(`${name.padEnd(52)} ${us.toFixed(3).padStart(8)} us${Number.isNaN(budget) ? "" : `   budget ${budget} us${over ? "   OVER" : ""}`}`);
+  console.log(
+    `${name.padEnd(52)} ${us.toFixed(3).padStart(8)} us${Number.isNaN(budget) ? "" : `   budget ${budget} us${over ? "   OVER" : ""}`}`,
+  );
 }
 if (process.argv.includes("--check") && failed) process.exit(1);
