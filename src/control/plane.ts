@@ -505,6 +505,16 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   if (shared !== undefined) {
     const { Session } = await import("./lease/session.ts");
     const { startTrimming } = await import("./lease/trim.ts");
+    const leads = registry
+      .gauge("weft_control_leader", "Whether this control plane does the singleton work (1) or another one (0).")
+      .with([]);
+    const silent = registry
+      .gauge("weft_control_store_silent_seconds", "Since when the shared store has not answered; 0 while it does.")
+      .with([]);
+    registry.beforeExport(() => {
+      leads.value = term === undefined ? 0 : 1;
+      silent.value = shared.store.silence.forMs / 1000;
+    });
     const duties: (() => unknown)[] = [];
     session = new Session({
       store: shared.store,

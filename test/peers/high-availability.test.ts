@@ -287,6 +287,25 @@ describe.skipIf(!needsPeers("high-availability.test.ts", "etcd"))("three control
     });
   }, 60_000);
 
+  test("leave traffic alone while etcd as a whole stands still, say so, and go on with it", async () => {
+    await through(async () => {
+      for (const member of etcd.members) member.signal("SIGSTOP");
+      const answers = await Promise.all(planes.map((plane) => plane.ask("GET", "/api/v1/namespaces/default", undefined, 12_000)));
+      for (const answer of answers) {
+        expect(answer?.status).toBe(503);
+        expect(String(answer?.body.message)).toMatch(/etcd \(127\.0\.0\.1:\d+\) cannot be reached, or has no leader/);
+      }
+      for (const member of etcd.members) member.signal("SIGCONT");
+      await etcd.ready();
+      const before = acknowledged.length;
+      await eventually(
+        10_000,
+        async () => acknowledged.length,
+        (count) => count > before,
+      );
+    });
+  }, 50_000);
+
   test("are restarted one after the other unseen by traffic", async () => {
     await through(async () => {
       for (const plane of planes) {

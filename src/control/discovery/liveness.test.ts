@@ -206,7 +206,8 @@ describe("several control planes", () => {
     const [a, b] = [await make("a"), await make("b")];
     const health = async () => {
       for (let at = 0; at < 20; at++) await Bun.sleep(0);
-      const list = ((await store.get(key))?.status as { conditions: Condition[] }).conditions;
+      const { status } = (await store.get(key)) as KubeObject;
+      const list = (status as { conditions: Condition[] }).conditions;
       return list.find((each) => each.type === "Healthy")?.status;
     };
     const connect = async (id: string, liveness: Liveness) => {
@@ -224,6 +225,23 @@ describe("several control planes", () => {
     mesh.a.lost("shop/w");
     await mesh.connect("b", mesh.b);
     mesh.clock.advance(graceMs + 1);
+    expect(await mesh.health()).toBe("True");
+  });
+
+  test("a proxy is not put out because the control plane it moved to cannot reach the store for a moment", async () => {
+    const mesh = await two();
+    await mesh.connect("a", mesh.a);
+    mesh.connectedTo.set("a", false);
+    mesh.a.lost("shop/w");
+    await mesh.connect("b", mesh.b);
+    mesh.there.delete("b");
+    mesh.clock.advance(graceMs + 1);
+    expect(await mesh.health()).toBe("True");
+    // It is judged by the wait that begins now, and not if it is back by then.
+    mesh.a.adopt((await mesh.store.list(resource)).items);
+    mesh.clock.advance(restartGraceMs - 1_000);
+    mesh.there.add("b");
+    mesh.clock.advance(2_000);
     expect(await mesh.health()).toBe("True");
   });
 

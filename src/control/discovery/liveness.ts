@@ -41,6 +41,8 @@ interface Tracked {
 export class Liveness {
   readonly #deps: LivenessDeps;
   readonly #tracked = new Map<string, Tracked>();
+  /** Whose entries wait to be put out: the control plane that is gone, by entry. */
+  readonly #adopting = new Map<string, string>();
   /** Writes to one entry happen one after another. */
   readonly #writes = new Map<string, Promise<void>>();
   #stopped = false;
@@ -51,6 +53,8 @@ export class Liveness {
 
   /** Takes up the entries found at the start: those that had a proxy before get time to show it again. */
   start(entries: readonly KubeObject[]): void {
+    // Of several the one that leads does this, for all that nobody holds.
+    if (this.#deps.among !== undefined) return;
     for (const entry of entries) {
       if (conditionOf(entry, connectedType) === undefined) continue;
       const key = keyOf(entry);
@@ -61,28 +65,30 @@ export class Liveness {
 
   /** Those whose proxy was connected to a control plane that is gone, and came back to none: they get the time that a restart gives. */
   adopt(entries: readonly KubeObject[]): void {
+    const { among } = this.#deps;
+    if (among === undefined) return;
     for (const entry of entries) {
       const key = keyOf(entry);
       const state = conditionOf(entry, connectedType);
-      if (state === undefined || this.#tracked.get(key)?.timer !== undefined || this.#deps.isConnected(key) || this.#elsewhere(entry))
+      if (state === undefined || this.#deps.isConnected(key)) continue;
+      if (state.status !== "True") {
+        if (isLost(entry) && this.#tracked.get(key)?.timer === undefined) this.#arm(key, forgetMs, () => this.#forget(key));
         continue;
-      if (state.status === "True") this.#arm(key, restartGraceMs, () => this.#putOut(key));
-      else if (isLost(entry)) this.#arm(key, forgetMs, () => this.#forget(key));
+      }
+      const holder = holderOf(entry);
+      if (holder === among.id || among.isThere(holder) || this.#adopting.get(key) === holder) continue;
+      this.#adopting.set(key, holder);
+      this.#arm(key, restartGraceMs, () => {
+        this.#adopting.delete(key);
+        this.#putOut(key, holder);
+      });
     }
-  }
-
-  /** Another control plane that is there has said that the proxy is connected to it. */
-  #elsewhere(entry: KubeObject): boolean {
-    const { among } = this.#deps;
-    const said = conditionOf(entry, connectedType);
-    if (among === undefined || said?.status !== "True") return false;
-    const [, holder] = /^its proxy is connected to control plane (\S+)$/.exec(said.message ?? "") ?? [];
-    return holder !== undefined && holder !== among.id && among.isThere(holder);
   }
 
   /** A proxy of this entry has opened a stream. */
   connected(key: string): void {
     this.#arm(key, 0, undefined);
+    this.#adopting.delete(key);
     this.#update(key, (entry, now) => {
       if (!this.#deps.isConnected(key)) return undefined;
       const next = [
@@ -132,10 +138,11 @@ export class Liveness {
     this.#tracked.set(key, tracked);
   }
 
-  #putOut(key: string): void {
+  /** `gone`: the control plane whose entry it was when the wait began. One that another has taken over meanwhile is not ours to judge. */
+  #putOut(key: string, gone?: string): void {
     if (this.#deps.isConnected(key)) return;
     this.#update(key, (entry, now) => {
-      if (this.#deps.isConnected(key) || this.#elsewhere(entry)) return undefined;
+      if (this.#deps.isConnected(key) || this.#othersBusiness(entry, gone)) return undefined;
       const next = [condition(connectedType, "False", lostReason, "its proxy has gone without a word", now)];
       // Only what is in service is put out of it: draining or starting is weft run's own word and stays.
       if (conditionOf(entry, healthyType)?.status !== "False") {
@@ -147,6 +154,14 @@ export class Liveness {
       return next;
     });
     this.#arm(key, forgetMs, () => this.#forget(key));
+  }
+
+  #othersBusiness(entry: KubeObject, gone: string | undefined): boolean {
+    const { among } = this.#deps;
+    if (among === undefined || conditionOf(entry, connectedType)?.status !== "True") return false;
+    const holder = holderOf(entry);
+    // One that cannot reach the store for a moment counts as gone, and still serves: only the wait that began for it may end it.
+    return gone === undefined ? holder !== among.id : holder !== gone || among.isThere(gone);
   }
 
   #forget(key: string): void {
@@ -200,6 +215,11 @@ export function hadProxy(entry: KubeObject): boolean {
 
 function keyOf(entry: KubeObject): string {
   return `${entry.metadata.namespace ?? ""}/${entry.metadata.name}`;
+}
+
+/** The control plane that the proxy was last connected to; empty = a single one, which has no name. */
+function holderOf(entry: KubeObject): string {
+  return /^its proxy is connected to control plane (\S+)$/.exec(conditionOf(entry, connectedType)?.message ?? "")?.[1] ?? "";
 }
 
 function conditionsOf(entry: KubeObject): readonly Condition[] {
