@@ -52,7 +52,12 @@ test("SIGKILL of one of three: no read fails", async () => {
   const instances = await Promise.all([instance(), instance(), instance()]);
   const running = start(
     hop(
-      [cluster("c", instances.map(({ port }) => endpoint(port)))],
+      [
+        cluster(
+          "c",
+          instances.map(({ port }) => endpoint(port)),
+        ),
+      ],
       catchAll("c", { retry: { attempts: 2, on: ["connect-failure", "reset", "refused-stream"], statusCodes: [], perTryTimeoutMs: 0 } }),
     ),
   );
@@ -65,7 +70,12 @@ test("SIGSTOP of one of three: a try ends and the next goes elsewhere", async ()
   const instances = await Promise.all([instance(), instance(), instance()]);
   const running = start(
     hop(
-      [cluster("c", instances.map(({ port }) => endpoint(port)))],
+      [
+        cluster(
+          "c",
+          instances.map(({ port }) => endpoint(port)),
+        ),
+      ],
       catchAll("c", {
         timeoutMs: 5_000,
         retry: { attempts: 2, on: ["connect-failure", "reset", "refused-stream"], statusCodes: [], perTryTimeoutMs: 100 },
