@@ -7,7 +7,7 @@ import type { Exchange } from "../http/exchange.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import { cut, reply } from "../http/finish.ts";
 import { fieldNamed } from "../http/grpc.ts";
-import { ThrottledHalf } from "../http/throttled-half.ts";
+import { throttledHalf } from "../http/throttled-half.ts";
 import type { Head } from "../http1/head.ts";
 import { compileHeader } from "../route/header.ts";
 import { compileString } from "../route/match.ts";
@@ -190,7 +190,7 @@ export function faultStage(config: FaultConfig, where: string): Stage {
     },
     answer(x, bytes) {
       // Answers of our own are whole and small, and no fault of the instance.
-      if (bytes !== null && (x.faults & state.slow) !== 0) x.half = new ThrottledHalf(x, x.slowTo);
+      if (bytes !== null && (x.faults & state.slow) !== 0) x.half = throttledHalf(x, x.slowTo);
     },
     end(x) {
       if ((x.faults & state.counted) !== 0) active--;

@@ -3,11 +3,10 @@
 
 import { Head, parseAnswer, parseRequest } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
-import type { CompiledEdits } from "../route/edit.ts";
 import { equalsIgnoreCase, latin1, lower, text } from "./bytes.ts";
-import type { Failure } from "./failure.ts";
 import { fieldNamed } from "./grpc.ts";
-import type { AnswerPlan, DownstreamConnection, DownstreamHalf } from "./halves.ts";
+import type { AnswerPlan, DownstreamHalf } from "./halves.ts";
+import { type Moves, StandIn } from "./stand-in.ts";
 
 const contentTypeName = latin1("content-type");
 const webType = latin1("application/grpc-web");
@@ -82,9 +81,12 @@ export function grpcHead(call: WebCall, bytes: Uint8Array, from: Head, head: Hea
 
 const answerHead = new Head();
 
-/** Stands before the client's half for one request. To the exchange it speaks HTTP/2: bodies without framing, and trailers. */
-export class WebHalf implements DownstreamHalf {
-  readonly version = 2;
+/** The client's half for one request of gRPC-Web. To the exchange it speaks HTTP/2: bodies without framing, and trailers. */
+export function webHalf(client: DownstreamHalf, call: WebCall): DownstreamHalf {
+  return new StandIn(client, 2, new WebMoves(client, call));
+}
+
+class WebMoves implements Moves {
   readonly #client: DownstreamHalf;
   readonly #call: WebCall;
   /** Bytes that wait for a whole group of three. */
@@ -93,26 +95,6 @@ export class WebHalf implements DownstreamHalf {
   constructor(client: DownstreamHalf, call: WebCall) {
     this.#client = client;
     this.#call = call;
-  }
-
-  get connection(): DownstreamConnection {
-    return this.#client.connection;
-  }
-
-  get closing(): boolean {
-    return this.#client.closing;
-  }
-
-  get requestBytes(): number {
-    return this.#client.requestBytes;
-  }
-
-  get inputEnded(): boolean {
-    return this.#client.inputEnded;
-  }
-
-  sendInterim(bytes: Uint8Array, head: Head): void {
-    this.#client.sendInterim(bytes, head);
   }
 
   sendAnswer(bytes: Uint8Array, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean {
@@ -163,46 +145,6 @@ export class WebHalf implements DownstreamHalf {
       `content-type: application/grpc-web${this.#call.isText ? "-text" : ""}${this.#call.suffix}\r\ncontent-length: 0\r\n`,
     );
     this.#client.sendReply(scratch.write(reply, 0, "latin1"));
-  }
-
-  sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void {
-    this.#client.sendSwitch(bytes, head, edits);
-  }
-
-  sendRaw(bytes: Uint8Array, from: number, to: number): boolean {
-    return this.#client.sendRaw(bytes, from, to);
-  }
-
-  finishRaw(): void {
-    this.#client.finishRaw();
-  }
-
-  pauseReading(): void {
-    this.#client.pauseReading();
-  }
-
-  resumeReading(): void {
-    this.#client.resumeReading();
-  }
-
-  arm(): void {
-    this.#client.arm();
-  }
-
-  becomeTunnel(): void {
-    this.#client.becomeTunnel();
-  }
-
-  exchangeDone(close: boolean, complete: boolean): void {
-    this.#client.exchangeDone(close, complete);
-  }
-
-  tunnelDone(): void {
-    this.#client.tunnelDone();
-  }
-
-  cut(failure: Failure): void {
-    this.#client.cut(failure);
   }
 
   #encode(bytes: Uint8Array, from: number, to: number, end: boolean): Uint8Array {

@@ -21,7 +21,7 @@ import { answered, closesAfter, cut, reply } from "./finish.ts";
 import { pauseDown, touch } from "./flow.ts";
 import { grpcTimeoutMs, isGrpc } from "./grpc.ts";
 import { GrpcCall } from "./grpc-call.ts";
-import { grpcHead, WebHalf, webCallOf } from "./grpc-web.ts";
+import { grpcHead, webCallOf, webHalf } from "./grpc-web.ts";
 import { phase } from "./phase.ts";
 import { writeDirect, writeRedirect } from "./reply.ts";
 import { rewriteTarget } from "./rewrite-target.ts";
@@ -52,7 +52,7 @@ export function beginRequest(
     begin(x, chain, http, bytes, head, bodyFrom, bodyTo, done, nowMs);
     return;
   }
-  x.half = new WebHalf(x.ownHalf, web);
+  x.half = webHalf(x.ownHalf, web);
   const made = grpcHead(web, bytes, head, webHead);
   const body = web.decode(bytes, bodyFrom, bodyTo);
   const whole = Buffer.concat([made, body ?? new Uint8Array(0)]);

@@ -3,16 +3,20 @@
 
 import type { Head } from "../http1/head.ts";
 import { type Timed, tickMs } from "../resilience/ticker.ts";
-import type { CompiledEdits } from "../route/edit.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Failure } from "./failure.ts";
-import type { AnswerPlan, DownstreamConnection, DownstreamHalf } from "./halves.ts";
+import type { AnswerPlan, DownstreamHalf } from "./halves.ts";
+import { type Moves, StandIn } from "./stand-in.ts";
 
 /** Bytes that wait before the instance is no longer read; as much as one read brings. */
 const mostWaiting = 64 * 1024;
 
-export class ThrottledHalf implements DownstreamHalf, Timed {
-  readonly version: 1 | 2;
+/** What the exchange of this request writes to instead of `x.half`. */
+export function throttledHalf(x: Exchange, bytesPerSecond: number): DownstreamHalf {
+  return new StandIn(x.half, x.half.version, new Throttle(x, bytesPerSecond));
+}
+
+class Throttle implements Moves, Timed {
   readonly #client: DownstreamHalf;
   readonly #x: Exchange;
   readonly #serial: number;
@@ -32,31 +36,10 @@ export class ThrottledHalf implements DownstreamHalf, Timed {
     this.#x = x;
     this.#serial = x.serial;
     this.#client = x.half;
-    this.version = x.half.version;
     this.#bytesPerSecond = bytesPerSecond;
     // What a tick lets through, at once.
     this.#allowance = (bytesPerSecond * tickMs) / 1_000;
     this.#lastMs = x.down.core.ticker.now();
-  }
-
-  get connection(): DownstreamConnection {
-    return this.#client.connection;
-  }
-
-  get closing(): boolean {
-    return this.#client.closing;
-  }
-
-  get requestBytes(): number {
-    return this.#client.requestBytes;
-  }
-
-  get inputEnded(): boolean {
-    return this.#client.inputEnded;
-  }
-
-  sendInterim(bytes: Uint8Array, head: Head): void {
-    this.#client.sendInterim(bytes, head);
   }
 
   sendAnswer(bytes: Uint8Array, head: Head, how: AnswerPlan, from: number, to: number, end: boolean): boolean {
@@ -82,46 +65,10 @@ export class ThrottledHalf implements DownstreamHalf, Timed {
     else this.#trailers = Buffer.from(bytes.subarray(from, to));
   }
 
-  sendReply(size: number): void {
-    this.#client.sendReply(size);
-  }
-
-  sendSwitch(bytes: Uint8Array | null, head: Head | null, edits: CompiledEdits | null): void {
-    this.#client.sendSwitch(bytes, head, edits);
-  }
-
-  sendRaw(bytes: Uint8Array, from: number, to: number): boolean {
-    return this.#client.sendRaw(bytes, from, to);
-  }
-
-  finishRaw(): void {
-    this.#client.finishRaw();
-  }
-
-  pauseReading(): void {
-    this.#client.pauseReading();
-  }
-
-  resumeReading(): void {
-    this.#client.resumeReading();
-  }
-
-  arm(): void {
-    this.#client.arm();
-  }
-
-  becomeTunnel(): void {
-    this.#client.becomeTunnel();
-  }
-
   /** The exchange is over when the instance is; the client's side only when everything has gone out. */
   exchangeDone(close: boolean, complete: boolean): void {
     if (this.#size === 0) this.#client.exchangeDone(close, complete);
     else this.#done = { close, complete };
-  }
-
-  tunnelDone(): void {
-    this.#client.tunnelDone();
   }
 
   cut(failure: Failure): void {
