@@ -189,6 +189,13 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     trustDomain,
     workloads: () => started?.objects(entries) ?? [],
     workload: (namespace, name) => started?.object(entries, namespace, name),
+    // Seldom and worth a look: an Event on the instance, beside the line in the log of whoever took it out.
+    ejected({ by, cluster, endpoint, workload, reason }) {
+      const words = `${by} calls it no more for a while: ${reason} (${cluster}, ${endpoint})`;
+      happened(workload, "Warning", "Ejected", words);
+      const [namespace = "", name = ""] = (workload ?? "").split("/");
+      event("warn", words, namespace, name);
+    },
   });
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
     insight.event({ level, message, namespace, workload });

@@ -22,6 +22,19 @@ const families = {
   received: "istio_tcp_received_bytes_total",
 } as const;
 
+/** A proxy has taken an endpoint out of its balance. */
+export interface Ejection {
+  /** Whose proxy, `NS/NAME`. */
+  readonly by: string;
+  readonly cluster: string;
+  readonly endpoint: string;
+  /** `NS/NAME` of the WorkloadEntry; undefined = the proxy does not know. */
+  readonly workload: string | undefined;
+  readonly reason: string;
+}
+
+const ejections = "weft_endpoint_ejections_total";
+
 interface Last {
   value: number;
   counts: readonly number[];
@@ -39,10 +52,12 @@ export class NodeIngest {
   /** The first second that this proxy's reports are about. */
   #firstSecond = Number.POSITIVE_INFINITY;
   #dropped = 0;
+  readonly #ejected: ((ejection: Ejection) => void) | undefined;
 
-  constructor(node: string, edges: EdgeTable) {
+  constructor(node: string, edges: EdgeTable, ejected?: (ejection: Ejection) => void) {
     this.#node = node;
     this.#edges = edges;
+    this.#ejected = ejected;
   }
 
   /** Series that were not taken in because there were too many. */
@@ -91,6 +106,13 @@ export class NodeIngest {
 
     last.labels ??= new Map(metric.label.map((pair) => [pair.name, pair.value]));
     const { labels } = last;
+    if (family.name === ejections) {
+      const [name = "", namespace = ""] = [labels.get("workload"), labels.get("workload_namespace")];
+      const workload = name === "" || namespace === "" ? undefined : `${namespace}/${name}`;
+      const text = (key: string) => labels.get(key) ?? "";
+      this.#ejected?.({ by: this.#node, cluster: text("cluster"), endpoint: text("endpoint"), workload, reason: text("reason") });
+      return;
+    }
     const edge = this.#edges.edge(edgeKey(family.name, labels), second);
     if (edge === undefined) return;
     edge.firstSecond = Math.min(edge.firstSecond, this.#firstSecond);

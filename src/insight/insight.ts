@@ -9,7 +9,7 @@ import type { StreamMetricsMessage } from "../wire/gen/envoy/service/metrics/v3/
 import { httpLine, tcpLine } from "./access.ts";
 import { type EdgeKey, EdgeTable } from "./edges.ts";
 import { edgeObjects, graph, type Instance, series, traffic } from "./graph.ts";
-import { NodeIngest } from "./ingest.ts";
+import { type Ejection, NodeIngest } from "./ingest.ts";
 import { LogRing, logBody } from "./logs.ts";
 import type { Totals } from "./window.ts";
 
@@ -33,6 +33,8 @@ export interface InsightDeps {
   readonly workloads: () => readonly KubeObject[];
   /** One of them; an event of one workload must not cost a look at all. */
   readonly workload: (namespace: string, name: string) => KubeObject | undefined;
+  /** Told of each endpoint that a proxy takes out of its balance. */
+  readonly ejected?: (ejection: Ejection) => void;
 }
 
 export interface Insight {
@@ -91,7 +93,7 @@ export function createInsight(deps: InsightDeps): Insight {
       let node = nodes.get(reporter.key);
       if (node === undefined) {
         if (nodes.size >= maxNodes) for (const [key, old] of nodes) if (old.streams === 0) nodes.delete(key);
-        node = { ingest: new NodeIngest(reporter.key, edges), streams: 0, endedAtMs: 0 };
+        node = { ingest: new NodeIngest(reporter.key, edges, deps.ejected), streams: 0, endedAtMs: 0 };
         nodes.set(reporter.key, node);
       }
       const mine = node;

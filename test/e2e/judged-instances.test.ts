@@ -67,6 +67,9 @@ spec:
   expect(await metricSum(client, "weft_cluster_endpoints", { state: "ejected" })).toBe(1);
   const page = await (await fetch(`http://127.0.0.1:${client.adminPort}/clusters`)).text();
   expect(page).toContain("/failed_outlier_check");
+  const events = () => mesh.processes.weftJson<{ items: { reason: string; message: string }[] }>(["get", "events", "-n", "shop"]);
+  const noted = await eventually(5_000, events, ({ items }) => items.some((one) => one.reason === "Ejected"));
+  expect(noted.items.find((one) => one.reason === "Ejected")?.message).toContain("consecutive_5xx");
   await mood(instances[0], "errors=0");
 }, 30_000);
 

@@ -74,7 +74,8 @@ export function streamMetrics(options: MetricsStreamOptions): { stop(): void } {
 export function changedFamilies(metrics: MetricSource, nowMs: number, sent: WeakMap<object, number>): object[] {
   const out: object[] = [];
   for (const family of metrics.families()) {
-    if (!family.name.startsWith("istio_")) continue;
+    // Besides what edges are made of: who was taken out of a balance, of which the control plane makes Events.
+    if (!family.name.startsWith("istio_") && family.name !== "weft_endpoint_ejections_total") continue;
     const metric = changedSeries(family, nowMs, sent);
     if (metric.length > 0) out.push({ name: family.name, help: family.help, type: typeNumber[family.kind], metric });
   }
