@@ -18,8 +18,8 @@ import { withheldFrom } from "./datagrams.ts";
 import { descendants, endLeftovers } from "./family.ts";
 import { runArguments } from "./gateway.ts";
 import { type Guard, startGuard } from "./guard.ts";
-import { type Joined, join, type Who } from "./join.ts";
 import { AppHealth, askOnce } from "./health.ts";
+import { type Joined, join, type Who } from "./join.ts";
 import { instanceKey, type Memory, takeMemory } from "./memory.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
 import { type Place, PortTaken, takePlace, writePrivate } from "./place.ts";
@@ -90,11 +90,11 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   let registration: Registration | undefined;
   let child: Bun.Subprocess | undefined;
   let memory: Memory | undefined;
+  let health: AppHealth | undefined;
   const whenUp = plan.port === undefined ? "running" : "healthy";
   try {
     const remember = (who: Who): Memory | undefined => {
       memory ??= takeMemory(instanceKey(plan, who.namespace, who.serviceAccount, who.access.server), env, clock.now());
-  let health: AppHealth | undefined;
       return memory;
     };
     const joining = join(
@@ -202,11 +202,11 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       say,
     );
     let answering = false;
+    let well = true;
     const starting = sidecar.start();
     starting.catch(() => undefined); // a signal may win the race and nobody look at it again
     const sidecarMs = await Promise.race([starting, signals.ended]);
     if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
-    let well = true;
     memory?.keep({ name, namespace, serviceAccount, ports, chosen, ...joined.mesh });
     if (last !== undefined) void freshToken(joined, files.token, signals.stop);
     const replaced = sidecar;
@@ -215,8 +215,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       say.info(`${name} serves Gateway ${namespace}/${plan.gateway} at ${plan.address}, ready after ${Math.round(sidecarMs)} ms`);
     else
       say.info(
-      `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : chosen.protocol === "udp" ? `datagrams go to COMMAND itself at ${plan.address}:${plan.port}, ` : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
-    );
+        `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : chosen.protocol === "udp" ? `datagrams go to COMMAND itself at ${plan.address}:${plan.port}, ` : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
+      );
 
     child = startCommand(plan, program, ports.httpProxy, dir);
     guard.tell("command", child.pid);
@@ -224,17 +224,10 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     signals.attach((signal) => running.kill(signal));
 
     const stopWaiting = new AbortController();
-    const waiting = untilReady(plan, chosen, clock, say, stopWaiting.signal).then((ready) => {
+    const up = untilReady(plan, chosen, clock, say, stopWaiting.signal);
+    const waiting = up.then(async (ready) => {
+      const { check } = plan;
       if (!ready) return;
-      answering = true;
-      registration?.want(whenUp);
-      registration?.watch();
-      void registration?.settled(60_000).then((done) => {
-        // Nothing more is to be done for a long time: give back what the start needed.
-        clock.after(3000, () => Bun.gc(true));
-        if (done && running.exitCode === null && plan.gateway === undefined)
-          say.info(
-            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to ${chosen.protocol === "udp" ? plan.address : "127.0.0.1"}:${plan.port}`}`,
       if (check !== undefined) {
         const first = Promise.withResolvers<void>();
         health = new AppHealth(
@@ -254,6 +247,15 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         await first.promise;
         if (stopWaiting.signal.aborted) return;
       }
+      answering = true;
+      registration?.want(whenUp);
+      registration?.watch();
+      void registration?.settled(60_000).then((done) => {
+        // Nothing more is to be done for a long time: give back what the start needed.
+        clock.after(3000, () => Bun.gc(true));
+        if (done && running.exitCode === null && plan.gateway === undefined)
+          say.info(
+            `registered ${name} ${Math.round(clock.mono() - began)} ms after the start: ${chosen === undefined ? "it only calls others" : `${plan.service}.${namespace} port ${chosen.port} (${chosen.protocol}) leads to ${chosen.protocol === "udp" ? plan.address : "127.0.0.1"}:${plan.port}`}`,
           );
         if (chosen?.protocol === "udp")
           void withheldFrom(client, namespace, plan.service, name).then((why) => why !== undefined && say.warn(why));
@@ -289,6 +291,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       );
     return status;
   } finally {
+    health?.stop();
     signals.finish();
     if (registration !== undefined) {
       const away = registration.away;
@@ -298,7 +301,6 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         say.warn(
           `the control plane did not answer within ${unregisterLimitMs / 1000} s; ${registration.path.split("/").at(-1)} stays registered there until it finds the sidecar gone`,
         );
-    health?.stop();
     }
     await sidecar?.stop(plan.drainMs);
     guard?.dismiss();
@@ -366,6 +368,7 @@ function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: stri
   const { mesh, namespace, serviceAccount } = joined;
   const files = { bootstrap: joinPath(place.dir, "bootstrap.json"), token: joinPath(place.dir, "token") };
   const bootstrap = bootstrapFor({
+    locality: plan.locality,
     namespace,
     entry,
     service: plan.service,
@@ -375,7 +378,6 @@ function writeSidecarFiles(plan: Plan, joined: Joined, place: Place, entry: stri
     xdsAddress: mesh.xdsAddress,
     caBundle: mesh.caBundle,
     adminPort: place.ports.admin,
-    locality: plan.locality,
   });
   writePrivate(files.bootstrap, `${JSON.stringify(bootstrap, null, 2)}\n`);
   writePrivate(files.token, token);
