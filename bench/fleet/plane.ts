@@ -3,7 +3,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { openSqliteStore } from "../../src/control/store/sqlite.ts";
-import { groupRunTime, type Started, type Workshop } from "../proc.ts";
+import { groupCpu, type Started, type Workshop } from "../proc.ts";
 import type { Stored } from "./mesh.ts";
 
 /** Objects in one transaction; more hold the writer for long, fewer sync the disk more often. */
@@ -34,6 +34,8 @@ export interface Plane {
   call(method: string, path: string, body?: unknown): Promise<Response>;
   /** CPU time of its process so far, in ms. */
   cpuMs(): number;
+  /** Time so far that its main thread was ready to run while others had its core, in ms. */
+  waitedMs(): number;
   /** Most resident memory so far, in MB of 1024 x 1024 bytes. */
   peakMb(): number;
 }
@@ -66,6 +68,11 @@ export async function up(shop: Workshop, dir: string, core: number, withinMs = 1
     if (plane === undefined) await Bun.sleep(5);
   }
   return plane;
+}
+
+/** Of a process's main thread, which does its work; helpers (compiler, collector) wait beside it. */
+export function waitedMs(pid: number | "self"): number {
+  return Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[1] ?? 0) / 1e6;
 }
 
 /** The API is the last to open: where it answers, the rest is there. */
@@ -101,7 +108,12 @@ async function reach(kubeconfig: string, dir: string, started: Started, begun: n
       caPem,
       readyMs: performance.now() - begun,
       call,
-      cpuMs: () => groupRunTime(started.pid).ranMs,
+      // By ticks of 10 ms: the exact times of /proc/PID/task lose the threads that have ended.
+      cpuMs: () => {
+        const { userMs, kernelMs } = groupCpu([started.pid]);
+        return userMs + kernelMs;
+      },
+      waitedMs: () => waitedMs(started.pid),
       peakMb: () => Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${started.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
     };
   } catch {
