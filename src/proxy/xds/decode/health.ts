@@ -1,10 +1,10 @@
 // Owns: how a cluster's endpoints are judged, as Envoy's Cluster says it: outlier detection and active health checks. Defaults are Envoy's.
 
 import type { OutlierDetection } from "../../../wire/gen/envoy/config/cluster/v3/outlier_detection_pb.ts";
-import { RequestMethod } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { HealthCheck, HealthCheck_Payload } from "../../../wire/gen/envoy/config/core/v3/health_check_pb.ts";
 import { balanceMetadata } from "../../../wire/names.ts";
 import type { HealthCheckConfig, OutlierConfig } from "../../config.ts";
+import { enumDesc } from "../proto/message.ts";
 import { at, type Gate, millis } from "./gate.ts";
 
 /** Our own: a returning endpoint grows into its share within this. */
@@ -121,7 +121,8 @@ function checker(gate: Gate, check: HealthCheck, path: string): HealthCheckConfi
       const where = at(path, "http_health_check");
       if (!/^\/[\x21-\x7e]*$/.test(target)) gate.add(at(where, "path"), "must begin with / and have no spaces");
       if (!/^[\x21-\x7e]*$/.test(host)) gate.add(at(where, "host"), "must have no spaces or control characters");
-      if (method === RequestMethod.CONNECT) gate.add(at(where, "method"), "CONNECT cannot be a health check");
+      const methodName = enumDesc("envoy.config.core.v3.RequestMethod").byNumber.get(method) ?? "GET";
+      if (methodName === "CONNECT") gate.add(at(where, "method"), "CONNECT cannot be a health check");
       const headers = requestHeadersToAdd.map((one, n) => {
         const { key = "", value = "" } = one.header ?? {};
         if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(key) || /[\r\n\0]/.test(value) || value.includes("%"))
@@ -137,7 +138,7 @@ function checker(gate: Gate, check: HealthCheck, path: string): HealthCheckConfi
         type: "http",
         host,
         path: target,
-        method: method === RequestMethod.METHOD_UNSPECIFIED ? "GET" : ((RequestMethod as Readonly<Record<number, string>>)[method] ?? "GET"),
+        method: methodName === "METHOD_UNSPECIFIED" ? "GET" : methodName,
         statuses: statuses.length === 0 ? [{ first: 200, last: 200 }] : statuses,
         headers,
       };
