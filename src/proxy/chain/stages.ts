@@ -3,26 +3,23 @@
 
 import type { RouteStages, StageConfigs, StageName } from "../config.ts";
 import type { BuildContext } from "../runtime/build.ts";
-import { admissionFamily } from "./admission.ts";
-import { corsFamily } from "./cors.ts";
-import { faultFamily } from "./fault.ts";
-import { rateLimitFamily } from "./rate-limit.ts";
-import { sessionFamily } from "./session.ts";
 import type { Stage, StageFamily } from "./stage.ts";
 
-export const stageFamilies: { readonly [Name in StageName]: StageFamily<StageConfigs[Name]> } = {
-  cors: corsFamily,
-  fault: faultFamily,
-  session: sessionFamily,
-  rateLimit: rateLimitFamily,
-  admission: admissionFamily,
+/** Loaded with the first configuration that has one: most proxies have none of them, and what is loaded is memory. */
+export const stageFamilies: { readonly [Name in StageName]: () => StageFamily<StageConfigs[Name]> } = {
+  cors: () => (require("./cors.ts") as typeof import("./cors.ts")).corsFamily,
+  fault: () => (require("./fault.ts") as typeof import("./fault.ts")).faultFamily,
+  session: () => (require("./session.ts") as typeof import("./session.ts")).sessionFamily,
+  rateLimit: () => (require("./rate-limit.ts") as typeof import("./rate-limit.ts")).rateLimitFamily,
+  admission: () => (require("./admission.ts") as typeof import("./admission.ts")).admissionFamily,
 };
 
 /** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
 export const stageOrder: readonly StageName[] = ["cors", "fault", "session", "rateLimit", "admission"];
 
 function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage | null {
-  return stageFamilies[name].build(config, where, context);
+  // Nothing in the chain, for routes that may have something.
+  return config === null ? null : stageFamilies[name]().build(config, where, context);
 }
 
 /** The stages of a chain, with the overrides of one route if it has any; null: none, nor can a route have any. */

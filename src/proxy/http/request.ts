@@ -3,7 +3,6 @@
 import { denial, judge, judgePath, subject } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
-import { mirror } from "../chain/mirror.ts";
 import { form, Head, parseRequest } from "../http1/head.ts";
 import { limits as bounds } from "../http1/limits.ts";
 import { filterTrailers } from "../http1/trailers.ts";
@@ -30,6 +29,7 @@ import { readTarget, target } from "./target.ts";
 
 const headMethod = latin1("HEAD");
 
+let copying: typeof import("../chain/mirror.ts") | null = null;
 /** Of a request that was held. */
 const heldHead = new Head();
 /** Of a request that was translated; valid until the next one. */
@@ -191,7 +191,11 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     const limit = expectedMs(x, bytes, head);
     if (limit >= 0 && nowMs + limit < x.timeoutAtMs) x.timeoutAtMs = nowMs + limit;
   }
-  if (forward.mirrors !== null) mirror(x, forward.mirrors);
+  if (forward.mirrors !== null) {
+    // Loaded with the first copy: few proxies make any.
+    copying ??= require("../chain/mirror.ts") as typeof import("../chain/mirror.ts");
+    copying.mirror(x, forward.mirrors);
+  }
   if (forward.hash !== null) findKey(x, forward.hash, bytes, head);
   attempt(x, nowMs, null, head);
 }

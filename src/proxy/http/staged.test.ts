@@ -72,7 +72,7 @@ function startWith(port: number, stages: readonly Stage[]): ReturnType<typeof st
   const names = stages.map((_, n) => `test-${n}`);
   const order = stageOrder as unknown as string[];
   stages.forEach((stage, n) => {
-    Object.assign(stageFamilies, { [names[n] as string]: { build: () => stage } });
+    Object.assign(stageFamilies, { [names[n] as string]: () => ({ build: () => stage }) });
     order.push(names[n] as string);
   });
   try {

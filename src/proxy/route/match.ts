@@ -3,7 +3,9 @@
 
 import type { StringMatch } from "../config.ts";
 import { latin1, lower } from "../http/bytes.ts";
-import { compileExpression } from "./regex.ts";
+
+/** Loaded with the first expression. */
+const expressions = () => require("./regex.ts") as typeof import("./regex.ts");
 
 export type StringPredicate = (value: string) => boolean;
 export type BytesPredicate = (bytes: Uint8Array, from: number, to: number) => boolean;
@@ -13,7 +15,7 @@ export function compileString(match: StringMatch): StringPredicate {
   const fold = match.ignoreCase;
   switch (match.kind) {
     case "regex": {
-      const { matches } = compileExpression(match.value, fold);
+      const { matches } = expressions().compileExpression(match.value, fold);
       return (value) => {
         const bytes = encoder.encode(value);
         return matches(bytes, 0, bytes.length);
@@ -47,7 +49,7 @@ export function compileBytes(match: StringMatch): BytesPredicate {
   };
   switch (match.kind) {
     case "regex":
-      return compileExpression(match.value, fold).matches;
+      return expressions().compileExpression(match.value, fold).matches;
     case "exact":
       return (bytes, from, to) => to - from === size && same(bytes, from);
     case "prefix":

@@ -2,7 +2,6 @@
 
 import type { Substitution } from "../config.ts";
 import { latin1, targetByte, text } from "../http/bytes.ts";
-import { compileReplacer } from "./regex.ts";
 
 /** What becomes of a path (without its query); null where the result is no path or host: longer than `largestResult`, or with bytes that neither has. */
 export type PathRewrite = (bytes: Uint8Array, from: number, to: number) => string | null;
@@ -12,7 +11,7 @@ const largestResult = 8 * 1024;
 
 /** Every match is replaced, as RE2's GlobalReplace does; `\\0` to `\\9` in the substitution are groups, `\\\\` a backslash. Throws a sentence. */
 export function compileRewrite({ pattern, substitution }: Substitution): PathRewrite {
-  const expression = compileReplacer(pattern);
+  const expression = (require("./regex.ts") as typeof import("./regex.ts")).compileReplacer(pattern);
   const groups = expression.groupCount();
   const pieces: (string | number)[] = [];
   for (let i = 0; i < substitution.length; i++) {

@@ -22,8 +22,10 @@ import { compileHeader, type HeadPredicate } from "./header.ts";
 import { type BytesPredicate, compileBytes } from "./match.ts";
 import { candidates, makePathIndex, type PathIndex } from "./path-index.ts";
 import { compileQuery, type QueryPredicate } from "./query.ts";
-import { compileExpression } from "./regex.ts";
 import { compileRewrite, type PathRewrite } from "./rewrite.ts";
+
+/** Loaded with the first expression. */
+const expressions = () => require("./regex.ts") as typeof import("./regex.ts");
 
 /** What a chain holds, so that a new table reaches open connections with their next request. */
 export interface TableSlot {
@@ -262,7 +264,7 @@ interface CompiledPath {
 function compilePath(path: RouteConfig["match"]["path"]): CompiledPath {
   if (path.kind === "connect") return { matches: null, beginning: "" };
   if (path.kind === "regex") {
-    const { matches, prefix } = compileExpression(path.value, false);
+    const { matches, prefix } = expressions().compileExpression(path.value, false);
     return { matches, beginning: prefix };
   }
   const ignoreCase = path.ignoreCase === true;

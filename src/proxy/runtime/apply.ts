@@ -15,9 +15,7 @@ import type {
   UpstreamTlsConfig,
 } from "../config.ts";
 import type { ApplyFailure, EngineDeps, EngineStats } from "../engine.ts";
-import { HealthChecker } from "../health/checker.ts";
-import { OutlierDetector } from "../health/outliers.ts";
-import { probe } from "../health/probe.ts";
+import type { HealthChecker } from "../health/checker.ts";
 import { HealthReport } from "../health/report.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { prepareOriginalDestination } from "../net/original-dst.ts";
@@ -149,7 +147,10 @@ export class Live {
       cluster.outliers?.release(this.#core.ticker.now());
       cluster.outliers = null;
     } else if (cluster.outliers !== null) cluster.outliers.config = outliers;
-    else cluster.outliers = new OutlierDetector(cluster, outliers, this.#report, this.#core.random);
+    else {
+      const { OutlierDetector } = require("../health/outliers.ts") as typeof import("../health/outliers.ts");
+      cluster.outliers = new OutlierDetector(cluster, outliers, this.#report, this.#core.random);
+    }
   }
 
   /** Health checks as configured now; those of unchanged settings go on. */
@@ -159,12 +160,16 @@ export class Live {
     let checker = same ? (before?.checker ?? null) : null;
     if (!same) before?.checker?.stop();
     if (checks === undefined) return null;
-    checker ??= new HealthChecker(cluster, checks, {
-      clock: this.#deps.clock,
-      random: this.#core.random,
-      probe: (endpoint, check, done) => probe(this.#core, this.#deps.clock, endpoint, check, done),
-      events: this.#report,
-    });
+    if (checker === null) {
+      const { probe } = require("../health/probe.ts") as typeof import("../health/probe.ts");
+      const checking = require("../health/checker.ts") as typeof import("../health/checker.ts");
+      checker = new checking.HealthChecker(cluster, checks, {
+        clock: this.#deps.clock,
+        random: this.#core.random,
+        probe: (endpoint, check, done) => probe(this.#core, this.#deps.clock, endpoint, check, done),
+        events: this.#report,
+      });
+    }
     checker.sync();
     return checker;
   }

@@ -117,7 +117,7 @@ describe("judging endpoints", () => {
       { kind: { type: "http", path: "/healthz", method: "GET", statuses: [{ first: 200, last: 299 }] }, noTrafficIntervalMs: 60_000 },
       { kind: { type: "tcp" } },
     ]);
-    expect(Buffer.from((check.healthChecks?.[1]?.kind as { send: Uint8Array }).send).toString()).toBe("PING");
+    expect(Buffer.from(((check.healthChecks?.[1]?.kind ?? {}) as { send: Uint8Array }).send).toString()).toBe("PING");
     expect(decode({ healthChecks: [{}] })).toEqual([
       "health_checks[0].timeout: is missing",
       "health_checks[0].interval: is missing",

@@ -9,7 +9,6 @@ import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeBalance } from "./balance.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
-import { decodeHealthChecks, decodeOutliers } from "./health.ts";
 import { http2Options } from "./http-limits.ts";
 import { adsSource } from "./sources.ts";
 import { unwrapProxyProtocol } from "./tcp.ts";
@@ -121,8 +120,14 @@ function judgements(
   path: string,
 ): Pick<ClusterConfig, "outliers" | "healthChecks" | "endpointLimits"> {
   const own = cluster.metadata?.filterMetadata[sidecarMetadata.filter] ?? {};
-  const outliers = decodeOutliers(gate, cluster.outlierDetection, own, at(path, "outlier_detection"));
-  const checks = decodeHealthChecks(gate, cluster.healthChecks, at(path, "health_checks"));
+  // Loaded with the first cluster that is judged or asked.
+  const health = () => require("./health.ts") as typeof import("./health.ts");
+  const outliers =
+    cluster.outlierDetection === undefined && own[balanceMetadata.latencyFactor] === undefined
+      ? undefined
+      : health().decodeOutliers(gate, cluster.outlierDetection, own, at(path, "outlier_detection"));
+  const checks =
+    cluster.healthChecks.length === 0 ? [] : health().decodeHealthChecks(gate, cluster.healthChecks, at(path, "health_checks"));
   for (const [n, one] of checks.entries())
     if (one.kind.type === "grpc" && protocol !== "http2")
       gate.add(at(path, `health_checks[${n}].grpc_health_check`), "needs a cluster that speaks HTTP/2");

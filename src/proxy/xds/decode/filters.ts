@@ -18,13 +18,10 @@ import {
   TcpProxy,
 } from "../proto/types.ts";
 import { decodeAccessLog } from "./access-log.ts";
-import { decodeFault } from "./fault.ts";
 import { at, choose, decodeExtension, type Extension, extension, type Gate, present } from "./gate.ts";
 import { http2Options, httpLimits, viaName } from "./http-limits.ts";
-import { decodeAdaptive, decodeAdmission, decodeRateLimit } from "./overload.ts";
 import { decodeRbac } from "./rbac.ts";
 import { decodeRoutes, emptyRoutes } from "./route.ts";
-import { decodeSession } from "./session.ts";
 import { adsSource } from "./sources.ts";
 import { decodeTcpProxy } from "./tcp.ts";
 
@@ -53,6 +50,11 @@ type HttpFilter =
   /** One of chain/stages.ts: its name, and `config` as the only member of `stages`. */
   | { readonly kind: "stage"; readonly name: StageName; readonly stages: Partial<StageConfigs> };
 
+/** Loaded with the first filter of their kind: most proxies have none. */
+const faults = () => require("./fault.ts") as typeof import("./fault.ts");
+const sessions = () => require("./session.ts") as typeof import("./session.ts");
+const overload = () => require("./overload.ts") as typeof import("./overload.ts");
+
 const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(HttpRbac, (gate, rbac, path): HttpFilter => {
     return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
@@ -61,23 +63,39 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(Cors, (): HttpFilter => ({ kind: "stage", name: "cors", stages: { cors: null } })),
   extension(
     HttpFault,
-    (gate, fault, path): HttpFilter => ({ kind: "stage", name: "fault", stages: { fault: decodeFault(gate, fault, path) } }),
+    (gate, fault, path): HttpFilter => ({ kind: "stage", name: "fault", stages: { fault: faults().decodeFault(gate, fault, path) } }),
   ),
   extension(
     StatefulSession,
-    (gate, session, path): HttpFilter => ({ kind: "stage", name: "session", stages: { session: decodeSession(gate, session, path) } }),
+    (gate, session, path): HttpFilter => ({
+      kind: "stage",
+      name: "session",
+      stages: { session: sessions().decodeSession(gate, session, path) },
+    }),
   ),
   extension(
     LocalRateLimit,
-    (gate, limit, path): HttpFilter => ({ kind: "stage", name: "rateLimit", stages: { rateLimit: decodeRateLimit(gate, limit, path) } }),
+    (gate, limit, path): HttpFilter => ({
+      kind: "stage",
+      name: "rateLimit",
+      stages: { rateLimit: overload().decodeRateLimit(gate, limit, path) },
+    }),
   ),
   extension(
     AdaptiveConcurrency,
-    (gate, filter, path): HttpFilter => ({ kind: "stage", name: "admission", stages: { admission: decodeAdaptive(gate, filter, path) } }),
+    (gate, filter, path): HttpFilter => ({
+      kind: "stage",
+      name: "admission",
+      stages: { admission: overload().decodeAdaptive(gate, filter, path) },
+    }),
   ),
   extension(
     Admission,
-    (gate, filter, path): HttpFilter => ({ kind: "stage", name: "admission", stages: { admission: decodeAdmission(gate, filter, path) } }),
+    (gate, filter, path): HttpFilter => ({
+      kind: "stage",
+      name: "admission",
+      stages: { admission: overload().decodeAdmission(gate, filter, path) },
+    }),
   ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   extension(Router, (_gate, router): HttpFilter => ({ kind: "router", quiet: router.suppressEnvoyHeaders })),

@@ -5,7 +5,6 @@ import type { RegexMatchAndSubstitute } from "../../../wire/gen/envoy/type/match
 import type { StringMatcher } from "../../../wire/gen/envoy/type/matcher/v3/string_pb.ts";
 import type { FractionalPercent } from "../../../wire/gen/envoy/type/v3/percent_pb.ts";
 import type { HeaderMatch, QueryMatch, StringMatch, Substitution } from "../../config.ts";
-import { compileExpression } from "../../route/regex.ts";
 import { compileRewrite } from "../../route/rewrite.ts";
 import { at, choose, type Gate } from "./gate.ts";
 
@@ -20,6 +19,7 @@ export function checkRegex(gate: Gate, path: string, pattern: string): void {
     return;
   }
   try {
+    const { compileExpression } = require("../../route/regex.ts") as typeof import("../../route/regex.ts");
     compileExpression(pattern, false);
   } catch (error) {
     gate.add(path, (error as Error).message);

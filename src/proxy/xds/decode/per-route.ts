@@ -4,21 +4,26 @@
 import type { RouteStages, StageName } from "../../config.ts";
 import type { AnyValue } from "../proto/message.ts";
 import { CorsPolicy, FilterConfig, HttpFault, LocalRateLimit, OwnFault, StatefulSessionPerRoute } from "../proto/types.ts";
-import { decodeCorsPolicy } from "./cors.ts";
-import { decodeFault, decodeOwnFault } from "./fault.ts";
 import { type Extension, extension, type Gate, unpack } from "./gate.ts";
-import { decodeRateLimit } from "./overload.ts";
-import { decodeSessionOverride } from "./session.ts";
 
 export type PerRoute = RouteStages;
 
+/** Loaded with the first entry of their kind. */
+const cors = () => require("./cors.ts") as typeof import("./cors.ts");
+const faults = () => require("./fault.ts") as typeof import("./fault.ts");
+const sessions = () => require("./session.ts") as typeof import("./session.ts");
+const overload = () => require("./overload.ts") as typeof import("./overload.ts");
+
 /** One line for each message that may stand at a route. */
 const routeFilters: readonly Extension<RouteStages>[] = [
-  extension(CorsPolicy, (gate, policy, path): RouteStages => ({ cors: decodeCorsPolicy(gate, policy, path) })),
-  extension(HttpFault, (gate, fault, path): RouteStages => ({ fault: decodeFault(gate, fault, path) })),
-  extension(StatefulSessionPerRoute, (gate, message, at): RouteStages => ({ session: decodeSessionOverride(gate, message, at) })),
-  extension(LocalRateLimit, (gate, limit, path): RouteStages => ({ rateLimit: decodeRateLimit(gate, limit, path) })),
-  extension(OwnFault, (gate, fault, path): RouteStages => ({ fault: decodeOwnFault(gate, fault, path) })),
+  extension(CorsPolicy, (gate, policy, path): RouteStages => ({ cors: cors().decodeCorsPolicy(gate, policy, path) })),
+  extension(HttpFault, (gate, fault, path): RouteStages => ({ fault: faults().decodeFault(gate, fault, path) })),
+  extension(
+    StatefulSessionPerRoute,
+    (gate, message, at): RouteStages => ({ session: sessions().decodeSessionOverride(gate, message, at) }),
+  ),
+  extension(LocalRateLimit, (gate, limit, path): RouteStages => ({ rateLimit: overload().decodeRateLimit(gate, limit, path) })),
+  extension(OwnFault, (gate, fault, path): RouteStages => ({ fault: faults().decodeOwnFault(gate, fault, path) })),
 ];
 
 /** Filters by the name that Envoy's documents give them, for entries that only switch one off. */

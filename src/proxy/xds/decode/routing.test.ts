@@ -105,7 +105,7 @@ test("edits: cluster, route, virtual host, table, folded from the inside out", (
     { requestHeadersToAdd: [add("x", "host")], responseHeadersToRemove: ["z"] },
     { requestHeadersToAdd: [add("w", "table", "OVERWRITE_IF_EXISTS")] },
   );
-  const first = (route?.action as ForwardAction).clusters[0];
+  const first = (route?.action as ForwardAction | undefined)?.clusters[0];
   expect(first?.hostRewrite).toBe("a.example");
   expect(first?.requestHeaders?.set).toEqual([
     { name: "y", value: "cluster" },
