@@ -9,7 +9,6 @@ import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
-import { FaultSchema } from "../wire/gen/weft/fault/v1/fault_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import {
@@ -27,6 +26,7 @@ import { ClientSideWeightedRoundRobinSchema } from "../wire/gen/envoy/extensions
 import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import { FaultSchema } from "../wire/gen/weft/fault/v1/fault_pb.ts";
 import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
 
 const schemas: Readonly<Record<XdsType, DescMessage>> = {

@@ -53,7 +53,8 @@ export function virtualHostBytes(plan: VirtualHostPlan): Uint8Array {
   return toBinary(VirtualHostSchema, create(VirtualHostSchema, { name: plan.name, domains: [...plan.domains], routes: routesOf(plan) }));
 }
 
-const nameForms = "Names are SERVICE, SERVICE.NAMESPACE or SERVICE.NAMESPACE.svc.cluster.local, with a port the service has; a host outside the mesh is made known by a ServiceEntry.";
+const nameForms =
+  "Names are SERVICE, SERVICE.NAMESPACE or SERVICE.NAMESPACE.svc.cluster.local, with a port the service has; a host outside the mesh is made known by a ServiceEntry.";
 
 /** A host of a gateway's table: what no rule of its routes matches is answered with 404, as Gateway API has it. Tunnels end nowhere. */
 export function gatewayHostBytes(domain: string, routes: readonly RoutePlan[]): Uint8Array {
