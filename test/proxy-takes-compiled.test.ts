@@ -16,6 +16,7 @@ const world = {
   readFile: (path: string): Uint8Array => {
     throw new Error(`no resource should name a file, but one names ${path}`);
   },
+  readSystemFile: (path: string): Uint8Array => readFileSync(path),
   staticSecrets: new Map(),
   controlClusters: new Set(["xds-grpc"]),
 };

@@ -63,9 +63,16 @@ function inlineRoutes(value: unknown, snapshot: Snapshot): unknown {
   return out;
 }
 
+/** Our own words for what Envoy has none for: it refuses them by name, and its old configuration goes on. */
+const ours: Readonly<Record<string, string>> = {
+  "virtual-services/bank.teller-1.json": "weft.fault.v1.Fault",
+  "virtual-services/shop.front-1.json": "weft.fault.v1.Fault",
+};
+
 describe.skipIf(!ready)("envoy --mode validate", () => {
   for (const golden of goldens()) {
-    test(`accepts ${golden}`, async () => {
+    const refused = ours[golden];
+    test(`${refused === undefined ? "accepts" : `knows no ${refused} in`} ${golden}`, async () => {
       const folder = mkdtempSync(join(tmpdir(), "weft-envoy-"));
       try {
         const file = join(folder, "bootstrap.json");
@@ -78,8 +85,13 @@ describe.skipIf(!ready)("envoy --mode validate", () => {
         });
         const code = await run.exited;
         const said = `${readFileSync(stdout, "utf8")}${readFileSync(stderr, "utf8")}`;
-        expect(code, said).toBe(0);
-        expect(said).toContain("OK");
+        if (refused === undefined) {
+          expect(code, said).toBe(0);
+          expect(said).toContain("OK");
+        } else {
+          expect(code).toBe(1);
+          expect(said).toContain(refused);
+        }
       } finally {
         rmSync(folder, { recursive: true, force: true });
       }

@@ -11,7 +11,7 @@ import type { SdsSecretConfig } from "../../../wire/gen/envoy/extensions/transpo
 import type { CommonTlsContext } from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { meshRootsSecret, workloadCertificateSecret } from "../../../wire/names.ts";
 import type { CertificateSource, DownstreamTlsConfig, RootsSource, SanMatcher, TlsVersion, UpstreamTlsConfig } from "../../config.ts";
-import { readSystemRoots } from "../../identity/system-roots.ts";
+import { readSystemRoots, systemRootFiles } from "../../identity/system-roots.ts";
 import { certificatesOf } from "../../identity/x509.ts";
 import { DownstreamTlsContext, RawBuffer, UpstreamTlsContext } from "../proto/types.ts";
 import { at, choose, dataSource, type Extension, extension, type Gate } from "./gate.ts";
@@ -227,6 +227,9 @@ function validationContext(
   );
   // Envoy: the system's roots count only where no others are named.
   if (context.systemRootCerts !== undefined && context.trustedCa === undefined) return { roots: systemRoots(gate, path), peerNames };
+  // Envoy has no other word for the system's roots than the file where a distribution keeps them: also a control plane may mean those.
+  const file = context.trustedCa?.specifier.case === "filename" ? context.trustedCa.specifier.value : "";
+  if (systemRootFiles.includes(file)) return { roots: systemRoots(gate, path), peerNames };
   const pem = dataSource(gate, at(path, "trusted_ca"), context.trustedCa);
   if (pem === undefined) {
     if (context.trustedCa === undefined && peerNames.length > 0) {
