@@ -33,6 +33,9 @@ import { phase } from "./phase.ts";
 import { beginRequest, goOn, moreBody, trailersOfRequest } from "./request.ts";
 import { rawBytes, rawEnd, switched, tunnelFromClient, tunnelInputEnded } from "./tunnel.ts";
 
+/** How much earlier than ours a deadline that was passed on may end: rounding at each hop, and the way there and back. */
+const earlierMs = 10;
+
 export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   /** Where the answer goes. Not always the protocol's own half: a translation (gRPC-Web) stands before it for one request. */
   half: DownstreamHalf;
@@ -319,8 +322,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
       return;
     }
     leaveEndpoint(this);
-    // The instance keeps the same deadline (grpc-timeout) and may be a tick earlier than our clock: late is late, not lost.
-    if (this.timeoutAtMs <= this.down.core.ticker.now()) {
+    // The instance keeps the same deadline (grpc-timeout), shortened on its way, and may be a little earlier than our clock: late is late, not lost.
+    if (this.timeoutAtMs <= this.down.core.ticker.now() + (this.grpc === null ? 0 : earlierMs)) {
       this.#giveUp(failures.timeout);
       return;
     }
