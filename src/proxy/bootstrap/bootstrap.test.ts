@@ -92,7 +92,7 @@ describe("each thing that is refused, with its path", () => {
           router,
         ]),
       wanted: [
-        `${hcm}.http_filters[0].typed_config: envoy.extensions.filters.http.lua.v3.Lua is not a supported HTTP filter (name "lua"); known types: envoy.extensions.filters.http.rbac.v3.RBAC, envoy.extensions.filters.http.grpc_web.v3.GrpcWeb, envoy.extensions.filters.http.router.v3.Router`,
+        /http_filters\[0\]\.typed_config: envoy.extensions.filters.http.lua.v3.Lua is not a supported HTTP filter \(name "lua"\); known types: .*RBAC, .*Cors, .*HTTPFault, .*LocalRateLimit, .*Router$/,
       ],
     },
     "an unknown network filter": {
@@ -144,10 +144,8 @@ describe("each thing that is refused, with its path", () => {
       wanted: [`${firstRoute}.route.weighted_clusters.clusters: needs a weight above 0`],
     },
     "an unknown retry condition": {
-      change: (g) => (g.route.route = { cluster: "app", retry_policy: { retry_on: "reset,cancelled" } }),
-      wanted: [
-        `${firstRoute}.route.retry_policy.retry_on: "cancelled" is not supported; supported: connect-failure, reset, refused-stream, gateway-error, 5xx, retriable-status-codes`,
-      ],
+      change: (g) => (g.route.route = { cluster: "app", retry_policy: { retry_on: "reset,sometimes" } }),
+      wanted: [/route\.retry_policy\.retry_on: "sometimes" is not supported; supported: .*connect-failure.*reset.*retriable-status-codes/],
     },
     "a bad regular expression": {
       change: (g) => (g.route.match = { safe_regex: { regex: "a(?=b)" } }),
@@ -169,8 +167,8 @@ describe("each thing that is refused, with its path", () => {
       wanted: [`${firstRoute}.request_headers_to_add[0].header.key: "host" belongs to the proxy and cannot be edited`],
     },
     "header commands": {
-      change: (g) => (g.route.response_headers_to_add = [{ header: { key: "x", value: "%REQ(a)%" } }]),
-      wanted: [/response_headers_to_add\[0\]\.header\.value: "%REQ\(a\)%": %COMMANDS% are not supported/],
+      change: (g) => (g.route.response_headers_to_add = [{ header: { key: "x", value: "%FILTER_STATE(a)%" } }]),
+      wanted: [/response_headers_to_add\[0\]\.header\.value: .*FILTER_STATE/],
     },
     "header splitting": {
       change: (g) => (g.route.response_headers_to_add = [{ header: { key: "x", value: "a\r\nb" } }]),
@@ -203,8 +201,8 @@ describe("each thing that is refused, with its path", () => {
       wanted: [`${hcm}.rds.config_source.api_config_source: is not supported; use ads: {}`, /uses rds/],
     },
     "a balancer we lack": {
-      change: (g) => (g.cluster.lb_policy = "RING_HASH"),
-      wanted: [`${firstCluster}.lb_policy: RING_HASH is not supported; supported: ROUND_ROBIN, LEAST_REQUEST, RANDOM`],
+      change: (g) => (g.cluster.lb_policy = "CLUSTER_PROVIDED"),
+      wanted: [/lb_policy: CLUSTER_PROVIDED is not supported; supported: ROUND_ROBIN, LEAST_REQUEST, .*RING_HASH.*MAGLEV/],
     },
     "a discovery we lack": {
       change: (g) => (g.cluster.type = "ORIGINAL_DST"),
@@ -311,11 +309,11 @@ describe("each thing that is refused, with its path", () => {
     },
     "several at once": {
       change: (g) => {
-        g.cluster.lb_policy = "MAGLEV";
+        g.cluster.lb_policy = "CLUSTER_PROVIDED";
         g.manager.codec_type = "HTTP3";
         g.file.nope = 1;
       },
-      wanted: [/^nope: /, /lb_policy: MAGLEV/, /codec_type: HTTP3/],
+      wanted: [/^nope: /, /lb_policy: CLUSTER_PROVIDED/, /codec_type: HTTP3/],
     },
   };
   for (const [name, one] of Object.entries(cases)) {
