@@ -16,6 +16,7 @@ import { namespaceKind } from "./kinds/namespace.ts";
 import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { referenceGrantKind } from "./kinds/referencegrant.ts";
+import { refusedKinds } from "./kinds/refused.ts";
 import { serviceKind } from "./kinds/service.ts";
 import { serviceEntryKind } from "./kinds/serviceentry.ts";
 import { tcpRouteKind } from "./kinds/tcproute.ts";
@@ -49,6 +50,7 @@ export const kinds: readonly DefinedKind[] = [
   authorizationPolicyKind,
   peerAuthenticationKind,
   telemetryKind,
+  ...refusedKinds,
   trafficShiftKind,
   eventKind,
   joinTokenKind,

@@ -1,0 +1,71 @@
+// Owns: Istio's kinds that Weft does not build. They are served, so that whoever applies one is told at once what to use instead; every object is
+// refused, and none is ever stored. Never accepts anything: a policy that is not enforced must not be believed in.
+
+import { ageColumn, type DefinedKind, defineKind } from "../define.ts";
+import { notImplemented } from "../schema.ts";
+
+interface Refused {
+  readonly group: string;
+  readonly versions: readonly string[];
+  readonly kind: string;
+  readonly plural: string;
+  readonly shortNames?: readonly string[];
+  /** What it would do, and what to use in its place. */
+  readonly instead: string;
+}
+
+function refused({ instead, ...names }: Refused): DefinedKind {
+  return defineKind({
+    ...names,
+    categories: ["istio-io"],
+    namespaced: true,
+    hasStatus: false,
+    columns: [ageColumn],
+    // Whatever it says is refused as a whole.
+    fields: { spec: { type: "any" } },
+    notes: [`Refused, whatever it says: ${instead}.`],
+    rules: () => [{ path: "kind", message: notImplemented(names.kind, instead) }],
+  });
+}
+
+export const refusedKinds: readonly DefinedKind[] = [
+  refused({
+    group: "security.istio.io",
+    versions: ["v1", "v1beta1"],
+    kind: "RequestAuthentication",
+    plural: "requestauthentications",
+    shortNames: ["ra"],
+    instead:
+      "let the application check its JSON web tokens; who may call at all is said by an AuthorizationPolicy with source.principals, which mutual TLS proves",
+  }),
+  refused({
+    group: "networking.istio.io",
+    versions: ["v1alpha3"],
+    kind: "EnvoyFilter",
+    plural: "envoyfilters",
+    instead: "say it with routes (HTTPRoute, VirtualService), DestinationRule or Telemetry; configuration of proxies cannot be patched",
+  }),
+  refused({
+    group: "extensions.istio.io",
+    versions: ["v1alpha1"],
+    kind: "WasmPlugin",
+    plural: "wasmplugins",
+    instead: "use a route's filters (headers, rewrites, mirrors, CORS), or a service of your own on the way; proxies run no foreign code",
+  }),
+  refused({
+    group: "networking.istio.io",
+    versions: ["v1beta1"],
+    kind: "ProxyConfig",
+    plural: "proxyconfigs",
+    instead: "give each process its settings where it is started: weft run --workers for concurrency, environment variables as usual",
+  }),
+  refused({
+    group: "networking.istio.io",
+    versions: ["v1", "v1beta1", "v1alpha3"],
+    kind: "WorkloadGroup",
+    plural: "workloadgroups",
+    shortNames: ["wg"],
+    instead:
+      "weft run makes a WorkloadEntry for its instance by itself, from --service, --version and --service-account in the place of the group's template, and checks its health",
+  }),
+];
