@@ -23,12 +23,19 @@ interface Slot {
   readonly sessions: Session[];
   /** Its WorkloadEntry was taken back in order: what ends then is not lost. */
   unregistered: boolean;
-  lost: { readonly object: ProxyObject; readonly atMs: number } | undefined;
+}
+
+interface Lost {
+  readonly object: ProxyObject;
+  readonly atMs: number;
 }
 
 export class ProxyList {
   readonly #clock: Clock;
+  /** Of those with a stream. */
   readonly #slots = new Map<string, Slot>();
+  /** In the order of loss. */
+  readonly #lost = new Map<string, Lost>();
   readonly #listeners = new Set<() => void>();
   #announcement: Timer | undefined;
 
@@ -42,9 +49,7 @@ export class ProxyList {
 
   /** Streams open now. */
   get connected(): number {
-    let count = 0;
-    for (const slot of this.#slots.values()) if (slot.sessions.length > 0) count++;
-    return count;
+    return this.#slots.size;
   }
 
   /** Resources that connected proxies have rejected and that are not offered again until they change. */
@@ -65,16 +70,16 @@ export class ProxyList {
   }
 
   isConnected(key: string): boolean {
-    return (this.#slots.get(key)?.sessions.length ?? 0) > 0;
+    return this.#slots.has(key);
   }
 
   add(session: Session): void {
     const key = session.node?.key;
     if (key === undefined) return;
-    const slot = this.#slots.get(key) ?? { sessions: [], unregistered: false, lost: undefined };
+    const slot = this.#slots.get(key) ?? { sessions: [], unregistered: false };
     slot.sessions.push(session);
-    slot.lost = undefined;
     slot.unregistered = false;
+    this.#lost.delete(key);
     this.#slots.set(key, slot);
     this.touch();
   }
@@ -82,9 +87,8 @@ export class ProxyList {
   /** The workload said goodbye (its entry was deleted while its proxy was there): it is forgotten with its last stream. */
   unregister(key: string): void {
     const slot = this.#slots.get(key);
-    if (slot === undefined) return;
-    slot.unregistered = true;
-    if (slot.sessions.length === 0) this.#slots.delete(key);
+    if (slot === undefined && !this.#lost.delete(key)) return;
+    if (slot !== undefined) slot.unregistered = true;
     this.touch();
   }
 
@@ -98,11 +102,9 @@ export class ProxyList {
     slot.sessions.splice(at, 1);
     const last = slot.sessions.length === 0;
     if (last) {
-      // Taken out and put back: the map's order is then the order of loss.
       this.#slots.delete(key);
       if (!slot.unregistered) {
-        this.#slots.set(key, slot);
-        slot.lost = { object: describe(session, false, this.#shortfalls), atMs: this.#clock.now() };
+        this.#lost.set(key, { object: describe(session, false, this.#shortfalls), atMs: this.#clock.now() });
         this.#forgetOld();
       }
     }
@@ -124,8 +126,8 @@ export class ProxyList {
     for (const slot of this.#slots.values()) {
       const session = slot.sessions.at(-1);
       if (session !== undefined) objects.push(describe(session, true, this.#shortfalls));
-      else if (slot.lost !== undefined) objects.push(slot.lost.object);
     }
+    for (const { object } of this.#lost.values()) objects.push(object);
     return objects;
   }
 
@@ -136,13 +138,9 @@ export class ProxyList {
 
   #forgetOld(): void {
     const now = this.#clock.now();
-    let lost = 0;
-    for (const slot of this.#slots.values()) if (slot.lost !== undefined) lost++;
-    for (const [key, slot] of this.#slots) {
-      if (slot.lost === undefined) continue;
-      if (now - slot.lost.atMs < rememberLostMs && lost <= maxLost) break;
-      this.#slots.delete(key);
-      lost--;
+    for (const [key, { atMs }] of this.#lost) {
+      if (now - atMs < rememberLostMs && this.#lost.size <= maxLost) break;
+      this.#lost.delete(key);
     }
   }
 }

@@ -23,8 +23,9 @@ import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from ".
 import { typeUrl, type XdsSnapshot, type XdsType } from "../../wire/xds-types.ts";
 import { openAuthority, serverNames } from "../identity/authority.ts";
 import { openTokenAuthority } from "../identity/token.ts";
+import { maxStreamsPerNode } from "./gate.ts";
 import { ProxyList } from "./proxies.ts";
-import { maxStreamsPerNode, startXdsServer } from "./server.ts";
+import { startXdsServer } from "./server.ts";
 import type { Session } from "./session.ts";
 import { snapshot } from "./support.ts";
 

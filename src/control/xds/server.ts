@@ -27,7 +27,7 @@ import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
-import { StreamGate } from "./gate.ts";
+import { maxUnadmitted, StreamGate } from "./gate.ts";
 import type { LoadReports } from "./load.ts";
 import { loadStream, statusCalls } from "./reports.ts";
 import { accessLogService, certificateService, clientStatusService, discoveryService, loadService, metricsService } from "./services.ts";
@@ -72,10 +72,6 @@ export interface XdsServer {
 
 /** Bytes of responses that one stream has not taken yet: room for one response of each type of a large mesh. A client beyond it does not read. */
 export const maxPendingBytes = 64 * 1024 * 1024;
-/** Streams of one node at once: a program that shares its bootstrap with others of its host, and some that are about to end. */
-export const maxStreamsPerNode = 256;
-/** Streams that wait to be let in, of all clients: they have shown nothing yet. */
-export const maxUnadmitted = 4_096;
 
 /** Dead peers (a machine that lost power sends no FIN) are found within this and the timeout. */
 const keepaliveMs = 5_000;
@@ -230,14 +226,13 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
   let pending = 0;
-  let unadmitted = 0;
   const full = gate.refuses(sessions.size);
   if (full !== undefined) {
     fail(call, status.UNAVAILABLE, full);
     return;
   }
-  for (const each of sessions) if (each.node === undefined) unadmitted++;
-  if (unadmitted >= maxUnadmitted) {
+  const place = gate.streams.enter();
+  if (place === undefined) {
     fail(call, status.RESOURCE_EXHAUSTED, `${maxUnadmitted} streams wait to be let in already; try again later`);
     return;
   }
@@ -271,9 +266,8 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set
         if (!who.ok) return who;
         const verdict = await admitNode(nodeId, who.identity, deps.findEntry);
         if (!verdict.ok) return verdict;
-        let same = 0;
-        for (const each of sessions) if (each.node?.snapshotKey === verdict.node.snapshotKey) same++;
-        return same < maxStreamsPerNode ? verdict : { ok: false, reason: `node ${nodeId} has ${same} streams open already` };
+        const same = place.admit(verdict.node.snapshotKey);
+        return same === undefined ? verdict : { ok: false, reason: `node ${nodeId} has ${same} streams open already` };
       },
     },
   );
@@ -281,6 +275,7 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set
   const finish = () => {
     over = true;
     sessions.delete(session);
+    place.leave();
     session.close();
   };
   void caller.then((who) => {
