@@ -104,6 +104,7 @@ export interface StageConfigs {
   readonly fault: FaultConfig | null;
   readonly session: SessionConfig | null;
   readonly rateLimit: LocalRateLimitConfig | null;
+  readonly globalRateLimit: GlobalRateLimitConfig;
   readonly admission: AdmissionConfig | null;
 }
 
@@ -112,8 +113,18 @@ export type RateAction =
   | { readonly kind: "header"; readonly key: string; readonly name: string; readonly skipIfAbsent: boolean }
   | { readonly kind: "remote" }
   /** The SPIFFE ID of the verified client. */
-  | { readonly kind: "peer"; readonly key: string }
+  | { readonly kind: "peer"; readonly key: string; readonly skipIfAbsent: boolean }
   | { readonly kind: "generic"; readonly key: string; readonly value: string }
+  /** What this proxy calls itself, and the cluster that the request goes to. */
+  | { readonly kind: "source" | "destination" }
+  /** Of the route; `names`: the filter's name and the way from there. */
+  | {
+      readonly kind: "metadata";
+      readonly key: string;
+      readonly names: readonly string[];
+      readonly otherwise: string;
+      readonly skipIfAbsent: boolean;
+    }
   | {
       readonly kind: "match";
       readonly key: string;
@@ -145,6 +156,47 @@ export interface LocalRateLimitConfig {
   readonly enforced: number;
   /** Buckets kept for descriptors; the one unused for longest goes. */
   readonly maxDynamic: number;
+}
+
+/** Envoy's `ratelimit` filter: a service is asked whether a request is over a limit. */
+export interface GlobalRateLimitConfig {
+  /** null in what a route says for itself. */
+  readonly filter: {
+    readonly domain: string;
+    /** Where the service is, and what it is called by. */
+    readonly cluster: string;
+    readonly authority: string;
+    readonly metadata: readonly { readonly name: string; readonly value: string }[];
+    readonly timeoutMs: number;
+    /** Requests are refused while the service cannot be asked; otherwise they pass. */
+    readonly denyOnFailure: boolean;
+    /** Of the refusal, and of the refusal for want of the service. */
+    readonly status: number;
+    readonly failureStatus: number;
+    readonly resourceExhausted: boolean;
+    readonly tellHeaders: boolean;
+    /** `x-ratelimited: true` in Envoy's spelling on refusals. */
+    readonly tellLimited: boolean;
+    /** Of refusals, lines with their CRLF. */
+    readonly refusalLines: string;
+    readonly stage: number;
+    readonly enabled: number;
+    readonly enforced: number;
+  } | null;
+  readonly route: RouteRateLimits | null;
+  /** Of the filter itself: routes and hosts are not asked then. */
+  readonly limits: readonly (readonly RateAction[])[];
+}
+
+/** What a route and its virtual host ask for. */
+export interface RouteRateLimits {
+  readonly limits: readonly { readonly stage: number; readonly actions: readonly RateAction[] }[];
+  readonly host: readonly { readonly stage: number; readonly actions: readonly RateAction[] }[];
+  /** Of RateLimitPerRoute: takes the place of all others, also the filter's. */
+  readonly instead: readonly { readonly stage: number; readonly actions: readonly RateAction[] }[] | null;
+  readonly hostMode: "override" | "include" | "ignore";
+  /** null = the filter's. */
+  readonly domain: string | null;
 }
 
 export interface AdmissionConfig {
@@ -573,6 +625,8 @@ export type BalanceConfig =
 export interface EndpointLimits {
   readonly maxConnections: number;
   readonly maxRequests: number;
+  /** Of the requests under way, those that are another attempt. */
+  readonly maxRetries: number;
 }
 
 export interface SlowStartConfig {

@@ -114,6 +114,7 @@ export const balanceMetadata = {
   choices: "balance_choices",
   heedsRateLimits: "heeds_rate_limits",
   endpointRequests: "endpoint_max_requests",
+  endpointRetries: "endpoint_max_retries",
   latencyFactor: "latency_outlier_factor",
   nearFirst: "near_first",
   localityShares: "locality_shares",

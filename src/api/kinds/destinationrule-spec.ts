@@ -2,6 +2,7 @@
 
 import { serviceHost } from "../../wire/names.ts";
 import type { KubeObject } from "../meta.ts";
+import { rootNamespace } from "./authorizationpolicy.ts";
 
 export interface ConsistentHash {
   readonly httpHeaderName?: string;
@@ -77,7 +78,18 @@ export interface DestinationRuleObject extends KubeObject {
     trafficPolicy?: TrafficPolicy;
     subsets?: readonly Subset[];
     exportTo?: readonly string[];
+    workloadSelector?: { readonly matchLabels?: Readonly<Record<string, string>> };
   };
+}
+
+/** Whether a rule may speak to some callers of its host and not to others: it is not for all namespaces, asks for labels, or stands beside the service. */
+export function mayTellApart(rule: Pick<DestinationRuleObject, "metadata" | "spec">): boolean {
+  const { exportTo, workloadSelector } = rule.spec ?? {};
+  if (workloadSelector !== undefined || (exportTo ?? []).some((word) => word !== "*")) return true;
+  const namespace = rule.metadata.namespace ?? "default";
+  const host = ruleHost(rule);
+  // Of a host outside the mesh's domain nobody knows here whose namespace it is of.
+  return namespace !== rootNamespace && (!host.endsWith(".svc.cluster.local") || host.split(".")[1] !== namespace);
 }
 
 /** The whole name of the service that a rule is about: short names are of the rule's own namespace. */
@@ -105,6 +117,10 @@ export const ruleAnnotations = {
   heedRateLimits: "weft.dev/heed-rate-limits",
   /** Most requests at one instance. */
   instanceRequests: "weft.dev/instance-max-requests",
+  /** Most connections to one instance. */
+  instanceConnections: "weft.dev/instance-max-connections",
+  /** Most requests at one instance that are another attempt. */
+  instanceRetries: "weft.dev/instance-max-retries",
   /** Instances slower than the median by this factor are outliers. */
   latencyFactor: "weft.dev/latency-outlier-factor",
   /** `http:/healthz`, `grpc:`, `grpc:SERVICE` or `tcp`, and `,interval=5s`, `,timeout=1s`, `,failures=3`, `,successes=1`. */

@@ -68,7 +68,7 @@ export const destinationRuleKind = defineKind({
     "A subset is a choice by labels of WorkloadEntries; routes lead to it. The status says when nothing fits it.",
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
     "With `outlierDetection`, or with `localityLbSetting`, nearer instances come first: same sub-zone, zone, region, then the rest. `distribute` gives shares instead.",
-    "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/latency-outlier-factor`, `weft.dev/health-check`.",
+    "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/instance-max-connections`, `weft.dev/instance-max-retries`, `weft.dev/latency-outlier-factor`, `weft.dev/health-check`.",
   ],
   rules: ruleRules,
   columns: [textColumn("Host", "The service it is about.", (object) => (object as DestinationRuleObject).spec?.host ?? ""), ageColumn],
@@ -242,6 +242,8 @@ function tlsRules(tls: NonNullable<PolicySections["tls"]>, path: string, add: Ad
     add(path, `${mode} takes no caCertificates, sni or subjectAltNames`);
 }
 
+const waitingOfInstance = "weft.dev/instance-max-pending-requests";
+
 function annotationRules(rule: DestinationRuleObject, add: Add): void {
   const words = rule.metadata.annotations ?? {};
   const at = (name: string) => `metadata.annotations["${name}"]`;
@@ -257,9 +259,15 @@ function annotationRules(rule: DestinationRuleObject, add: Add): void {
   const heed = words[ruleAnnotations.heedRateLimits];
   if (heed !== undefined && heed !== "true" && heed !== "false")
     add(at(ruleAnnotations.heedRateLimits), `${show(heed)} must be "true" or "false"`);
-  const requests = words[ruleAnnotations.instanceRequests];
-  if (requests !== undefined && !/^[1-9]\d{0,8}$/.test(requests))
-    add(at(ruleAnnotations.instanceRequests), `${show(requests)} must be a whole number above 0`);
+  for (const name of [ruleAnnotations.instanceRequests, ruleAnnotations.instanceConnections, ruleAnnotations.instanceRetries]) {
+    const limit = words[name];
+    if (limit !== undefined && !/^[1-9]\d{0,8}$/.test(limit)) add(at(name), `${show(limit)} must be a whole number above 0`);
+  }
+  if (words[waitingOfInstance] !== undefined)
+    add(
+      at(waitingOfInstance),
+      "requests wait for the service, not for one instance: use trafficPolicy.connectionPool.http.http1MaxPendingRequests",
+    );
   const factor = words[ruleAnnotations.latencyFactor];
   if (factor !== undefined && !(Number(factor) > 1 && Number(factor) <= 1_000))
     add(at(ruleAnnotations.latencyFactor), `${show(factor)} must be a number above 1`);

@@ -68,7 +68,12 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
     connectTimeout: duration(traffic.connectTimeoutMs ?? connectTimeoutMs),
     ...balancing(traffic),
     ...judgement(traffic),
-    circuitBreakers: { thresholds: [port.protocol === "udp" ? { maxConnections: maxUdpSessions } : limits(traffic, { maxRetries })] },
+    circuitBreakers: {
+      thresholds: [port.protocol === "udp" ? { maxConnections: maxUdpSessions } : limits(traffic, { maxRetries })],
+      ...(traffic.limits?.instanceConnections === undefined
+        ? {}
+        : { perHostThresholds: [{ maxConnections: traffic.limits.instanceConnections }] }),
+    },
     typedExtensionProtocolOptions: protocolOptions(port.protocol),
     // Datagrams have no transport socket: they go as they are.
     ...(port.protocol === "udp"

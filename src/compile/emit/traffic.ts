@@ -96,6 +96,7 @@ export function ownWords(http: boolean, { balancer, locality, limits, heedRateLi
         : {}),
     ...(heedRateLimits === true ? { [balanceMetadata.heedsRateLimits]: true } : {}),
     ...(limits?.instanceRequests === undefined ? {} : { [balanceMetadata.endpointRequests]: limits.instanceRequests }),
+    ...(limits?.instanceRetries === undefined ? {} : { [balanceMetadata.endpointRetries]: limits.instanceRetries }),
     ...(latencyFactor === undefined ? {} : { [balanceMetadata.latencyFactor]: latencyFactor }),
     ...(locality === undefined
       ? {}

@@ -16,6 +16,8 @@ export interface TrafficPlan {
     readonly requests?: number;
     readonly retries?: number;
     readonly instanceRequests?: number;
+    readonly instanceConnections?: number;
+    readonly instanceRetries?: number;
   };
   readonly connectTimeoutMs?: number;
   readonly outliers?: OutlierPlan;

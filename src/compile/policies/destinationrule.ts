@@ -100,7 +100,7 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
   const check = annotations[ruleAnnotations.healthCheck];
   const parsed = check === undefined ? undefined : parseHealthCheck(check);
   const factor = annotations[ruleAnnotations.latencyFactor];
-  const requests = annotations[ruleAnnotations.instanceRequests];
+  const limit = (name: string): number | undefined => (annotations[name] === undefined ? undefined : Number(annotations[name]));
   const judged = outlierDetection !== undefined || check !== undefined || factor !== undefined;
   const out: { -readonly [K in keyof TrafficPlan]: TrafficPlan[K] | undefined } = {
     balancer: balancerPlan(loadBalancer, annotations[ruleAnnotations.loadBalancer]),
@@ -112,7 +112,9 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
       pending: connectionPool?.http?.http1MaxPendingRequests,
       requests: connectionPool?.http?.http2MaxRequests,
       retries: connectionPool?.http?.maxRetries,
-      instanceRequests: requests === undefined ? undefined : Number(requests),
+      instanceRequests: limit(ruleAnnotations.instanceRequests),
+      instanceConnections: limit(ruleAnnotations.instanceConnections),
+      instanceRetries: limit(ruleAnnotations.instanceRetries),
     }) as TrafficPlan["limits"],
     connectTimeoutMs: ms(connectionPool?.tcp?.connectTimeout),
     outliers: outlierDetection === undefined ? undefined : outlierPlan(outlierDetection),

@@ -4,6 +4,7 @@
 
 import type { ClusterConfig, EndpointConfig } from "../config.ts";
 import type { OutlierDetector } from "../health/outliers.ts";
+import type { LimitName, Refusals } from "../resilience/breakers.ts";
 import type { Budget } from "../resilience/budget.ts";
 import { baseWeight, Endpoint, type Transport } from "./endpoint.ts";
 import { type Layout, layout, type OwnLocality } from "./layout.ts";
@@ -65,6 +66,8 @@ export class Cluster {
   outliers: OutlierDetector | null = null;
   /** Called when health has changed who is available. */
   onHealth: (() => void) | null = null;
+  /** Told of each refusal by a limit. */
+  refusals: Refusals | null = null;
   readonly own: OwnLocality;
   /** Series for requests that never reached an endpoint; belongs to `telemetry/request.ts`. */
   requestSeries: object | null = null;
@@ -299,6 +302,11 @@ export class Cluster {
       for (const endpoint of this.endpoints) this.#byAddress.set(addressText(endpoint.host, endpoint.port), endpoint);
     }
     return this.#byAddress.get(address);
+  }
+
+  /** A limit has refused something. */
+  refused(limit: LimitName): void {
+    this.refusals?.refused(this.config.name, limit);
   }
 
   /** Lets one waiter try again. Call when a connection was closed or became idle. */

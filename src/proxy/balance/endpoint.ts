@@ -36,6 +36,8 @@ export class Endpoint {
   weight: number;
   /** Requests (or TCP connections) under way. */
   active = 0;
+  /** Of `active`, those that have failed before; only counted where a limit asks. */
+  activeRetries = 0;
   /** Open or opening connections. */
   connections = 0;
   /** Idle connections, the last used at the end. */

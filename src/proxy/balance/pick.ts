@@ -157,16 +157,19 @@ function mostActive(pool: Pool, percent: number): number {
 
 /** Every endpoint has a limit of its own: the chosen one if it has room, or else the best that has; null = all are full. */
 function withRoom(cluster: Cluster, chosen: Endpoint, nowMs: number, not: Endpoint | null): Endpoint | null {
-  if (hasRoom(cluster, chosen) && chosen !== not && chosen.avoidUntilMs <= nowMs) return chosen;
+  // Another attempt has an endpoint that it comes from.
+  const again = not !== null;
+  if (hasRoom(cluster, chosen, again) && chosen !== not && chosen.avoidUntilMs <= nowMs) return chosen;
   let best: Endpoint | null = null;
-  for (const other of cluster.usable) if (hasRoom(cluster, other) && (best === null || better(other, best, nowMs, not))) best = other;
+  for (const other of cluster.usable)
+    if (hasRoom(cluster, other, again) && (best === null || better(other, best, nowMs, not))) best = other;
   cluster.full = best === null;
   return best;
 }
 
-function hasRoom({ config: { endpointLimits } }: Cluster, endpoint: Endpoint): boolean {
+function hasRoom({ config: { endpointLimits } }: Cluster, endpoint: Endpoint, again: boolean): boolean {
   if (endpointLimits === undefined) return true;
-  if (endpoint.active >= endpointLimits.maxRequests) return false;
+  if (endpoint.active >= endpointLimits.maxRequests || (again && endpoint.activeRetries >= endpointLimits.maxRetries)) return false;
   return endpoint.connections < endpointLimits.maxConnections || endpoint.idle.length > 0 || endpoint.shared.length > 0;
 }
 

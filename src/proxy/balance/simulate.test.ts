@@ -97,7 +97,7 @@ describe("limits", () => {
     ...hashing,
   ] as const)
     test(`no endpoint has more than its limit (${balance.kind})`, () => {
-      const { cluster } = makeCluster(5, { balance, endpointLimits: { maxConnections: 100, maxRequests: 3 } });
+      const { cluster } = makeCluster(5, { balance, endpointLimits: { maxConnections: 100, maxRequests: 3, maxRetries: 3 } });
       const outcome = simulate({ cluster, seed: 7, seconds: 3, perSecond: 2_000, behaviour: () => ({ serviceMs: 10, hands: 1 }) });
       expect(outcome.mostActive).toBe(3);
       expect(outcome.refused).toBeGreaterThan(100);

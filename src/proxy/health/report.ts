@@ -5,6 +5,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Family, MetricRegistry, Series } from "../../base/metric.ts";
 import type { Cluster } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
+import { Standing } from "../resilience/standing.ts";
 import type { EjectionReason, HealthEvents } from "./outliers.ts";
 
 const mostNamed = 500;
@@ -25,10 +26,15 @@ export class HealthReport implements HealthEvents, CheckEvents {
   readonly #states: Family<Series>;
   readonly #panic: Family<Series>;
   readonly #named = new Set<string>();
+  /** Who is out now. */
+  readonly #out: Standing;
+  readonly #standing = new Set<Endpoint>();
+  readonly #now: () => number;
 
   /** `clusters` are those in force. */
-  constructor(metrics: MetricRegistry, log: Logger, clusters: () => Iterable<Cluster>) {
+  constructor(metrics: MetricRegistry, log: Logger, clusters: () => Iterable<Cluster>, now: () => number) {
     this.#log = log;
+    this.#now = now;
     this.#ejections = metrics.counter("weft_endpoint_ejections_total", "Endpoints taken out of the balance, by what was seen.", [
       "cluster",
       "endpoint",
@@ -44,7 +50,19 @@ export class HealthReport implements HealthEvents, CheckEvents {
     this.#checks = metrics.counter("weft_health_checks_total", "Active health checks.", ["cluster", "result"]);
     this.#states = metrics.gauge("weft_cluster_endpoints", "Endpoints of clusters that are judged, by state.", ["cluster", "state"]);
     this.#panic = metrics.gauge("weft_cluster_panic", "1 while too few endpoints are available and all are used.", ["cluster"]);
+    this.#out = new Standing(
+      metrics.gauge("weft_endpoint_ejected", "1 while an endpoint is out of the balance, by what was seen.", [
+        "cluster",
+        "endpoint",
+        "workload",
+        "workload_namespace",
+        "reason",
+      ]),
+    );
     metrics.beforeExport(() => {
+      // Gone for good: the balance tells of no return.
+      for (const endpoint of this.#standing) if (endpoint.retired) this.#back(endpoint);
+      this.#out.tidy(now());
       for (const cluster of clusters()) this.#count(cluster);
     });
   }
@@ -73,6 +91,7 @@ export class HealthReport implements HealthEvents, CheckEvents {
   forget(cluster: string): void {
     for (const family of [this.#ejections, this.#spared, this.#checks, this.#states, this.#panic])
       for (const series of [...family.series]) if (series.labels[0] === cluster) family.remove(series);
+    this.#out.lower((labels) => labels[0] === cluster, this.#now());
     for (const key of [...this.#named]) if (key.startsWith(`${cluster}\n`)) this.#named.delete(key);
   }
 
@@ -82,6 +101,7 @@ export class HealthReport implements HealthEvents, CheckEvents {
   }
 
   returned(endpoint: Endpoint, afterMs: number): void {
+    this.#back(endpoint, (reason) => reason !== "health_check");
     this.#log.info({ ...facts(endpoint), seconds: Math.round(afterMs / 100) / 10 }, "An ejected endpoint is back in the balance.");
   }
 
@@ -99,7 +119,15 @@ export class HealthReport implements HealthEvents, CheckEvents {
   }
 
   cameUp(endpoint: Endpoint): void {
+    this.#back(endpoint, (reason) => reason === "health_check");
     this.#log.info(facts(endpoint), "An endpoint passes its health checks.");
+  }
+
+  #back(endpoint: Endpoint, of: (reason: string) => boolean = () => true): void {
+    if (endpoint.retired || (!endpoint.ejected && !endpoint.failing)) this.#standing.delete(endpoint);
+    const { name } = endpoint.cluster.config;
+    const address = `${endpoint.host}:${endpoint.port}`;
+    this.#out.lower((labels) => labels[0] === name && labels[1] === address && of(labels[4] as string), this.#now());
   }
 
   #countOut(endpoint: Endpoint, reason: string): void {
@@ -109,7 +137,11 @@ export class HealthReport implements HealthEvents, CheckEvents {
     const named = this.#named.has(key) || this.#named.size < mostNamed;
     if (named) this.#named.add(key);
     const workload = named ? endpoint.config.workload : null;
-    this.#ejections.with([name, named ? address : "other", workload?.workload ?? "", workload?.namespace ?? "", reason]).value++;
+    const labels = [name, named ? address : "other", workload?.workload ?? "", workload?.namespace ?? "", reason];
+    this.#ejections.with(labels).value++;
+    if (!named) return;
+    this.#out.raise(labels);
+    this.#standing.add(endpoint);
   }
 }
 

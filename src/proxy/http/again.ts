@@ -6,6 +6,7 @@ import type { Endpoint } from "../balance/endpoint.ts";
 import type { HttpChain } from "../chain/chain.ts";
 import { Head, parseRequest } from "../http1/head.ts";
 import { http2Failures } from "../http2/failures.ts";
+import type { LimitName } from "../resilience/breakers.ts";
 import { attemptCount, requestIdOf } from "../resilience/marks.ts";
 import { askedWaitMs, asksAgain, backOffMs, type CompiledRetry, isRead, retryOn } from "../resilience/retry.ts";
 import { attempt, retryBudgetOf } from "./attempt.ts";
@@ -91,19 +92,23 @@ function mayAgain(x: Exchange, retry: CompiledRetry, free: boolean): boolean {
     core.retriesMarked.value++;
     return false;
   }
-  const { limits } = cluster.config;
+  const { limits, endpointLimits } = cluster.config;
+  if (endpointLimits !== undefined && cluster.usable.every((one) => one.activeRetries >= endpointLimits.maxRetries))
+    return denied(x, "instances");
   const budget = limits.retryBudget;
   if (!x.retrying) {
     if (budget !== undefined) {
-      if (cluster.activeRetries >= Math.max(budget.minConcurrency, (cluster.activeRequests * budget.percent) / 100)) return denied(x);
+      if (cluster.activeRetries >= Math.max(budget.minConcurrency, (cluster.activeRequests * budget.percent) / 100))
+        return denied(x, "retry_budget");
       // Three is Envoy's default, and taken for "not set" (Istio lifts it too): three would turn the end of one busy instance into errors.
-    } else if (limits.maxRetries !== 3 && cluster.activeRetries >= limits.maxRetries) return denied(x);
+    } else if (limits.maxRetries !== 3 && cluster.activeRetries >= limits.maxRetries) return denied(x, "max_retries");
   }
   cluster.retryBudget ??= retryBudgetOf(cluster);
-  return cluster.retryBudget.take(core.ticker.nowMs) || denied(x);
+  return cluster.retryBudget.take(core.ticker.nowMs) || denied(x, "retry_budget");
 }
 
-function denied(x: Exchange): false {
+function denied(x: Exchange, limit: LimitName): false {
+  (x.cluster as Cluster).refused(limit);
   x.down.core.retriesDenied.value++;
   return false;
 }

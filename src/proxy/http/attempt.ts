@@ -63,8 +63,11 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
     return;
   }
   if (endpoint === null) {
-    if (cluster.full) reply(x, failures.overflow, "every instance is at its limit of connections or requests");
-    else reply(x, failures.noEndpoint, "");
+    if (cluster.full && waitsForConnection(cluster)) wait(x, cluster, "each instance has all the connections that it may have");
+    else if (cluster.full) {
+      cluster.refused("instances");
+      reply(x, failures.overflow, "every instance is at its limit of connections or requests");
+    } else reply(x, failures.noEndpoint, "");
     return;
   }
   if (cluster.config.proxyProtocol !== undefined) {
@@ -98,14 +101,16 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
     return;
   }
   if (half === null) {
-    if (cluster.waiting.length >= cluster.config.limits.maxPending)
-      reply(x, failures.overflow, `the cluster is at its limit of ${cluster.config.limits.maxConnections} connections`);
-    else cluster.waiting.push(x);
+    wait(x, cluster, `the cluster is at its limit of ${cluster.config.limits.maxConnections} connections`);
     return;
   }
   x.attempts++;
   x.endpoint = endpoint;
   endpoint.active++;
+  if (x.retrying && cluster.limited && x.retryAt === null) {
+    x.retryAt = endpoint;
+    endpoint.activeRetries++;
+  }
   x.up = half;
   x.sent = false;
   if (endpoint.observer !== null) x.tryStartMs = core.ticker.now();
@@ -117,6 +122,20 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   const own = x.ownHalf;
   if (half.open) send(x, half, head);
   own.arm();
+}
+
+function wait(x: Exchange, cluster: Cluster, why: string): void {
+  if (cluster.waiting.length < cluster.config.limits.maxPending) cluster.waiting.push(x);
+  else {
+    cluster.refused("max_pending_requests");
+    reply(x, failures.overflow, `${why}, and ${cluster.waiting.length} requests wait for one`);
+  }
+}
+
+/** All instances are full, but not of requests: a connection that ends or falls idle lets the next one on. */
+function waitsForConnection({ usable, config: { endpointLimits } }: Cluster): boolean {
+  if (endpointLimits === undefined) return false;
+  return usable.some((one) => one.connections >= endpointLimits.maxConnections && one.active < endpointLimits.maxRequests);
 }
 
 /** What is left of a deadline is reckoned to the millisecond below this. */

@@ -103,6 +103,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   /** A Set-Cookie line that its key needs; null = none. */
   keyCookie: Uint8Array | null = null;
   retrying = false;
+  /** Counted there as another attempt, where its instances have limits. */
+  retryAt: Endpoint | null = null;
   status = 0;
   flag: ResponseFlag | null = null;
   details = "";

@@ -34,6 +34,10 @@ export function leaveEndpoint(x: Exchange): void {
   if (x.up !== null) {
     x.up = null;
     if (x.endpoint !== null) x.endpoint.active--;
+    if (x.retryAt !== null) {
+      x.retryAt.activeRetries--;
+      x.retryAt = null;
+    }
   }
   if (x.upPaused) x.upPaused = false;
 }

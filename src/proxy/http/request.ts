@@ -153,6 +153,7 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
   if (cluster.activeRequests >= cluster.config.limits.maxRequests) {
     x.cluster = null;
     x.refusedBy = cluster;
+    cluster.refused("max_requests");
     reply(x, failures.overflow, `the cluster is at its limit of ${cluster.config.limits.maxRequests} requests`);
     return;
   }

@@ -31,8 +31,9 @@ export function offersHttp2(endpoint: Endpoint, nowMs: number): boolean {
 
 /** May the cluster have one more connection? */
 function mayConnect(endpoint: Endpoint): boolean {
-  const cluster = endpoint.cluster;
-  return cluster.connections < cluster.config.limits.maxConnections;
+  const { connections, config } = endpoint.cluster;
+  if (config.endpointLimits !== undefined && endpoint.connections >= config.endpointLimits.maxConnections) return false;
+  return connections < config.limits.maxConnections;
 }
 
 function connect(core: Core, endpoint: Endpoint, nowMs: number): Http2Upstream {

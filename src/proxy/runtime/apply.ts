@@ -19,6 +19,7 @@ import type { HealthChecker } from "../health/checker.ts";
 import { HealthReport } from "../health/report.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { prepareOriginalDestination } from "../net/original-dst.ts";
+import { Breakers } from "../resilience/breakers.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
 import { StaticExpiry, type TlsUsers } from "../tls/expiry.ts";
 import { UdpListeners } from "../udp/live.ts";
@@ -52,6 +53,7 @@ export class Live {
   readonly #context: BuildContext;
   readonly #udp: UdpListeners;
   readonly #report: HealthReport;
+  readonly #breakers: Breakers;
 
   constructor(core: Core, deps: EngineDeps) {
     this.#core = core;
@@ -63,7 +65,9 @@ export class Live {
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),
     };
-    this.#report = new HealthReport(deps.metrics, deps.log, () => [...this.#clusters.values()].map((live) => live.cluster));
+    const now = () => core.ticker.now();
+    this.#report = new HealthReport(deps.metrics, deps.log, () => [...this.#clusters.values()].map((live) => live.cluster), now);
+    this.#breakers = new Breakers(deps.metrics, deps.log, now);
     new StaticExpiry(deps.metrics, () => this.#tlsUsers());
     const { clusterSlot, accessLog } = this.#context;
     this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot, shared: deps.shareDatagrams ?? false });
@@ -97,6 +101,7 @@ export class Live {
       if (slot !== undefined) slot.current = null;
       this.#endCluster(live);
       this.#report.forget(name);
+      this.#breakers.forget(name);
     }
     this.#udp.apply(config.listeners, (listener, error) => {
       failed.push({ resource: { type: "listener", name: listener.name }, reason: sentence(error, listener) });
@@ -122,6 +127,7 @@ export class Live {
       try {
         const transportOf = buildTransports(next, this.#deps.secrets);
         const cluster = live?.cluster ?? new Cluster(next, this.#deps.local.locality);
+        cluster.refusals = this.#breakers;
         if (!sameService(cluster.config, next)) {
           cluster.requestSeries = null;
           for (const endpoint of cluster.endpoints) {

@@ -113,10 +113,12 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     const now = this.core.ticker.now();
     const endpoint = pick(cluster, this.#permit as Permit, now, this.core.random, not);
     if (endpoint === null) {
-      this.#refuse(failures.noEndpoint, "");
+      if (cluster.full) cluster.refused("instances");
+      this.#refuse(cluster.full ? failures.overflow : failures.noEndpoint, "");
       return;
     }
     if (cluster.connections >= cluster.config.limits.maxConnections) {
+      cluster.refused("max_connections");
       this.#refuse(failures.overflow, "");
       return;
     }

@@ -215,6 +215,7 @@ export class UdpListener implements Timed, ServerOwner {
     const cluster = this.cluster;
     if (cluster === null) return this.#refuse("no_cluster");
     if (this.#full(cluster) && !this.#makeRoom(cluster, now)) {
+      if (this.#count < udpLimits.sessions) cluster.refused("max_connections");
       this.#say("too many sessions, and none of them was quiet for a second", host);
       return this.#refuse("overflow");
     }

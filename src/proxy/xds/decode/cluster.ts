@@ -139,7 +139,9 @@ function judgements(
   };
 }
 
-/** Envoy limits connections of an endpoint alone; its requests are limited by our metadata. */
+const unlimited = 0xffff_ffff;
+
+/** Envoy limits connections of an endpoint alone; its requests and retries are limited by our metadata. */
 function endpointLimits(
   gate: Gate,
   breakers: CircuitBreakers | undefined,
@@ -155,18 +157,28 @@ function endpointLimits(
       ["max_requests", first.maxRequests],
       ["max_retries", first.maxRetries],
     ] as const)
-      if (value !== undefined) gate.add(`${where}[0].${field}`, "is not supported; max_connections is");
+      if (value !== undefined)
+        gate.add(
+          `${where}[0].${field}`,
+          field === "max_pending_requests"
+            ? "is not supported: requests wait for the cluster, not for one endpoint; use thresholds"
+            : "is not supported (nor is it by Envoy); max_connections is",
+        );
   }
-  const requests = own[balanceMetadata.endpointRequests];
-  if (requests !== undefined && (typeof requests !== "number" || requests < 1))
-    gate.add(
-      at(path, `metadata.filter_metadata["${sidecarMetadata.filter}"].${balanceMetadata.endpointRequests}`),
-      "must be a number of at least 1",
-    );
-  if (first?.maxConnections === undefined && typeof requests !== "number") return undefined;
+  const number = (key: string): number | undefined => {
+    const value = own[key];
+    if (typeof value === "number" && value >= 1) return value;
+    if (value !== undefined)
+      gate.add(at(path, `metadata.filter_metadata["${sidecarMetadata.filter}"].${key}`), "must be a number of at least 1");
+    return undefined;
+  };
+  const requests = number(balanceMetadata.endpointRequests);
+  const retries = number(balanceMetadata.endpointRetries);
+  if (first?.maxConnections === undefined && requests === undefined && retries === undefined) return undefined;
   return {
-    maxConnections: first?.maxConnections ?? 0xffff_ffff,
-    maxRequests: typeof requests === "number" ? requests : 0xffff_ffff,
+    maxConnections: first?.maxConnections ?? unlimited,
+    maxRequests: requests ?? unlimited,
+    maxRetries: retries ?? unlimited,
   };
 }
 
