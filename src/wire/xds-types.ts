@@ -17,6 +17,9 @@ export function xdsTypeOf(url: string): XdsType | undefined {
   return byUrl.get(url);
 }
 
+/** Types as they travel on one stream. */
+export const streamOrder: readonly XdsType[] = ["cluster", "endpoint", "listener", "route"];
+
 /** Make before break: additions go in this order, removals in reverse (Envoy xDS protocol, "Eventual consistency considerations"). */
 export const pushOrder: readonly XdsType[] = ["cluster", "endpoint", "listener", "route"];
 

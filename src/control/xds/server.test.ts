@@ -257,6 +257,47 @@ describe("state of the world", () => {
 });
 
 describe("delta", () => {
+  test("what was rejected is not offered on the next stream, nor to a new process for longer than it says so", async () => {
+    const w = await world();
+    const key = "shop/reviews-1";
+    const put = (route: string[]) => w.source.put(key, snapshot(key, { route }));
+    put(["r"]);
+    const c = client(w);
+    const token = await w.token("reviews");
+    const open = async (versions: Record<string, string>) => {
+      const s = delta(c, token);
+      s.call.write({ node, typeUrl: url("route"), resourceNamesSubscribe: ["r"], initialResourceVersions: versions });
+      await until("an answer", () => s.got.length === 1);
+      const end = async () => {
+        s.call.end();
+        await until("the proxy is shown as lost", () => w.proxies.list()[0]?.status.connected === false);
+      };
+      return { ...s, end };
+    };
+    const first = await open({});
+    first.call.write({ typeUrl: url("route"), responseNonce: first.got[0]!.nonce });
+    put(["r=2"]);
+    await until("the changed route", () => first.got.length === 2);
+    first.call.write({ typeUrl: url("route"), responseNonce: first.got[1]!.nonce, errorDetail: { code: 3, message: "route r: no" } });
+    await until("the rejection is noted", () => w.log.some((l) => l.startsWith("rejected")));
+    await first.end();
+
+    const again = await open({ r: "r@1" });
+    expect(again.got[0]?.resources).toEqual([]);
+    expect(w.proxies.list()[0]?.status.quarantine).toEqual([{ type: "route", name: "r", version: "r@2", reason: "route r: no" }]);
+    put(["r=3"]);
+    again.call.write({ typeUrl: url("route"), responseNonce: again.got[0]!.nonce });
+    await until("the mended route", () => again.got.length === 2);
+    expect(again.got[1]?.resources.map((r) => r.version)).toEqual(["r@3"]);
+    put(["r=2"]);
+    await again.end();
+
+    // A process that holds nothing is another one, and is asked.
+    const fresh = await open({});
+    expect(fresh.got[0]?.resources.map((r) => r.version)).toEqual(["r@2"]);
+    await fresh.end();
+  });
+
   test("subscribe, change, reject, mend, reconnect with what is held", async () => {
     const w = await world();
     const key = "shop/reviews-1";

@@ -29,6 +29,7 @@ import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
 import { maxUnadmitted, StreamGate } from "./gate.ts";
 import type { LoadReports } from "./load.ts";
+import { Quarantine } from "./quarantine.ts";
 import { loadStream, statusCalls } from "./reports.ts";
 import { accessLogService, certificateService, clientStatusService, discoveryService, loadService, metricsService } from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
@@ -96,10 +97,11 @@ export async function startXdsServer(
   });
   const sessions = new Set<Session>();
   const gate = new StreamGate(() => deps.clock.mono());
+  const quarantine = new Quarantine();
 
   server.addService(discoveryService, {
-    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, sessions, gate),
-    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, sessions, gate),
+    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, { sessions, gate, quarantine }),
+    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, { sessions, gate, quarantine }),
   } as UntypedServiceImplementation);
   server.addService(certificateService, {
     createCertificate: (
@@ -222,7 +224,14 @@ const endCodes: Readonly<Record<EndCode, status>> = {
   internal: status.INTERNAL,
 };
 
-function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set<Session>, gate: StreamGate): void {
+/** What the streams of one server share. */
+interface Shared {
+  readonly sessions: Set<Session>;
+  readonly gate: StreamGate;
+  readonly quarantine: Quarantine;
+}
+
+function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine }: Shared): void {
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
   let pending = 0;
@@ -260,6 +269,7 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, sessions: Set
       log: deps.log,
       snapshots: deps.snapshots,
       observer: deps.observer,
+      quarantine,
       peer: call.getPeer(),
       admit: async (nodeId) => {
         const who = await caller;

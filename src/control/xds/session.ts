@@ -8,6 +8,7 @@ import { type XdsSnapshot, type XdsType, xdsTypeOf } from "../../wire/xds-types.
 import type { Admission, Admitted } from "./admission.ts";
 import { Ledger } from "./ledger.ts";
 import { type MoreResources, withDemanded } from "./on-demand.ts";
+import type { Quarantine } from "./quarantine.ts";
 import type { Mode, Offer, Receipt, Rejection } from "./type-ledger.ts";
 
 /** A request of either variant, in one shape. Fields of the other variant are empty. */
@@ -68,6 +69,8 @@ export interface SessionDeps {
   readonly observer: SessionObserver;
   /** Judges the node id of the first request. */
   readonly admit: (nodeId: string) => Promise<Admission>;
+  /** What clients rejected on earlier streams; absent: it is forgotten with the stream. */
+  readonly quarantine?: Quarantine;
   /** `ip:port` of the other side. */
   readonly peer: string;
 }
@@ -112,6 +115,8 @@ export class Session {
   #base: XdsSnapshot | undefined;
   /** Set while the client has asked for more than that. */
   #unwatch: (() => void) | undefined;
+  /** The client has said that it goes on with what it held. */
+  #continued = false;
   readonly #opening: Timer;
   /** When the last response of each type went out. */
   readonly #sentAtMs = new Map<XdsType, number>();
@@ -176,7 +181,10 @@ export class Session {
     if (state.name === "closed") return;
     this.#opening.cancel();
     this.#wait?.cancel();
-    if (state.name === "serving") state.unfollow();
+    if (state.name === "serving") {
+      state.unfollow();
+      this.#deps.quarantine?.remember(state.node.snapshotKey, this.#agent, this.ledger);
+    }
     this.#unwatch?.();
     this.#state = { name: "closed", node: state.name === "serving" ? state.node : undefined };
     if (state.name === "serving") this.#deps.observer.closed(this);
@@ -233,6 +241,11 @@ export class Session {
       }
       return;
     }
+    if (!this.#continued && (request.versionInfo !== "" || Object.keys(request.initialVersions).length > 0)) {
+      this.#continued = true;
+      // Only the first request of a type tells of an earlier stream; later ones answer this one.
+      if (!this.ledger.type(type).subscribed) this.#deps.quarantine?.recall(this.node?.snapshotKey ?? "", this.#agent, this.ledger);
+    }
     const receipt: Receipt =
       this.mode === "sotw"
         ? this.ledger.receiveState(type, request.names, request.versionInfo, request.nonce, request.error)
@@ -251,6 +264,7 @@ export class Session {
       case "rejected": {
         const { rejection } = receipt;
         this.#lastRejection = { type, version: rejection.version, reason: rejection.reason, atMs: this.#deps.clock.now() };
+        this.#deps.quarantine?.remember(this.node?.snapshotKey ?? "", this.#agent, this.ledger);
         this.#deps.observer.rejected(this, rejection);
         this.#deps.observer.changed(this);
         return;

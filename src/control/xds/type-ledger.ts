@@ -90,6 +90,8 @@ export class TypeLedger {
   /** Names whose held and wanted versions may differ. Everything else is settled, so work grows with what changed. */
   readonly #dirty = new Set<string>();
   readonly #rejected = new Map<string, { readonly version: string; readonly reason: string }>();
+  /** Rejected on an earlier stream, until it is about to be offered or has changed. */
+  readonly #recalled = new Map<string, Quarantined>();
   /** Names rejected after they had been accepted. */
   readonly #late = new Set<string>();
   /** Names to send once more, even if the response under way has them. */
@@ -142,6 +144,22 @@ export class TypeLedger {
   /** What was rejected and is not offered again until it changes. */
   *quarantined(): Generator<Quarantined> {
     for (const [name, { version, reason }] of this.#rejected) yield { name, version, reason };
+  }
+
+  /**
+   * What a later stream of this client should not be offered again. Not what it accepted and could not put into force after all: that lies in its
+   * surroundings (a port in use), and it says so again.
+   */
+  *remembered(): Generator<Quarantined> {
+    for (const each of this.quarantined()) if (!this.#late.has(each.name)) yield each;
+    for (const each of this.#recalled.values()) if (this.#target.get(each.name)?.version === each.version) yield each;
+  }
+
+  /** Takes what an earlier stream of this client has rejected. What has changed since, or is not asked for, does not count. */
+  recall(rejected: readonly Quarantined[]): void {
+    // A response of all resources without this one would take away the good version before it, which only a delta client names.
+    if (this.mode === "sotw" && carriesAll[this.type]) return;
+    for (const each of rejected) if (!this.#rejected.has(each.name)) this.#recalled.set(each.name, each);
   }
 
   /** Every resource the client holds, waits for or has rejected, by name; for those who ask what a client runs (CSDS). */
@@ -315,6 +333,12 @@ export class TypeLedger {
   #isAddition(name: string): boolean {
     const wanted = this.#target.get(name);
     if (wanted === undefined || !this.wants(name)) return false;
+    const recalled = this.#recalled.get(name);
+    if (recalled !== undefined) {
+      this.#recalled.delete(name);
+      // It may hold by now, by the word of its first request, what it once rejected.
+      if (recalled.version === wanted.version && this.#held.get(name)?.version !== wanted.version) this.#rejected.set(name, recalled);
+    }
     if (this.#rejected.get(name)?.version === wanted.version) return false;
     return this.#held.get(name)?.version !== wanted.version || this.#renew.has(name);
   }
