@@ -13,6 +13,7 @@ import { type BootstrapConfig, loadBootstrap } from "./bootstrap/bootstrap.ts";
 import { BootstrapError, reason } from "./bootstrap/read.ts";
 import type { ProxyConfig, SecretSource } from "./config.ts";
 import type { Control } from "./control.ts";
+import type { DirectKeeper } from "./direct/keeper.ts";
 import type { ApplyFailure, Engine } from "./engine.ts";
 import { type ProxyFlags, parseProxyFlags } from "./flags.ts";
 import type { ListeningSocket } from "./net/listen.ts";
@@ -88,6 +89,7 @@ class ProxyProcess {
   #control: Control | undefined;
   #dns: DnsResolver | undefined;
   #snapshot: SnapshotKeeper | undefined;
+  #direct: DirectKeeper | undefined;
   /** No listener is open, as the certificate has expired. */
   #closed = false;
   #config: ProxyConfig;
@@ -212,6 +214,7 @@ class ProxyProcess {
       this.#handover?.close();
       this.#plane?.close();
       this.#control?.stop();
+      this.#direct?.stop();
       await this.#snapshot?.stop();
       await this.#sinks.flush();
     }
@@ -229,6 +232,10 @@ class ProxyProcess {
       this.#pool = this.#makeWorkers();
       this.#pool.start();
       this.#plane = this.#pool;
+    }
+    if (this.#flags.directTable !== null) {
+      const { DirectKeeper } = require("./direct/keeper.ts") as typeof import("./direct/keeper.ts");
+      this.#direct = new DirectKeeper(systemClock, this.#log, this.#flags.directTable);
     }
     if (this.#flags.snapshot !== null) this.#snapshot = this.#openSnapshot(this.#flags.snapshot);
     if (ads !== null || metricsService !== null || this.#flags.tokenFile !== null) {
@@ -337,6 +344,7 @@ class ProxyProcess {
     const listeners = this.#draining !== undefined ? this.#usable.listeners : this.#closed ? noListeners : config.listeners;
     this.#usable = { ...config, clusters, listeners };
     this.#applied = true;
+    this.#direct?.changed(this.#usable);
     if (this.#held) return [];
     this.#failures = this.#made().apply(this.#usable);
     return this.#failures;

@@ -20,10 +20,12 @@ export interface ProxyFlags {
   readonly workloadApi: string | null;
   /** Folder in which certificate, key and roots are kept as files, for programs that read such; null: none. */
   readonly identityFiles: string | null;
+  /** File that says how explicit upstreams may be reached while this proxy is down; null: none is written. For `weft run`. */
+  readonly directTable: string | null;
 }
 
 const usage =
-  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close] [--workload-api PATH] [--identity-files DIR]";
+  "usage: weft proxy --bootstrap FILE [--token-file FILE] [--drain-seconds 5] [--log-level debug|info|warn|error|silent] [--workers N|auto] [--handover PATH] [--snapshot DIR] [--when-unrenewed keep|close] [--workload-api PATH] [--identity-files DIR] [--direct-table FILE]";
 
 const names = [
   "--bootstrap",
@@ -36,6 +38,7 @@ const names = [
   "--when-unrenewed",
   "--workload-api",
   "--identity-files",
+  "--direct-table",
 ];
 /** More processes than this on one machine are a slip of the pen. */
 const mostWorkers = 128;
@@ -81,5 +84,6 @@ export function parseProxyFlags(argv: readonly string[], cores: () => number): P
     whenUnrenewed,
     workloadApi: values.get("--workload-api") ?? null,
     identityFiles: values.get("--identity-files") ?? null,
+    directTable: values.get("--direct-table") ?? null,
   };
 }

@@ -1,6 +1,7 @@
 // Owns: ClusterLoadAssignment resources: who answers for a cluster right now.
 
 import { create } from "@bufbuild/protobuf";
+import { plainAllowed, plainMark } from "../../wire/direct.ts";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import type { Transport } from "../../wire/names.ts";
 import type { EndpointPlan, PortPlan } from "../plan/plan.ts";
@@ -31,7 +32,9 @@ function lbEndpoint(endpoint: EndpointPlan, transport: Transport) {
     loadBalancingWeight: endpoint.weight,
     metadata: {
       filterMetadata: {
-        ...(endpoint.mutualTls ? { "envoy.transport_socket_match": { tlsMode: "istio" } } : {}),
+        ...(endpoint.mutualTls
+          ? { "envoy.transport_socket_match": { tlsMode: "istio", ...(endpoint.plainAllowed ? { [plainMark]: plainAllowed } : {}) } }
+          : {}),
         istio: { workload: endpoint.workload },
         ...(endpoint.identity === "" ? {} : { "weft.dev": { identity: endpoint.identity } }),
       },

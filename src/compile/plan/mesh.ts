@@ -5,7 +5,9 @@ import { parseInbound } from "../../api/kinds/workloadentry.ts";
 import { matchesLabels } from "../../api/selector.ts";
 import { annotations, clusterHost, outboundCluster, subsetCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
+import { backendTls } from "../policies/backendtlspolicy.ts";
 import { datagramRefusal } from "../policies/datagrams.ts";
+import { demandsMutualTls } from "../policies/demands-mutual-tls.ts";
 import { rulesOf, subsetOf, trafficPlan } from "../policies/destinationrule.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { serviceSource } from "../sources.ts";
@@ -126,11 +128,12 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan): Port
   const { port, subset } = target;
   const endpoints: EndpointPlan[] = [];
   const identities = new Set<string>();
+  const demanded = demandsMutualTls(world, service.host, port.port, subset ?? "");
   const labels = subset === undefined ? undefined : subsetOf(rulesOf(world, service.host), subset)?.labels;
   for (const workload of service.workloads) {
     if (labels !== undefined && !matchesLabels(labels, workload.labels)) continue;
     if (workload.mutualTls) identities.add(workload.identity);
-    const endpoint = workloadEndpoint(world, workload, port);
+    const endpoint = workloadEndpoint(world, workload, port, demanded);
     if (endpoint !== undefined) endpoints.push(endpoint);
   }
   // Who stands behind a slice has no labels, and so belongs to no subset.
@@ -147,8 +150,11 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan): Port
     endpoints.push(...own.endpoints);
     for (const identity of own.identities) identities.add(identity);
   }
-  const traffic = trafficPlan(world, service.host, port.port, subset ?? "");
-  return { ...target, traffic, endpoints: distinct(endpoints), withheld: [], identities: [...identities].sort() };
+  const rules = trafficPlan(world, service.host, port.port, subset ?? "");
+  const policy = target.external === undefined ? backendTls(world, `${service.key} ${port.name}`) : undefined;
+  const traffic = policy === undefined ? rules : { ...rules, backendTls: policy };
+  const reached = policy?.kind === "closed" ? endpoints.filter(({ mutualTls }) => mutualTls) : endpoints;
+  return { ...target, traffic, endpoints: distinct(reached), withheld: [], identities: [...identities].sort() };
 }
 
 /** Datagrams go to the application itself, in plain text and without a caller's name: nobody gets them whose policies say otherwise. */
@@ -210,12 +216,14 @@ function isReachable(workload: WorkloadModel): boolean {
   return workload.healthy && workload.entry.metadata.deletionTimestamp === undefined;
 }
 
-function workloadEndpoint(world: World, workload: WorkloadModel, port: ServicePortModel): EndpointPlan | undefined {
+/** `demanded`: callers must use mutual TLS where the workload speaks it. */
+function workloadEndpoint(world: World, workload: WorkloadModel, port: ServicePortModel, demanded: boolean): EndpointPlan | undefined {
   const { address } = workload.entry.spec;
   if (address === undefined || !isReachable(workload)) return undefined;
   const resolved = resolvePort(workload, port);
-  const mutualTls = workload.mutualTls && mutualTlsMode(world, workload, appPortOf(workload, resolved.name)) !== "DISABLE";
-  return endpointOf(workload, address, resolved.number, mutualTls);
+  const mode = workload.mutualTls ? mutualTlsMode(world, workload, appPortOf(workload, resolved.name)) : "DISABLE";
+  const endpoint = endpointOf(workload, address, resolved.number, mode !== "DISABLE");
+  return mode === "PERMISSIVE" && !demanded ? { ...endpoint, plainAllowed: true } : endpoint;
 }
 
 function endpointOf(workload: WorkloadModel, address: string, port: number, mutualTls: boolean): EndpointPlan {

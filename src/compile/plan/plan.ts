@@ -65,6 +65,8 @@ export interface EndpointPlan {
   readonly port: number;
   readonly weight: number;
   readonly mutualTls: boolean;
+  /** It takes plain text beside mutual TLS, and nothing demands mutual TLS of its callers. */
+  readonly plainAllowed?: true;
   /** Empty = not told. */
   readonly identity: string;
   /** `workload;namespace;app;version;cluster`, as Istio writes it. */
