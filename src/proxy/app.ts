@@ -13,6 +13,7 @@ import { type BootstrapConfig, loadBootstrap } from "./bootstrap/bootstrap.ts";
 import { BootstrapError, reason } from "./bootstrap/read.ts";
 import type { ProxyConfig, SecretSource } from "./config.ts";
 import type { Control } from "./control.ts";
+import { controlAsked } from "./control-asked.ts";
 import type { DirectKeeper } from "./direct/keeper.ts";
 import type { ApplyFailure, Engine } from "./engine.ts";
 import { type ProxyFlags, parseProxyFlags } from "./flags.ts";
@@ -336,6 +337,7 @@ class ProxyProcess {
   /** Puts a configuration into force: names resolved, and without the clusters that carry control traffic. */
   #apply(config: ProxyConfig): readonly ApplyFailure[] {
     const usable = new Map([...config.clusters].filter(([, cluster]) => !cluster.control));
+    for (const cluster of controlAsked(config)) usable.set(cluster.name, cluster);
     if (this.#dns === undefined && [...usable.values()].some((one) => one.source.kind === "strict_dns")) this.#dns = this.#openDns();
     const clusters = this.#dns?.resolve(usable) ?? usable;
     this.#config = config;
@@ -394,7 +396,7 @@ class ProxyProcess {
   /** Sockets of listeners that the predecessor had and this configuration has not: whoever connects there is to be refused, not kept waiting. */
   #dropInherited(): void {
     if (this.#inherited.size === 0) return;
-    const { closeDescriptor } = require("./process/system.ts") as typeof import("./process/system.ts");
+    const { closeDescriptor } = require("../base/system.ts") as typeof import("../base/system.ts");
     for (const one of this.#inherited.values()) for (const fd of one.fds) closeDescriptor(fd);
     this.#inherited.clear();
   }
@@ -496,7 +498,7 @@ class ProxyProcess {
     if (sockets.length === 0) return;
     this.#plane?.goodbye(true);
     try {
-      const { refuseNewConnections } = require("./process/system.ts") as typeof import("./process/system.ts");
+      const { refuseNewConnections } = require("../base/system.ts") as typeof import("../base/system.ts");
       for (const { fd } of sockets) refuseNewConnections(fd);
     } catch (error) {
       this.#log.debug({ error }, "New connections cannot be held off; some may be reset.");

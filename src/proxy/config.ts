@@ -117,14 +117,6 @@ export type RateAction =
   | { readonly kind: "generic"; readonly key: string; readonly value: string }
   /** What this proxy calls itself, and the cluster that the request goes to. */
   | { readonly kind: "source" | "destination" }
-  /** Of the route; `names`: the filter's name and the way from there. */
-  | {
-      readonly kind: "metadata";
-      readonly key: string;
-      readonly names: readonly string[];
-      readonly otherwise: string;
-      readonly skipIfAbsent: boolean;
-    }
   | {
       readonly kind: "match";
       readonly key: string;
@@ -797,6 +789,8 @@ export interface LocalWorkload extends WorkloadLabels {
   readonly nodeId: string;
   readonly serviceAccount: string;
   readonly trustDomain: string;
+  /** `node.cluster`: what rate limit services know this proxy as; absent = `APP.NAMESPACE`. */
+  readonly cluster?: string;
   /** From the bootstrap's node; absent = not told. */
   readonly locality?: { readonly region: string; readonly zone: string; readonly subZone: string };
 }

@@ -232,6 +232,7 @@ function localWorkload(gate: Gate, node: Node | undefined): LocalWorkload {
     version: label("version"),
     // Istio's rule: the mesh is named after its trust domain.
     trustDomain: text(nodeMetadata.meshId) || clusterDomain,
+    ...(node === undefined || node.cluster === "" ? {} : { cluster: node.cluster }),
     ...(node?.locality === undefined
       ? {}
       : { locality: { region: node.locality.region, zone: node.locality.zone, subZone: node.locality.subZone } }),

@@ -1,57 +1,16 @@
 // Owns: local rate limits (Envoy's `envoy.filters.http.local_ratelimit`): token buckets of this process, one for all requests and one for each descriptor that
 // a request's actions make of it: its headers, its client's identity or address. Buckets outlive a configuration that does not change them.
 
-import type { LocalRateLimitConfig, RateAction } from "../config.ts";
-import { latin1, text } from "../http/bytes.ts";
-import type { Exchange } from "../http/exchange.ts";
+import type { LocalRateLimitConfig } from "../config.ts";
+import { latin1 } from "../http/bytes.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import { reply } from "../http/finish.ts";
-import { fieldNamed } from "../http/grpc.ts";
 import { addAnswerLines } from "../http/staged.ts";
-import type { Head } from "../http1/head.ts";
 import { type BucketConfig, TokenBucket } from "../resilience/bucket.ts";
-import { compileHeader } from "../route/header.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import { stateOf } from "../runtime/stage-state.ts";
+import { compileActions, describe, type Entry } from "./descriptors.ts";
 import { type Stage, type StageFamily, verdict } from "./stage.ts";
-
-interface Entry {
-  readonly key: string;
-  readonly value: string;
-}
-
-/** An action compiled: its entry of a descriptor, or null where the request has none, so that there is no descriptor. */
-type Maker = (x: Exchange, bytes: Uint8Array, head: Head) => Entry | null | "skip";
-
-function maker(action: RateAction): Maker {
-  switch (action.kind) {
-    case "header": {
-      const name = latin1(action.name.toLowerCase());
-      return (_x, bytes, head) => {
-        if (action.name === ":path") return { key: action.key, value: text(bytes, head.pathFrom, head.pathTo) };
-        if (action.name === ":method") return { key: action.key, value: text(bytes, head.from, head.methodTo) };
-        if (action.name === ":authority") return { key: action.key, value: text(bytes, head.authorityFrom, head.authorityTo) };
-        const i = fieldNamed(bytes, head, name);
-        if (i < 0) return action.skipIfAbsent ? "skip" : null;
-        return { key: action.key, value: text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number) };
-      };
-    }
-    case "remote":
-      return (x) => ({ key: "remote_address", value: x.down.remote().host });
-    case "generic":
-      return () => ({ key: action.key, value: action.value });
-    case "peer":
-      return (x) => {
-        const peer = x.down.peer;
-        return peer === null || peer.principal === null ? null : { key: action.key, value: peer.principal };
-      };
-    case "match": {
-      const headers = action.headers.map(compileHeader);
-      return (_x, bytes, head) =>
-        headers.every((matches) => matches(bytes, head)) === action.expect ? { key: action.key, value: action.value } : null;
-    }
-  }
-}
 
 /** Buckets of one stage. */
 interface Buckets {
@@ -72,7 +31,7 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
     all: null,
     dynamic: new Map(),
   }));
-  const makers = config.limits.map((actions) => actions.map(maker));
+  const makers = config.limits.map((actions) => compileActions(actions, context.source));
   const failure: Failure = {
     ...failures.rateLimited,
     status: config.status,
@@ -143,16 +102,6 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
       x.rateBucket = null;
     },
   };
-}
-
-function describe(actions: readonly Maker[], x: Exchange, bytes: Uint8Array, head: Head): Entry[] | null {
-  const entries: Entry[] = [];
-  for (const make of actions) {
-    const entry = make(x, bytes, head);
-    if (entry === null) return null;
-    if (entry !== "skip") entries.push(entry);
-  }
-  return entries.length === 0 ? null : entries;
 }
 
 /** In order; an empty value fits any, each of which has a bucket of its own. */

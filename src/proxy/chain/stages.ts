@@ -1,7 +1,7 @@
 // Owns: the list of HTTP stages in the order in which they run, after the route is found and the request is authorized (DESIGN rules 3 and 13). A stage
 // that a chain does not name is not there; a route can replace its configuration or switch it off (Envoy's `typed_per_filter_config`).
 
-import type { RouteStages, StageConfigs, StageName } from "../config.ts";
+import type { GlobalRateLimitConfig, RouteStages, StageConfigs, StageName } from "../config.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import type { Stage, StageFamily } from "./stage.ts";
 
@@ -11,15 +11,23 @@ export const stageFamilies: { readonly [Name in StageName]: () => StageFamily<St
   fault: () => (require("./fault.ts") as typeof import("./fault.ts")).faultFamily,
   session: () => (require("./session.ts") as typeof import("./session.ts")).sessionFamily,
   rateLimit: () => (require("./rate-limit.ts") as typeof import("./rate-limit.ts")).rateLimitFamily,
+  globalRateLimit: () => (require("./global-rate-limit.ts") as typeof import("./global-rate-limit.ts")).globalRateLimitFamily,
   admission: () => (require("./admission.ts") as typeof import("./admission.ts")).admissionFamily,
 };
 
 /** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
-export const stageOrder: readonly StageName[] = ["cors", "fault", "session", "rateLimit", "admission"];
+export const stageOrder: readonly StageName[] = ["cors", "fault", "session", "rateLimit", "globalRateLimit", "admission"];
 
 function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage | null {
   // Nothing in the chain, for routes that may have something.
   return config === null ? null : stageFamilies[name]().build(config, where, context);
+}
+
+/** What a route says where it only adds to what its chain says. */
+function within<Name extends StageName>(name: Name, own: StageConfigs[Name], config: StageConfigs[Name]): StageConfigs[Name] {
+  if (name !== "globalRateLimit" || own === config) return config;
+  const [filter, route] = [own, config] as [GlobalRateLimitConfig, GlobalRateLimitConfig];
+  return { ...filter, route: route.route } as StageConfigs[Name];
 }
 
 /** The stages of a chain, with the overrides of one route if it has any; null: none, nor can a route have any. */
@@ -34,7 +42,7 @@ export function buildStages(
     const own = chain[name];
     if (own === undefined) continue;
     const config = route?.[name] ?? own;
-    const stage = config === "off" ? null : build(name, config, where, context);
+    const stage = config === "off" ? null : build(name, within(name, own, config), where, context);
     if (stage !== null) stages.push(stage);
   }
   // An empty list stands for a chain whose routes may have stages of their own.

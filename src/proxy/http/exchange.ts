@@ -11,6 +11,7 @@ import type { Cluster, Waiter } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import type { Ticket } from "../chain/admission.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
+import type { AskedLimit } from "../chain/global-rate-limit.ts";
 import type { MirrorTap } from "../chain/mirror.ts";
 import type { Stage } from "../chain/stage.ts";
 import type { Head } from "../http1/head.ts";
@@ -88,6 +89,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   ticket: Ticket | null = null;
   /** The rate limit that its answer tells of; null = none. */
   rateBucket: TokenBucket | null = null;
+  /** What was asked of a rate limit service, and what it said; null = nothing. */
+  askedLimit: AskedLimit | null = null;
   /** Attempts that go on beside the one in `up` (http/hedge.ts); null = none. */
   parked: Parked[] | null = null;
   /** It came as a retry: its id among `core.retried`. */

@@ -142,7 +142,8 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     return;
   }
   x.forward = forward;
-  const to = chooseTarget(forward, core.random);
+  // A stage that counts by cluster has drawn already.
+  const to = x.target ?? chooseTarget(forward, core.random);
   x.target = to;
   const cluster = to.slot.current;
   if (cluster === null) {
@@ -234,6 +235,7 @@ function note(
   x.startMs = nowMs;
   x.route = null;
   x.forward = null;
+  x.target = null;
   x.cluster = null;
   x.refusedBy = null;
   x.endpoint = null;

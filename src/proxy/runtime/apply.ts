@@ -61,6 +61,7 @@ export class Live {
     this.#context = {
       secrets: deps.secrets,
       trustDomain: deps.local.trustDomain,
+      source: deps.local.cluster ?? `${deps.local.app}.${deps.local.namespace}`,
       accessLog: deps.accessLog,
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),

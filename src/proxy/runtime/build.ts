@@ -25,6 +25,8 @@ import { downstreamMaterial, type TlsMaterial, upstreamMaterial } from "../tls/m
 export interface BuildContext {
   readonly secrets: SecretSource;
   readonly trustDomain: string;
+  /** What this proxy is called where it is a source: `app.namespace`. */
+  readonly source: string;
   readonly accessLog: AccessLogFactory;
   clusterSlot(name: string): ClusterSlot;
   tableSlot(name: string): TableSlot;
@@ -72,7 +74,7 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     routeStages: new WeakMap(),
     buildRouteStages: (route) => buildStages(stages, route.stages, `${listener.name}/${route.name}`, context),
     rbac,
-    readsPath: rbac.some((filter) => filter.readsPath),
+    readsPath: rbac.some((filter) => filter.readsPath) || limitsByPath(stages),
     logs: compileAccessLogs(config.accessLogs, context.accessLog),
     generateRequestId: config.generateRequestId,
     connect: upgrades.includes("connect"),
@@ -84,6 +86,16 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     grpcWeb: config.grpcWeb,
     tellsDeadline: config.tellsDeadline !== false,
   };
+}
+
+/** A limit that another spelling of a path would get around. */
+function limitsByPath({ rateLimit, globalRateLimit }: NonNullable<HttpManagerConfig["stages"]>): boolean {
+  const actions = [...(rateLimit?.limits ?? []), ...(globalRateLimit?.limits ?? [])].flat();
+  return actions.some(
+    (action) =>
+      (action.kind === "header" && action.name === ":path") ||
+      (action.kind === "match" && action.headers.some(({ name }) => name === ":path")),
+  );
 }
 
 function buildTcp(config: TcpProxyConfig, context: BuildContext): TcpChain {

@@ -177,6 +177,8 @@ const flagFields: Readonly<Record<ResponseFlag, string | null>> = {
   FI: "faultInjected",
   // Envoy's ALS has no field for a denial by RBAC either; the details say it.
   RBAC: null,
+  // In Envoy's, not in our subset; the details say it.
+  RLSE: null,
 };
 
 function responseFlags(flags: readonly ResponseFlag[]): object | undefined {

@@ -4,6 +4,7 @@ import type { Family, MetricRegistry, Series } from "../../base/metric.ts";
 
 export class SheddingMetrics {
   readonly #limited: Family<Series>;
+  readonly #asked: Family<Series>;
   readonly #shed: Family<Series>;
   readonly #queued: Family<Series>;
   readonly #gauges: Family<Series>;
@@ -11,6 +12,11 @@ export class SheddingMetrics {
 
   constructor(metrics: MetricRegistry) {
     this.#limited = metrics.counter("weft_rate_limited_requests_total", "Requests refused by a local rate limit.", ["listener"]);
+    this.#asked = metrics.counter(
+      "weft_global_rate_limit_requests_total",
+      "Requests that a rate limit service was asked about: ok, over_limit, or error with what became of them (error_allowed, error_denied).",
+      ["listener", "result"],
+    );
     this.#shed = metrics.counter(
       "weft_admission_shed_requests_total",
       "Requests refused because the service is full: queue-full, or waited = for longer than helps.",
@@ -27,6 +33,10 @@ export class SheddingMetrics {
 
   rateLimited(listener: string): void {
     this.#limited.with([listener]).value++;
+  }
+
+  asked(listener: string, result: "ok" | "over_limit" | "error_allowed" | "error_denied"): void {
+    this.#asked.with([listener, result]).value++;
   }
 
   shed(listener: string, reason: "queue-full" | "waited"): void {

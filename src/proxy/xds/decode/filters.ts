@@ -3,10 +3,12 @@
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { stageOrder } from "../../chain/stages.ts";
 import type { HttpManagerConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
+import type { AnyValue } from "../proto/message.ts";
 import {
   AdaptiveConcurrency,
   Admission,
   Cors,
+  GlobalRateLimit,
   GrpcWeb,
   HttpConnectionManager,
   HttpFault,
@@ -53,6 +55,7 @@ type HttpFilter =
 /** Loaded with the first filter of their kind: most proxies have none. */
 const faults = () => require("./fault.ts") as typeof import("./fault.ts");
 const sessions = () => require("./session.ts") as typeof import("./session.ts");
+const globalLimits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
 const overload = () => require("./overload.ts") as typeof import("./overload.ts");
 
 const httpFilters: readonly Extension<HttpFilter>[] = [
@@ -82,6 +85,14 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
     }),
   ),
   extension(
+    GlobalRateLimit,
+    (gate, limit, path): HttpFilter => ({
+      kind: "stage",
+      name: "globalRateLimit",
+      stages: { globalRateLimit: globalLimits().decodeGlobalLimit(gate, limit, path) },
+    }),
+  ),
+  extension(
     AdaptiveConcurrency,
     (gate, filter, path): HttpFilter => ({
       kind: "stage",
@@ -100,6 +111,13 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   extension(Router, (_gate, router): HttpFilter => ({ kind: "router", quiet: router.suppressEnvoyHeaders })),
 ];
+
+/** A filter that is optional may be one that nobody here knows: whoever wrote it asked for that. */
+function passedOver(config: { readonly value?: AnyValue | undefined }): boolean {
+  const typeUrl = config.value?.typeUrl ?? "";
+  const typeName = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
+  return typeName !== "" && !httpFilters.some((one) => one.typeName === typeName);
+}
 
 function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerConfig {
   const codec = choose<HttpManagerConfig["codec"]>(
@@ -174,6 +192,7 @@ function httpFilterChain(
   let ended = false;
   manager.httpFilters.forEach((filter, n) => {
     const where = `${path}.http_filters[${n}]`;
+    if (filter.isOptional && passedOver(filter.configType)) return;
     const decoded = decodeExtension(gate, httpFilters, "HTTP filter", filter.name, filter.configType, where);
     if (decoded?.kind === "router") {
       ended = true;
@@ -182,7 +201,9 @@ function httpFilterChain(
     } else if (decoded?.kind === "grpc-web") grpcWeb = true;
     else if (decoded?.kind === "stage") {
       const place = stageOrder.indexOf(decoded.name);
-      if (stages !== null && Object.hasOwn(stages, decoded.name)) gate.add(where, "stands in the list twice");
+      const twice = stages !== null && Object.hasOwn(stages, decoded.name);
+      // Ours beside Envoy's, for proxies that know only that one.
+      if (twice && !(decoded.name === "admission" && filter.isOptional)) gate.add(where, "stands in the list twice");
       else if (place < last) gate.add(where, `must stand in this order: ${stageOrder.join(", ")}`);
       last = place;
       stages = { ...stages, ...decoded.stages };

@@ -1,6 +1,10 @@
 // Owns: Envoy's local_ratelimit and adaptive_concurrency filters, and our Admission beside them, to LocalRateLimitConfig and AdmissionConfig. Counts nothing.
 
-import type { RateLimit_Action } from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
+import type {
+  RateLimit,
+  RateLimit_Action,
+  RateLimit_Action_MetaData,
+} from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import type { AdaptiveConcurrency } from "../../../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
 import type { LocalRateLimit } from "../../../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import type { TokenBucket } from "../../../wire/gen/envoy/type/v3/token_bucket_pb.ts";
@@ -8,7 +12,7 @@ import type { Admission } from "../../../wire/gen/weft/extensions/v1/overload_pb
 import type { AdmissionConfig, LocalRateLimitConfig, RateAction } from "../../config.ts";
 import type { BucketConfig } from "../../resilience/bucket.ts";
 import { gradientDefaults } from "../../resilience/gradient.ts";
-import { PeerIdentity } from "../proto/types.ts";
+import { ExpressionDescriptor, PeerIdentity } from "../proto/types.ts";
 import { at, decodeExtension, type Extension, extension, type Gate, millis, present } from "./gate.ts";
 import { fraction, headerMatch } from "./match.ts";
 
@@ -31,12 +35,13 @@ export function decodeRateLimit(gate: Gate, limit: LocalRateLimit, path: string)
       bucket: one.tokenBucket === undefined ? nothing : bucketOf(gate, one.tokenBucket, at(where, "token_bucket")),
     };
   });
-  const limits = limit.rateLimits.map((one, n) => {
-    const where = `${path}.rate_limits[${n}]`;
-    if ((one.stage ?? 0) !== 0) gate.add(at(where, "stage"), "only 0 is supported");
-    if (one.actions.length === 0) gate.add(at(where, "actions"), "needs at least one");
-    return one.actions.map((action, a) => rateAction(gate, action, `${where}.actions[${a}]`));
-  });
+  const limits = limit.rateLimits
+    .map((one, n) => {
+      const where = `${path}.rate_limits[${n}]`;
+      if ((one.stage ?? 0) !== 0) gate.add(at(where, "stage"), "only 0 is supported");
+      return rateActions(gate, one, where);
+    })
+    .filter((one) => one !== null);
   if (descriptors.length > 0 && limits.length === 0)
     gate.add(at(path, "descriptors"), "needs rate_limits, whose actions make descriptors of a request");
   if (bucket === null && descriptors.length === 0) return null;
@@ -59,6 +64,9 @@ export function decodeRateLimit(gate: Gate, limit: LocalRateLimit, path: string)
   };
 }
 
+/** CEL, by Envoy's attributes: the URI name in the client's certificate. */
+const peerExpression = "connection.uri_san_peer_certificate";
+
 const nothing: BucketConfig = { maxTokens: 1, perFill: 1, fillMs: 1_000 };
 
 function bucketOf(gate: Gate, bucket: TokenBucket, path: string): BucketConfig {
@@ -71,8 +79,59 @@ function bucketOf(gate: Gate, bucket: TokenBucket, path: string): BucketConfig {
 }
 
 const actionExtensions: readonly Extension<RateAction>[] = [
-  extension(PeerIdentity, (_gate, one): RateAction => ({ kind: "peer", key: one.descriptorKey || "peer_identity" })),
+  extension(PeerIdentity, (_gate, one): RateAction => ({ kind: "peer", key: one.descriptorKey || "peer_identity", skipIfAbsent: false })),
+  // Envoy evaluates expressions; the one that names the client is the one that we know.
+  extension(ExpressionDescriptor, (gate, one, path): RateAction => {
+    const key = present(gate, at(path, "descriptor_key"), one.descriptorKey);
+    const text = one.exprSpecifier.value ?? "";
+    if (text.trim() !== peerExpression)
+      gate.add(at(path, "text"), `"${text.slice(0, 100)}" is not supported; the one expression known here is ${peerExpression}`);
+    return { kind: "peer", key, skipIfAbsent: one.skipIfError };
+  }),
 ];
+
+/** What makes a descriptor of each of these limits; `metadata`: of the route they belong to, null where they belong to none. Null: the limit makes none. */
+export function rateActions(
+  gate: Gate,
+  limit: RateLimit,
+  path: string,
+  metadata: RouteMetadata | null = null,
+): readonly RateAction[] | null {
+  if (limit.actions.length === 0) gate.add(at(path, "actions"), "needs at least one");
+  const out: RateAction[] = [];
+  let none = false;
+  limit.actions.forEach((action, n) => {
+    const where = `${path}.actions[${n}]`;
+    const made =
+      action.actionSpecifier.case === "metadata"
+        ? fromMetadata(gate, action.actionSpecifier.value, metadata, at(where, "metadata"))
+        : rateAction(gate, action, where);
+    if (made === null) none = true;
+    else if (made !== "skip") out.push(made);
+  });
+  return none || out.length === 0 ? null : out;
+}
+
+export type RouteMetadata = Readonly<Record<string, unknown>>;
+
+/** What a route's metadata says is known with the route. */
+function fromMetadata(
+  gate: Gate,
+  action: RateLimit_Action_MetaData,
+  metadata: RouteMetadata | null,
+  path: string,
+): RateAction | null | "skip" {
+  const key = present(gate, at(path, "descriptor_key"), action.descriptorKey);
+  if (action.source !== 1) gate.add(at(path, "source"), "DYNAMIC is not supported: no filter here makes metadata; use ROUTE_ENTRY");
+  else if (metadata === null) gate.add(path, "needs a place at a route or a virtual host, whose routes have metadata");
+  const names = [present(gate, at(path, "metadata_key.key"), action.metadataKey?.key ?? "")];
+  for (const { segment } of action.metadataKey?.path ?? []) names.push(segment.value ?? "");
+  let found: unknown = metadata;
+  for (const name of names) found = typeof found === "object" && found !== null ? (found as RouteMetadata)[name] : undefined;
+  const value = typeof found === "string" && found !== "" ? found : action.defaultValue;
+  if (value === "") return action.skipIfAbsent ? "skip" : null;
+  return { kind: "generic", key, value };
+}
 
 function rateAction(gate: Gate, action: RateLimit_Action, path: string): RateAction {
   const specifier = action.actionSpecifier;
@@ -86,6 +145,13 @@ function rateAction(gate: Gate, action: RateLimit_Action, path: string): RateAct
       return { kind: "header", name, key: present(gate, at(where, "descriptor_key"), descriptorKey), skipIfAbsent };
     }
     case "remoteAddress":
+      return { kind: "remote" };
+    case "sourceCluster":
+      return { kind: "source" };
+    case "destinationCluster":
+      return { kind: "destination" };
+    case "metadata":
+      // `rateActions` has it.
       return { kind: "remote" };
     case "genericKey":
       return {
@@ -111,7 +177,10 @@ function rateAction(gate: Gate, action: RateLimit_Action, path: string): RateAct
       return decodeExtension(gate, actionExtensions, "rate limit descriptor", name, config, at(path, "extension")) ?? { kind: "remote" };
     }
     case undefined:
-      gate.add(path, "needs one of request_headers, remote_address, generic_key, header_value_match, extension");
+      gate.add(
+        path,
+        "needs one of source_cluster, destination_cluster, metadata, request_headers, remote_address, generic_key, header_value_match, extension",
+      );
       return { kind: "remote" };
   }
 }

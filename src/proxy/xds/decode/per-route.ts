@@ -3,7 +3,15 @@
 
 import type { RouteStages, StageName } from "../../config.ts";
 import type { AnyValue } from "../proto/message.ts";
-import { CorsPolicy, FilterConfig, HttpFault, LocalRateLimit, OwnFault, StatefulSessionPerRoute } from "../proto/types.ts";
+import {
+  CorsPolicy,
+  FilterConfig,
+  HttpFault,
+  LocalRateLimit,
+  OwnFault,
+  RateLimitPerRoute,
+  StatefulSessionPerRoute,
+} from "../proto/types.ts";
 import { type Extension, extension, type Gate, unpack } from "./gate.ts";
 
 export type PerRoute = RouteStages;
@@ -12,6 +20,7 @@ export type PerRoute = RouteStages;
 const cors = () => require("./cors.ts") as typeof import("./cors.ts");
 const faults = () => require("./fault.ts") as typeof import("./fault.ts");
 const sessions = () => require("./session.ts") as typeof import("./session.ts");
+const globalLimits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
 const overload = () => require("./overload.ts") as typeof import("./overload.ts");
 
 /** One line for each message that may stand at a route. */
@@ -23,6 +32,10 @@ const routeFilters: readonly Extension<RouteStages>[] = [
     (gate, message, at): RouteStages => ({ session: sessions().decodeSessionOverride(gate, message, at) }),
   ),
   extension(LocalRateLimit, (gate, limit, path): RouteStages => ({ rateLimit: overload().decodeRateLimit(gate, limit, path) })),
+  extension(
+    RateLimitPerRoute,
+    (gate, limits, path): RouteStages => ({ globalRateLimit: globalLimits().decodePerRoute(gate, limits, path) }),
+  ),
   extension(OwnFault, (gate, fault, path): RouteStages => ({ fault: faults().decodeOwnFault(gate, fault, path) })),
 ];
 
@@ -32,6 +45,7 @@ const stageOfFilter: Readonly<Record<string, StageName>> = {
   "envoy.filters.http.fault": "fault",
   "envoy.filters.http.stateful_session": "session",
   "envoy.filters.http.local_ratelimit": "rateLimit",
+  "envoy.filters.http.ratelimit": "globalRateLimit",
   "envoy.filters.http.adaptive_concurrency": "admission",
   "weft.filters.http.admission": "admission",
 };

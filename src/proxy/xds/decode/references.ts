@@ -13,6 +13,10 @@ export function clustersOf(listener: ListenerConfig): ReadonlySet<string> {
     const terminal = chain.terminal;
     if (terminal.kind === "tcp") for (const one of terminal.clusters) names.add(one.cluster);
     else if ("inline" in terminal.routes) for (const name of routeClusters(terminal.routes.inline)) names.add(name);
+    if (terminal.kind === "http") {
+      const limits = terminal.stages?.globalRateLimit?.filter?.cluster;
+      if (limits !== undefined) names.add(limits);
+    }
     for (const log of terminal.accessLogs) addLog(names, log);
   }
   return names;

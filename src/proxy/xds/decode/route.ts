@@ -93,6 +93,7 @@ interface Around {
   readonly retry: RetryConfig | null;
   readonly edits: Edits;
   readonly stages: PerRoute;
+  readonly host: VirtualHost;
 }
 
 function virtualHost(gate: Gate, host: VirtualHost, table: Edits, path: string): VirtualHostConfig {
@@ -110,6 +111,7 @@ function virtualHost(gate: Gate, host: VirtualHost, table: Edits, path: string):
     retry,
     edits: fold(edits(gate, host, path), table),
     stages: perRouteStages(gate, host.typedPerFilterConfig, at(path, "typed_per_filter_config")),
+    host,
   };
   return { name: host.name, domains, routes: host.routes.map((one, n) => route(gate, one, around, `${path}.routes[${n}]`)) };
 }
@@ -118,7 +120,8 @@ function route(gate: Gate, one: Route, around: Around, path: string): RouteConfi
   const match = routeMatch(gate, one.match, at(path, "match"));
   const all = fold(edits(gate, one, path), around.edits);
   const action = routeAction(gate, one, around.retry, all, path);
-  const stages = { ...around.stages, ...perRouteStages(gate, one.typedPerFilterConfig, at(path, "typed_per_filter_config")) };
+  const written = { ...around.stages, ...perRouteStages(gate, one.typedPerFilterConfig, at(path, "typed_per_filter_config")) };
+  const stages = limited(one, around.host) ? limits().withRateLimits(gate, one, around.host, written, path) : written;
   if (action.kind === "forward" && action.terminateConnect && match.path.kind !== "connect") {
     gate.add(at(path, "match"), "connect_config needs a connect_matcher");
   }
@@ -147,6 +150,13 @@ function route(gate: Gate, one: Route, around: Around, path: string): RouteConfi
     responseHeaders: all.response,
     ...(Object.keys(stages).length === 0 ? {} : { stages }),
   };
+}
+
+/** Loaded with the first rate limit of a route. */
+const limits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
+
+function limited(one: Route, host: VirtualHost): boolean {
+  return host.rateLimits.length > 0 || (one.action.case === "route" && one.action.value.rateLimits.length > 0);
 }
 
 function routeMatch(gate: Gate, match: RouteMatch | undefined, path: string): RouteMatchConfig {

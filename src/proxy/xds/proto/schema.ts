@@ -91,6 +91,7 @@ M ~c.listener.v3.Listener name=1=s address=2=m~c.core.v3.Address filter_chains=3
 M ~c.listener.v3.UdpListenerConfig downstream_socket_config=5=m~c.core.v3.UdpSocketConfig
 M ~c.metrics.v3.MetricsServiceConfig grpc_service=1=m~c.core.v3.GrpcService report_counters_as_deltas=2=wb transport_api_version=3=e~c.core.v3.ApiVersion emit_tags_as_labels=4=b
 M ~c.metrics.v3.StatsSink name=1=s typed_config=3=A=config_type
+M ~c.ratelimit.v3.RateLimitServiceConfig grpc_service=2=m~c.core.v3.GrpcService transport_api_version=4=e~c.core.v3.ApiVersion
 M ~c.rbac.v3.RBAC action=1=e~c.rbac.v3.RBAC.Action policies=2=%m~c.rbac.v3.Policy
 E ~c.rbac.v3.RBAC.Action ALLOW=0 DENY=1 LOG=2
 M ~c.rbac.v3.Policy permissions=1=*m~c.rbac.v3.Permission principals=2=*m~c.rbac.v3.Principal
@@ -112,14 +113,18 @@ M ~c.route.v3.RetryPolicy.ResetHeader name=1=s format=2=e~c.route.v3.RetryPolicy
 M ~c.route.v3.RetryPolicy.RateLimitedRetryBackOff reset_headers=1=*m~c.route.v3.RetryPolicy.ResetHeader max_interval=2=D
 M ~c.route.v3.HedgePolicy initial_requests=1=wu additional_request_chance=2=menvoy.type.v3.FractionalPercent hedge_on_per_try_timeout=3=b
 M ~c.route.v3.RateLimit stage=1=wu actions=3=*m~c.route.v3.RateLimit.Action
-M ~c.route.v3.RateLimit.Action request_headers=3=m~c.route.v3.RateLimit.Action.RequestHeaders=action_specifier remote_address=4=m~c.route.v3.RateLimit.Action.RemoteAddress=action_specifier generic_key=5=m~c.route.v3.RateLimit.Action.GenericKey=action_specifier header_value_match=6=m~c.route.v3.RateLimit.Action.HeaderValueMatch=action_specifier extension=9=m~c.core.v3.TypedExtensionConfig=action_specifier
+M ~c.route.v3.RateLimit.Action source_cluster=1=m~c.route.v3.RateLimit.Action.SourceCluster=action_specifier destination_cluster=2=m~c.route.v3.RateLimit.Action.DestinationCluster=action_specifier request_headers=3=m~c.route.v3.RateLimit.Action.RequestHeaders=action_specifier remote_address=4=m~c.route.v3.RateLimit.Action.RemoteAddress=action_specifier generic_key=5=m~c.route.v3.RateLimit.Action.GenericKey=action_specifier header_value_match=6=m~c.route.v3.RateLimit.Action.HeaderValueMatch=action_specifier metadata=8=m~c.route.v3.RateLimit.Action.MetaData=action_specifier extension=9=m~c.core.v3.TypedExtensionConfig=action_specifier
+M ~c.route.v3.RateLimit.Action.SourceCluster
+M ~c.route.v3.RateLimit.Action.DestinationCluster
 M ~c.route.v3.RateLimit.Action.RequestHeaders header_name=1=s descriptor_key=2=s skip_if_absent=3=b
 M ~c.route.v3.RateLimit.Action.RemoteAddress
+M ~c.route.v3.RateLimit.Action.MetaData descriptor_key=1=s metadata_key=2=menvoy.type.metadata.v3.MetadataKey default_value=3=s source=4=e~c.route.v3.RateLimit.Action.MetaData.Source skip_if_absent=5=b
+E ~c.route.v3.RateLimit.Action.MetaData.Source DYNAMIC=0 ROUTE_ENTRY=1
 M ~c.route.v3.RateLimit.Action.GenericKey descriptor_value=1=s descriptor_key=2=s
 M ~c.route.v3.RateLimit.Action.HeaderValueMatch descriptor_value=1=s expect_match=2=wb headers=3=*m~c.route.v3.HeaderMatcher descriptor_key=4=s
 M ~c.route.v3.WeightedCluster clusters=1=*m~c.route.v3.WeightedCluster.ClusterWeight
 M ~c.route.v3.WeightedCluster.ClusterWeight name=1=s weight=2=wu request_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_add=5=*m~c.core.v3.HeaderValueOption response_headers_to_remove=6=*s request_headers_to_remove=9=*s host_rewrite_literal=11=s=host_rewrite_specifier
-M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier host_rewrite_header=29=s=host_rewrite_specifier host_rewrite_path_regex=35=menvoy.type.matcher.v3.RegexMatchAndSubstitute=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute hedge_policy=27=m~c.route.v3.HedgePolicy max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
+M ~c.route.v3.RouteAction cluster=1=s=cluster_specifier weighted_clusters=3=m~c.route.v3.WeightedCluster=cluster_specifier prefix_rewrite=5=s host_rewrite_literal=6=s=host_rewrite_specifier auto_host_rewrite=7=wb=host_rewrite_specifier host_rewrite_header=29=s=host_rewrite_specifier host_rewrite_path_regex=35=menvoy.type.matcher.v3.RegexMatchAndSubstitute=host_rewrite_specifier timeout=8=D retry_policy=9=m~c.route.v3.RetryPolicy rate_limits=13=*m~c.route.v3.RateLimit include_vh_rate_limits=14=wb hash_policy=15=*m~c.route.v3.RouteAction.HashPolicy cluster_not_found_response_code=20=e~c.route.v3.RouteAction.ClusterNotFoundResponseCode idle_timeout=24=D upgrade_configs=25=*m~c.route.v3.RouteAction.UpgradeConfig request_mirror_policies=30=*m~c.route.v3.RouteAction.RequestMirrorPolicy regex_rewrite=32=menvoy.type.matcher.v3.RegexMatchAndSubstitute hedge_policy=27=m~c.route.v3.HedgePolicy max_stream_duration=36=m~c.route.v3.RouteAction.MaxStreamDuration
 E ~c.route.v3.RouteAction.ClusterNotFoundResponseCode SERVICE_UNAVAILABLE=0 NOT_FOUND=1 INTERNAL_SERVER_ERROR=2
 M ~c.route.v3.RouteAction.RequestMirrorPolicy cluster=1=s runtime_fraction=3=m~c.core.v3.RuntimeFractionalPercent trace_sampled=4=wb disable_shadow_host_suffix_append=6=b
 M ~c.route.v3.RouteAction.HashPolicy header=1=m~c.route.v3.RouteAction.HashPolicy.Header=policy_specifier cookie=2=m~c.route.v3.RouteAction.HashPolicy.Cookie=policy_specifier connection_properties=3=m~c.route.v3.RouteAction.HashPolicy.ConnectionProperties=policy_specifier query_parameter=5=m~c.route.v3.RouteAction.HashPolicy.QueryParameter=policy_specifier terminal=4=b
@@ -134,9 +139,10 @@ M ~c.route.v3.RedirectAction host_redirect=1=s path_redirect=2=s=path_rewrite_sp
 E ~c.route.v3.RedirectAction.RedirectResponseCode MOVED_PERMANENTLY=0 FOUND=1 SEE_OTHER=2 TEMPORARY_REDIRECT=3 PERMANENT_REDIRECT=4
 M ~c.route.v3.DirectResponseAction status=1=u body=2=m~c.core.v3.DataSource
 M ~c.route.v3.Route match=1=m~c.route.v3.RouteMatch route=2=m~c.route.v3.RouteAction=action redirect=3=m~c.route.v3.RedirectAction=action direct_response=7=m~c.route.v3.DirectResponseAction=action metadata=4=m~c.core.v3.Metadata request_headers_to_add=9=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=12=*s typed_per_filter_config=13=%A name=14=s per_request_buffer_limit_bytes=16=wu
-M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route request_headers_to_add=7=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=13=*s typed_per_filter_config=15=%A retry_policy=16=m~c.route.v3.RetryPolicy
+M ~c.route.v3.VirtualHost name=1=s domains=2=*s routes=3=*m~c.route.v3.Route rate_limits=6=*m~c.route.v3.RateLimit request_headers_to_add=7=*m~c.core.v3.HeaderValueOption response_headers_to_add=10=*m~c.core.v3.HeaderValueOption response_headers_to_remove=11=*s request_headers_to_remove=13=*s typed_per_filter_config=15=%A retry_policy=16=m~c.route.v3.RetryPolicy
 M ~c.route.v3.FilterConfig config=1=A is_optional=2=b disabled=3=b
-M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost response_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_remove=5=*s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption validate_clusters=7=wb request_headers_to_remove=8=*s most_specific_header_mutations_wins=10=b ignore_port_in_host_matching=14=b
+M ~c.route.v3.RouteConfiguration name=1=s virtual_hosts=2=*m~c.route.v3.VirtualHost response_headers_to_add=4=*m~c.core.v3.HeaderValueOption response_headers_to_remove=5=*s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption validate_clusters=7=wb request_headers_to_remove=8=*s vhds=9=m~c.route.v3.Vhds most_specific_header_mutations_wins=10=b ignore_port_in_host_matching=14=b
+M ~c.route.v3.Vhds config_source=1=m~c.core.v3.ConfigSource
 M envoy.data.accesslog.v3.ResponseFlags no_healthy_upstream=2=b upstream_request_timeout=3=b local_reset=4=b upstream_remote_reset=5=b upstream_connection_failure=6=b upstream_connection_termination=7=b upstream_overflow=8=b no_route_found=9=b delay_injected=10=b fault_injected=11=b rate_limited=12=b unauthorized_details=13=menvoy.data.accesslog.v3.ResponseFlags.Unauthorized downstream_connection_termination=15=b upstream_retry_limit_exceeded=16=b stream_idle_timeout=17=b downstream_protocol_error=19=b duration_timeout=23=b upstream_protocol_error=24=b no_cluster_found=25=b
 M envoy.data.accesslog.v3.ResponseFlags.Unauthorized reason=1=eenvoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason
 E envoy.data.accesslog.v3.ResponseFlags.Unauthorized.Reason REASON_UNSPECIFIED=0 EXTERNAL_SERVICE=1
@@ -175,6 +181,12 @@ M ~x.filters.http.fault.v3.FaultAbort.HeaderAbort
 M ~x.filters.http.fault.v3.HTTPFault delay=1=m~x.filters.common.fault.v3.FaultDelay abort=2=m~x.filters.http.fault.v3.FaultAbort upstream_cluster=3=s headers=4=*m~c.route.v3.HeaderMatcher max_active_faults=6=wu response_rate_limit=7=m~x.filters.common.fault.v3.FaultRateLimit
 M ~x.filters.http.grpc_web.v3.GrpcWeb
 M ~x.filters.http.local_ratelimit.v3.LocalRateLimit stat_prefix=1=s status=2=menvoy.type.v3.HttpStatus token_bucket=3=menvoy.type.v3.TokenBucket filter_enabled=4=m~c.core.v3.RuntimeFractionalPercent filter_enforced=5=m~c.core.v3.RuntimeFractionalPercent descriptors=8=*m~x.common.ratelimit.v3.LocalRateLimitDescriptor enable_x_ratelimit_headers=12=e~x.common.ratelimit.v3.XRateLimitHeadersRFCVersion always_consume_default_token_bucket=14=wb rate_limited_as_resource_exhausted=15=b rate_limits=17=*m~c.route.v3.RateLimit max_dynamic_descriptors=18=wu
+M ~x.filters.http.on_demand.v3.OnDemandCds source=1=m~c.core.v3.ConfigSource resources_locator=2=s timeout=3=D
+M ~x.filters.http.on_demand.v3.OnDemand odcds=1=m~x.filters.http.on_demand.v3.OnDemandCds
+M ~x.filters.http.ratelimit.v3.RateLimit domain=1=s stage=2=u request_type=3=s timeout=4=D failure_mode_deny=5=b rate_limited_as_resource_exhausted=6=b rate_limit_service=7=m~c.ratelimit.v3.RateLimitServiceConfig enable_x_ratelimit_headers=8=e~x.filters.http.ratelimit.v3.RateLimit.XRateLimitHeadersRFCVersion disable_x_envoy_ratelimited_header=9=b rate_limited_status=10=menvoy.type.v3.HttpStatus response_headers_to_add=11=*m~c.core.v3.HeaderValueOption status_on_error=12=menvoy.type.v3.HttpStatus stat_prefix=13=s filter_enabled=14=m~c.core.v3.RuntimeFractionalPercent filter_enforced=15=m~c.core.v3.RuntimeFractionalPercent rate_limits=17=*m~c.route.v3.RateLimit
+E ~x.filters.http.ratelimit.v3.RateLimit.XRateLimitHeadersRFCVersion OFF=0 DRAFT_VERSION_03=1
+M ~x.filters.http.ratelimit.v3.RateLimitPerRoute vh_rate_limits=1=e~x.filters.http.ratelimit.v3.RateLimitPerRoute.VhRateLimitsOptions rate_limits=3=*m~c.route.v3.RateLimit domain=4=s
+E ~x.filters.http.ratelimit.v3.RateLimitPerRoute.VhRateLimitsOptions OVERRIDE=0 INCLUDE=1 IGNORE=2
 M ~x.filters.http.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC
 M ~x.filters.http.router.v3.Router suppress_envoy_headers=4=b
 M ~x.filters.http.stateful_session.v3.StatefulSession session_state=1=m~c.core.v3.TypedExtensionConfig strict=2=b
@@ -184,7 +196,7 @@ M ~x.filters.listener.original_dst.v3.OriginalDst
 M ~x.filters.listener.proxy_protocol.v3.ProxyProtocol allow_requests_without_proxy_protocol=2=b disallowed_versions=4=*e~c.core.v3.ProxyProtocolConfig.Version stat_prefix=5=s
 M ~x.filters.listener.tls_inspector.v3.TlsInspector
 M ~x.filters.network.http_connection_manager.v3.Rds config_source=1=m~c.core.v3.ConfigSource route_config_name=2=s
-M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type
+M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type is_optional=6=b
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type=1=e~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType stat_prefix=2=s rds=3=m~x.filters.network.http_connection_manager.v3.Rds=route_specifier route_config=4=m~c.route.v3.RouteConfiguration=route_specifier http_filters=5=*m~x.filters.network.http_connection_manager.v3.HttpFilter http_protocol_options=8=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=9=m~c.core.v3.Http2ProtocolOptions access_log=13=*m~c.accesslog.v3.AccessLog use_remote_address=14=wb generate_request_id=15=wb via=22=s upgrade_configs=23=*m~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig stream_idle_timeout=24=D request_timeout=28=D max_request_headers_kb=29=wu preserve_external_request_id=32=b common_http_protocol_options=35=m~c.core.v3.HttpProtocolOptions request_headers_timeout=41=D
 E ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType AUTO=0 HTTP1=1 HTTP2=2 HTTP3=3
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig upgrade_type=1=s enabled=3=wb
@@ -199,6 +211,7 @@ M ~x.filters.udp.udp_proxy.v3.UdpProxyConfig.SessionFilter name=1=s
 M ~x.http.stateful_session.cookie.v3.CookieBasedSessionState cookie=1=menvoy.type.http.v3.Cookie
 M ~x.http.stateful_session.header.v3.HeaderBasedSessionState name=1=s
 M ~x.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin enable_oob_load_report=1=wb blackout_period=3=D weight_expiration_period=4=D weight_update_period=5=D
+M ~x.rate_limit_descriptors.expr.v3.Descriptor descriptor_key=1=s skip_if_error=2=b text=3=s=expr_specifier
 M ~x.retry.host.previous_hosts.v3.PreviousHostsPredicate
 M ~x.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport config=1=m~c.core.v3.ProxyProtocolConfig transport_socket=2=m~c.core.v3.TransportSocket
 M ~x.transport_sockets.raw_buffer.v3.RawBuffer
@@ -232,12 +245,20 @@ M envoy.service.discovery.v3.DeltaDiscoveryResponse system_version_info=1=s reso
 M envoy.service.metrics.v3.StreamMetricsResponse
 M envoy.service.metrics.v3.StreamMetricsMessage identifier=1=menvoy.service.metrics.v3.StreamMetricsMessage.Identifier envoy_metrics=2=*mio.prometheus.client.MetricFamily
 M envoy.service.metrics.v3.StreamMetricsMessage.Identifier node=1=m~c.core.v3.Node
+M envoy.service.ratelimit.v3.RateLimitRequest domain=1=s descriptors=2=*m~x.common.ratelimit.v3.RateLimitDescriptor hits_addend=3=u
+M envoy.service.ratelimit.v3.RateLimitResponse overall_code=1=eenvoy.service.ratelimit.v3.RateLimitResponse.Code statuses=2=*menvoy.service.ratelimit.v3.RateLimitResponse.DescriptorStatus response_headers_to_add=3=*m~c.core.v3.HeaderValue request_headers_to_add=4=*m~c.core.v3.HeaderValue
+E envoy.service.ratelimit.v3.RateLimitResponse.Code UNKNOWN=0 OK=1 OVER_LIMIT=2
+M envoy.service.ratelimit.v3.RateLimitResponse.RateLimit requests_per_unit=1=u unit=2=eenvoy.service.ratelimit.v3.RateLimitResponse.RateLimit.Unit name=3=s
+E envoy.service.ratelimit.v3.RateLimitResponse.RateLimit.Unit UNKNOWN=0 SECOND=1 MINUTE=2 HOUR=3 DAY=4 MONTH=5 YEAR=6 WEEK=7
+M envoy.service.ratelimit.v3.RateLimitResponse.DescriptorStatus code=1=eenvoy.service.ratelimit.v3.RateLimitResponse.Code current_limit=2=menvoy.service.ratelimit.v3.RateLimitResponse.RateLimit limit_remaining=3=u duration_until_reset=4=D
 M envoy.type.http.v3.Cookie name=1=s ttl=2=D path=3=s
 M envoy.type.matcher.v3.PathMatcher path=1=menvoy.type.matcher.v3.StringMatcher=rule
 M envoy.type.matcher.v3.RegexMatcher google_re2=1=menvoy.type.matcher.v3.RegexMatcher.GoogleRE2=engine_type regex=2=s
 M envoy.type.matcher.v3.RegexMatcher.GoogleRE2 max_program_size=1=wu
 M envoy.type.matcher.v3.RegexMatchAndSubstitute pattern=1=menvoy.type.matcher.v3.RegexMatcher substitution=2=s
 M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_pattern suffix=3=s=match_pattern safe_regex=5=menvoy.type.matcher.v3.RegexMatcher=match_pattern contains=7=s=match_pattern ignore_case=6=b
+M envoy.type.metadata.v3.MetadataKey key=1=s path=2=*menvoy.type.metadata.v3.MetadataKey.PathSegment
+M envoy.type.metadata.v3.MetadataKey.PathSegment key=1=s=segment
 E envoy.type.v3.StatusCode Empty=0 Forbidden=403 TooManyRequests=429 InternalServerError=500 ServiceUnavailable=503
 M envoy.type.v3.HttpStatus code=1=eenvoy.type.v3.StatusCode
 M envoy.type.v3.Percent value=1=d

@@ -16,6 +16,7 @@ import type * as cors from "../../../wire/gen/envoy/extensions/filters/http/cors
 import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import type * as localLimit from "../../../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
+import type * as globalLimit from "../../../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
 import type * as httpRbac from "../../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import type * as router from "../../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import type * as session from "../../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
@@ -31,6 +32,7 @@ import type * as udpProxy from "../../../wire/gen/envoy/extensions/filters/udp/u
 import type * as sessionCookie from "../../../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
 import type * as sessionHeader from "../../../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import type * as weighted from "../../../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
+import type * as expression from "../../../wire/gen/envoy/extensions/rate_limit_descriptors/expr/v3/expr_pb.ts";
 import type * as previousHosts from "../../../wire/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts";
 import type * as proxyProtocol from "../../../wire/gen/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.ts";
 import type * as raw from "../../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
@@ -40,6 +42,7 @@ import type * as http from "../../../wire/gen/envoy/extensions/upstreams/http/v3
 import type * as alsService from "../../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import type * as limitService from "../../../wire/gen/envoy/service/ratelimit/v3/rls_pb.ts";
 import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
 import type * as workload from "../../../wire/gen/spiffe/workload/workload_pb.ts";
 import type * as overload from "../../../wire/gen/weft/extensions/v1/overload_pb.ts";
@@ -125,3 +128,8 @@ export const AdaptiveConcurrency = messageType<adaptive.AdaptiveConcurrency>(
 );
 export const Admission = messageType<overload.Admission>("weft.extensions.v1.Admission");
 export const PeerIdentity = messageType<overload.PeerIdentity>("weft.extensions.v1.PeerIdentity");
+export const GlobalRateLimit = messageType<globalLimit.RateLimit>("envoy.extensions.filters.http.ratelimit.v3.RateLimit");
+export const RateLimitPerRoute = messageType<globalLimit.RateLimitPerRoute>("envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute");
+export const ExpressionDescriptor = messageType<expression.Descriptor>("envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor");
+export const RateLimitRequest = messageType<limitService.RateLimitRequest>("envoy.service.ratelimit.v3.RateLimitRequest");
+export const RateLimitResponse = messageType<limitService.RateLimitResponse>("envoy.service.ratelimit.v3.RateLimitResponse");

@@ -1,0 +1,248 @@
+// Global rate limits through a whole engine, with a rate limit service of another gRPC library and of Envoy's own proto files.
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { resolve } from "node:path";
+import { loadPackageDefinition, Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import type { GlobalRateLimitConfig, RateAction } from "../config.ts";
+import { mostLimitCalls } from "../resilience/limit-calls.ts";
+import {
+  catchAll,
+  cluster,
+  endpoint,
+  forward,
+  hop,
+  RawPeer,
+  type Running,
+  rawOrigin,
+  route,
+  start,
+  table,
+  until,
+} from "../testing/fixture.ts";
+
+interface Request {
+  domain: string;
+  descriptors: { entries: { key: string; value: string }[] }[];
+}
+type Answer = Record<string, unknown>;
+
+const deps = resolve(import.meta.dir, "../../../node_modules/@grpc/grpc-js-xds/deps");
+const definition = loadSync(resolve(deps, "envoy-api/envoy/service/ratelimit/v3/rls.proto"), {
+  enums: String,
+  includeDirs: ["envoy-api", "googleapis", "protoc-gen-validate", "xds"].map((name) => resolve(deps, name)),
+});
+const asked: Request[] = [];
+let respond: (request: Request, reply: (answer: Answer) => void) => void = (_request, reply) => reply({ overallCode: "OK" });
+let server: Server;
+let port = 0;
+
+beforeAll(async () => {
+  // biome-ignore lint/suspicious/noExplicitAny: what the loader makes has no type.
+  const { envoy } = loadPackageDefinition(definition) as any;
+  server = new Server();
+  server.addService(envoy.service.ratelimit.v3.RateLimitService.service, {
+    ShouldRateLimit: (call: ServerUnaryCall<Request, Answer>, reply: sendUnaryData<Answer>) => {
+      asked.push(call.request);
+      respond(call.request, (answer) => reply(null, answer));
+    },
+  });
+  port = await new Promise<number>((done, fail) =>
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? fail(error) : done(bound))),
+  );
+});
+afterAll(() => server.forceShutdown());
+
+const open: (() => void)[] = [];
+afterEach(() => {
+  for (const close of open.splice(0)) close();
+  asked.length = 0;
+  respond = (_request, reply) => reply({ overallCode: "OK" });
+});
+
+const filter: NonNullable<GlobalRateLimitConfig["filter"]> = {
+  domain: "shop",
+  cluster: "limits",
+  authority: "",
+  metadata: [],
+  timeoutMs: 5_000,
+  denyOnFailure: false,
+  status: 429,
+  failureStatus: 500,
+  resourceExhausted: false,
+  tellHeaders: true,
+  tellLimited: true,
+  refusalLines: "x-plan: basic\r\n",
+  stage: 0,
+  enabled: 1,
+  enforced: 1,
+};
+const byUser: RateAction = { kind: "header", key: "user", name: "x-user", skipIfAbsent: false };
+
+let seen = 0;
+function through(more: Partial<typeof filter> = {}, limits: GlobalRateLimitConfig["limits"] = [[byUser]], routes = catchAll("c")): Running {
+  seen = 0;
+  const origin = rawOrigin((text, write) => {
+    seen += text.split("GET ").length - 1;
+    write(`HTTP/1.1 200 OK\r\nx-got: ${/x-quota: (\S+)/.exec(text)?.[1] ?? "-"}\r\ncontent-length: 2\r\n\r\nok`);
+  });
+  open.push(() => origin.stop());
+  const clusters = [
+    cluster("c", [endpoint(origin.port)]),
+    cluster("limits", [endpoint(port)], { protocol: "http2" }),
+    cluster("dead", [endpoint(1)], { protocol: "http2" }),
+    cluster("old", [endpoint(port)]),
+  ];
+  const running = start(hop(clusters, routes, { stages: { globalRateLimit: { filter: { ...filter, ...more }, route: null, limits } } }));
+  open.push(() => running.engine.close());
+  return running;
+}
+
+async function ask(running: Running, lines = "x-user: ann\r\n", path = "/"): Promise<string> {
+  const peer = await RawPeer.connect(running.port());
+  open.push(() => peer.close());
+  return peer.ask(`GET ${path} HTTP/1.1\r\nHost: a\r\n${lines}\r\n`);
+}
+
+test("what the service says decides, and its words reach both sides", async () => {
+  const running = through();
+  const status = {
+    currentLimit: { requestsPerUnit: 2, unit: "MINUTE", name: "per-user" },
+    limitRemaining: 1,
+    durationUntilReset: { seconds: 30, nanos: 1 },
+  };
+  respond = (_request, reply) =>
+    reply({
+      overallCode: "OK",
+      statuses: [{ code: "OK", ...status }],
+      responseHeadersToAdd: [{ key: "X-Tier", value: "gold\r\nx-evil: 1" }],
+      requestHeadersToAdd: [{ key: "x-quota", value: "7" }],
+    });
+  const passed = await ask(running);
+  expect(passed).toMatch(/^HTTP\/1.1 200/);
+  expect(passed).toContain('x-ratelimit-limit: 2, 2;w=60;name="per-user"\r\nx-ratelimit-remaining: 1\r\nx-ratelimit-reset: 31\r\n');
+  expect(passed).toContain("x-got: 7\r\n");
+  expect(passed).toContain("x-tier: gold??x-evil: 1\r\n");
+  expect(asked).toEqual([{ domain: "shop", descriptors: [{ entries: [{ key: "user", value: "ann" }] }] }] as never);
+  respond = (_request, reply) => reply({ overallCode: "OVER_LIMIT", statuses: [{ code: "OVER_LIMIT", ...status, limitRemaining: 0 }] });
+  const refused = await ask(running);
+  expect(refused).toMatch(/^HTTP\/1.1 429/);
+  for (const line of ["x-envoy-ratelimited: true", "x-plan: basic", "retry-after: 31", "x-ratelimit-remaining: 0"])
+    expect(refused).toContain(`${line}\r\n`);
+  expect(seen).toBe(1);
+  expect(running.count("weft_global_rate_limit_requests_total", "ok")).toBe(1);
+  expect(running.count("weft_global_rate_limit_requests_total", "over_limit")).toBe(1);
+  // Without a descriptor nobody is asked.
+  expect(await ask(running, "")).toMatch(/^HTTP\/1.1 200/);
+  expect(asked).toHaveLength(2);
+});
+
+test("a request that waits for its answer holds up no other, and a client that leaves ends its call", async () => {
+  const running = through();
+  const waiting: (() => void)[] = [];
+  respond = ({ descriptors }, reply) => {
+    if (descriptors[0]?.entries[0]?.value === "slow") waiting.push(() => reply({ overallCode: "OK" }));
+    else reply({ overallCode: "OK" });
+  };
+  const slow = await RawPeer.connect(running.port());
+  const gone = await RawPeer.connect(running.port());
+  open.push(() => slow.close());
+  slow.send("GET / HTTP/1.1\r\nHost: a\r\nx-user: slow\r\n\r\n");
+  gone.send("GET / HTTP/1.1\r\nHost: a\r\nx-user: slow\r\n\r\n");
+  await until(() => waiting.length === 2);
+  expect(await ask(running)).toMatch(/^HTTP\/1.1 200/);
+  expect(slow.text).toBe("");
+  gone.close();
+  await until(() => running.engine.stats().activeRequests === 1);
+  for (const go of waiting) go();
+  await until(() => slow.text.startsWith("HTTP/1.1 200"));
+  expect(seen).toBe(2);
+});
+
+test("without an answer in time, or without a service, it is as the configuration says", async () => {
+  respond = () => {};
+  expect(await ask(through({ timeoutMs: 30 }))).toMatch(/^HTTP\/1.1 200/);
+  const strict = through({ timeoutMs: 30, denyOnFailure: true, failureStatus: 503 });
+  expect(await ask(strict)).toMatch(/^HTTP\/1.1 503 [\s\S]*RLSE/);
+  expect(strict.count("weft_global_rate_limit_requests_total", "error_denied")).toBe(1);
+  for (const cluster of ["dead", "old", "missing"]) {
+    expect(await ask(through({ cluster }))).toMatch(/^HTTP\/1.1 200/);
+    expect(await ask(through({ cluster, denyOnFailure: true }))).toMatch(/^HTTP\/1.1 500/);
+  }
+});
+
+test("no more calls are under way than the bound", async () => {
+  const running = through({ denyOnFailure: true });
+  const waiting: (() => void)[] = [];
+  respond = (_request, reply) => waiting.push(() => reply({ overallCode: "OK" }));
+  const peers: RawPeer[] = [];
+  for (let n = 0; n < mostLimitCalls; n++) {
+    const peer = await RawPeer.connect(running.port());
+    open.push(() => peer.close());
+    peer.send("GET / HTTP/1.1\r\nHost: a\r\nx-user: ann\r\n\r\n");
+    peers.push(peer);
+  }
+  await until(() => running.engine.stats().activeRequests === mostLimitCalls);
+  expect(await ask(running)).toMatch(/^HTTP\/1.1 500/);
+  for (const peer of peers.slice(1)) peer.close();
+  await until(() => running.engine.stats().activeRequests === 1);
+  for (const go of waiting) go();
+  await until(() => (peers[0] as RawPeer).text.startsWith("HTTP/1.1 200"));
+}, 30_000);
+
+test("routes and virtual hosts add descriptors, by the filter's stage, and may name another domain", async () => {
+  const generic = (value: string): RateAction => ({ kind: "generic", key: "at", value });
+  const own = {
+    limits: [
+      { stage: 0, actions: [generic("route")] },
+      { stage: 1, actions: [generic("other")] },
+    ],
+    host: [{ stage: 0, actions: [generic("host")] }],
+  };
+  const of = (path: string, more: object) =>
+    route(forward("c"), {
+      match: { path: { kind: "prefix", value: path }, headers: [], query: [] },
+      stages: {
+        globalRateLimit: { filter: null, limits: [], route: { ...own, instead: null, hostMode: "override", domain: null, ...more } },
+      },
+    });
+  const routes = table([
+    {
+      name: "all",
+      domains: ["*"],
+      routes: [
+        of("/both", { hostMode: "include" }),
+        of("/host", { limits: [] }),
+        of("/none", { limits: [], hostMode: "ignore" }),
+        of("/instead", { instead: [{ stage: 0, actions: [{ kind: "destination" }, { kind: "source" }] }], domain: "other" }),
+        route(forward("c"), {
+          match: { path: { kind: "prefix", value: "/off" }, headers: [], query: [] },
+          stages: { globalRateLimit: "off" },
+        }),
+        of("/", {}),
+      ],
+    },
+  ]);
+  const running = through({}, [], routes);
+  const values = async (path: string) => {
+    asked.length = 0;
+    await ask(running, "", path);
+    return asked.map(({ domain, descriptors }) =>
+      [domain, ...descriptors.map(({ entries }) => entries.map(({ value }) => value).join("+"))].join(" "),
+    );
+  };
+  expect(await values("/")).toEqual(["shop route"]);
+  expect(await values("/both")).toEqual(["shop route host"]);
+  expect(await values("/host")).toEqual(["shop host"]);
+  expect(await values("/none")).toEqual([]);
+  expect(await values("/instead")).toEqual(["other c+front.shop"]);
+  expect(await values("/off")).toEqual([]);
+});
+
+test("another spelling of a path is no way around a limit by path", async () => {
+  const headers = [{ name: ":path", match: { kind: "regex", value: "/api(/[^?]*)?(\\?.*)?", ignoreCase: false }, invert: false }] as const;
+  const running = through({}, [[{ kind: "match", key: "rule", value: "api", expect: true, headers: [...headers] }]]);
+  for (const path of ["/api/x", "/x/../api", "/%61pi?y=1", "//api"]) await ask(running, "", path);
+  expect(asked).toHaveLength(4);
+  await ask(running, "", "/apis");
+  expect(asked).toHaveLength(4);
+});

@@ -1,0 +1,145 @@
+// Owns: global rate limits (Envoy's `envoy.filters.http.ratelimit`): the descriptors of a request go to a rate limit service, and the request is held until it has
+// answered, or until the deadline. Holds that request alone; what becomes of it without an answer is the configuration's word.
+
+import type { Permit } from "../authz/permit.ts";
+import type { GlobalRateLimitConfig, RateAction, RouteRateLimits } from "../config.ts";
+import { latin1 } from "../http/bytes.ts";
+import type { Exchange } from "../http/exchange.ts";
+import { type Failure, failures } from "../http/failure.ts";
+import { reply } from "../http/finish.ts";
+import { addAnswerLines, addRequestLines } from "../http/staged.ts";
+import type { Head } from "../http1/head.ts";
+import { encodeRequest, type LimitAnswer, LimitCalls, type LimitService, limitService } from "../resilience/limit-calls.ts";
+import type { BuildContext } from "../runtime/build.ts";
+import { stateOf } from "../runtime/stage-state.ts";
+import { compileActions, describe, type Entry, type Maker } from "./descriptors.ts";
+import { type Stage, type StageFamily, type Verdict, verdict } from "./stage.ts";
+
+type Filter = NonNullable<GlobalRateLimitConfig["filter"]>;
+
+/** Of one request. `giveUp` ends the call without a sound; null: it is over. */
+export interface AskedLimit {
+  giveUp: (() => void) | null;
+  over: boolean;
+  answer: LimitAnswer | null;
+}
+
+export const globalRateLimitFamily: StageFamily<GlobalRateLimitConfig> = {
+  build(config, where, context): Stage | null {
+    const { filter } = config;
+    if (filter === null || filter.enabled === 0) return null;
+    const limits = limitsOf(config, filter.stage);
+    if (limits.length === 0) return null;
+    return askStage(filter, config.route?.domain ?? filter.domain, limits, where, context);
+  },
+};
+
+/** Envoy's order: the route's RateLimitPerRoute, then the filter's own, then those of route and virtual host. */
+function limitsOf({ route, limits }: GlobalRateLimitConfig, stage: number): readonly (readonly RateAction[])[] {
+  const ofStage = (all: RouteRateLimits["limits"]) => all.filter((one) => one.stage === stage).map(({ actions }) => actions);
+  if (route?.instead != null) return ofStage(route.instead);
+  if (limits.length > 0) return limits;
+  if (route === null) return [];
+  const own = ofStage(route.limits);
+  switch (route.hostMode) {
+    case "include":
+      return [...own, ...ofStage(route.host)];
+    case "ignore":
+      return own;
+    case "override":
+      return own.length > 0 ? own : ofStage(route.host);
+  }
+}
+
+function askStage(filter: Filter, domain: string, limits: readonly (readonly RateAction[])[], where: string, context: BuildContext): Stage {
+  // Of the process: the bound is one for all listeners.
+  const calls = stateOf(context, "calls to rate limit services", null, () => new LimitCalls());
+  const makers: readonly (readonly Maker[])[] = limits.map((actions) => compileActions(actions, context.source));
+  const service: LimitService = limitService(context.clusterSlot(filter.cluster), filter.authority, filter.metadata, filter.timeoutMs);
+  const over: Failure = {
+    ...failures.overGlobalLimit,
+    status: filter.status,
+    grpc: filter.resourceExhausted ? 8 : failures.overGlobalLimit.grpc,
+  };
+  const unknown: Failure = { ...failures.limitUnknown, status: filter.failureStatus };
+
+  const told = (x: Exchange, asked: AskedLimit, answer: LimitAnswer | string): Verdict => {
+    asked.giveUp = null;
+    const { shedding, log } = x.down.core;
+    if (typeof answer === "string") {
+      shedding.asked(where, filter.denyOnFailure ? "error_denied" : "error_allowed");
+      if (x.down.core.mayLog()) log.debug({ listener: where, reason: answer }, "A rate limit service could not be asked.");
+      if (!filter.denyOnFailure) return verdict.go;
+      x.held = false;
+      reply(x, unknown, answer);
+      return verdict.replied;
+    }
+    asked.answer = answer;
+    const enforced = filter.enforced >= 1 || x.down.core.random() < filter.enforced;
+    shedding.asked(where, answer.over ? "over_limit" : "ok");
+    if (!answer.over || !enforced) {
+      if (answer.requestLines !== "") addRequestLines(x, latin1(answer.requestLines));
+      return verdict.go;
+    }
+    asked.over = true;
+    x.held = false;
+    reply(x, over, "");
+    return verdict.replied;
+  };
+
+  return {
+    early: null,
+    request(x, bytes, head) {
+      if (filter.enabled < 1 && x.down.core.random() >= filter.enabled) return verdict.go;
+      const descriptors = descriptorsOf(makers, x, bytes, head);
+      if (descriptors === null) return verdict.go;
+      const asked: AskedLimit = { giveUp: null, over: false, answer: null };
+      x.askedLimit = asked;
+      const { serial } = x;
+      const message = encodeRequest(domain, descriptors);
+      const started = calls.ask(x.down.core, service, x.permit as Permit, message, (answer) => {
+        if (x.serial !== serial || x.askedLimit !== asked || !x.held) return;
+        if (told(x, asked, answer) === verdict.go) x.resume(serial);
+      });
+      if (typeof started === "string") return told(x, asked, started);
+      asked.giveUp = started;
+      return verdict.held;
+    },
+    answer(x, bytes) {
+      const asked = x.askedLimit;
+      const answer = asked?.answer ?? null;
+      if (asked === null || answer === null) return;
+      let lines = answer.answerLines;
+      if (filter.tellHeaders) lines += answer.limitLines;
+      if (asked.over && bytes === null) {
+        lines += filter.refusalLines;
+        if (filter.tellLimited) lines += "x-envoy-ratelimited: true\r\n";
+        // RFC 6585 4.
+        if (answer.resetSeconds > 0) lines += `retry-after: ${answer.resetSeconds}\r\n`;
+      }
+      if (lines !== "") addAnswerLines(x, latin1(lines));
+    },
+    end(x) {
+      x.askedLimit?.giveUp?.();
+      x.askedLimit = null;
+    },
+  };
+}
+
+function descriptorsOf(
+  makers: readonly (readonly Maker[])[],
+  x: Exchange,
+  bytes: Uint8Array,
+  head: Head,
+): readonly (readonly Entry[])[] | null {
+  let out: Entry[][] | null = null;
+  for (const actions of makers) {
+    const entries = describe(actions, x, bytes, head);
+    if (entries === null) continue;
+    // An entry without a value is none to Envoy's services, which refuse it.
+    if (entries.some(({ value }) => value === "")) continue;
+    if (out === null) out = [entries];
+    else out.push(entries);
+  }
+  return out;
+}
