@@ -52,6 +52,10 @@ export interface ProxyObject extends KubeObject {
     quarantine?: { type: XdsTypeName; name: string; version: string; reason: string }[];
     /** What of the mesh's policies this kind of client cannot do; `refused`: calls concerned are refused, otherwise they go without it. */
     notEnforced?: { subject: string; message: string; refused: boolean }[];
+    /** Instances that it has taken out of its balance for now, the first of them; `workload`: `NAMESPACE/NAME` of the instance, where it knows it. */
+    ejected?: { cluster: string; endpoint: string; workload?: string; reason: string }[];
+    /** Limits of clusters that refuse now. */
+    openCircuits?: { cluster: string; limit: string }[];
     /** Types it asked for that are not served here. */
     unknownTypes?: string[];
   };

@@ -180,7 +180,11 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   undo.add(() => audit.close());
 
   let proxyless: ProxylessSource | undefined;
-  const proxies = new ProxyList(clock, (session) => proxyless?.shortfalls(session) ?? []);
+  const proxies = new ProxyList(
+    clock,
+    (session) => proxyless?.shortfalls(session) ?? [],
+    (key) => insight.circuits(key),
+  );
   const { trustDomain } = authority;
   // The publisher's first round is reported before it is there to be asked.
   let started: Publisher<World> | undefined;
@@ -190,11 +194,21 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     workloads: () => started?.objects(entries) ?? [],
     workload: (namespace, name) => started?.object(entries, namespace, name),
     // Seldom and worth a look: an Event on the instance, beside the line in the log of whoever took it out.
-    ejected({ by, cluster, endpoint, workload, reason }) {
-      const words = `${by} calls it no more for a while: ${reason} (${cluster}, ${endpoint})`;
-      happened(workload, "Warning", "Ejected", words);
-      const [namespace = "", name = ""] = (workload ?? "").split("/");
-      event("warn", words, namespace, name);
+    circuits: {
+      ejected({ by, cluster, endpoint, workload, reason }) {
+        const words = `${by} calls it no more for a while: ${reason} (${cluster}, ${endpoint})`;
+        happened(workload, "Warning", "Ejected", words);
+        const [namespace = "", name = ""] = (workload ?? "").split("/");
+        event("warn", words, namespace, name);
+        proxies.touch();
+      },
+      opened({ by, cluster, limit }) {
+        const words = `${limit} of ${cluster} is reached: what is beyond it is refused`;
+        happened(by, "Warning", "CircuitOpened", words);
+        const [namespace = "", name = ""] = by.split("/");
+        event("warn", words, namespace, name);
+        proxies.touch();
+      },
     },
   });
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>

@@ -33,7 +33,34 @@ export interface Ejection {
   readonly reason: string;
 }
 
-const ejections = "weft_endpoint_ejections_total";
+/** A limit of a cluster has begun to refuse. */
+export interface Opening {
+  readonly by: string;
+  readonly cluster: string;
+  /** `max_requests` and so on. */
+  readonly limit: string;
+}
+
+/** Told of each, once, also of those that happened while the control plane was away. */
+export interface CircuitEvents {
+  ejected(ejection: Ejection): void;
+  opened(opening: Opening): void;
+}
+
+/** What stands now. */
+export interface Circuits {
+  readonly ejected: readonly Ejection[];
+  readonly open: readonly Opening[];
+}
+
+const circuitFamilies = {
+  ejections: "weft_endpoint_ejections_total",
+  ejected: "weft_endpoint_ejected",
+  opened: "weft_circuit_breaker_opened_total",
+  open: "weft_circuit_breaker_open",
+} as const;
+
+const circuitNames: ReadonlySet<string> = new Set(Object.values(circuitFamilies));
 
 interface Last {
   value: number;
@@ -52,12 +79,24 @@ export class NodeIngest {
   /** The first second that this proxy's reports are about. */
   #firstSecond = Number.POSITIVE_INFINITY;
   #dropped = 0;
-  readonly #ejected: ((ejection: Ejection) => void) | undefined;
+  readonly #events: CircuitEvents | undefined;
+  readonly #out = new Map<string, Ejection>();
+  readonly #open = new Map<string, Opening>();
 
-  constructor(node: string, edges: EdgeTable, ejected?: (ejection: Ejection) => void) {
+  constructor(node: string, edges: EdgeTable, events?: CircuitEvents) {
     this.#node = node;
     this.#edges = edges;
-    this.#ejected = ejected;
+    this.#events = events;
+  }
+
+  get circuits(): Circuits {
+    return { ejected: [...this.#out.values()], open: [...this.#open.values()] };
+  }
+
+  /** A new stream, whose first message says everything that stands. */
+  begin(): void {
+    this.#out.clear();
+    this.#open.clear();
   }
 
   /** Series that were not taken in because there were too many. */
@@ -101,18 +140,16 @@ export class NodeIngest {
     const deltas = counts.map((count, cell) => count - (fell ? 0 : (last.counts[cell] ?? 0)));
     last.value = now;
     last.counts = counts;
+    if (circuitNames.has(family.name)) {
+      last.labels ??= new Map(metric.label.map((pair) => [pair.name, pair.value]));
+      this.#circuit(family.name, id, last.labels, now, delta, base);
+      return;
+    }
     if (base && family.name !== families.opened && family.name !== families.closed) return;
     if (delta === 0 && deltas.every((d) => d === 0)) return;
 
     last.labels ??= new Map(metric.label.map((pair) => [pair.name, pair.value]));
     const { labels } = last;
-    if (family.name === ejections) {
-      const [name = "", namespace = ""] = [labels.get("workload"), labels.get("workload_namespace")];
-      const workload = name === "" || namespace === "" ? undefined : `${namespace}/${name}`;
-      const text = (key: string) => labels.get(key) ?? "";
-      this.#ejected?.({ by: this.#node, cluster: text("cluster"), endpoint: text("endpoint"), workload, reason: text("reason") });
-      return;
-    }
     const edge = this.#edges.edge(edgeKey(family.name, labels), second);
     if (edge === undefined) return;
     edge.firstSecond = Math.min(edge.firstSecond, this.#firstSecond);
@@ -148,6 +185,29 @@ export class NodeIngest {
         if (!base) add({});
         return;
     }
+  }
+
+  /** Counters say that it has happened, gauges what stands; of a proxy that was not heard before what stands is news. */
+  #circuit(family: string, id: string, labels: Labels, value: number, delta: number, base: boolean): void {
+    const text = (key: string) => labels.get(key) ?? "";
+    const told = base ? value > 0 : delta > 0;
+    if (family === circuitFamilies.open || family === circuitFamilies.opened) {
+      const opening: Opening = { by: this.#node, cluster: text("cluster"), limit: text("limit") };
+      if (family === circuitFamilies.open) {
+        if (value > 0) this.#open.set(id, opening);
+        else this.#open.delete(id);
+      }
+      if (told && (family === circuitFamilies.open) === base) this.#events?.opened(opening);
+      return;
+    }
+    const [name = "", namespace = ""] = [labels.get("workload"), labels.get("workload_namespace")];
+    const workload = name === "" || namespace === "" ? undefined : `${namespace}/${name}`;
+    const ejection: Ejection = { by: this.#node, cluster: text("cluster"), endpoint: text("endpoint"), workload, reason: text("reason") };
+    if (family === circuitFamilies.ejected) {
+      if (value > 0) this.#out.set(id, ejection);
+      else this.#out.delete(id);
+    }
+    if (told && (family === circuitFamilies.ejected) === base) this.#events?.ejected(ejection);
   }
 
   #openBy(edge: Edge, by: number): void {

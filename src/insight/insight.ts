@@ -9,7 +9,7 @@ import type { StreamMetricsMessage } from "../wire/gen/envoy/service/metrics/v3/
 import { httpLine, tcpLine } from "./access.ts";
 import { type EdgeKey, EdgeTable } from "./edges.ts";
 import { edgeObjects, graph, type Instance, series, traffic } from "./graph.ts";
-import { type Ejection, NodeIngest } from "./ingest.ts";
+import { type CircuitEvents, type Circuits, NodeIngest } from "./ingest.ts";
 import { LogRing, logBody } from "./logs.ts";
 import type { Totals } from "./window.ts";
 
@@ -33,13 +33,15 @@ export interface InsightDeps {
   readonly workloads: () => readonly KubeObject[];
   /** One of them; an event of one workload must not cost a look at all. */
   readonly workload: (namespace: string, name: string) => KubeObject | undefined;
-  /** Told of each endpoint that a proxy takes out of its balance. */
-  readonly ejected?: (ejection: Ejection) => void;
+  /** Told of what proxies take out of their balance, and of their limits that refuse. */
+  readonly circuits?: CircuitEvents;
 }
 
 export interface Insight {
   metrics(node: Reporter): Receiver<StreamMetricsMessage>;
   accessLogs(node: Reporter): Receiver<StreamAccessLogsMessage>;
+  /** What stands at a proxy that reports now; undefined = it does not report. */
+  circuits(key: string): Circuits | undefined;
   event(event: Pick<LogLine, "level" | "message" | "namespace" | "workload">): void;
   edges(): readonly EdgeObject[];
   /** What came to the destinations that `matches`, in Unix seconds from `from` up to but not `to`. */
@@ -93,11 +95,12 @@ export function createInsight(deps: InsightDeps): Insight {
       let node = nodes.get(reporter.key);
       if (node === undefined) {
         if (nodes.size >= maxNodes) for (const [key, old] of nodes) if (old.streams === 0) nodes.delete(key);
-        node = { ingest: new NodeIngest(reporter.key, edges, deps.ejected), streams: 0, endedAtMs: 0 };
+        node = { ingest: new NodeIngest(reporter.key, edges, deps.circuits), streams: 0, endedAtMs: 0 };
         nodes.set(reporter.key, node);
       }
       const mine = node;
       mine.streams++;
+      mine.ingest.begin();
       return {
         message(message) {
           mine.ingest.message(message, clock.now());
@@ -124,6 +127,10 @@ export function createInsight(deps: InsightDeps): Insight {
         },
         end() {},
       };
+    },
+    circuits(key) {
+      const node = nodes.get(key);
+      return node === undefined || node.streams === 0 ? undefined : node.ingest.circuits;
     },
     event({ level, message, namespace, workload }) {
       const entry = workload === "" ? undefined : deps.workload(namespace, workload);

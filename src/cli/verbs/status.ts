@@ -112,6 +112,13 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
   }
   for (const { metadata, status } of proxies) {
     const who = `${metadata.namespace}/${metadata.name}`;
+    const says = (words: string) => terminal.out(`\n${paint(terminal.colour, "yellow", who)} ${words}\n`);
+    for (const { cluster, endpoint, workload, reason } of status.ejected ?? [])
+      says(`has taken ${workload ?? endpoint} out of its balance: ${reason} (${cluster}, ${endpoint})`);
+    for (const { cluster, limit } of status.openCircuits ?? []) says(`refuses requests to ${cluster}: ${limit} is reached`);
+  }
+  for (const { metadata, status } of proxies) {
+    const who = `${metadata.namespace}/${metadata.name}`;
     for (const { type, name, version, reason } of status.quarantine ?? [])
       terminal.out(`\n${who} is not offered ${type} ${name} ${shortVersion(version)} again until it changes: ${reason.trim()}\n`);
     for (const { subject, message, refused } of status.notEnforced ?? [])

@@ -18,6 +18,14 @@ const mostListed = 50;
 
 export type ShortfallsOf = (session: Session) => readonly { subject: string; message: string; refused: boolean }[];
 
+/** What a connected proxy has taken out of its balance, and which limits refuse. */
+export type CircuitsOf = (key: string) =>
+  | {
+      readonly ejected: readonly { cluster: string; endpoint: string; workload: string | undefined; reason: string }[];
+      readonly open: readonly { cluster: string; limit: string }[];
+    }
+  | undefined;
+
 interface Slot {
   /** Newest last: a proxy that reconnects before its old stream is known to be dead has two. */
   readonly sessions: Session[];
@@ -40,11 +48,13 @@ export class ProxyList {
   #announcement: Timer | undefined;
 
   readonly #shortfalls: ShortfallsOf;
+  readonly #circuits: CircuitsOf;
 
   /** `shortfalls`: what a resource that a session holds leaves undone. */
-  constructor(clock: Clock, shortfalls: ShortfallsOf = () => []) {
+  constructor(clock: Clock, shortfalls: ShortfallsOf = () => [], circuits: CircuitsOf = () => undefined) {
     this.#clock = clock;
     this.#shortfalls = shortfalls;
+    this.#circuits = circuits;
   }
 
   /** Streams open now. */
@@ -125,7 +135,7 @@ export class ProxyList {
     const objects: ProxyObject[] = [];
     for (const slot of this.#slots.values()) {
       const session = slot.sessions.at(-1);
-      if (session !== undefined) objects.push(describe(session, true, this.#shortfalls));
+      if (session !== undefined) objects.push(describe(session, true, this.#shortfalls, this.#circuits));
     }
     for (const { object } of this.#lost.values()) objects.push(object);
     return objects;
@@ -145,7 +155,7 @@ export class ProxyList {
   }
 }
 
-function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf): ProxyObject {
+function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf, circuits?: CircuitsOf): ProxyObject {
   const node = session.node;
   if (node === undefined) throw new Error("a session without a node is not in the list");
   const types = {} as Record<XdsTypeName, ProxyTypeStatus>;
@@ -155,6 +165,14 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
   for (const type of pushOrder)
     for (const each of session.ledger.type(type).quarantined()) if (quarantine.length < mostListed) quarantine.push({ type, ...each });
   const notEnforced = shortfalls(session).slice(0, mostListed);
+  const stands = circuits?.(node.key);
+  const ejected = (stands?.ejected ?? []).slice(0, mostListed).map(({ cluster, endpoint, workload, reason }) => ({
+    cluster,
+    endpoint,
+    ...(workload === undefined ? {} : { workload }),
+    reason,
+  }));
+  const open = (stands?.open ?? []).slice(0, mostListed).map(({ cluster, limit }) => ({ cluster, limit }));
   const unknownTypes = [...session.unknownTypes];
   const connectedAt = new Date(session.openedAtMs).toISOString();
   return {
@@ -176,6 +194,8 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
           : { type: rejection.type, version: rejection.version, reason: rejection.reason, at: new Date(rejection.atMs).toISOString() },
       ...(quarantine.length === 0 ? {} : { quarantine }),
       ...(notEnforced.length === 0 ? {} : { notEnforced }),
+      ...(ejected.length === 0 ? {} : { ejected }),
+      ...(open.length === 0 ? {} : { openCircuits: open }),
       ...(unknownTypes.length === 0 ? {} : { unknownTypes }),
     },
   };

@@ -20,6 +20,14 @@ export interface MetricsStreamOptions {
   readonly periodMs: number;
 }
 
+/** Besides what edges are made of: who is out of a balance and which limits refuse, of which the control plane makes Events and the state of the proxy. */
+const toldBesides: ReadonlySet<string> = new Set([
+  "weft_endpoint_ejections_total",
+  "weft_endpoint_ejected",
+  "weft_circuit_breaker_opened_total",
+  "weft_circuit_breaker_open",
+]);
+
 const path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
 
 // io.prometheus.client.MetricType
@@ -74,8 +82,7 @@ export function streamMetrics(options: MetricsStreamOptions): { stop(): void } {
 export function changedFamilies(metrics: MetricSource, nowMs: number, sent: WeakMap<object, number>): object[] {
   const out: object[] = [];
   for (const family of metrics.families()) {
-    // Besides what edges are made of: who was taken out of a balance, of which the control plane makes Events.
-    if (!family.name.startsWith("istio_") && family.name !== "weft_endpoint_ejections_total") continue;
+    if (!family.name.startsWith("istio_") && !toldBesides.has(family.name)) continue;
     const metric = changedSeries(family, nowMs, sent);
     if (metric.length > 0) out.push({ name: family.name, help: family.help, type: typeNumber[family.kind], metric });
   }
