@@ -2,6 +2,8 @@
 
 import type { DefinedKind } from "./define.ts";
 import { authorizationPolicyKind } from "./kinds/authorizationpolicy.ts";
+import { backendTlsPolicyKind } from "./kinds/backendtlspolicy.ts";
+import { configMapKind } from "./kinds/configmap.ts";
 import { destinationRuleKind } from "./kinds/destinationrule.ts";
 import { endpointSliceKind } from "./kinds/endpointslice.ts";
 import { eventKind } from "./kinds/event.ts";
@@ -40,11 +42,13 @@ export const kinds: readonly DefinedKind[] = [
   gatewayKind,
   referenceGrantKind,
   secretKind,
+  configMapKind,
   httpRouteKind,
   grpcRouteKind,
   tlsRouteKind,
   tcpRouteKind,
   udpRouteKind,
+  backendTlsPolicyKind,
   destinationRuleKind,
   virtualServiceKind,
   authorizationPolicyKind,

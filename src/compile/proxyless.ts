@@ -44,7 +44,7 @@ export function compileProxyless(world: World, cache: CompileCache = new Compile
     );
     endpoints.set(
       cluster,
-      make("endpoint", cluster, ClusterLoadAssignmentSchema, [plan.identities.length, plan.traffic.tls, plan.endpoints], () =>
+      make("endpoint", cluster, ClusterLoadAssignmentSchema, [plan.identities.length, plan.traffic.tls, plan.traffic.backendTls, plan.endpoints], () =>
         grpc.grpcLoadAssignment(plan),
       ),
     );

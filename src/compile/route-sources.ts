@@ -1,5 +1,7 @@
 // Owns: how the compiler looks up the kinds of Gateway API, ServiceEntries and what they refer to. Entries of the table in ./sources.ts.
 
+import type { BackendTlsPolicyObject } from "../api/kinds/backendtlspolicy-spec.ts";
+import type { ConfigMapObject } from "../api/kinds/configmap.ts";
 import type { Layer4RouteObject } from "../api/kinds/gateway-layer4.ts";
 import type { AnyRouteObject, ParentRef } from "../api/kinds/gateway-refs.ts";
 import { gatewayGroup, isServiceParent } from "../api/kinds/gateway-refs.ts";
@@ -31,6 +33,11 @@ export const udpRouteSource = source<Layer4RouteObject, "parent" | "gateway">(ga
 export const gatewaySource = source<GatewayObject>(gatewayGroup, "Gateway", {});
 export const gatewayClassSource = source<GatewayClassObject>(gatewayGroup, "GatewayClass", {});
 export const grantSource = source<ReferenceGrantObject>(gatewayGroup, "ReferenceGrant", {});
+export const backendTlsSource = source<BackendTlsPolicyObject, "target">(gatewayGroup, "BackendTLSPolicy", {
+  /** `NS/NAME` of each Service it is for. */
+  target: (policy) => [...new Set(policy.spec.targetRefs.map((ref) => `${namespaceOf(policy)}/${ref.name}`))],
+});
+export const configMapSource = source<ConfigMapObject>("", "ConfigMap", {});
 export const secretSource = source<SecretObject>("", "Secret", {});
 export const namespaceSource = source<KubeObject>("", "Namespace", {});
 
@@ -47,6 +54,8 @@ export const routeSources = [
   gatewaySource,
   gatewayClassSource,
   grantSource,
+  backendTlsSource,
+  configMapSource,
   secretSource,
   namespaceSource,
   serviceEntrySource,

@@ -2,6 +2,7 @@
 // Returns whole statuses; never writes. Times of transition are the publisher's, who knows the old status.
 
 import { type AuthorizationPolicyObject, authorizationPolicyKind, rootNamespace } from "../api/kinds/authorizationpolicy.ts";
+import { backendTlsPolicyKind } from "../api/kinds/backendtlspolicy.ts";
 import { destinationRuleKind } from "../api/kinds/destinationrule.ts";
 import { gatewayKind } from "../api/kinds/gateway.ts";
 import { gatewayClassKind } from "../api/kinds/gatewayclass.ts";
@@ -24,8 +25,17 @@ import { ruleVerdict } from "./policies/destinationrule.ts";
 import { type ParentVerdict, routeVerdicts } from "./policies/httproute.ts";
 import { layer4Verdicts } from "./policies/layer4route.ts";
 import { virtualVerdict } from "./policies/virtualservice.ts";
-import { gatewayClassSource, gatewaySource, grpcRouteSource, tcpRouteSource, tlsRouteSource, udpRouteSource } from "./route-sources.ts";
+import {
+  backendTlsSource,
+  gatewayClassSource,
+  gatewaySource,
+  grpcRouteSource,
+  tcpRouteSource,
+  tlsRouteSource,
+  udpRouteSource,
+} from "./route-sources.ts";
 import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
+import { backendTlsStatus } from "./status-backendtls.ts";
 import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
@@ -55,6 +65,7 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(tcpRouteKind)]: { source: tcpRouteSource, make: routeStatus(tcpRouteSource, "TCPRoute", layer4Verdicts) },
   [resourceOf(udpRouteKind)]: { source: udpRouteSource, make: routeStatus(udpRouteSource, "UDPRoute", layer4Verdicts) },
   [resourceOf(gatewayKind)]: { source: gatewaySource, make: gatewayStatus },
+  [resourceOf(backendTlsPolicyKind)]: { source: backendTlsSource, make: backendTlsStatus },
   [resourceOf(gatewayClassKind)]: { source: gatewayClassSource, make: gatewayClassStatus },
   [resourceOf(virtualServiceKind)]: { source: virtualServiceSource, make: virtualServiceStatus },
   [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },

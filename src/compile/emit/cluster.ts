@@ -16,7 +16,7 @@ import type { PortPlan } from "../plan/plan.ts";
 import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 import { loadAssignment } from "./endpoint.ts";
-import { balancing, judgement, limits, origination, ownWords } from "./traffic.ts";
+import { backendSocket, balancing, judgement, limits, origination, ownWords } from "./traffic.ts";
 
 /** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
 const connectTimeoutMs = 5000;
@@ -78,7 +78,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
     // Datagrams have no transport socket: they go as they are.
     ...(port.protocol === "udp"
       ? {}
-      : traffic.tls !== undefined
+      : traffic.tls !== undefined && traffic.backendTls === undefined
         ? { transportSocket: origination(traffic.tls, service.host, alpn(port.protocol)) }
         : {
             transportSocketMatches: [
@@ -93,10 +93,13 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
               {
                 name: "tlsMode-disabled",
                 match: {},
-                transportSocket: {
-                  name: "envoy.transport_sockets.raw_buffer",
-                  configType: { case: "typedConfig" as const, value: any(RawBufferSchema, {}) },
-                },
+                transportSocket:
+                  traffic.backendTls?.kind === "tls"
+                    ? backendSocket(traffic.backendTls, alpn(port.protocol))
+                    : {
+                        name: "envoy.transport_sockets.raw_buffer",
+                        configType: { case: "typedConfig" as const, value: any(RawBufferSchema, {}) },
+                      },
               },
             ],
           }),

@@ -53,11 +53,12 @@ function speaksMutualTls({ identities, traffic }: Reach): boolean {
 /** gRPC knows one transport for a whole cluster: with mutual TLS for some, those without get nothing. Nobody gets calls by files beside a sidecar. */
 export function grpcEndpoints(plan: Reach): readonly EndpointPlan[] {
   if (plan.traffic.tls?.kind === "tls") return [];
+  if (plan.traffic.backendTls !== undefined) return plan.endpoints.filter((each) => each.mutualTls);
   return speaksMutualTls(plan) ? plan.endpoints.filter((each) => each.mutualTls) : plan.endpoints;
 }
 
 /** Words of a TrafficPlan that are put into effect here; any other is told. */
-const knownOfTraffic = ["tls", "balancer", "limits"];
+const knownOfTraffic = ["tls", "backendTls", "balancer", "limits"];
 
 /** What of a DestinationRule such a client goes without. */
 export function trafficShortfalls(plan: Reach & Pick<PortPlan, "service" | "port">): readonly Shortfall[] {
@@ -67,6 +68,12 @@ export function trafficShortfalls(plan: Reach & Pick<PortPlan, "service" | "port
   const tell = (message: string) => out.push({ subject, message, refused: false });
   if (traffic.tls?.kind === "tls")
     out.push({ subject, message: "a gRPC client without a proxy has no TLS by files of its DestinationRule", refused: true });
+  if (traffic.backendTls !== undefined)
+    out.push({
+      subject,
+      message: "a gRPC client without a proxy cannot follow its BackendTLSPolicy, and gets no instances without a sidecar",
+      refused: true,
+    });
   const kind = traffic.balancer?.kind ?? "round_robin";
   if (kind !== "round_robin") tell(`a gRPC client without a proxy balances round robin, not by ${kind}`);
   for (const limit of Object.keys(traffic.limits ?? {}))

@@ -9,7 +9,7 @@ import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_socke
 import { SubjectAltNameMatcher_SanType } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { balanceMetadata } from "../../wire/names.ts";
-import type { OriginationPlan, OutlierPlan, TrafficPlan } from "../plan/traffic.ts";
+import type { BackendTlsPlan, OriginationPlan, OutlierPlan, TrafficPlan } from "../plan/traffic.ts";
 import { any, duration, stringMatcher } from "./common.ts";
 
 type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, Cluster>;
@@ -192,6 +192,33 @@ export function origination(plan: OriginationPlan, host: string, alpn: readonly 
               },
             },
           }),
+    },
+  });
+  return { name: "envoy.transport_sockets.tls", configType: { case: "typedConfig", value: context } };
+}
+
+/** How instances are reached that speak TLS themselves. The authorities travel inline. */
+export function backendSocket(
+  plan: Extract<BackendTlsPlan, { kind: "tls" }>,
+  alpn: readonly string[],
+): NonNullable<ClusterInit["transportSocket"]> {
+  const context = any(UpstreamTlsContextSchema, {
+    sni: plan.sni,
+    commonTlsContext: {
+      alpnProtocols: [...alpn],
+      validationContextType: {
+        case: "validationContext",
+        value: {
+          trustedCa:
+            plan.authorities === ""
+              ? { specifier: { case: "filename", value: systemAuthorities } }
+              : { specifier: { case: "inlineBytes", value: new TextEncoder().encode(plan.authorities) } },
+          matchTypedSubjectAltNames: plan.names.map(({ kind, value }) => ({
+            sanType: kind === "uri" ? SubjectAltNameMatcher_SanType.URI : SubjectAltNameMatcher_SanType.DNS,
+            matcher: stringMatcher({ kind: "exact", value }),
+          })),
+        },
+      },
     },
   });
   return { name: "envoy.transport_sockets.tls", configType: { case: "typedConfig", value: context } };

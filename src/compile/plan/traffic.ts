@@ -27,6 +27,8 @@ export interface TrafficPlan {
   readonly heedRateLimits?: true;
   readonly healthCheck?: HealthCheckWords;
   readonly tls?: OriginationPlan;
+  /** How instances without the mesh's mutual TLS are reached, in the place of `tls`. */
+  readonly backendTls?: BackendTlsPlan;
 }
 
 export type BalancerPlan =
@@ -49,6 +51,18 @@ export interface OutlierPlan {
   readonly baseEjectionMs: number;
   readonly maxEjectionPercent: number;
 }
+
+export type BackendTlsPlan =
+  /** Nobody's certificate could be believed: they are not reached at all. */
+  | { readonly kind: "closed" }
+  | {
+      readonly kind: "tls";
+      readonly sni: string;
+      /** PEM; empty = the authorities of the caller's machine. */
+      readonly authorities: string;
+      /** A certificate must carry one of these. */
+      readonly names: readonly { readonly kind: "dns" | "uri"; readonly value: string }[];
+    };
 
 export type OriginationPlan =
   | { readonly kind: "plain" }

@@ -15,13 +15,13 @@ const meshGroups = ["", "discovery.k8s.io", "gateway.networking.k8s.io", "networ
 const viewRules: PolicyRule[] = [
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: read },
   // Core group without secrets: they hold private keys.
-  { apiGroups: [""], resources: ["namespaces", "services", "services/status", "events"], verbs: read },
+  { apiGroups: [""], resources: ["namespaces", "services", "services/status", "events", "configmaps"], verbs: read },
   { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges", "trafficshifts"], verbs: read },
 ];
 // Core group without serviceaccounts/token: a token is an identity.
 const editRules: PolicyRule[] = [
   ...viewRules,
-  { apiGroups: [""], resources: ["services", "services/status", "events"], verbs: write },
+  { apiGroups: [""], resources: ["services", "services/status", "events", "configmaps"], verbs: write },
   { apiGroups: [""], resources: ["secrets"], verbs: [...read, ...write] },
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: write },
   { apiGroups: ["weft.dev"], resources: ["trafficshifts"], verbs: write },
