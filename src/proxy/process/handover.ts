@@ -41,7 +41,7 @@ type MetricsJson = Omit<MetricsDelta, "values" | "histograms"> & {
   readonly histograms: readonly { readonly id: number; readonly counts: readonly number[]; readonly sum: number }[];
 };
 
-const system = (): typeof import("./system.ts") => require("./system.ts") as typeof import("./system.ts");
+const system = (): typeof import("../../base/system.ts") => require("../../base/system.ts") as typeof import("../../base/system.ts");
 
 type Connection = Bun.Socket<{ rest: string }>;
 

@@ -1,9 +1,9 @@
 // Owns: listening sockets that outlive the process that accepts on them: those of the workers (the owner keeps one for each worker and address, so that a
 // worker's end loses no connection that waits), and those taken over from a predecessor. Never accepts.
 
+import { closeDescriptor, duplicate, sharePort } from "../../base/system.ts";
 import type { HostPort, ListenerConfig } from "../config.ts";
 import { socketKey } from "./key.ts";
-import { closeDescriptor, duplicate, sharePort } from "./system.ts";
 
 /** The sockets of one listener. */
 export interface KeptListener {

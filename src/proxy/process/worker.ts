@@ -4,6 +4,7 @@
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { jsonLogger, type Logger, type LogLevel } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
+import { closeDescriptor, duplicate, receiveDescriptors } from "../../base/system.ts";
 import type { HostPort, ProxyConfig, SecretSource } from "../config.ts";
 import { createEngine, type Engine } from "../engine.ts";
 import type { AdoptedSockets } from "../net/listen.ts";
@@ -14,7 +15,6 @@ import { createLogSinks, type LogSinks } from "../telemetry/sinks.ts";
 import { socketKey } from "./key.ts";
 import { MetricsTeller } from "./merged-metrics.ts";
 import { emptyConfig, type FromWorker, type SecretsMessage, type SocketsMessage, type ToWorker, withDelta } from "./messages.ts";
-import { closeDescriptor, duplicate, receiveDescriptors } from "./system.ts";
 
 /** Where the owner's end of the descriptor socket is in a worker: the first after standard error. */
 export const descriptorSocket = 3;

@@ -5,6 +5,7 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger, LogLevel } from "../../base/log.ts";
 import type { MetricRegistry, Series } from "../../base/metric.ts";
+import { closeDescriptor, mostDescriptors, sendDescriptors, socketPair } from "../../base/system.ts";
 import type { ListenerConfig, LocalWorkload, ProxyConfig, SecretSource } from "../config.ts";
 import type { ApplyFailure, EngineStats } from "../engine.ts";
 import type { ListeningSocket } from "../net/listen.ts";
@@ -21,7 +22,6 @@ import {
   secretNames,
   type ToWorker,
 } from "./messages.ts";
-import { closeDescriptor, mostDescriptors, sendDescriptors, socketPair } from "./system.ts";
 
 /** A worker that does not answer a scrape in this time is left out of it. */
 export const answerWithinMs = 500;
