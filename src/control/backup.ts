@@ -14,6 +14,8 @@ import type { Store } from "./store/store.ts";
 const files: Readonly<Record<string, number>> = {
   "ca.crt": publicMode,
   "ca.key": privateMode,
+  "ca.rotation": privateMode,
+  "ca.retired": publicMode,
   "signing.key": privateMode,
   "admin.token": privateMode,
   "ports.json": privateMode,
@@ -137,8 +139,7 @@ function readBackup(path: string): { readonly about: BackupFacts; readonly bodie
     const about = db.query<{ made_at: string; revision: number; version: string }, []>("SELECT * FROM backup_about").get();
     const rows = db.query<{ name: string; body: string }, []>("SELECT name, body FROM backup_files").all();
     const bodies = new Map(rows.filter(({ name }) => Object.hasOwn(files, name)).map(({ name, body }) => [name, body]));
-    if (about === null || !bodies.has("ca.key") || !bodies.has("ca.crt"))
-      throw new BackupError(`${path} lacks the mesh's keys; take another backup`);
+    if (about === null || !bodies.has("ca.crt")) throw new BackupError(`${path} lacks the mesh's keys; take another backup`);
     return { about: { madeAt: about.made_at, revision: about.revision, version: about.version }, bodies };
   } catch (cause) {
     if (cause instanceof BackupError) throw cause;

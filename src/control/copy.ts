@@ -89,8 +89,8 @@ export async function main(argv: readonly string[]): Promise<number> {
 /** Copies and compares. Throws StoreFailure, IdentityError or LockedError in words. */
 export async function copyStore(from: StoreAddress, to: StoreAddress, options: CopyOptions): Promise<DumpFacts> {
   const source = await read(from, options, true);
-  if (!source.secrets.has("ca.key"))
-    throw new StoreFailure("the source has no certificate authority (ca.key): it is no store of a mesh, or was never started");
+  if (!source.secrets.has("ca.crt"))
+    throw new StoreFailure("the source has no certificate authority (ca.crt): it is no store of a mesh, or was never started");
   await write(to, source, options);
   const before = factsOf(source.dump);
   const copy = await read(to, { ...options, online: true }, false);

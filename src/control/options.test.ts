@@ -26,6 +26,9 @@ test("a flag goes before the environment, that before the file, that before the 
     xdsPort: 20,
     dashboardPort: 300,
     trustDomain: undefined,
+    caFiles: undefined,
+    caPassphraseFile: undefined,
+    caPassphrase: undefined,
     apiRate: 7,
     store: { kind: "sqlite", dir: undefined },
     storeKey: undefined,
@@ -34,6 +37,10 @@ test("a flag goes before the environment, that before the file, that before the 
     logLevel: "warn",
     logFormat: "json",
   });
+  expect(parse(["--ca-cert", "a", "--ca-key", "b"], { WEFT_CA_PASSPHRASE: "p" })).toMatchObject({
+    caFiles: { certificateFile: "a", keyFile: "b", rootFile: undefined },
+    caPassphrase: "p",
+  });
   expect(parse([])).toMatchObject({ dataDir: "/home/w/.weft", apiRate: undefined, apiPort: undefined });
   expect(parse(["--config", config], { WEFT_DATA: "/from/env" })).toMatchObject({ dataDir: "/from/env" });
   expect(parse(["--config", file("")])).toMatchObject({ logLevel: "info" });
@@ -41,6 +48,9 @@ test("a flag goes before the environment, that before the file, that before the 
 
 test("what is wrong is said with where it stands", () => {
   const refused: [argv: string[], env: Record<string, string>, words: RegExp][] = [
+    [["--ca-cert", "a"], {}, /^--ca-cert is an authority to issue from; give its private key too, with --ca-key FILE$/],
+    [[], { WEFT_CA_KEY: "b" }, /^\$WEFT_CA_KEY is the key of an authority; give its certificate too/],
+    [["--ca-root", "r"], {}, /^--ca-root is for an authority that is given/],
     [[], { WEFT_API_PORT: "x" }, /^\$WEFT_API_PORT takes a port from 0 to 65535 .*, not "x"$/],
     [["--config", file("api-prot: 1\n")], {}, /has "api-prot", which is not known; did you mean "api-port"/],
   ];

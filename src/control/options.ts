@@ -3,6 +3,7 @@
 
 import { isIP } from "node:net";
 import type { LogLevel } from "../base/log.ts";
+import type { GivenFiles } from "./identity/given.ts";
 import { parseStore, type StoreAddress } from "./store/address.ts";
 
 export interface UpOptions {
@@ -13,6 +14,12 @@ export interface UpOptions {
   readonly xdsPort: number | undefined;
   readonly dashboardPort: number | undefined;
   readonly trustDomain: string | undefined;
+  /** The user's own certificate authority; undefined = Weft's. */
+  readonly caFiles: GivenFiles | undefined;
+  /** Of the authority's key. */
+  readonly caPassphraseFile: string | undefined;
+  /** The same from `$WEFT_CA_PASSPHRASE`, which counts where no file is named. */
+  readonly caPassphrase: string | undefined;
   /** Requests a second of one credential; undefined = the default, 0 = no limit. */
   readonly apiRate: number | undefined;
   readonly store: StoreAddress;
@@ -31,7 +38,7 @@ export class UsageError extends Error {
 }
 
 export const usage = `Usage: weft up [--data DIR] [--listen ADDRESS] [--api-port N] [--xds-port N] [--dashboard-port N]
-               [--trust-domain NAME] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
+               [--trust-domain NAME] [--ca-cert FILE --ca-key FILE [--ca-root FILE]] [--ca-passphrase-file FILE] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
                [--store STORE [--store-key FILE] [--etcd-ca FILE] [--etcd-cert FILE --etcd-key FILE]
                 [--etcd-user NAME --etcd-password-file FILE] [--etcd-max-request-bytes N]] [--xds-address HOST:PORT]
 
@@ -43,6 +50,10 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --xds-port N          configuration, identity, metrics and access logs of sidecars (default 7444)
   --dashboard-port N    dashboard on the loopback address (default 7445)
   --trust-domain NAME   trust domain of the mesh's identities, fixed at the first start (default cluster.local)
+  --ca-cert FILE        certificate authority to issue from, PEM: issuing certificate first, then those above it (default: one of its own)
+  --ca-key FILE         its private key, PEM
+  --ca-root FILE        roots to trust, where the file of --ca-cert does not end in one; several while one replaces another
+  --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it
   --api-rate N          requests a second that one user or service account may make (default 200; 0 = no limit)
   --store STORE         sqlite (default, in the data folder), or etcd://HOST:PORT,HOST:PORT/PREFIX, which several control planes
                         share; etcds:// by TLS (prefix /weft if none is named)
@@ -74,6 +85,10 @@ const settings = [
   "xds-port",
   "dashboard-port",
   "trust-domain",
+  "ca-cert",
+  "ca-key",
+  "ca-root",
+  "ca-passphrase-file",
   "api-rate",
   "store",
   "store-key",
@@ -153,6 +168,13 @@ export function parseOptions(
       `${called("trust-domain")} takes lower-case letters, digits, dots, dashes and underscores (SPIFFE), not ${JSON.stringify(trustDomain)}`,
     );
   }
+  const [caCert, caKey, caRoot] = [given.get("ca-cert"), given.get("ca-key"), given.get("ca-root")];
+  if (caCert === undefined && caKey !== undefined)
+    throw new UsageError(`${called("ca-key")} is the key of an authority; give its certificate too, with --ca-cert FILE`);
+  if (caCert === undefined && caRoot !== undefined)
+    throw new UsageError(`${called("ca-root")} is for an authority that is given; give it with --ca-cert FILE --ca-key FILE`);
+  if (caCert !== undefined && caKey === undefined)
+    throw new UsageError(`${called("ca-cert")} is an authority to issue from; give its private key too, with --ca-key FILE`);
   const home = env.HOME;
   const dataDir = given.get("data") ?? (home === undefined ? undefined : `${home}/.weft`);
   if (dataDir === undefined || dataDir === "") throw new UsageError("no folder for the state: name one with --data DIR or $WEFT_DATA");
@@ -198,6 +220,9 @@ export function parseOptions(
     xdsPort: port("xds-port"),
     dashboardPort: port("dashboard-port"),
     trustDomain,
+    caFiles: caCert === undefined || caKey === undefined ? undefined : { certificateFile: caCert, keyFile: caKey, rootFile: caRoot },
+    caPassphraseFile: given.get("ca-passphrase-file"),
+    caPassphrase: env.WEFT_CA_PASSPHRASE === "" ? undefined : env.WEFT_CA_PASSPHRASE,
     logLevel: oneOf("log-level", levels, "info"),
     logFormat: oneOf("log-format", ["text", "json"] as const, "text"),
   };

@@ -27,12 +27,16 @@ import { EventRecorder } from "./events.ts";
 import { contentType, exposition, processMetrics } from "./exposition.ts";
 import { authenticate, authorize, callerNamed, openAdminToken } from "./identity/access.ts";
 import { AccessIndex, accessResources, groupsOf } from "./identity/access-index.ts";
-import { openAuthority, serverNames } from "./identity/authority.ts";
+import { type Authority, openAuthority, serverNames } from "./identity/authority.ts";
 import { builtinObjects, isReserved } from "./identity/builtin-roles.ts";
 import { bundleDocument } from "./identity/bundle.ts";
 import { escalation } from "./identity/escalation.ts";
 import { ensureFolder, privateMode, writeFileAtomic } from "./identity/files.ts";
+import type { GivenFiles } from "./identity/given.ts";
 import { JoinTokenList } from "./identity/jointokens.ts";
+import { readPassphrase } from "./identity/key-file.ts";
+import { type CaFiles, type CaStore, readCaFolder, sameFiles } from "./identity/rotation-state.ts";
+import type { Secret } from "./identity/secret.ts";
 import { openSigningKey, openTokenAuthority } from "./identity/token.ts";
 import { userTokens } from "./identity/usertoken.ts";
 import { adminKubeconfig } from "./kubeconfig.ts";
@@ -67,6 +71,11 @@ export interface ControlPlaneOptions {
   readonly dashboardPort?: number | undefined;
   /** undefined = the folder's own, or `cluster.local` for a new one. */
   readonly trustDomain?: string | undefined;
+  /** The user's own certificate authority; undefined = Weft's. */
+  readonly caFiles?: GivenFiles | undefined;
+  /** Of the authority's key: a file, or the passphrase itself where none is named. */
+  readonly caPassphraseFile?: string | undefined;
+  readonly caPassphrase?: string | undefined;
   /** Requests a second that one user or service account may make of the API; 0 = no limit. */
   readonly apiRate?: number | undefined;
   /** Default: SQLite in the data folder. */
@@ -153,8 +162,18 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const lock = lockFolder(dir);
   undo.add(() => lock.release());
 
-  const shared = await openShared(options, dir, clock, log, undo);
-  const authority = await openAuthority({ dir, trustDomain: options.trustDomain, clock, random: randomBytes });
+  const passphrase = readPassphrase(options.caPassphraseFile, options.caPassphrase);
+  const shared = await openShared(options, dir, clock, log, undo, passphrase);
+  const keptBefore = readCaFolder(dir);
+  const authority = await openAuthority({
+    dir,
+    trustDomain: options.trustDomain,
+    clock,
+    random: randomBytes,
+    given: options.caFiles,
+    passphrase,
+  });
+  await shared?.opened(authority, keptBefore);
   const tokens = openTokenAuthority(dir, authority.trustDomain, clock, (...asked) => joinTokens.check(...asked));
   const admin = openAdminToken(dir);
   const names = serverNames(listen);
@@ -601,15 +620,25 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
 interface Shared {
   readonly store: EtcdStore;
   readonly id: string;
+  readonly ca: CaStore;
+  /** What the authority has become by being opened here is so for all. */
+  opened(authority: Authority, before: CaFiles | undefined): Promise<void>;
   /** The mesh was made by this start. */
   readonly created: boolean;
 }
 
 /** The store in etcd, and the keys in the folder that all control planes on it share; undefined with SQLite. */
-async function openShared(options: ControlPlaneOptions, dir: string, clock: Clock, log: Logger, undo: Undo): Promise<Shared | undefined> {
+async function openShared(
+  options: ControlPlaneOptions,
+  dir: string,
+  clock: Clock,
+  log: Logger,
+  undo: Undo,
+  passphrase: Secret | undefined,
+): Promise<Shared | undefined> {
   if (options.store?.kind !== "etcd") return undefined;
   const { openEtcdStore } = await import("./store/etcd/store.ts");
-  const { readSealKey, shareFiles } = await import("./lease/secrets.ts");
+  const { readSealKey, shareFiles, sharedCaStore, shareRoots } = await import("./lease/secrets.ts");
   const sealKey = readSealKey(options.storeKey);
   if (sealKey === undefined)
     log.warn({}, "The mesh's keys stand in etcd as they are: whoever reads it can issue identities. Seal them with --store-key FILE");
@@ -622,11 +651,25 @@ async function openShared(options: ControlPlaneOptions, dir: string, clock: Cloc
   undo.add(() => store.close());
   const created = await shareFiles(store.rows, dir, sealKey, async (folder) => {
     const trustDomain = options.trustDomain;
-    await openAuthority({ dir: folder, trustDomain, clock, random: (count) => crypto.getRandomValues(new Uint8Array(count)) });
+    const random = (count: number) => crypto.getRandomValues(new Uint8Array(count));
+    await openAuthority({ dir: folder, trustDomain, clock, random, given: options.caFiles, passphrase });
     openSigningKey(folder);
     openAdminToken(folder);
   });
-  return { store, id: crypto.randomUUID().slice(0, 8), created };
+  const ca = sharedCaStore(store.rows, dir, sealKey, () => undefined);
+  return {
+    store,
+    id: crypto.randomUUID().slice(0, 8),
+    created,
+    ca,
+    async opened(authority, before) {
+      if (authority.given) await shareRoots(store.rows, sealKey, authority.rootPem);
+      // Encrypted by this start, or a root's replacement that was cut short is at its end now.
+      else if (before !== undefined && authority.files !== undefined && !sameFiles(before, authority.files)) {
+        if (!(await ca.replace(before, authority.files))) authority.adopt(await ca.read());
+      }
+    },
+  };
 }
 
 function hostPort(host: string, port: number): string {

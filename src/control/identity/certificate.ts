@@ -1,9 +1,10 @@
 // Owns: writing certificates (RFC 5280 profiles of our root, of control plane servers, of workloads: SPIFFE X.509-SVID section 4). Each is a fixed
-// profile, signed with ECDSA on P-256 and SHA-256; nothing is optional. Never reads anything: keys and requests are judged before.
+// profile, nothing is optional; who signs stands behind a seam (`signer.ts`). Never reads anything: keys and requests are judged before.
 // Why not the X.509 library: it takes 95 ms to load and 10 to 30 ms for a certificate, in the way of every start (docs/decisions/0011).
 
-import { createHash, type KeyObject, sign } from "node:crypto";
+import { createHash } from "node:crypto";
 import { bits, der, integer, objectId, octets, sequence, set, smallInteger, yes } from "../../base/der.ts";
+import type { CaSigner } from "./signer.ts";
 
 /** AlgorithmIdentifier ecdsa-with-SHA256. */
 export const ecdsaWithSha256 = sequence(objectId("1.2.840.10045.4.3.2"));
@@ -22,7 +23,7 @@ export interface Signer {
   /** DER. */
   readonly name: Uint8Array;
   readonly keyIdentifier: Uint8Array;
-  readonly privateKey: KeyObject;
+  readonly key: CaSigner;
 }
 
 export interface CertificateBody {
@@ -94,18 +95,18 @@ export function writeCertificate(signer: Signer, body: CertificateBody): Uint8Ar
   const signed = sequence(
     der(0xa0, smallInteger(2)),
     integer(body.serial),
-    ecdsaWithSha256,
+    signer.key.algorithm,
     signer.name,
     sequence(time(body.validity.notBeforeMs), time(body.validity.notAfterMs)),
     body.subject,
     body.publicKey,
     der(0xa3, sequence(...body.extensions, ...identifiers)),
   );
-  return sequence(signed, ecdsaWithSha256, bits(sign("sha256", signed, signer.privateKey)));
+  return sequence(signed, signer.key.algorithm, bits(signer.key.sign(signed)));
 }
 
 /** RFC 5280 section 4.1.2.5: UTCTime through 2049, GeneralizedTime after. */
-function time(ms: number): Uint8Array {
+export function time(ms: number): Uint8Array {
   const text = new Date(ms)
     .toISOString()
     .replace(/\.\d+Z$/, "Z")

@@ -1,9 +1,10 @@
 // Owns: issuing: which names, times and serial numbers go into the mesh's certificates. Pure but for the randomness it is given; reads and writes no file.
 
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { writePem } from "../../base/pem.ts";
 import { uriNameExtension } from "../../wire/certificate-request.ts";
 import { formatIdentity, type Identity } from "../../wire/spiffe.ts";
+import type { CaCertificate } from "./ca-certificate.ts";
 import {
   alternativeNames,
   distinguishedName,
@@ -15,8 +16,8 @@ import {
   workloadExtensions,
   writeCertificate,
 } from "./certificate.ts";
-import { IdentityError } from "./failure.ts";
 import { plainRequestKey } from "./plain-request.ts";
+import type { CaSigner } from "./signer.ts";
 
 export interface IssuedCertificate {
   readonly certificatePem: string;
@@ -24,16 +25,11 @@ export interface IssuedCertificate {
   readonly notAfterMs: number;
 }
 
-export interface Issuer {
-  readonly certificatePem: string;
-  readonly keyPem: string;
-}
-
 /** `count` random bytes. */
 export type RandomBytes = (count: number) => Uint8Array;
 
 /** Clocks differ: a certificate is good from a minute before it was made. */
-const backdateMs = 60_000;
+export const backdateMs = 60_000;
 /** Ten years. */
 const rootLifeMs = 10 * 365 * 86_400_000;
 
@@ -54,19 +50,18 @@ function publicKeyOf(key: KeyObject): Uint8Array {
   return new Uint8Array(createPublicKey(key).export({ format: "der", type: "spki" }));
 }
 
-const rootName = (trustDomain: string): Uint8Array => distinguishedName(trustDomain, "Weft mesh root");
-
-/** The mesh's root: self-signed, may sign leaves only, named after its trust domain. */
-export function makeRoot(keyPem: string, trustDomain: string, nowMs: number, random: RandomBytes): string {
-  const privateKey = createPrivateKey(keyPem);
-  const publicKey = publicKeyOf(privateKey);
-  const name = rootName(trustDomain);
+/**
+ * A root of the mesh: self-signed, may sign leaves only, named after its trust domain. `kind`: tells a later one from the first, whose name has none;
+ * equal names of different keys confuse whoever looks up issuers by name.
+ */
+export function makeRoot(key: CaSigner, trustDomain: string, nowMs: number, random: RandomBytes, kind = ""): string {
+  const name = distinguishedName(trustDomain, kind === "" ? "Weft mesh root" : `Weft mesh root ${kind}`);
   const root = writeCertificate(
-    { name, keyIdentifier: keyIdentifierOf(publicKey), privateKey },
+    { name, keyIdentifier: keyIdentifierOf(key.publicKey), key },
     {
       serial: serialNumber(random),
       subject: name,
-      publicKey,
+      publicKey: key.publicKey,
       validity: { notBeforeMs: nowMs - backdateMs, notAfterMs: nowMs + rootLifeMs },
       extensions: [...rootExtensions, alternativeNames({ uri: `spiffe://${trustDomain}` })],
     },
@@ -74,38 +69,22 @@ export function makeRoot(keyPem: string, trustDomain: string, nowMs: number, ran
   return writePem("CERTIFICATE", root);
 }
 
-interface OpenIssuer extends Signer {
+/** What certificates are signed by. What is signed names its issuer as the issuer's certificate names itself, to the byte. */
+export interface Issuer extends Signer {
+  /** No certificate outlives the chain above it. */
   readonly validity: Validity;
 }
 
-const openIssuers = new WeakMap<Issuer, OpenIssuer>();
-
-/** Reads root and key, once per issuer. */
-function openIssuer(issuer: Issuer): OpenIssuer {
-  let open = openIssuers.get(issuer);
-  if (open === undefined) {
-    open = readIssuer(issuer);
-    openIssuers.set(issuer, open);
-  }
-  return open;
-}
-
-function readIssuer(issuer: Issuer): OpenIssuer {
-  const root = new X509Certificate(issuer.certificatePem);
-  const trustDomain = /URI:spiffe:\/\/([a-z0-9._-]+)/.exec(root.subjectAltName ?? "")?.[1] ?? "";
-  const name = rootName(trustDomain);
-  // What is signed must name its issuer as the root names itself, to the byte.
-  if (!root.raw.includes(name)) {
-    throw new IdentityError(
-      `the root certificate is not one that this version of Weft makes: its subject must be O=${trustDomain}, CN=Weft mesh root; move ca.crt away to have it made again for the same key`,
-    );
-  }
-  const privateKey = createPrivateKey(issuer.keyPem);
+export function issuerOf(certificate: CaCertificate, key: CaSigner, above: readonly CaCertificate[] = []): Issuer {
+  const all = [certificate, ...above];
   return {
-    name,
-    privateKey,
-    keyIdentifier: keyIdentifierOf(publicKeyOf(privateKey)),
-    validity: { notBeforeMs: root.validFromDate.getTime(), notAfterMs: root.validToDate.getTime() },
+    name: certificate.subject,
+    keyIdentifier: certificate.keyIdentifier,
+    key,
+    validity: {
+      notBeforeMs: Math.max(...all.map((one) => one.notBeforeMs)),
+      notAfterMs: Math.min(...all.map((one) => one.notAfterMs)),
+    },
   };
 }
 
@@ -164,11 +143,10 @@ function issue(
   lifeMs: number,
   random: RandomBytes,
 ): IssuedCertificate {
-  const root = openIssuer(issuer);
   const serial = serialNumber(random);
-  const notAfterMs = Math.min(nowMs + lifeMs, root.validity.notAfterMs);
-  const validity = { notBeforeMs: Math.max(nowMs - backdateMs, root.validity.notBeforeMs), notAfterMs };
-  const certificate = writeCertificate(root, { serial, subject, publicKey, validity, extensions });
+  const notAfterMs = Math.min(nowMs + lifeMs, issuer.validity.notAfterMs);
+  const validity = { notBeforeMs: Math.max(nowMs - backdateMs, issuer.validity.notBeforeMs), notAfterMs };
+  const certificate = writeCertificate(issuer, { serial, subject, publicKey, validity, extensions });
   return { certificatePem: writePem("CERTIFICATE", certificate), serialNumber: Buffer.from(serial).toString("hex"), notAfterMs };
 }
 

@@ -1,15 +1,17 @@
 // The request of our own sidecars is recognised, and nothing near it; and whichever way a request is taken, the certificate is the same.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bits, objectId, sequence } from "../../base/der.ts";
 import { certificateRequestInfo } from "../../wire/certificate-request.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
-import { generateKeyPem, issueWorkload, makeRoot } from "./pki.ts";
+import { type CaCertificate, readCaCertificates } from "./ca-certificate.ts";
+import { generateKeyPem, issuerOf, issueWorkload, makeRoot } from "./pki.ts";
 import { plainRequestKey } from "./plain-request.ts";
+import { localSigner } from "./signer.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "weft-certificate-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -40,8 +42,13 @@ function openssl(...args: string[]): string {
 }
 
 async function issuer() {
-  const keyPem = generateKeyPem();
-  return { keyPem, certificatePem: makeRoot(keyPem, caller.trustDomain, Date.now(), random) };
+  return authorityAt(Date.now());
+}
+
+function authorityAt(nowMs: number) {
+  const key = localSigner(createPrivateKey(generateKeyPem()));
+  const certificatePem = makeRoot(key, caller.trustDomain, nowMs, random);
+  return { certificatePem, ...issuerOf(readCaCertificates(certificatePem)[0] as CaCertificate, key) };
 }
 
 describe("the request of a sidecar", () => {
@@ -104,9 +111,8 @@ describe("the certificate", () => {
   });
 
   test("has times that openssl reads, also beyond 2050", async () => {
-    const keyPem = generateKeyPem();
     const late = Date.UTC(2051, 0, 2, 3, 4, 5);
-    const authority = { keyPem, certificatePem: makeRoot(keyPem, caller.trustDomain, late, random) };
+    const authority = authorityAt(late);
     const issued = await issueWorkload(authority, pem(request(uri).der), caller, late, 3_600_000, random);
     expect(new X509Certificate(issued.certificatePem).validToDate.getTime()).toBe(late + 3_600_000);
   });

@@ -1,19 +1,25 @@
 // Owns: the keys of the mesh that all control planes on one etcd share: taken from etcd into the data folder at the start, put there once by the first.
-// With a key file they are sealed (AES-256-GCM), so that who reads etcd cannot become the mesh's certificate authority. Never replaces an authority.
+// With a key file they are sealed (AES-256-GCM), so that who reads etcd cannot become the mesh's certificate authority. A root is
+// replaced by its rotation alone, from one whole state to the next.
 
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes, X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { readPem } from "../../base/pem.ts";
 import { IdentityError } from "../identity/failure.ts";
 import { privateMode, publicMode, readIfThere, readPrivate, writeFileAtomic } from "../identity/files.ts";
+import { type CaFiles, type CaStore, caFileNames, readCaFolder, sameFiles, writeCaFolder } from "../identity/rotation-state.ts";
 import { afterPrefix } from "../store/etcd/layout.ts";
-import { put, transaction, writtenAt } from "../store/etcd/requests.ts";
+import { madeAt, put, remove, transaction, writtenAt } from "../store/etcd/requests.ts";
 import type { Rows } from "../store/etcd/rows.ts";
+import type { Fence } from "../store/fence.ts";
 
 /** What makes several control planes one mesh. */
 export const sharedFiles: Readonly<Record<string, number>> = {
   "ca.crt": publicMode,
   "ca.key": privateMode,
+  "ca.rotation": privateMode,
+  "ca.retired": publicMode,
   "signing.key": privateMode,
   "admin.token": privateMode,
 };
@@ -77,7 +83,7 @@ export async function readShared(rows: Rows, key: Uint8Array | undefined): Promi
 export async function offerShared(rows: Rows, key: Uint8Array | undefined, files: ReadonlyMap<string, string>): Promise<boolean> {
   const { secrets } = rows.layout;
   const writes = [...files].map(([name, text]) => put(`${secrets}${name}`, seal(key, name, text)));
-  return (await rows.connection.txn(transaction([writtenAt(`${secrets}ca.key`, 0n)], writes, []), true)).succeeded;
+  return (await rows.connection.txn(transaction([writtenAt(`${secrets}ca.crt`, 0n)], writes, []), true)).succeeded;
 }
 
 /**
@@ -92,10 +98,10 @@ export async function shareFiles(
 ): Promise<boolean> {
   let shared = await readShared(rows, key);
   let created = false;
-  if (!shared.has("ca.key")) {
+  if (!shared.has("ca.crt")) {
     const own = readFiles(dir);
     let offered = own;
-    if (!own.has("ca.key")) {
+    if (!own.has("ca.crt")) {
       // Elsewhere first: a start that is cut short leaves no authority behind that nobody else knows.
       const scratch = mkdtempSync(join(dir, ".new-"));
       try {
@@ -105,12 +111,14 @@ export async function shareFiles(
         rmSync(scratch, { recursive: true, force: true });
       }
     }
-    created = (await offerShared(rows, key, offered)) && !own.has("ca.key");
+    created = (await offerShared(rows, key, offered)) && !own.has("ca.crt");
     shared = await readShared(rows, key);
   }
   const ours = readIfThere(join(dir, "ca.crt"));
   const theirs = shared.get("ca.crt") ?? "";
-  if (ours !== undefined && ours.trim() !== theirs.trim()) {
+  // A root that took ours' place while this control plane was away names ours among those before it.
+  const before = `${shared.get("ca.retired") ?? ""}${theirs}`;
+  if (ours !== undefined && !certificates(ours).some((one) => certificates(before).includes(one))) {
     throw new IdentityError(
       `two certificate authorities claim one mesh: ${join(dir, "ca.crt")} is ${fingerprint(ours)}, the one that the control planes on etcd (${rows.layout.prefix}) share is ${fingerprint(theirs)}. ` +
         "Workloads of one would not trust those of the other. To join that mesh start with an empty folder (--data DIR); to keep this one, name another prefix (--store etcd://HOST:PORT/PREFIX).",
@@ -120,8 +128,74 @@ export async function shareFiles(
   for (const [name, mode] of Object.entries(sharedFiles)) {
     const text = shared.get(name);
     if (text !== undefined) writeFileAtomic(join(dir, name), text, mode);
+    else if (name === "ca.rotation") rmSync(join(dir, name), { force: true });
   }
   return created;
+}
+
+/**
+ * The authority as all control planes on one etcd share it. A change is one transaction: it fails when somebody else was first or, with a `fence`, when the
+ * lease has ended. The folder follows.
+ */
+export function sharedCaStore(rows: Rows, dir: string, key: Uint8Array | undefined, fence: () => Fence | undefined): CaStore {
+  const { secrets } = rows.layout;
+  const read = async (): Promise<{ readonly files: CaFiles; readonly raw: ReadonlyMap<string, { text: string; at: bigint }> }> => {
+    const raw = new Map<string, { text: string; at: bigint }>();
+    const text = new TextDecoder();
+    for (const kv of await rows.all(secrets, afterPrefix(secrets))) {
+      const name = text.decode(kv.key).slice(secrets.length);
+      raw.set(name, { text: unseal(key, name, text.decode(kv.value)), at: kv.modRevision });
+    }
+    const of = (name: string) => raw.get(name)?.text;
+    const files: CaFiles = {
+      certificatePem: of(caFileNames.certificate) ?? "",
+      keyPem: of(caFileNames.key) ?? "",
+      rotation: of(caFileNames.rotation),
+      retired: of(caFileNames.retired) ?? "",
+    };
+    return { files, raw };
+  };
+  const follow = (files: CaFiles): void => {
+    const now = readCaFolder(dir);
+    if (now !== undefined && !sameFiles(now, files)) writeCaFolder(dir, now, files);
+  };
+  return {
+    async read() {
+      const { files } = await read();
+      if (files.keyPem === "") throw new IdentityError("the certificate authority is gone from etcd; restore it from a backup");
+      follow(files);
+      return files;
+    },
+    async replace(before, next) {
+      const { files, raw } = await read();
+      if (!sameFiles(files, before)) return false;
+      const compare = Object.values(caFileNames).map((name) => writtenAt(`${secrets}${name}`, raw.get(name)?.at ?? 0n));
+      const held = fence();
+      if (held !== undefined) compare.push(madeAt(held.key, held.token));
+      const texts: readonly (readonly [name: string, before: string | undefined, next: string | undefined])[] = [
+        [caFileNames.certificate, before.certificatePem, next.certificatePem],
+        [caFileNames.key, before.keyPem, next.keyPem],
+        [caFileNames.rotation, before.rotation, next.rotation],
+        [caFileNames.retired, before.retired, next.retired],
+      ];
+      const writes = texts
+        .filter(([, was, is]) => was !== is)
+        .map(([name, , is]) => (is === undefined ? remove(`${secrets}${name}`) : put(`${secrets}${name}`, seal(key, name, is))));
+      const done = (await rows.connection.txn(transaction(compare, writes, []), true)).succeeded;
+      if (done) follow(next);
+      return done;
+    },
+  };
+}
+
+/** Of a given authority: the roots that all its control planes trust now, for the next one to compare with. */
+export async function shareRoots(rows: Rows, key: Uint8Array | undefined, rootPem: string): Promise<void> {
+  const name = `${rows.layout.secrets}${caFileNames.certificate}`;
+  await rows.connection.txn(transaction([], [put(name, seal(key, caFileNames.certificate, rootPem))], []), true);
+}
+
+function certificates(pem: string): string[] {
+  return readPem(pem, "CERTIFICATE").map((der) => Buffer.from(der).toString("base64"));
 }
 
 export function readFiles(dir: string): Map<string, string> {
