@@ -3,6 +3,7 @@
 
 import { speaksHttp } from "../api/kinds/service.ts";
 import { reachOf, workloadPlan } from "./layout.ts";
+import { callerOf } from "./plan/caller.ts";
 import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AuthzRulePlan, InboundPlan, TargetPlan, TextMatch } from "./plan/plan.ts";
 import type { ForwardPlan, MatchPlan, RoutePlan, ValueMatchPlan } from "./plan/routes.ts";
@@ -27,7 +28,7 @@ type Facts = Set<string>;
 
 /**
  * What a world tells of its proxies. Facts come in groups, each made once and shared by all proxies it is true of: `mesh` (every port),
- * `routes NS` (of every port, for callers of that namespace), `port CLUSTER`, `route NS CLUSTER`, `own NS/WORKLOAD`.
+ * `routes CALLER` (of every port), `port CLUSTER`, `route CALLER CLUSTER`, `own NS/WORKLOAD`.
  */
 interface Told {
   facts(group: string): Facts;
@@ -80,12 +81,13 @@ function fact(kind: EffectKind, what: string): string {
 function tell(world: World): Told {
   const made = new Map<string, Facts>();
   const groups = new Map<string, readonly string[]>();
-  for (const { key, namespace } of world.workloads.values()) {
+  for (const { key } of world.workloads.values()) {
     const reach = reachOf(world, key);
+    const caller = callerOf(world, key);
     const shared =
       reach === null
-        ? ["mesh", `routes ${namespace}`]
-        : [...reach.holds.map((cluster) => `port ${cluster}`), ...reach.routes.map((cluster) => `route ${namespace} ${cluster}`)];
+        ? ["mesh", `routes ${caller}`]
+        : [...reach.holds.map((cluster) => `port ${cluster}`), ...reach.routes.map((cluster) => `route ${caller} ${cluster}`)];
     groups.set(key, [...shared, `own ${key}`]);
   }
   const facts = (group: string): Facts => {
@@ -129,10 +131,10 @@ function portFacts(world: World, cluster: string): string[] {
   ];
 }
 
-function routeFacts(world: World, namespace: string, cluster: string): string[] {
+function routeFacts(world: World, caller: string, cluster: string): string[] {
   const port = targetPlan(world, cluster);
   if (port === undefined || !speaksHttp(port.port.protocol)) return [];
-  const routes = routesFor(world, cluster, audienceOf(world, cluster, namespace));
+  const routes = routesFor(world, cluster, audienceOf(world, cluster, caller));
   if (routes === undefined) return [fact("route", `${nameOf(port)} everything -> ${nameOf(port)}`)];
   return routes.map((route) => fact("route", `${nameOf(port)} ${matchWords(route.match)} -> ${actionWords(route)}`));
 }

@@ -3,13 +3,20 @@
 // An index is for whoever would otherwise go through all objects of a kind: such a reader is computed anew with each of them that changes.
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
-import { type DestinationRuleObject, ruleHost } from "../api/kinds/destinationrule-spec.ts";
+import { type DestinationRuleObject, mayTellApart, ruleHost } from "../api/kinds/destinationrule-spec.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
 import { portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
-import { type VirtualServiceObject, virtualHosts } from "../api/kinds/virtualservice-spec.ts";
+import {
+  asksForLabels,
+  boundGateways,
+  delegates,
+  speaksToMesh,
+  type VirtualServiceObject,
+  virtualHosts,
+} from "../api/kinds/virtualservice-spec.ts";
 import { isEndpoint, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { annotations, serviceHost } from "../wire/names.ts";
@@ -51,15 +58,29 @@ export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s
 
 export const httpRouteSource = source<HTTPRouteObject, "parent" | "gateway">("gateway.networking.k8s.io", "HTTPRoute", byParent);
 
-export const destinationRuleSource = source<DestinationRuleObject, "host">("networking.istio.io", "DestinationRule", {
+export const destinationRuleSource = source<DestinationRuleObject, "host" | "labels" | "apart">("networking.istio.io", "DestinationRule", {
   /** The whole name of the service it is about. */
   host: (rule) => [ruleHost(rule)],
+  /** Under "" where it asks for labels of the caller. */
+  labels: (rule) => (rule.spec?.workloadSelector === undefined ? [] : [""]),
+  /** Under "" where it may not speak to everybody who calls the host. */
+  apart: (rule) => (mayTellApart(rule) ? [""] : []),
 });
 
-export const virtualServiceSource = source<VirtualServiceObject, "host">("networking.istio.io", "VirtualService", {
-  /** The whole name of each host it is about. */
-  host: (service) => virtualHosts(service),
-});
+export const virtualServiceSource = source<VirtualServiceObject, "host" | "gateway" | "delegate" | "labels">(
+  "networking.istio.io",
+  "VirtualService",
+  {
+    /** The whole name of each host that it speaks about to sidecars; a wildcard as it is written. */
+    host: (service) => (speaksToMesh(service) ? virtualHosts(service) : []),
+    /** `NS/NAME` of each Gateway that it is bound to. */
+    gateway: (service) => boundGateways(service),
+    /** `NS/NAME` of each VirtualService that it delegates to. */
+    delegate: (service) => delegates(service),
+    /** Under "" where it asks for labels of the caller. */
+    labels: (service) => (asksForLabels(service) ? [""] : []),
+  },
+);
 
 export const policySource = source<AuthorizationPolicyObject>("security.istio.io", "AuthorizationPolicy", {});
 export const peerAuthenticationSource = source<PeerAuthenticationObject>("security.istio.io", "PeerAuthentication", {});

@@ -24,7 +24,7 @@ import { appliesTo, needsHttp } from "./policies/authorizationpolicy.ts";
 import { ruleVerdict } from "./policies/destinationrule.ts";
 import { type ParentVerdict, routeVerdicts } from "./policies/httproute.ts";
 import { layer4Verdicts } from "./policies/layer4route.ts";
-import { virtualVerdict } from "./policies/virtualservice.ts";
+import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import {
   backendTlsSource,
   gatewayClassSource,
@@ -180,6 +180,19 @@ function virtualServiceStatus(world: World, key: string): Record<string, unknown
           `${verdict.unresolved.join("; ")}; its share of the traffic is answered with 500, and nothing is mirrored there`,
         ),
   ];
+  if (verdict.delegation !== undefined)
+    conditions.push(
+      verdict.delegation.length === 0
+        ? condition(object, "DelegatesResolved", true, "DelegatesResolved", "every delegation is followed")
+        : condition(
+            object,
+            "DelegatesResolved",
+            false,
+            "DelegateNotFollowed",
+            `${verdict.delegation.join("; ")}; what cannot be followed is left out`,
+          ),
+    );
+  if (verdict.shadowed.length > 0) conditions.push(condition(object, "Shadowed", true, "NeverReached", verdict.shadowed.join("; ")));
   if (verdict.faults !== undefined)
     conditions.push(
       verdict.faults

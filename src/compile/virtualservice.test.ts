@@ -5,7 +5,7 @@ import type { KubeObject } from "../api/meta.ts";
 import { outboundCluster } from "../wire/names.ts";
 import { admit } from "./admit.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
-import { virtualVerdict } from "./policies/virtualservice.ts";
+import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import { objectsOf, violationsOf } from "./testing/objects.ts";
 import { buildWorld } from "./world.ts";
 
@@ -50,19 +50,47 @@ const route = { route: [{ destination: { host: "reviews" } }] };
 
 describe("what is refused", () => {
   const cases: readonly (readonly [string, object, string])[] = [
-    ["no host", { http: [route] }, "spec.hosts"],
-    ["a wildcard", { hosts: ["*.shop.svc.cluster.local"], http: [route] }, "spec.hosts[0]"],
-    ["a name of outside", { hosts: ["example.com"], http: [route] }, "spec.hosts[0]"],
     ["no route", { hosts: ["reviews"] }, "spec.http"],
-    ["a gateway", { hosts: ["reviews"], gateways: ["edge"], http: [route] }, "spec.gateways[0]"],
-    ["exportTo another namespace", { hosts: ["reviews"], exportTo: ["bank"], http: [route] }, "spec.exportTo[0]"],
-    ["tls", { hosts: ["reviews"], http: [route], tls: [{ match: [{ sniHosts: ["a"] }] }] }, "spec.tls"],
-    ["tcp", { hosts: ["reviews"], http: [route], tcp: [{}] }, "spec.tcp"],
-    ["a delegate", { hosts: ["reviews"], http: [{ ...route, delegate: { name: "other" } }] }, "spec.http[0].delegate"],
+    ["no name", { hosts: ["review s"], http: [route] }, "spec.hosts[0]"],
+    ["a name of the mesh that no Service has", { hosts: ["a.b.c.svc.cluster.local"], http: [route] }, "spec.hosts[0]"],
+    ["a gateway that is no name", { hosts: ["reviews"], gateways: ["a/b/c"], http: [route] }, "spec.gateways[0]"],
+    ["exportTo nobody", { hosts: ["reviews"], exportTo: ["~"], http: [route] }, "spec.exportTo[0]"],
+    ["exportTo no name", { hosts: ["reviews"], exportTo: ["Bank"], http: [route] }, "spec.exportTo[0]"],
+    ["a delegate with gateways", { gateways: ["edge"], http: [route] }, "spec.gateways"],
+    ["a delegate beside a route", { hosts: ["reviews"], http: [{ ...route, delegate: { name: "other" } }] }, "spec.http[0]"],
+    ["a delegate without name", { hosts: ["reviews"], http: [{ delegate: { namespace: "bank" } }] }, "spec.http[0].delegate.name"],
     [
-      "labels of callers",
-      { hosts: ["reviews"], http: [{ ...route, match: [{ sourceLabels: { app: "a" } }] }] },
+      "an expression before a delegate",
+      { hosts: ["reviews"], http: [{ match: [{ uri: { regex: "/a" } }], delegate: { name: "other" } }] },
+      "spec.http[0].match[0].uri.regex",
+    ],
+    ["tls without names", { hosts: ["reviews"], tls: [{ ...route, match: [{ port: 443 }] }] }, "spec.tls[0].match[0].sniHosts"],
+    ["tls without a match", { hosts: ["reviews"], tls: [route] }, "spec.tls[0].match"],
+    [
+      "a name beside the hosts",
+      { hosts: ["a.example"], tls: [{ ...route, match: [{ sniHosts: ["b.example"] }] }] },
+      "spec.tls[0].match[0].sniHosts[0]",
+    ],
+    ["tcp without a destination", { hosts: ["reviews"], tcp: [{}] }, "spec.tcp[0].route"],
+    [
+      "tcp by address",
+      { hosts: ["reviews"], tcp: [{ ...route, match: [{ sourceSubnet: "10.0.0.0/8" }] }] },
+      "spec.tcp[0].match[0].sourceSubnet",
+    ],
+    [
+      "a gateway in a match that the object does not name",
+      { hosts: ["reviews"], http: [{ ...route, match: [{ gateways: ["edge"] }] }] },
+      "spec.http[0].match[0].gateways[0]",
+    ],
+    [
+      "labels of callers where nobody is a sidecar",
+      { hosts: ["reviews"], gateways: ["edge"], http: [{ ...route, match: [{ sourceLabels: { app: "a" } }] }] },
       "spec.http[0].match[0].sourceLabels",
+    ],
+    [
+      "a share by its old name",
+      { hosts: ["reviews"], http: [{ ...route, mirror: { host: "a" }, mirror_percent: 5 }] },
+      "spec.http[0].mirror_percent",
     ],
     ["two actions", { hosts: ["reviews"], http: [{ ...route, directResponse: { status: 200 } }] }, "spec.http[0]"],
     [

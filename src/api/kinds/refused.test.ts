@@ -19,7 +19,9 @@ test("every refused kind is served, takes no object, and names the way out", () 
       found?.applyDefaults(object);
       const violations = found?.validate(object) ?? [];
       expect(violations.map(({ path }) => path)).toEqual(["kind"]);
-      expect(violations[0]?.message).toMatch(new RegExp(`^${refused.kind} is not implemented by this version of Weft, and is refused.*: .{40,}`));
+      expect(violations[0]?.message).toMatch(
+        new RegExp(`^${refused.kind} is not implemented by this version of Weft, and is refused.*: .{40,}`),
+      );
     }
   }
   expect(refusedKinds.map(({ kind }) => kind)).toContain("RequestAuthentication");

@@ -22,6 +22,22 @@ export interface VirtualMatch {
   readonly port?: number;
   readonly gateways?: readonly string[];
   readonly sourceNamespace?: string;
+  readonly sourceLabels?: Readonly<Record<string, string>>;
+}
+
+/** Of `tcp` and `tls`. */
+export interface ConnectionMatch {
+  /** Of `tls`, where it must be there. */
+  readonly sniHosts?: readonly string[];
+  readonly port?: number;
+  readonly gateways?: readonly string[];
+  readonly sourceNamespace?: string;
+  readonly sourceLabels?: Readonly<Record<string, string>>;
+}
+
+export interface ConnectionRoute {
+  readonly match?: readonly ConnectionMatch[];
+  readonly route?: readonly { readonly destination?: Destination; readonly weight?: number }[];
 }
 
 export interface Destination {
@@ -77,6 +93,7 @@ export interface VirtualRoute {
     readonly port?: number;
     readonly scheme?: string;
     readonly redirectCode?: number;
+    readonly derivePort?: "FROM_PROTOCOL_DEFAULT" | "FROM_REQUEST_PORT";
   };
   readonly directResponse?: { readonly status: number; readonly body?: { readonly string?: string } };
   readonly delegate?: { readonly name?: string; readonly namespace?: string };
@@ -101,6 +118,8 @@ export interface VirtualServiceObject extends KubeObject {
     hosts?: readonly string[];
     gateways?: readonly string[];
     http?: readonly VirtualRoute[];
+    tls?: readonly ConnectionRoute[];
+    tcp?: readonly ConnectionRoute[];
     exportTo?: readonly string[];
   };
 }
@@ -114,6 +133,50 @@ export function wholeHost(host: string, namespace: string): string {
 /** The hosts that it speaks about; none where it is there to be delegated to. */
 export function virtualHosts(object: Pick<VirtualServiceObject, "metadata" | "spec">): string[] {
   return (object.spec?.hosts ?? []).map((host) => wholeHost(host, object.metadata.namespace ?? "default"));
+}
+
+/** The word among `gateways` that means sidecars. */
+export const meshGateway = "mesh";
+
+/** It speaks to sidecars. */
+export function speaksToMesh({ spec = {} }: Pick<VirtualServiceObject, "spec">): boolean {
+  return (
+    (spec.hosts ?? []).length > 0 && (spec.gateways === undefined || spec.gateways.length === 0 || spec.gateways.includes(meshGateway))
+  );
+}
+
+/** `NS/NAME` of a gateway as a VirtualService of `namespace` writes it: NAME or NS/NAME. */
+export function gatewayKey(text: string, namespace: string): string {
+  return text.includes("/") ? text : `${namespace}/${text}`;
+}
+
+/** `NS/NAME` of the Gateways that it is bound to, each once. */
+export function boundGateways({ metadata, spec = {} }: Pick<VirtualServiceObject, "metadata" | "spec">): string[] {
+  if ((spec.hosts ?? []).length === 0) return [];
+  const names = (spec.gateways ?? []).filter((name) => name !== meshGateway);
+  return [...new Set(names.map((name) => gatewayKey(name, metadata.namespace ?? "default")))];
+}
+
+/** `NS/NAME` of the VirtualService that a route delegates to; its namespace is the root's unless it says one. */
+export function delegateKey({ name = "", namespace }: NonNullable<VirtualRoute["delegate"]>, own: string): string {
+  return `${namespace === undefined || namespace === "" ? own : namespace}/${name}`;
+}
+
+/** `NS/NAME` of all that it delegates to, each once. */
+export function delegates({ metadata, spec = {} }: Pick<VirtualServiceObject, "metadata" | "spec">): string[] {
+  const own = metadata.namespace ?? "default";
+  return [...new Set((spec.http ?? []).flatMap(({ delegate }) => (delegate === undefined ? [] : [delegateKey(delegate, own)])))];
+}
+
+/** Some match asks for labels of the caller. */
+export function asksForLabels({ spec = {} }: Pick<VirtualServiceObject, "spec">): boolean {
+  const routes = [...(spec.http ?? []), ...(spec.tls ?? []), ...(spec.tcp ?? [])];
+  return routes.some(({ match }) => (match ?? []).some(({ sourceLabels }) => Object.keys(sourceLabels ?? {}).length > 0));
+}
+
+/** `*` = all namespaces, `.` and absence of a word replaced by what they mean. */
+export function exportedTo(words: readonly string[] | undefined, own: string): readonly string[] {
+  return words === undefined || words.length === 0 ? ["*"] : words.map((word) => (word === "." ? own : word));
 }
 
 /** Numbers of `grpcStatus` (grpc.io, status codes). */

@@ -1,14 +1,17 @@
 // Owns: networking.istio.io VirtualService: how requests for a host are routed, changed, mirrored and made to fail. What is not built is refused.
 
-import { ageColumn, defineKind, textColumn } from "../define.ts";
+import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
 import schema from "../schemas/virtualservice.json" with { type: "json" };
 import { ruleDurationMs } from "./destinationrule-spec.ts";
 import {
+  type ConnectionMatch,
+  type ConnectionRoute,
   type Destination,
   faultsAnnotation,
   grpcCode,
+  meshGateway,
   parseFaults,
   retryWords,
   type TextMatch,
@@ -63,22 +66,24 @@ export const virtualServiceKind = defineKind({
   namespaced: true,
   hasStatus: true,
   requiredFields: ["spec"],
-  fields: { spec: { ...whole, required: ["hosts"] } },
+  fields: { spec: whole },
   unimplemented: {
-    "spec.tls": "use a TLSRoute",
-    "spec.tcp": "use a TCPRoute",
-    "spec.http[].delegate": "write the routes into this object, or use one HTTPRoute for each team",
-    "spec.http[].match[].sourceLabels": "use sourceNamespace, or a header that the caller sets",
     "spec.http[].match[].statPrefix": "statistics are kept by route name",
-    "spec.http[].redirect.derivePort": "write port",
+    "spec.http[].mirror_percent": "write mirrorPercentage.value",
+    "spec.tls[].match[].destinationSubnets": "callers reach services by name: use sniHosts and port",
+    "spec.tcp[].match[].destinationSubnets": "callers reach services by name: use port",
+    "spec.tcp[].match[].sourceSubnet": "use sourceNamespace or sourceLabels, which say more than an address",
     "spec.http[].directResponse.body.bytes": "use body.string",
     "spec.http[].retries.retryRemoteLocalities": "another instance is taken wherever it is",
     "spec.http[].fault.delay.exponentialDelay": "use fixedDelay",
     "spec.http[].fault.abort.http2Error": "use httpStatus or grpcStatus",
   },
   notes: [
-    "Speaks for the HTTP ports of the Services that `hosts` names: short names in its own namespace, or NAME.NAMESPACE.svc.cluster.local. For a host of another namespace it speaks to callers of its own namespace only.",
-    '`exportTo: ["."]` makes it speak to callers of its own namespace. The oldest VirtualService of a host decides; a port that an HTTPRoute or GRPCRoute is attached to follows that one.',
+    "Speaks for the Services that `hosts` names (short names in its own namespace, or NAME.NAMESPACE.svc.cluster.local), hosts of ServiceEntries, and wildcards over both; an exact name goes before a wildcard. For a host of another namespace it speaks to callers of its own namespace only.",
+    '`exportTo` says whose callers it speaks to: namespaces, `"."` its own, `"*"` all. What is for some callers goes before what is for all; of two for the same callers the second is refused. A port that an HTTPRoute or GRPCRoute is attached to follows that one.',
+    "`gateways` names Gateways of either group (NAME or NAMESPACE/NAME) that `weft gateway` serves, and `mesh` for sidecars, which is the default. At a Gateway its hosts are those that listener and object have in common; a host that an HTTPRoute names there follows that one. Matches on callers (sourceLabels, sourceNamespace) fit nobody there.",
+    "`delegate`: the routes of a VirtualService without hosts stand in the place of the route, with matches that lie within its own, and get what it says of them unless they say it themselves. A delegate may delegate on. What cannot be followed is left out, and the status names both objects; who would close a circle is refused.",
+    "`tls` and `tcp` speak for ports of opaque bytes: at a local port (`weft run --upstream`) and at Gateways. Through HTTP_PROXY, where nobody sees the name in the handshake, `tcp` alone.",
     "`fault` takes effect only where the namespace `weft-system` has the label `weft.dev/fault-injection: enabled`; without it such an object is refused, and when the label goes the faults go too. The status says so.",
     "Without `timeout` a request may last as long as it wants; without `retries` it is repeated where that can do no harm, and `attempts: 0` switches that off.",
     "Faults without a field come in the annotation `weft.dev/faults`, by the names of routes: `slow rate=64KiB/s@50%, broken reset=1% client=spiffe://cluster.local/ns/shop/sa/front`. `client` (a `*` at its end stands for anything) restricts all faults of its route, `fault` included.",
@@ -98,22 +103,90 @@ function virtualServiceRules(object: KubeObject): Violation[] {
   const add: Add = (path, message) => out.push({ path, message });
   const { spec = {} } = object as VirtualServiceObject;
   const hosts = spec.hosts ?? [];
-  if (hosts.length === 0) add("spec.hosts", notImplemented("no host", "name the Services that it is about"));
   for (const [n, host] of hosts.entries()) {
     const path = `spec.hosts[${n}]`;
-    if (host.includes("*")) add(path, notImplemented("a wildcard", "name each Service"));
-    else if (!isHost(host)) add(path, `${show(host)} must be the name of a Service, or NAME.NAMESPACE.svc.cluster.local`);
+    if (!isPattern(host)) add(path, `${show(host)} must be the name of a Service, a DNS name, or *. and a DNS name`);
     else if (hosts.indexOf(host) !== n) add(path, `${show(host)} stands there twice`);
+    else if (!isHost(host) && !boundElsewhere(spec) && isMeshName(host))
+      add(path, `${show(host)} must be the name of a Service, or NAME.NAMESPACE.svc.cluster.local`);
   }
-  for (const [n, gateway] of (spec.gateways ?? []).entries())
-    if (gateway !== "mesh")
-      add(`spec.gateways[${n}]`, notImplemented(show(gateway), 'use an HTTPRoute for a Gateway; "mesh" is for sidecars'));
+  if (hosts.length === 0) delegateRules(spec, add);
+  for (const [n, gateway] of (spec.gateways ?? []).entries()) {
+    const path = `spec.gateways[${n}]`;
+    if (!/^([a-z0-9]([-a-z0-9]*[a-z0-9])?\/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(gateway))
+      add(path, `${show(gateway)} must be mesh, NAME or NAMESPACE/NAME of a Gateway`);
+    else if (spec.gateways?.indexOf(gateway) !== n) add(path, `${show(gateway)} stands there twice`);
+  }
   for (const [n, to] of (spec.exportTo ?? []).entries())
-    if (to !== "*" && to !== ".") add(`spec.exportTo[${n}]`, notImplemented(show(to), 'write "*" or "."'));
-  if ((spec.http ?? []).length === 0) add("spec.http", "needs at least one route");
+    if (to === "~") add(`spec.exportTo[${n}]`, '"~" exports to nobody, so that the object would do nothing; delete it instead');
+    else if (to !== "*" && to !== "." && !dnsLabel.test(to))
+      add(`spec.exportTo[${n}]`, `must be ".", "*" or the name of a namespace, got ${show(to)}`);
+  const { http = [], tls = [], tcp = [] } = spec;
+  if (http.length + tls.length + tcp.length === 0) add("spec.http", "needs at least one route, or tls or tcp does");
   annotationRules(object as VirtualServiceObject, add);
-  for (const [n, route] of (spec.http ?? []).entries()) routeRules(route, `spec.http[${n}]`, add);
+  const bound = {
+    gateways: spec.gateways === undefined || spec.gateways.length === 0 ? [meshGateway] : spec.gateways,
+    root: hosts.length > 0,
+  };
+  for (const [n, route] of http.entries()) routeRules(route, `spec.http[${n}]`, bound, add);
+  for (const [n, route] of tls.entries()) connectionRules(route, `spec.tls[${n}]`, hosts, bound, add);
+  for (const [n, route] of tcp.entries()) connectionRules(route, `spec.tcp[${n}]`, undefined, bound, add);
   return out;
+}
+
+/** Gateways that the object names, and whether it has hosts. */
+interface Bound {
+  readonly gateways: readonly string[];
+  readonly root: boolean;
+}
+
+/** What is there to be delegated to takes hosts and gateways of whom it serves. */
+function delegateRules(spec: NonNullable<VirtualServiceObject["spec"]>, add: Add): void {
+  if ((spec.gateways ?? []).length > 0)
+    add("spec.gateways", "belongs to an object with hosts; one without is delegated to, and goes where that one goes");
+  for (const layer of ["tls", "tcp"] as const)
+    if ((spec[layer] ?? []).length > 0) add(`spec.${layer}`, "needs spec.hosts: only http routes can be delegated to");
+}
+
+function boundElsewhere(spec: NonNullable<VirtualServiceObject["spec"]>): boolean {
+  return (spec.gateways ?? []).some((name) => name !== meshGateway);
+}
+
+function connectionRules(route: ConnectionRoute, path: string, hosts: readonly string[] | undefined, bound: Bound, add: Add): void {
+  const to = route.route ?? [];
+  if (to.length === 0) add(`${path}.route`, "needs at least one destination");
+  for (const [n, one] of to.entries()) destination(one.destination, `${path}.route[${n}].destination`, add);
+  weightRules(to, path, add);
+  const matches = route.match ?? [];
+  if (hosts !== undefined && matches.length === 0) add(`${path}.match`, "is required: sniHosts say which connections are meant");
+  for (const [n, match] of matches.entries()) {
+    const where = `${path}.match[${n}]`;
+    sourceRules(match, where, bound, add);
+    if (hosts === undefined) continue;
+    if ((match.sniHosts ?? []).length === 0) add(`${where}.sniHosts`, "needs at least one name");
+    for (const [at, name] of (match.sniHosts ?? []).entries())
+      if (!isPattern(name)) add(`${where}.sniHosts[${at}]`, `${show(name)} must be a DNS name, or *. and a DNS name`);
+      else if (!hosts.some((host) => covers(host, name)))
+        add(`${where}.sniHosts[${at}]`, `${show(name)} is none of spec.hosts, nor within a wildcard of them`);
+  }
+}
+
+/** As in Istio a name of the handshake lies within the hosts of the object. */
+function covers(host: string, name: string): boolean {
+  if (host === "*" || host === name) return true;
+  return host.startsWith("*.") && (name.startsWith("*.") ? name.slice(1) : name).endsWith(host.slice(1));
+}
+
+function sourceRules(match: ConnectionMatch, path: string, bound: Bound, add: Add): void {
+  if (match.port !== undefined && (match.port < 1 || match.port > 65_535)) add(`${path}.port`, `${match.port} must be 1 to 65535`);
+  if (bound.root) {
+    for (const [n, gateway] of (match.gateways ?? []).entries())
+      if (!bound.gateways.includes(gateway))
+        add(`${path}.gateways[${n}]`, `${show(gateway)} is none of spec.gateways (${bound.gateways.join(", ")}); a match narrows them`);
+    for (const field of ["sourceLabels", "sourceNamespace"] as const)
+      if (match[field] !== undefined && !bound.gateways.includes(meshGateway))
+        add(`${path}.${field}`, `is about sidecars, and spec.gateways names no ${show(meshGateway)}`);
+  }
 }
 
 function annotationRules({ metadata, spec = {} }: VirtualServiceObject, add: Add): void {
@@ -133,15 +206,42 @@ function annotationRules({ metadata, spec = {} }: VirtualServiceObject, add: Add
   }
 }
 
+const label = "[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?";
+const dnsName = new RegExp(`^(?=.{1,253}$)${label}(\\.${label})*$`, "i");
+
+/** A Service's name, short or whole, or a name outside the mesh's domain. */
 function isHost(host: string): boolean {
-  const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
-  return new RegExp(`^${label}(\\.${label}\\.svc\\.cluster\\.local)?$`, "i").test(host);
+  return dnsName.test(host) && !isMeshName(host);
 }
 
-function routeRules(route: VirtualRoute, path: string, add: Add): void {
-  const actions = [route.route, route.redirect, route.directResponse].filter((one) => one !== undefined);
-  if (actions.length !== 1) add(path, "needs exactly one of route, redirect, directResponse");
-  for (const [n, match] of (route.match ?? []).entries()) matchRules(match, `${path}.match[${n}]`, add);
+/** Within the mesh's domain, and not of the form that Services have. */
+function isMeshName(host: string): boolean {
+  const lower = host.toLowerCase();
+  return !lower.startsWith("*") && lower.endsWith(".cluster.local") && !/^[^.]+\.[^.]+\.svc\.cluster\.local$/.test(lower);
+}
+
+/** A name, `*.` and a name, or `*`. */
+function isPattern(host: string): boolean {
+  return host === "*" || dnsName.test(host.startsWith("*.") ? host.slice(2) : host);
+}
+
+function routeRules(route: VirtualRoute, path: string, bound: Bound, add: Add): void {
+  const actions = [route.route, route.redirect, route.directResponse, route.delegate].filter((one) => one !== undefined);
+  if (actions.length !== 1) add(path, "needs exactly one of route, redirect, directResponse, delegate");
+  for (const [n, match] of (route.match ?? []).entries()) {
+    matchRules(match, `${path}.match[${n}]`, bound, add);
+    if (route.delegate !== undefined && match.uri?.regex !== undefined)
+      add(
+        `${path}.match[${n}].uri.regex`,
+        "cannot stand beside delegate: nobody could say whether a delegate's match lies within it; use a prefix",
+      );
+  }
+  if (route.delegate !== undefined) {
+    const { name, namespace } = route.delegate;
+    if (name === undefined || name === "") add(`${path}.delegate.name`, "is required: the VirtualService that has the routes");
+    if (namespace !== undefined && namespace !== "" && !dnsLabel.test(namespace))
+      add(`${path}.delegate.namespace`, `${show(namespace)} is no namespace`);
+  }
   destinationRules(route, path, add);
   rewriteRules(route, path, add);
   const time = (where: string, text: string | undefined, least: number): void => {
@@ -167,6 +267,7 @@ function routeRules(route: VirtualRoute, path: string, add: Add): void {
   if (redirect !== undefined) {
     if (![301, 302, 303, 307, 308].includes(redirect.redirectCode ?? 301))
       add(`${path}.redirect.redirectCode`, `${redirect.redirectCode} must be 301, 302, 303, 307 or 308`);
+    if (redirect.derivePort !== undefined && redirect.port !== undefined) add(`${path}.redirect.derivePort`, "and port exclude each other");
     if (redirect.uri?.includes("%PREFIX()%"))
       add(`${path}.redirect.uri`, notImplemented("%PREFIX()%", "use an HTTPRoute's ReplacePrefixMatch"));
   }
@@ -189,17 +290,14 @@ function headerRules(headers: VirtualHeaders | undefined, path: string, add: Add
       }
 }
 
-function matchRules(match: VirtualMatch, path: string, add: Add): void {
-  for (const [n, gateway] of (match.gateways ?? []).entries())
-    if (gateway !== "mesh")
-      add(`${path}.gateways[${n}]`, notImplemented(show(gateway), 'use an HTTPRoute for a Gateway; "mesh" is for sidecars'));
+function matchRules(match: VirtualMatch, path: string, bound: Bound, add: Add): void {
+  sourceRules(match, path, bound, add);
   for (const field of ["uri", "scheme", "method", "authority"] as const) {
     const text = match[field];
     if (text !== undefined) textRules(text, `${path}.${field}`, add);
   }
   if (match.ignoreUriCase === true && match.uri?.regex !== undefined)
     add(`${path}.ignoreUriCase`, "has no effect on a regex; write (?i) into it");
-  if (match.port !== undefined && (match.port < 1 || match.port > 65_535)) add(`${path}.port`, `${match.port} must be 1 to 65535`);
   for (const field of ["headers", "withoutHeaders", "queryParams"] as const) {
     for (const [name, text] of Object.entries(match[field] ?? {})) {
       const where = `${path}.${field}.${name}`;
@@ -231,11 +329,8 @@ function destinationRules(route: VirtualRoute, path: string, add: Add): void {
     if (all.length === 0) add(`${path}.route`, "needs at least one destination");
     for (const [n, one] of all.entries()) {
       destination(one.destination, `${path}.route[${n}].destination`, add);
-      if (one.weight !== undefined && (one.weight < 0 || one.weight > 1_000_000))
-        add(`${path}.route[${n}].weight`, `${one.weight} must be 0 to 1000000`);
     }
-    if (all.length > 1 && all.reduce((sum, one) => sum + (one.weight ?? 0), 0) === 0)
-      add(`${path}.route`, "the weights add up to 0: give at least one destination a weight above 0");
+    weightRules(all, path, add);
   }
   if (route.mirror !== undefined) destination(route.mirror, `${path}.mirror`, add);
   if (route.mirror !== undefined && (route.mirrors ?? []).length > 0) add(`${path}.mirror`, "and mirrors exclude each other");
@@ -247,9 +342,16 @@ function destinationRules(route: VirtualRoute, path: string, add: Add): void {
   }
 }
 
+function weightRules(all: readonly { readonly weight?: number }[], path: string, add: Add): void {
+  for (const [n, { weight }] of all.entries())
+    if (weight !== undefined && (weight < 0 || weight > 1_000_000)) add(`${path}.route[${n}].weight`, `${weight} must be 0 to 1000000`);
+  if (all.length > 1 && all.reduce((sum, one) => sum + (one.weight ?? 0), 0) === 0)
+    add(`${path}.route`, "the weights add up to 0: give at least one destination a weight above 0");
+}
+
 function destination(to: Destination | undefined, path: string, add: Add): void {
   if (to === undefined || !isHost(to.host))
-    add(`${path}.host`, `${show(to?.host)} must be the name of a Service, or NAME.NAMESPACE.svc.cluster.local`);
+    add(`${path}.host`, `${show(to?.host)} must be the name of a Service, NAME.NAMESPACE.svc.cluster.local, or a host of a ServiceEntry`);
   if (to?.subset === "udp") add(`${path}.subset`, '"udp" is how clusters of UDP ports are named');
 }
 

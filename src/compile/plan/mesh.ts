@@ -8,7 +8,7 @@ import { formatIdentity } from "../../wire/spiffe.ts";
 import { backendTls } from "../policies/backendtlspolicy.ts";
 import { datagramRefusal } from "../policies/datagrams.ts";
 import { demandsMutualTls } from "../policies/demands-mutual-tls.ts";
-import { rulesOf, subsetOf, trafficPlan } from "../policies/destinationrule.ts";
+import { audienceAndName, rulesOf, subsetNames, subsetOf, trafficPlan } from "../policies/destinationrule.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { serviceSource } from "../sources.ts";
 import {
@@ -59,12 +59,12 @@ function serviceBehind(world: World, cluster: string): ServiceModel | undefined 
 export const clustersOf = derived<readonly string[]>((world, key) => {
   const service = world.services.get(key);
   if (service === undefined) return [];
-  const subsets = rulesOf(world, service.host)?.subsets ?? [];
+  const subsets = subsetNames(world, service.host);
   return [...service.ports]
     .sort((a, b) => a.port - b.port)
     .flatMap((port) => [
       clusterOf(service, port),
-      ...(port.protocol === "udp" ? [] : subsets.map((subset) => subsetCluster(port.port, subset.name, service.host))),
+      ...(port.protocol === "udp" ? [] : subsets.map((subset) => subsetCluster(port.port, subset, service.host))),
     ]);
 }, equal);
 
@@ -104,12 +104,13 @@ function externally(world: World, { key, host }: ServiceModel): Pick<TargetPlan,
   return external === undefined ? {} : { external };
 }
 
-/** By cluster name. */
-export const portPlan = derived<PortPlan | undefined>((world, cluster) => {
+/** By cluster name, or as `forCaller` says it. */
+export const portPlan = derived<PortPlan | undefined>((world, text) => {
+  const [audience, cluster] = audienceAndName(text);
   const target = targetPlan(world, cluster);
   const service = target === undefined ? undefined : serviceBehind(world, cluster);
   if (target === undefined || service === undefined) return undefined;
-  return target.port.protocol === "udp" ? planDatagrams(world, service, target) : planPort(world, service, target);
+  return target.port.protocol === "udp" ? planDatagrams(world, service, target) : planPort(world, service, target, audience);
 }, equal);
 
 /** Where `HOST` or `HOST:PORT` leads a caller of a namespace: HOST as in the forward proxy's table. undefined = no such service, or no such port. */
@@ -124,20 +125,24 @@ export function clusterOfAuthority(world: World, namespace: string, authority: s
   return port === undefined ? undefined : clusterOf(service, port);
 }
 
-function planPort(world: World, service: ServiceModel, target: TargetPlan): PortPlan {
+/** `audience`: whose DestinationRules speak, as in `forCaller`; empty = those for everybody. */
+function planPort(world: World, service: ServiceModel, target: TargetPlan, audience: string): PortPlan {
   const { port, subset } = target;
   const endpoints: EndpointPlan[] = [];
   const identities = new Set<string>();
   const demanded = demandsMutualTls(world, service.host, port.port, subset ?? "");
-  const labels = subset === undefined ? undefined : subsetOf(rulesOf(world, service.host), subset)?.labels;
+  const host = audience === "" ? service.host : `${audience}\u0000${service.host}`;
+  const chosen = subset === undefined ? undefined : subsetOf(rulesOf(world, host), subset);
+  const labels = chosen?.labels;
   for (const workload of service.workloads) {
-    if (labels !== undefined && !matchesLabels(labels, workload.labels)) continue;
+    // A subset that no rule for these callers knows has no instances for them.
+    if (subset !== undefined && (labels === undefined || !matchesLabels(labels, workload.labels))) continue;
     if (workload.mutualTls) identities.add(workload.identity);
     const endpoint = workloadEndpoint(world, workload, port, demanded);
     if (endpoint !== undefined) endpoints.push(endpoint);
   }
   // Who stands behind a slice has no labels, and so belongs to no subset.
-  for (const slice of labels === undefined ? service.slices : []) {
+  for (const slice of subset === undefined ? service.slices : []) {
     const mutualTls = hasMutualTls(slice);
     if (mutualTls)
       for (const serviceAccount of accountsOfSlice(slice))
@@ -150,7 +155,7 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan): Port
     endpoints.push(...own.endpoints);
     for (const identity of own.identities) identities.add(identity);
   }
-  const rules = trafficPlan(world, service.host, port.port, subset ?? "");
+  const rules = trafficPlan(world, host, port.port, subset ?? "");
   const policy = target.external === undefined ? backendTls(world, `${service.key} ${port.name}`) : undefined;
   const traffic = policy === undefined ? rules : { ...rules, backendTls: policy };
   const reached = policy?.kind === "closed" ? endpoints.filter(({ mutualTls }) => mutualTls) : endpoints;

@@ -6,6 +6,7 @@ import {
   type ConsistentHash,
   type DestinationRuleObject,
   type LoadBalancer,
+  mayTellApart,
   type OutlierDetection,
   type PolicySections,
   parseHealthCheck,
@@ -15,12 +16,14 @@ import {
   type Subset,
   type TrafficPolicy,
 } from "../../api/kinds/destinationrule-spec.ts";
+import { exportedTo } from "../../api/kinds/virtualservice-spec.ts";
 import { matchesLabels } from "../../api/selector.ts";
+import { type Caller, callerText, hasLabels, only, parseCaller } from "../plan/caller.ts";
 import { externalNamespace, externalService } from "../plan/external.ts";
 import type { HashPlan } from "../plan/routes.ts";
 import type { BalancerPlan, LocalityPlan, OriginationPlan, OutlierPlan, TrafficPlan } from "../plan/traffic.ts";
 import { destinationRuleSource } from "../sources.ts";
-import { byAge, derived, equal, namespaceOf, type World } from "../world.ts";
+import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 
 /** All rules that speak about one host, as one. */
 export interface HostRules {
@@ -29,12 +32,72 @@ export interface HostRules {
   readonly subsets: readonly Subset[];
 }
 
-/** By `NAME.NAMESPACE.svc.cluster.local`; undefined = no rule speaks about it. */
-export const rulesOf = derived<HostRules | undefined>((world, host) => {
+/** Who may be told other things than everybody: text of a caller where any rule of the mesh tells callers apart, else empty. */
+export function ruleCaller(world: World, caller: string): string {
+  return world.objects(destinationRuleSource).keys("apart", "").length === 0 ? "" : caller;
+}
+
+/** Whose host it is: the namespace of its Service, or of the ServiceEntry that has it. */
+function ownerOf(world: World, host: string): string | undefined {
+  return externalNamespace(world, host) ?? host.split(".")[1];
+}
+
+/** Rules for a caller about a host, oldest first. Istio's order: those of the caller's namespace, of the service's, of the root's. */
+function chosen(world: World, host: string, caller: Caller): readonly DestinationRuleObject[] {
   const all = [...world.objects(destinationRuleSource).by("host", host)].sort(byAge);
-  const namespace = externalNamespace(world, host) ?? host.split(".")[1];
-  const own = all.filter((rule) => namespaceOf(rule) === namespace);
-  const rules = own.length > 0 ? own : all.filter((rule) => namespaceOf(rule) === rootNamespace);
+  const service = ownerOf(world, host);
+  const from = (namespace: string | undefined) =>
+    all.filter((rule) => {
+      if (namespaceOf(rule) !== namespace) return false;
+      const to = exportedTo(rule.spec?.exportTo, namespaceOf(rule));
+      if (!to.includes("*") && !to.includes(caller.namespace)) return false;
+      const selector = rule.spec?.workloadSelector?.matchLabels;
+      return selector === undefined || (namespace === caller.namespace && hasLabels(caller, selector));
+    });
+  for (const namespace of [caller.namespace, service, rootNamespace]) {
+    const rules = from(namespace);
+    if (rules.length === 0) continue;
+    // What is for these workloads alone goes before what is for all of the namespace.
+    const selected = rules.filter((rule) => rule.spec?.workloadSelector !== undefined);
+    return selected.length > 0 ? selected : rules;
+  }
+  return [];
+}
+
+/**
+ * For whom the rules about a host are folded where a caller calls (`ruleCaller`): empty = as for everybody, else the caller with the labels that they
+ * ask for. By caller, NUL, host.
+ */
+const ruleAudience = derived<string>((world, text) => {
+  const [words = "", host = ""] = text.split("\u0000");
+  const caller = parseCaller(words);
+  const rules = world.objects(destinationRuleSource).by("host", host);
+  const asked = rules.flatMap((rule) =>
+    namespaceOf(rule) === caller.namespace ? Object.keys(rule.spec?.workloadSelector?.matchLabels ?? {}) : [],
+  );
+  const projected = { namespace: caller.namespace, labels: only(caller.labels, asked) };
+  return equal(chosen(world, host, projected).map(keyOf), chosen(world, host, nobody).map(keyOf)) ? "" : callerText(projected);
+});
+
+const nobody: Caller = { namespace: "", labels: {} };
+
+/** As `rulesOf` and the plans of ports take it: what stands in front of a host or a cluster where a caller is told other things than everybody. */
+export function forCaller(world: World, caller: string, host: string | undefined, name: string): string {
+  const apart = host === undefined ? "" : ruleCaller(world, caller);
+  const audience = apart === "" ? "" : ruleAudience(world, `${apart}\u0000${host}`);
+  return audience === "" ? name : `${audience}\u0000${name}`;
+}
+
+/** Takes apart what `forCaller` has made: audience (empty = everybody) and name. */
+export function audienceAndName(text: string): readonly [audience: string, name: string] {
+  const at = text.indexOf("\u0000");
+  return at < 0 ? ["", text] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** By `NAME.NAMESPACE.svc.cluster.local`, or as `forCaller` says it; undefined = no rule speaks about it. */
+export const rulesOf = derived<HostRules | undefined>((world, text) => {
+  const [audience, host] = audienceAndName(text);
+  const rules = chosen(world, host, parseCaller(audience));
   if (rules.length === 0) return undefined;
   const decides = rules.find((rule) => rule.spec?.trafficPolicy !== undefined) ?? rules[0];
   const subsets = new Map<string, Subset>();
@@ -52,13 +115,22 @@ export const rulesOf = derived<HostRules | undefined>((world, host) => {
   };
 }, equal);
 
+/** Names of the subsets that any caller may be led to, sorted. By the host. */
+export const subsetNames = derived<readonly string[]>((world, host) => {
+  const names = new Set((rulesOf(world, host)?.subsets ?? []).map(({ name }) => name));
+  if (world.objects(destinationRuleSource).keys("apart", "").length > 0)
+    for (const rule of world.objects(destinationRuleSource).by("host", host))
+      if (mayTellApart(rule)) for (const { name } of rule.spec?.subsets ?? []) names.add(name);
+  return [...names].sort();
+}, equal);
+
 export function subsetOf(rules: HostRules | undefined, name: string): Subset | undefined {
   return rules?.subsets.find((each) => each.name === name);
 }
 
 const nothing: TrafficPlan = {};
 
-/** The treatment of one port; `subset` as in the cluster's name, empty = all instances. */
+/** The treatment of one port; `host` may come from `forCaller`; `subset` as in the cluster's name, empty = all instances. */
 export function trafficPlan(world: World, host: string, port: number, subset: string): TrafficPlan {
   const rules = rulesOf(world, host);
   return rules === undefined ? nothing : foldTraffic(rules, port, subset);

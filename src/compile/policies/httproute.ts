@@ -9,6 +9,7 @@ import { matchesOf, type RouteFilter } from "../../api/kinds/httproute-spec.ts";
 import { speaksHttp } from "../../api/kinds/service.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import type { Source } from "../objects.ts";
+import { callerNamespace } from "../plan/caller.ts";
 import { targetPlan } from "../plan/mesh.ts";
 import type { RoutePlan } from "../plan/routes.ts";
 import { grpcRouteSource } from "../route-sources.ts";
@@ -163,11 +164,12 @@ const folded = derived<readonly RoutePlan[] | undefined>((world, text) => {
   return ranked.length === 0 ? undefined : ranked.sort(byPrecedence).flatMap((each) => each.plans);
 }, equal);
 
-/** For whom the routes of a port are folded where this namespace calls: itself where it has routes of its own for it, else everybody (empty). */
-export function audienceOf(world: World, cluster: string, callerNamespace: string): string {
-  if (folded(world, `${callerNamespace}\u0000${cluster}`) !== undefined) return callerNamespace;
+/** For whom the routes of a port are folded where this caller calls: its namespace where that has routes of its own, else everybody (empty). */
+export function audienceOf(world: World, cluster: string, caller: string): string {
+  const namespace = callerNamespace(caller);
+  if (folded(world, `${namespace}\u0000${cluster}`) !== undefined) return namespace;
   if (folded(world, `\u0000${cluster}`) !== undefined) return "";
-  return virtualAudience(world, cluster, callerNamespace) ?? "";
+  return virtualAudience(world, cluster, caller) ?? "";
 }
 
 /** Routes of a service port in the order they are tried; undefined = no route speaks about it. `audience` as `audienceOf` has it. */

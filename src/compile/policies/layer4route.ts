@@ -5,6 +5,7 @@ import type { Layer4RouteObject } from "../../api/kinds/gateway-layer4.ts";
 import { isServiceParent } from "../../api/kinds/gateway-refs.ts";
 import type { PortProtocol } from "../../api/kinds/service.ts";
 import type { Source } from "../objects.ts";
+import { callerNamespace } from "../plan/caller.ts";
 import { targetPlan } from "../plan/mesh.ts";
 import type { ConnectionsPlan } from "../plan/plan.ts";
 import type { BackendPlan } from "../plan/routes.ts";
@@ -14,6 +15,7 @@ import { type ResolvedVerdict, resolveBackend, resolvedVerdict } from "./backend
 import { lower } from "./gateway-hosts.ts";
 import type { ParentVerdict } from "./httproute.ts";
 import { type Attached, attach } from "./parents.ts";
+import { virtualConnections } from "./virtualservice.ts";
 
 export type Layer4Kind = "TLSRoute" | "TCPRoute" | "UDPRoute";
 
@@ -107,9 +109,13 @@ const folded = derived<ConnectionsPlan | undefined>((world, text) => {
   return first === undefined ? undefined : { byName: undefined, backends: live(first.reading.backends) };
 }, equal);
 
-/** What callers of a namespace get of a port's connections; undefined = they go to the service. */
-export function connectionsFor(world: World, cluster: string, callerNamespace: string): ConnectionsPlan | undefined {
-  return folded(world, `${callerNamespace}\u0000${cluster}`) ?? folded(world, `\u0000${cluster}`);
+/** What a caller gets of a port's connections; undefined = they go to the service. */
+export function connectionsFor(world: World, cluster: string, caller: string): ConnectionsPlan | undefined {
+  return (
+    folded(world, `${callerNamespace(caller)}\u0000${cluster}`) ??
+    folded(world, `\u0000${cluster}`) ??
+    virtualConnections(world, cluster, caller)
+  );
 }
 
 /** What became of each parent reference of a route that is for Weft, by its kind, blank, `NS/NAME`. */

@@ -1,372 +1,163 @@
-// Owns: how Istio's VirtualServices fold into the routes of a service's port, for all callers or for those of one namespace, and what became of each.
-// The oldest for a host decides. Faults are left out while the mesh does not allow them.
+// Owns: to whom a VirtualService speaks (sidecars, by namespace and labels of the caller), and how it folds into the routes and connections of a
+// service's port. Of several that speak to a caller about a host one decides: the caller's own, then by exact name before wildcards, then the oldest.
 
-import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
-import { ruleDurationMs } from "../../api/kinds/destinationrule-spec.ts";
 import {
-  type Destination,
-  faultSwitch,
-  grpcCode,
-  type OwnFault,
-  ownFault,
-  type TextMatch,
-  type VirtualCors,
-  type VirtualEdits,
-  type VirtualFault,
-  type VirtualHeaders,
+  type ConnectionMatch,
+  type ConnectionRoute,
+  exportedTo,
+  meshGateway,
   type VirtualMatch,
-  type VirtualRoute,
   type VirtualServiceObject,
-  virtualHosts,
-  wholeHost,
 } from "../../api/kinds/virtualservice-spec.ts";
-import type { KubeObject } from "../../api/meta.ts";
-import { clusterHost, outboundCluster, subsetCluster } from "../../wire/names.ts";
+import { clusterDomain, clusterHost } from "../../wire/names.ts";
+import { type Caller, callerText, hasLabels, only, parseCaller } from "../plan/caller.ts";
+import { externalNamespace } from "../plan/external.ts";
 import { targetPlan } from "../plan/mesh.ts";
-import {
-  type BackendPlan,
-  type CorsPlan,
-  defaultRetry,
-  type FaultPlan,
-  type HeaderEditsPlan,
-  type MatchPlan,
-  noEdits,
-  type RetryPlan,
-  type RoutePlan,
-  type ValueMatchPlan,
-} from "../plan/routes.ts";
-import { namespaceSource } from "../route-sources.ts";
-import { serviceSource, virtualServiceSource } from "../sources.ts";
-import { byAge, compareText, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import type { ConnectionsPlan } from "../plan/plan.ts";
+import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
+import { virtualServiceSource } from "../sources.ts";
+import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
+import { planWhole, resolve } from "./virtualservice-plan.ts";
 
-/** Faults may be injected: the root namespace says so. */
-export const faultsAllowed = derived<boolean>((world) => {
-  return (
-    world.objects(namespaceSource).get(keyOf({ metadata: { name: rootNamespace } } as KubeObject))?.metadata.labels?.[faultSwitch] ===
-    "enabled"
+/** The names under which a VirtualService may speak about a host, the most specific first: itself, `*.shop.svc.cluster.local`, …, `*`. */
+function namesFor(host: string): string[] {
+  const parts = host.split(".");
+  return [host, ...parts.slice(1).map((_, at) => `*.${parts.slice(at + 1).join(".")}`), "*"];
+}
+
+/** Whose host it is: the Service's namespace, or that of the ServiceEntry. */
+function ownerOf(world: World, host: string): string | undefined {
+  return host.endsWith(`.svc.${clusterDomain}`) ? host.split(".")[1] : externalNamespace(world, host);
+}
+
+/** Namespaces whose callers it speaks to about a host; `*` = all. About a host of another namespace it speaks to its own callers only. */
+export function spokenTo(world: World, object: VirtualServiceObject, host: string): readonly string[] {
+  const own = namespaceOf(object);
+  return ownerOf(world, host) === own ? exportedTo(object.spec?.exportTo, own) : [own];
+}
+
+/** Who decides about a host for callers of a namespace, empty = for those who are not told apart. */
+export function speaker(world: World, host: string, namespace: string): VirtualServiceObject | undefined {
+  const seen = namesFor(host).map((name) =>
+    [...world.objects(virtualServiceSource).by("host", name)]
+      .sort(byAge)
+      .map((object) => ({ object, to: spokenTo(world, object, host) }))
+      .filter(({ to }) => to.includes("*") || to.includes(namespace)),
   );
+  // As with HTTPRoutes: what is for these callers alone goes before what is for all.
+  for (const apart of [true, false])
+    for (const each of seen) {
+      const found = each.find(({ to }) => to.includes("*") !== apart);
+      if (found !== undefined) return found.object;
+    }
+  return undefined;
+}
+
+type SourceMatch = Pick<VirtualMatch, "sourceLabels" | "sourceNamespace" | "gateways">;
+
+/** Matches of all that it says to sidecars, what it delegates to included. */
+function matchesOf(world: World, object: VirtualServiceObject): readonly SourceMatch[] {
+  const requests = wholeRoutes(world, keyOf(object)).routes.map(({ route }) => route);
+  return [...requests, ...(object.spec?.tls ?? []), ...(object.spec?.tcp ?? [])].flatMap(
+    ({ match }): readonly SourceMatch[] => match ?? [],
+  );
+}
+
+/** A match that is for sidecars of this caller. */
+function fitsSource(caller: Caller): (match: SourceMatch) => boolean {
+  return ({ gateways, sourceNamespace, sourceLabels }) =>
+    (gateways === undefined || gateways.length === 0 || gateways.includes(meshGateway)) &&
+    (sourceNamespace === undefined || sourceNamespace === caller.namespace) &&
+    hasLabels(caller, sourceLabels);
+}
+
+/** For whom the VirtualService of a port is folded where this caller calls, as text of a caller; empty = everybody; undefined = none speaks. */
+export function virtualAudience(world: World, cluster: string, caller: string): string | undefined {
+  const host = clusterHost(cluster);
+  return host === undefined ? undefined : audience(world, `${caller}\u0000${host}`);
+}
+
+const audience = derived<string | undefined>((world, text) => {
+  const [callerWords = "", host = ""] = text.split("\u0000");
+  const { namespace, labels } = parseCaller(callerWords);
+  const object = speaker(world, host, namespace);
+  if (object === undefined) return undefined;
+  const matches = matchesOf(world, object);
+  const asked = only(
+    labels,
+    matches.flatMap(({ sourceLabels }) => Object.keys(sourceLabels ?? {})),
+  );
+  const apart =
+    object !== speaker(world, host, "") || Object.keys(asked).length > 0 || matches.some((match) => match.sourceNamespace === namespace);
+  return apart ? callerText({ namespace, labels: asked }) : "";
 });
 
-/** The oldest VirtualService for a host. By the whole name. */
-function speaker(world: World, host: string): VirtualServiceObject | undefined {
-  return [...world.objects(virtualServiceSource).by("host", host)].sort(byAge)[0];
-}
-
-/** It speaks to callers of its own namespace only. */
-function isPrivate(object: VirtualServiceObject, host: string): boolean {
-  return (object.spec?.exportTo ?? []).includes(".") || host.split(".")[1] !== namespaceOf(object);
-}
-
-/** Whether callers of this namespace are told other things than everybody. By namespace, NUL, cluster. */
-function speaksApart(world: World, namespace: string, cluster: string): boolean {
-  const host = clusterHost(cluster);
-  const object = host === undefined ? undefined : speaker(world, host);
-  if (object === undefined || host === undefined) return false;
-  if (isPrivate(object, host)) return namespaceOf(object) === namespace;
-  return (object.spec?.http ?? []).some((route) => (route.match ?? []).some((match) => match.sourceNamespace === namespace));
-}
-
-/** For whom the VirtualService of a port is folded where this namespace calls: itself, or everybody (empty); undefined = none speaks to it. */
-export function virtualAudience(world: World, cluster: string, callerNamespace: string): string | undefined {
-  if (speaksApart(world, callerNamespace, cluster)) return callerNamespace;
-  const host = clusterHost(cluster);
-  const object = host === undefined ? undefined : speaker(world, host);
-  return object === undefined || host === undefined || isPrivate(object, host) ? undefined : "";
-}
-
-/** The routes of a service's port; undefined = no VirtualService speaks about it there. `audience` as `virtualAudience` has it. */
-export function virtualRoutes(world: World, cluster: string, audience: string): readonly RoutePlan[] | undefined {
-  return folded(world, `${audience}\u0000${cluster}`);
+/** The routes of a service's port; undefined = no VirtualService speaks about it there. `for_` as `virtualAudience` has it. */
+export function virtualRoutes(world: World, cluster: string, for_: string): readonly RoutePlan[] | undefined {
+  return folded(world, `${for_}\u0000${cluster}`);
 }
 
 const folded = derived<readonly RoutePlan[] | undefined>((world, text) => {
-  const [audience = "", cluster = ""] = text.split("\u0000");
+  const [callerWords = "", cluster = ""] = text.split("\u0000");
   const host = clusterHost(cluster);
-  const object = host === undefined ? undefined : speaker(world, host);
-  if (object === undefined || host === undefined) return undefined;
-  if (isPrivate(object, host) && namespaceOf(object) !== audience) return undefined;
+  const caller = parseCaller(callerWords);
+  const object = host === undefined ? undefined : speaker(world, host, caller.namespace);
+  if (object === undefined) return undefined;
+  const fits = fitsSource(caller);
   const port = targetPlan(world, cluster)?.port.port;
-  const routes = (object.spec?.http ?? []).flatMap((route, n) => planRoute(world, object, route, n, audience, port));
+  const routes = wholeRoutes(world, keyOf(object)).routes.flatMap((each: WholeRoute) =>
+    planWhole(world, each, (match) => fits(match) && (match.port === undefined || match.port === port)),
+  );
   // A host of rules that fit nobody answers 404, as in Istio; without any rule for the port it is as if there were no object.
   return routes.length === 0 ? undefined : routes;
 }, equal);
 
-function planRoute(
+// ---- connections --------------------------------------------------------------------------------------------------------------
+
+/** What a route of `tls` or `tcp` leads to, in the object's namespace; backends without weight left out. */
+export function connectionBackends(world: World, namespace: string, { route = [] }: ConnectionRoute): readonly BackendPlan[] {
+  const several = route.length > 1;
+  return route.flatMap(({ destination, weight }): BackendPlan[] => {
+    const share = several ? (weight ?? 0) : 1;
+    return destination === undefined || share === 0 ? [] : [{ ...resolve(world, namespace, destination), weight: share }];
+  });
+}
+
+/** What callers get of a port of opaque bytes; undefined = no VirtualService speaks about it. */
+export function virtualConnections(world: World, cluster: string, caller: string): ConnectionsPlan | undefined {
+  const for_ = virtualAudience(world, cluster, caller);
+  return for_ === undefined ? undefined : connected(world, `${for_}\u0000${cluster}`);
+}
+
+const connected = derived<ConnectionsPlan | undefined>((world, text) => {
+  const [callerWords = "", cluster = ""] = text.split("\u0000");
+  const host = clusterHost(cluster);
+  const caller = parseCaller(callerWords);
+  const object = host === undefined ? undefined : speaker(world, host, caller.namespace);
+  const port = targetPlan(world, cluster)?.port;
+  if (object === undefined || port === undefined || port.protocol !== "tcp") return undefined;
+  const fits = fitsSource(caller);
+  return foldConnections(world, object, (match) => fits(match) && (match.port === undefined || match.port === port.port));
+}, equal);
+
+/** `tls` goes before `tcp`, as it tells connections apart; undefined = nothing of either fits. */
+export function foldConnections(
   world: World,
   object: VirtualServiceObject,
-  route: VirtualRoute,
-  at: number,
-  audience: string,
-  port: number | undefined,
-): RoutePlan[] {
-  const matches = route.match === undefined || route.match.length === 0 ? [{}] : route.match;
-  return matches
-    .filter((match: VirtualMatch) => match.sourceNamespace === undefined || match.sourceNamespace === audience)
-    .filter((match: VirtualMatch) => match.port === undefined || match.port === port)
-    .map((match: VirtualMatch, n): RoutePlan => {
-      const name = [`${keyOf(object)}/${route.name ?? at}`, match.name ?? (matches.length > 1 ? String(n) : "")]
-        .filter((one) => one !== "")
-        .join(".");
-      const own = ownFault(object, route.name);
-      const wanted = route.fault !== undefined || own !== undefined;
-      const fault = wanted && faultsAllowed(world, "") ? planFault(route.fault ?? {}, own) : undefined;
-      return {
-        name,
-        match: planMatch(match),
-        action: planAction(world, object, route),
-        requestHeaders: planEdits(route.headers?.request),
-        responseHeaders: planEdits(route.headers?.response),
-        ...(route.corsPolicy === undefined ? {} : { cors: planCors(route.corsPolicy) }),
-        ...(fault === undefined ? {} : { fault }),
-      };
-    });
-}
-
-function textKind(text: TextMatch): { readonly kind: "exact" | "prefix" | "regex" | "present"; readonly value: string } {
-  if (text.exact !== undefined) return { kind: "exact", value: text.exact };
-  if (text.prefix !== undefined) return { kind: "prefix", value: text.prefix };
-  if (text.regex !== undefined) return { kind: "regex", value: text.regex };
-  return { kind: "present", value: "" };
-}
-
-function planMatch(match: VirtualMatch): MatchPlan {
-  const headers: ValueMatchPlan[] = [];
-  for (const [field, name] of [
-    ["authority", ":authority"],
-    ["scheme", ":scheme"],
-  ] as const) {
-    const text = match[field];
-    if (text !== undefined) headers.push({ name, ...textKind(text) });
-  }
-  const method = match.method?.exact;
-  if (match.method !== undefined && method === undefined) headers.push({ name: ":method", ...textKind(match.method) });
-  for (const [name, text] of Object.entries(match.headers ?? {})) headers.push({ name: name.toLowerCase(), ...textKind(text) });
-  for (const [name, text] of Object.entries(match.withoutHeaders ?? {}))
-    headers.push({ name: name.toLowerCase(), ...textKind(text), invert: true });
-  const query = Object.entries(match.queryParams ?? {}).map(([name, text]): ValueMatchPlan => ({ name, ...textKind(text) }));
-  return {
-    path: planPath(match),
-    method,
-    headers: headers.sort((a, b) => compareText(a.name, b.name)),
-    query: query.sort((a, b) => compareText(a.name, b.name)),
-  };
-}
-
-function planPath({ uri, ignoreUriCase }: VirtualMatch): MatchPlan["path"] {
-  const folding = ignoreUriCase === true ? { ignoreCase: true as const } : {};
-  if (uri?.exact !== undefined) return { kind: "exact", value: uri.exact, ...folding };
-  if (uri?.regex !== undefined) return { kind: "regex", value: uri.regex };
-  return { kind: "prefix", value: uri?.prefix ?? "/", ...(uri?.prefix === undefined ? {} : folding) };
-}
-
-function planEdits(edits: VirtualEdits | undefined): HeaderEditsPlan {
-  if (edits === undefined) return noEdits;
-  const list = (values: Readonly<Record<string, string>> | undefined) =>
-    Object.entries(values ?? {})
-      .map(([name, value]) => ({ name: name.toLowerCase(), value }))
-      .filter(({ name }) => name !== "host" && name !== ":authority")
-      .sort((a, b) => compareText(a.name, b.name));
-  return { set: list(edits.set), add: list(edits.add), remove: [...(edits.remove ?? [])].map((name) => name.toLowerCase()).sort() };
-}
-
-/** Istio: `Host` among the headers that are set is the host of the forwarded request. */
-function hostOf(headers: VirtualHeaders | undefined): string | undefined {
-  const set = Object.entries(headers?.request?.set ?? {});
-  return set.find(([name]) => ["host", ":authority"].includes(name.toLowerCase()))?.[1];
-}
-
-function planAction(world: World, object: VirtualServiceObject, route: VirtualRoute): RoutePlan["action"] {
-  const { redirect, directResponse, rewrite } = route;
-  if (redirect !== undefined) {
-    return {
-      kind: "redirect",
-      status: (redirect.redirectCode ?? 301) as 301,
-      scheme: redirect.scheme,
-      host: redirect.authority,
-      port: redirect.port,
-      path: redirect.uri === undefined ? undefined : { kind: "full", value: redirect.uri },
-    };
-  }
-  if (directResponse !== undefined) return { kind: "direct", status: directResponse.status, body: directResponse.body?.string ?? "" };
-  const several = (route.route ?? []).length > 1;
-  const backends = (route.route ?? []).map((one): BackendPlan => {
-    const host = hostOf(one.headers);
-    return {
-      ...resolve(world, object, one.destination as Destination),
-      // Istio: a single destination needs no weight.
-      weight: several ? (one.weight ?? 0) : 1,
-      ...(one.headers?.request === undefined ? {} : { requestHeaders: planEdits(one.headers.request) }),
-      ...(one.headers?.response === undefined ? {} : { responseHeaders: planEdits(one.headers.response) }),
-      ...(several && host !== undefined ? { hostRewrite: host } : {}),
-    };
-  });
-  const only = several ? undefined : hostOf(route.route?.[0]?.headers);
-  const host = rewrite?.authority ?? hostOf(route.headers) ?? only;
-  const regex = rewrite?.uriRegexRewrite;
-  const mirrors = planMirrors(world, object, route);
-  return {
-    kind: "forward",
-    backends,
-    timeoutMs: route.timeout === undefined ? 0 : (ruleDurationMs(route.timeout) ?? 0),
-    retry: planRetry(route.retries),
-    ...(rewrite?.uri === undefined ? {} : { prefixRewrite: rewrite.uri }),
-    ...(regex?.match === undefined ? {} : { regexRewrite: { regex: regex.match, substitution: regex.rewrite ?? "" } }),
-    ...(host === undefined ? {} : { hostRewrite: host }),
-    ...(mirrors.length === 0 ? {} : { mirrors }),
-  };
-}
-
-function planRetry(retries: VirtualRoute["retries"]): RetryPlan {
-  if (retries === undefined) return defaultRetry;
-  const words = (retries.retryOn ?? "")
-    .split(",")
-    .map((word) => word.trim())
-    .filter((word) => word !== "");
-  const codes = words.filter((word) => /^\d+$/.test(word)).map(Number);
-  const on = words.filter((word) => !/^\d+$/.test(word));
-  return {
-    attempts: retries.attempts ?? 2,
-    codes: [...new Set(codes)].sort((a, b) => a - b),
-    perTryTimeoutMs: retries.perTryTimeout === undefined ? 0 : (ruleDurationMs(retries.perTryTimeout) ?? 0),
-    ...(words.length === 0 ? {} : { on, onlyOn: true as const }),
-  };
-}
-
-const perMillion = (percent: number | undefined, otherwise: number): number => Math.round((percent ?? otherwise) * 10_000);
-
-function planMirrors(world: World, object: VirtualServiceObject, route: VirtualRoute): { cluster: string; perMillion: number }[] {
-  const all = [
-    ...(route.mirror === undefined
+  fits: (match: ConnectionMatch) => boolean,
+): ConnectionsPlan | undefined {
+  const namespace = namespaceOf(object);
+  const taken = new Set<string>();
+  const byName = (object.spec?.tls ?? []).flatMap((route, at) => {
+    const hosts = [...new Set((route.match ?? []).filter(fits).flatMap(({ sniHosts = [] }) => sniHosts.map((name) => name.toLowerCase())))];
+    const free = hosts.filter((name) => !taken.has(name)).sort();
+    for (const name of free) taken.add(name);
+    return free.length === 0
       ? []
-      : [{ destination: route.mirror, percentage: route.mirrorPercentage ?? { value: route.mirrorPercent ?? 100 } }]),
-    ...(route.mirrors ?? []),
-  ];
-  return all.flatMap(({ destination, percentage }) => {
-    if (destination === undefined) return [];
-    const to = resolve(world, object, destination);
-    const share = perMillion(percentage?.value, 100);
-    return to.missing || share === 0 ? [] : [{ cluster: to.cluster, perMillion: share }];
+      : [{ route: `${keyOf(object)}/tls/${at}`, hosts: free, backends: connectionBackends(world, namespace, route) }];
   });
+  if (byName.length > 0) return { byName, backends: [] };
+  const first = (object.spec?.tcp ?? []).find(({ match = [] }) => match.length === 0 || match.some(fits));
+  return first === undefined ? undefined : { byName: undefined, backends: connectionBackends(world, namespace, first) };
 }
-
-function planFault({ delay, abort }: VirtualFault, own: OwnFault = {}): FaultPlan | undefined {
-  const { reset, rate, clients = [] } = own;
-  const ms = delay?.fixedDelay === undefined ? undefined : ruleDurationMs(delay.fixedDelay);
-  // Istio: without a percentage all requests are meant.
-  const out: FaultPlan = {
-    ...(ms === undefined ? {} : { delay: { ms, perMillion: perMillion(delay?.percentage?.value ?? delay?.percent, 100) } }),
-    ...(abort === undefined
-      ? {}
-      : {
-          abort: {
-            status:
-              abort.grpcStatus === undefined
-                ? { kind: "http" as const, value: abort.httpStatus ?? 503 }
-                : { kind: "grpc" as const, value: grpcCode(abort.grpcStatus) ?? 14 },
-            perMillion: perMillion(abort.percentage?.value, 100),
-          },
-        }),
-    ...(rate === undefined ? {} : { bandwidth: { kibPerSecond: rate.kibPerSecond, perMillion: perMillion(rate.percent, 100) } }),
-    ...(reset === undefined ? {} : { resetPerMillion: perMillion(reset, 100) }),
-  };
-  if (Object.keys(out).length === 0) return undefined;
-  const callers = [...clients].sort().map((client) => {
-    return client.endsWith("*") ? { kind: "prefix" as const, value: client.slice(0, -1) } : { kind: "exact" as const, value: client };
-  });
-  return { ...out, ...(callers.length === 0 ? {} : { clients: callers }) };
-}
-
-function planCors(cors: VirtualCors): CorsPlan {
-  const origins = [
-    ...(cors.allowOrigins ?? []).map((origin) => textKind(origin)),
-    ...(cors.allowOrigin ?? []).map((value) => ({ kind: "exact" as const, value })),
-  ];
-  const maxAge = cors.maxAge === undefined ? undefined : ruleDurationMs(cors.maxAge);
-  return {
-    origins: origins.flatMap(({ kind, value }) => (kind === "present" ? [] : [{ kind, value }])),
-    methods: (cors.allowMethods ?? []).join(","),
-    headers: (cors.allowHeaders ?? []).join(","),
-    expose: (cors.exposeHeaders ?? []).join(","),
-    maxAgeSeconds: maxAge === undefined ? undefined : Math.floor(maxAge / 1_000),
-    credentials: cors.allowCredentials ?? false,
-    forwardUnmatched: cors.unmatchedPreflights !== "IGNORE",
-  };
-}
-
-// ---- destinations -----------------------------------------------------------------------------------------------------------
-
-interface ResolvedDestination {
-  readonly cluster: string;
-  readonly missing: boolean;
-  /** Why, in words; empty where it is there. */
-  readonly problem: string;
-}
-
-function resolveFully(world: World, object: VirtualServiceObject, to: Destination): ResolvedDestination {
-  const host = wholeHost(to.host, namespaceOf(object));
-  const [key] = world.objects(serviceSource).keys("host", host);
-  const service = key === undefined ? undefined : world.services.get(key);
-  const port = to.port?.number ?? service?.defaultPort?.port ?? 0;
-  const cluster = to.subset === undefined ? outboundCluster(port, host) : subsetCluster(port, to.subset, host);
-  const lost = (problem: string): ResolvedDestination => ({ cluster: cluster.replace("outbound|", "unresolved|"), missing: true, problem });
-  if (service === undefined) return lost(`there is no Service ${host}`);
-  if (to.port?.number === undefined && service.ports.length > 1)
-    return lost(`Service ${host} has several ports: say which by destination.port.number`);
-  if (targetPlan(world, outboundCluster(port, host)) === undefined) return lost(`Service ${host} has no port ${port}`);
-  if (to.subset !== undefined && targetPlan(world, cluster) === undefined)
-    return lost(`no DestinationRule for ${host} has a subset ${JSON.stringify(to.subset)}`);
-  return { cluster, missing: false, problem: "" };
-}
-
-function resolve(world: World, object: VirtualServiceObject, to: Destination): { readonly cluster: string; readonly missing: boolean } {
-  const { cluster, missing } = resolveFully(world, object, to);
-  return { cluster, missing };
-}
-
-// ---- what becomes of it -----------------------------------------------------------------------------------------------------
-
-export interface VirtualVerdict {
-  readonly accepted: boolean;
-  readonly acceptedReason: string;
-  readonly acceptedMessage: string;
-  /** Empty = every destination is there. */
-  readonly unresolved: readonly string[];
-  /** undefined = it asks for no fault. */
-  readonly faults: boolean | undefined;
-}
-
-/** By `NS/NAME`. */
-export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) => {
-  const object = world.objects(virtualServiceSource).get(key);
-  if (object === undefined) return undefined;
-  const hosts = virtualHosts(object);
-  const displaced = hosts.map((host) => ({ host, by: speaker(world, host) })).find(({ by }) => by !== undefined && keyOf(by) !== key);
-  const lost = hosts.filter((host) => world.objects(serviceSource).keys("host", host).length === 0);
-  const routes = object.spec?.http ?? [];
-  const unresolved = routes.flatMap((route, n) =>
-    [
-      ...(route.route ?? []).map((one, at) => [`spec.http[${n}].route[${at}].destination`, one.destination] as const),
-      ...(route.mirror === undefined ? [] : [[`spec.http[${n}].mirror`, route.mirror] as const]),
-      ...(route.mirrors ?? []).map((one, at) => [`spec.http[${n}].mirrors[${at}].destination`, one.destination] as const),
-    ].flatMap(([where, to]) => {
-      const problem = to === undefined ? "" : resolveFully(world, object, to).problem;
-      return problem === "" ? [] : [`${where}: ${problem}`];
-    }),
-  );
-  const wantsFaults = routes.some((route) => route.fault !== undefined || ownFault(object, route.name) !== undefined);
-  const told =
-    displaced !== undefined
-      ? {
-          accepted: false,
-          acceptedReason: "Conflicted",
-          acceptedMessage: `VirtualService ${keyOf(displaced.by as VirtualServiceObject)} is older and speaks about ${displaced.host}`,
-        }
-      : lost.length > 0
-        ? {
-            accepted: true,
-            acceptedReason: "NoService",
-            acceptedMessage: `there is no Service ${lost.join(", ")}; it takes effect when one appears`,
-          }
-        : { accepted: true, acceptedReason: "Accepted", acceptedMessage: "every route is understood" };
-  return { ...told, unresolved, faults: wantsFaults ? faultsAllowed(world, "") : undefined };
-}, equal);

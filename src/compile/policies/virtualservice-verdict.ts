@@ -1,0 +1,128 @@
+// Owns: what became of a VirtualService, for its status: who decides in its place, destinations that are not there, delegations that cannot be
+// followed, gateways that do not take it, routes that no request reaches, faults that the mesh does not allow.
+
+import { speaksToMesh, type VirtualMatch, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
+import { externalService } from "../plan/external.ts";
+import { matchesEverything } from "../plan/routes.ts";
+import { serviceSource, virtualServiceSource } from "../sources.ts";
+import { derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { speaker, spokenTo } from "./virtualservice.ts";
+import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
+import { faultsAllowed, planWhole, resolveFully } from "./virtualservice-plan.ts";
+
+export interface VirtualVerdict {
+  readonly accepted: boolean;
+  readonly acceptedReason: "Accepted" | "Conflicted" | "NoService" | "NotDelegatedTo";
+  readonly acceptedMessage: string;
+  /** Empty = every destination is there. */
+  readonly unresolved: readonly string[];
+  /** Empty = every delegation is followed; undefined = there is none. */
+  readonly delegation: readonly string[] | undefined;
+  /** Routes that no request reaches, in words. */
+  readonly shadowed: readonly string[];
+  /** undefined = it asks for no fault. */
+  readonly faults: boolean | undefined;
+}
+
+/** By `NS/NAME`. */
+export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) => {
+  const object = world.objects(virtualServiceSource).get(key);
+  if (object === undefined) return undefined;
+  const whole = wholeRoutes(world, key);
+  const wantsFaults = whole.routes.some(({ route, fault }) => route.fault !== undefined || fault !== undefined);
+  return {
+    ...accepted(world, object),
+    unresolved: [...whole.routes.flatMap((route) => lostOf(world, route)), ...lostConnections(world, object)],
+    delegation: (object.spec?.http ?? []).some(({ delegate }) => delegate !== undefined) ? whole.problems : undefined,
+    shadowed: shadowedOf(world, whole.routes),
+    faults: wantsFaults ? faultsAllowed(world, "") : undefined,
+  };
+}, equal);
+
+type Accepted = Pick<VirtualVerdict, "accepted" | "acceptedReason" | "acceptedMessage">;
+
+function accepted(world: World, object: VirtualServiceObject): Accepted {
+  const key = keyOf(object);
+  const hosts = virtualHosts(object);
+  if (hosts.length === 0) {
+    const roots = world.objects(virtualServiceSource).keys("delegate", key);
+    return roots.length > 0
+      ? { accepted: true, acceptedReason: "Accepted", acceptedMessage: `VirtualService ${roots.join(", ")} delegates to it` }
+      : {
+          accepted: false,
+          acceptedReason: "NotDelegatedTo",
+          acceptedMessage: "it has no hosts, and no VirtualService delegates to it; it takes effect when one does",
+        };
+  }
+  if (!speaksToMesh(object)) return { accepted: true, acceptedReason: "Accepted", acceptedMessage: "every route is understood" };
+  for (const host of hosts.filter((each) => !each.startsWith("*"))) {
+    const to = spokenTo(world, object, host);
+    const by = speaker(world, host, to.includes("*") ? "" : (to[0] ?? ""));
+    if (by !== undefined && keyOf(by) !== key)
+      return {
+        accepted: false,
+        acceptedReason: "Conflicted",
+        acceptedMessage: `VirtualService ${keyOf(by)} is older and speaks about ${host}`,
+      };
+  }
+  const lost = hosts.filter(
+    (host) =>
+      !host.startsWith("*") && world.objects(serviceSource).keys("host", host).length === 0 && externalService(world, host) === undefined,
+  );
+  if (lost.length > 0)
+    return {
+      accepted: true,
+      acceptedReason: "NoService",
+      acceptedMessage: `there is no Service ${lost.join(", ")}; it takes effect when one appears`,
+    };
+  return { accepted: true, acceptedReason: "Accepted", acceptedMessage: "every route is understood" };
+}
+
+function lostOf(world: World, { route, namespace, where }: WholeRoute): string[] {
+  return [
+    ...(route.route ?? []).map((one, at) => [`${where}.route[${at}].destination`, one.destination] as const),
+    ...(route.mirror === undefined ? [] : [[`${where}.mirror`, route.mirror] as const]),
+    ...(route.mirrors ?? []).map((one, at) => [`${where}.mirrors[${at}].destination`, one.destination] as const),
+  ].flatMap(([place, to]) => {
+    const problem = to === undefined ? "" : resolveFully(world, namespace, to).problem;
+    return problem === "" ? [] : [`${place}: ${problem}`];
+  });
+}
+
+function lostConnections(world: World, object: VirtualServiceObject): string[] {
+  return (["tls", "tcp"] as const).flatMap((layer) =>
+    (object.spec?.[layer] ?? []).flatMap(({ route = [] }, n) =>
+      route.flatMap(({ destination }, at) => {
+        const problem = destination === undefined ? "" : resolveFully(world, namespaceOf(object), destination).problem;
+        return problem === "" ? [] : [`spec.${layer}[${n}].route[${at}].destination: ${problem}`];
+      }),
+    ),
+  );
+}
+
+/** For all callers and ports alike: matches that ask for less than everything shadow nobody. */
+function forAll({ sourceNamespace, sourceLabels, port, gateways }: VirtualMatch): boolean {
+  return sourceNamespace === undefined && port === undefined && gateways === undefined && Object.keys(sourceLabels ?? {}).length === 0;
+}
+
+/** A route behind one that takes everything, or that asks the same as one before it. */
+function shadowedOf(world: World, routes: readonly WholeRoute[]): string[] {
+  const out: string[] = [];
+  const seen = new Map<string, string>();
+  let all: string | undefined;
+  for (const each of routes) {
+    const plans = planWhole(world, each, forAll);
+    const asks = each.route.match ?? [];
+    const whole = plans.length === Math.max(asks.length, 1);
+    const before = plans.map(({ match }) => all ?? seen.get(JSON.stringify(match)));
+    if (whole && plans.length > 0 && !before.includes(undefined))
+      out.push(
+        `${each.where} is never reached: ${[...new Set(before)].join(", ")} before it ${all === undefined ? "asks the same" : "takes every request"}`,
+      );
+    for (const { match } of plans) {
+      if (!seen.has(JSON.stringify(match))) seen.set(JSON.stringify(match), each.where);
+      if (matchesEverything(match)) all ??= each.where;
+    }
+  }
+  return out;
+}
