@@ -26,7 +26,7 @@ export function App({ api }: { api: Api }): ReactNode {
   useEffect(() => {
     if (view === "graph") loadGraph().catch(() => undefined);
   }, [view]);
-  const whole = useMemo(() => (graph === null ? null : toPicture(graph)), [graph]);
+  const whole = useMemo(() => (graph === null ? null : toPicture(graph, live.proxies ?? [])), [graph, live.proxies]);
   const picture = useMemo(() => whole && inNamespace(whole, place.namespace), [whole, place.namespace]);
   const found = useMemo(() => picture && findText(picture, place.text), [picture, place.text]);
 

@@ -217,6 +217,22 @@ export function createDevMesh(scenario: Scenario, seed: number, dashboardUrl: ()
             mode: "delta" as const,
             types: { cluster: type(14), endpoint: type(9), listener: type(4), route: type(2, rejected) },
             synced: instance.ready && !rejected,
+            ...(instance.app !== "front" || !instance.ready
+              ? {}
+              : {
+                  ejected: instances
+                    .filter((other) => other.app === "reviews" && other.version === "v2")
+                    .slice(0, 1)
+                    .map((other) => ({
+                      cluster: "outbound|80||reviews.shop.svc.cluster.local",
+                      endpoint: `127.0.0.1:${other.port}`,
+                      workload: `shop/${other.name}`,
+                      reason: "consecutive_5xx",
+                    })),
+                }),
+            ...(instance.app === "reviews" && instance.version === "v2" && instance.ready
+              ? { openCircuits: [{ cluster: "outbound|80||ratings.shop.svc.cluster.local", limit: "max_requests" }] }
+              : {}),
             lastRejection: rejected
               ? {
                   type: "route" as const,

@@ -109,7 +109,7 @@ describe.skipIf(!found)("dashboard", () => {
     ).toBe(true);
     const facts = await page.getByRole("banner").innerText();
     expect(facts.replaceAll(/\s+/g, " ")).toContain(
-      "Mesh default · cluster.local Control plane 0.1.0 Services 9 Proxies 12 · 1 not in sync, 1 lost",
+      "Mesh default · cluster.local Control plane 0.1.0 Services 9 Proxies 12 · 1 not in sync, 1 lost, 4 with circuits open",
     );
     await page.getByText("live", { exact: true }).waitFor();
     expect(complaints).toEqual([]);
@@ -133,6 +133,27 @@ describe.skipIf(!found)("dashboard", () => {
     const hidden =
       "document.querySelector('.card.selected').getBoundingClientRect().right - document.querySelector('.graph').getBoundingClientRect().right";
     while (Number(await page.evaluate(hidden)) > 0) await page.waitForTimeout(20);
+  });
+
+  test("circuit breaking stands on the card, in the list and in the panel of both ends, with its reason", async () => {
+    const page = await open();
+    await page.locator(".graph[data-ready=true]").waitFor();
+    expect(await page.locator('[data-item="service shop/reviews"]').innerText()).toContain("1 out");
+    await page.getByRole("button", { name: /^ratings in shop: .*; calls refused$/ }).click();
+    const ratings = page.getByRole("complementary", { name: "Service ratings" }).getByRole("region", { name: "Circuit breaking" });
+    expect((await ratings.innerText()).replaceAll(/\s+/g, " ")).toMatch(
+      /reviews-v2-\w+ refuses calls to shop\/ratings: max_requests is reached/,
+    );
+    await ratings.getByRole("button", { name: "shop/reviews" }).first().click();
+    const reviews = page.getByRole("complementary", { name: "Service reviews" }).getByRole("region", { name: "Circuit breaking" });
+    const words = (await reviews.innerText()).replaceAll(/\s+/g, " ");
+    expect(words).toMatch(/reviews-v2-\w+ is taken out of the balance by front-v3-\w+: consecutive_5xx/);
+    expect(words).toMatch(/refuses calls to shop\/ratings/);
+    await page.getByRole("radio", { name: "List" }).check();
+    expect(await page.locator("tr", { has: page.locator('[data-item="service shop/reviews"]') }).innerText()).toContain(
+      "1 instance taken out",
+    );
+    expect(complaints).toEqual([]);
   });
 
   test("by keyboard alone: Tab to a call, Enter opens its numbers, Escape leads back; arrows walk the graph", async () => {

@@ -19,6 +19,7 @@ export interface HeaderProps {
 export function Header({ mesh, services, proxies, connection, theme }: HeaderProps): ReactNode {
   const connected = proxies?.filter((p) => p.status.connected) ?? [];
   const behind = connected.filter((p) => !p.status.synced).length;
+  const breaking = connected.filter((p) => (p.status.ejected ?? []).length + (p.status.openCircuits ?? []).length > 0).length;
   const gone = (proxies?.length ?? 0) - connected.length;
   return (
     <header className="bar top">
@@ -36,7 +37,13 @@ export function Header({ mesh, services, proxies, connection, theme }: HeaderPro
         <Fact
           name="Proxies"
           value={proxies === null ? "…" : String(connected.length)}
-          note={[behind > 0 ? `${behind} not in sync` : "", gone > 0 ? `${gone} lost` : ""].filter((s) => s !== "").join(", ")}
+          note={[
+            behind > 0 ? `${behind} not in sync` : "",
+            gone > 0 ? `${gone} lost` : "",
+            breaking > 0 ? `${breaking} with circuits open` : "",
+          ]
+            .filter((s) => s !== "")
+            .join(", ")}
         />
       </dl>
       <ConnectionState connection={connection} />

@@ -116,7 +116,15 @@ function Drawing({ picture, found, selection, onSelect }: GraphViewProps): React
         ...serviceSize,
         // Given and not measured: without this the library hides every card for a frame at each refresh.
         measured: serviceSize,
-        data: { node, traffic: picture.traffic.get(id), selected, dimmed, vertical: direction === "DOWN", onSelect: selectService },
+        data: {
+          node,
+          traffic: picture.traffic.get(id),
+          circuits: picture.circuits.filter((one) => one.service === id),
+          selected,
+          dimmed,
+          vertical: direction === "DOWN",
+          onSelect: selectService,
+        },
       });
     }
     return drawn;

@@ -3,6 +3,7 @@
 import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
 import { memo, type ReactNode } from "react";
 import { HealthIcon, StrokeIcon } from "../chrome/icons.tsx";
+import { type Circuit, circuitChip, circuitWords } from "../model/circuits.ts";
 import { byteRate, duration, rate } from "../model/format.ts";
 import { type Health, serviceHealth } from "../model/health.ts";
 import { isOutside, type ServiceNode, type Traffic } from "../model/picture.ts";
@@ -13,6 +14,8 @@ export type ServiceCardNode = Node<
   {
     node: ServiceNode;
     traffic: Traffic | undefined;
+    /** About this service. */
+    circuits: readonly Circuit[];
     selected: boolean;
     dimmed: boolean;
     vertical: boolean;
@@ -25,10 +28,12 @@ export type ServiceCardNode = Node<
 const chipsShown = 3;
 
 export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<ServiceCardNode>): ReactNode {
-  const { node, traffic, selected, dimmed, vertical } = data;
+  const { node, traffic, circuits, selected, dimmed, vertical } = data;
+  const broken = circuitWords(circuits);
+  const room = broken === "" ? chipsShown : chipsShown - 1;
   const health = serviceHealth(node, traffic);
   const caller = traffic?.kind === "caller";
-  const chips = node.versions.slice(0, node.versions.length > chipsShown ? chipsShown - 1 : chipsShown);
+  const chips = node.versions.slice(0, node.versions.length > room ? Math.max(1, room - 1) : room);
   const more = node.versions.length - chips.length;
   return (
     <>
@@ -38,7 +43,7 @@ export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<Service
         className={`card ${caller ? "caller" : health}${selected ? " selected" : ""}${dimmed ? " dimmed" : ""}${isOutside(node) ? " outside" : ""}`}
         style={serviceSize}
         data-item={`service ${node.id}`}
-        aria-label={describeService(node, traffic)}
+        aria-label={describeService(node, traffic, circuits)}
         aria-pressed={selected}
         tabIndex={dimmed ? -1 : 0}
         onClick={() => data.onSelect(node.id)}
@@ -55,6 +60,11 @@ export const ServiceCard = memo(function ServiceCard({ data }: NodeProps<Service
               <i>{v.ready < v.instances ? `${v.ready}/${v.instances} ready` : `×${v.instances}`}</i>
             </span>
           ))}
+          {broken !== "" && (
+            <span className="chip short" title={`Circuit breaking: ${broken}`}>
+              {circuitChip(circuits)}
+            </span>
+          )}
           {more > 0 && <span className="chip">+{more}</span>}
           {node.versions.length === 0 && <span className="chip none">{isOutside(node) ? "outside the mesh" : "no instance"}</span>}
         </span>

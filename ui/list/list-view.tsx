@@ -2,6 +2,7 @@
 
 import { type KeyboardEvent, type ReactNode, useEffect, useState } from "react";
 import { HealthIcon, LockIcon, StrokeIcon } from "../chrome/icons.tsx";
+import { circuitWords } from "../model/circuits.ts";
 import { byteRate, duration, rate } from "../model/format.ts";
 import { edgeHealth, healthWords, serviceHealth } from "../model/health.ts";
 import type { Selection } from "../model/location.ts";
@@ -82,6 +83,7 @@ export function ListView({ picture, found, selection, onSelect }: ListViewProps)
             key={id}
             node={node}
             traffic={picture.traffic.get(id)}
+            broken={circuitWords(picture.circuits.filter((one) => one.service === id))}
             first={index === 0}
             selected={selection?.kind === "service" && selection.id === id}
             onSelect={() => onSelect({ kind: "service", id })}
@@ -222,10 +224,11 @@ function CallRow({ edge, first, selected, onSelect }: RowProps & { edge: CallEdg
 function ServiceRow({
   node,
   traffic,
+  broken,
   first,
   selected,
   onSelect,
-}: RowProps & { node: ServiceNode; traffic: Traffic | undefined }): ReactNode {
+}: RowProps & { node: ServiceNode; traffic: Traffic | undefined; broken: string }): ReactNode {
   const health = serviceHealth(node, traffic);
   const { ready, instances } = instancesReady(node);
   return (
@@ -249,6 +252,7 @@ function ServiceRow({
             {v.version || "unversioned"} <i>×{v.instances}</i>
           </span>
         ))}
+        {broken !== "" && <span className="chip short">{broken}</span>}
         {node.versions.length === 0 && <span className="quiet">{isOutside(node) ? "outside the mesh" : "no instance"}</span>}
       </td>
       <td role="cell" className="number">

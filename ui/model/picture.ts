@@ -1,6 +1,7 @@
 // Owns: the picture the page draws (services and calls, by id), made from one graph answer, and the filters over it. Pure; fetches nothing.
 
-import type { GraphAnswer } from "../../src/api/live.ts";
+import type { GraphAnswer, ProxyObject } from "../../src/api/live.ts";
+import { type Circuit, circuitsOf } from "./circuits.ts";
 
 export type ServiceNode = GraphAnswer["nodes"][number];
 export type CallEdge = GraphAnswer["edges"][number];
@@ -11,6 +12,8 @@ export interface Picture {
   /** By service id. */
   readonly traffic: ReadonlyMap<string, Traffic>;
   readonly namespaces: readonly string[];
+  /** What circuit breaking does just now, anywhere. */
+  readonly circuits: readonly Circuit[];
 }
 
 /** What a service has to do in the window: requests have their numbers on the node, bytes only on the calls that reach it. */
@@ -29,7 +32,7 @@ export interface Filter {
 }
 
 /** Sorted by id, so that the same mesh is always laid out and listed in the same order. An end that the answer does not list as a node is added without instances. */
-export function toPicture(graph: GraphAnswer): Picture {
+export function toPicture(graph: GraphAnswer, proxies: readonly ProxyObject[] = []): Picture {
   const services = new Map<string, ServiceNode>();
   for (const node of graph.nodes) services.set(node.id, node);
   for (const edge of graph.edges) {
@@ -40,7 +43,13 @@ export function toPicture(graph: GraphAnswer): Picture {
   const namespaces = new Set<string>();
   for (const node of services.values()) if (!isOutside(node)) namespaces.add(node.namespace);
   const traffic = new Map([...services.values()].map((node) => [node.id, trafficOf(node, graph.edges)]));
-  return { services: sorted(services), calls: sorted(calls), traffic, namespaces: [...namespaces].sort(byText) };
+  return {
+    services: sorted(services),
+    calls: sorted(calls),
+    traffic,
+    namespaces: [...namespaces].sort(byText),
+    circuits: circuitsOf(proxies),
+  };
 }
 
 function trafficOf(node: ServiceNode, edges: readonly CallEdge[]): Traffic {
@@ -61,7 +70,7 @@ export function inNamespace(picture: Picture, namespace: string): Picture {
   const calls = new Map([...picture.calls].filter(([, edge]) => own(edge.from) || own(edge.to)));
   const ends = new Set([...calls.values()].flatMap((edge) => [edge.from, edge.to]));
   const services = new Map([...picture.services].filter(([id]) => own(id) || ends.has(id)));
-  return { services, calls, traffic: picture.traffic, namespaces: picture.namespaces };
+  return { ...picture, services, calls };
 }
 
 /** Ids of the services that the text finds, and of the calls that touch one; null when there is no text. */

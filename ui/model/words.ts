@@ -1,5 +1,6 @@
 // Owns: the sentences that say a service or a call aloud: for screen readers, titles and list cells. One place, so that graph and list say the same.
 
+import { type Circuit, circuitWords } from "./circuits.ts";
 import { byteRate, count, duration, failing, rate, success } from "./format.ts";
 import { edgeHealth, healthWords, serviceHealth, thresholds } from "./health.ts";
 import { type CallEdge, isOutside, type ServiceNode, splitId, type Traffic } from "./picture.ts";
@@ -12,13 +13,14 @@ export function instancesReady(node: ServiceNode): { ready: number; instances: n
 }
 
 /** `reviews in shop: healthy, 41.2 requests a second, 99.8 % succeed, p99 12 ms; 2 versions, 3 of 3 instances ready` */
-export function describeService(node: ServiceNode, traffic: Traffic | undefined): string {
+export function describeService(node: ServiceNode, traffic: Traffic | undefined, circuits: readonly Circuit[] = []): string {
   const { ready, instances } = instancesReady(node);
   const fleet = isOutside(node)
     ? "outside the mesh"
     : `${count(node.versions.length, "version")}, ${ready} of ${count(instances, "instance")} ready`;
   const where = isOutside(node) ? "" : ` in ${node.namespace}`;
-  return `${node.name}${where}: ${serviceState(node, traffic)}, ${trafficWords(node, traffic)}; ${fleet}`;
+  const broken = circuitWords(circuits);
+  return `${node.name}${where}: ${serviceState(node, traffic)}, ${trafficWords(node, traffic)}; ${fleet}${broken === "" ? "" : `; ${broken}`}`;
 }
 
 /** One or two words on how the service is: a caller that nobody calls is not "without traffic". */

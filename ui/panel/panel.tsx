@@ -12,6 +12,7 @@ import { type CallEdge, isOutside, type Picture, type ServiceNode } from "../mod
 import { instancesOf, policiesOf, routesOf } from "../model/related.ts";
 import { callTitle, lockWords, nameOf, outcome, serviceState } from "../model/words.ts";
 import { Charts } from "./charts.tsx";
+import { Circuits } from "./circuits.tsx";
 import { Instances } from "./instances.tsx";
 import { ObjectList, type SplitRow, Tile, VersionSplit } from "./parts.tsx";
 
@@ -105,6 +106,11 @@ function ServiceBody({
         <Tile name="p99" value={duration(node.p99Ms)} />
       </dl>
       <Series details={details} theme={theme} unit="Requests" />
+      <Circuits
+        circuits={picture.circuits.filter((one) => one.service === node.id || one.callerService === node.id)}
+        service={node.id}
+        onSelect={onSelect}
+      />
       {node.versions.length > 0 && <VersionSplit rows={splitOf(node, callers)} />}
       <CallList title="Called by" calls={callers} end="from" onSelect={onSelect} />
       <CallList title="Calls" calls={callees} end="to" onSelect={onSelect} />
@@ -163,6 +169,11 @@ function CallBody({
         )}
       </dl>
       <Series details={details} theme={theme} unit={tcp ? "Connections" : "Requests"} />
+      <Circuits
+        circuits={picture.circuits.filter((one) => one.service === edge.to && one.callerService === edge.from)}
+        service={edge.to}
+        onSelect={onSelect}
+      />
       {edge.byVersion.length > 0 && (
         <VersionSplit rows={edge.byVersion.map((v) => ({ ...v, name: versionName(v.version, target), note: "" }))} />
       )}
