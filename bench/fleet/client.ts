@@ -96,7 +96,7 @@ export class SimulatedProxy {
 
   #receive(stream: ClientDuplexStream<Request, DeltaDiscoveryResponse>, message: DeltaDiscoveryResponse): void {
     const type = xdsTypeOf(message.typeUrl);
-    if (type === undefined) throw new Error(`the control plane sent ${message.typeUrl}, which nobody asked for`);
+    if (type === undefined || type === "host") throw new Error(`the control plane sent ${message.typeUrl}, which nobody asked for`);
     const held = this.held[type];
     const fresh: string[] = [];
     for (const { name, version } of message.resources) {

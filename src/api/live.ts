@@ -24,6 +24,8 @@ export interface MeshObject extends KubeObject {
 }
 
 export type XdsTypeName = "cluster" | "endpoint" | "listener" | "route";
+/** With virtual hosts that a proxy asks for one by one. */
+export type StreamTypeName = XdsTypeName | "host";
 
 export interface ProxyTypeStatus {
   /** Version the proxy has accepted; empty before the first. */
@@ -45,11 +47,13 @@ export interface ProxyObject extends KubeObject {
     connectedAt: string;
     mode: "delta" | "sotw";
     types: Record<XdsTypeName, ProxyTypeStatus>;
+    /** Virtual hosts that it has asked for one by one; absent = it asks for none so. */
+    hosts?: { asked: number; held: number };
     /** Every type accepted in its newest version. */
     synced: boolean;
-    lastRejection: { type: XdsTypeName; version: string; reason: string; at: string } | null;
+    lastRejection: { type: StreamTypeName; version: string; reason: string; at: string } | null;
     /** Resources it rejected, which are not offered again until they change; the first of them. */
-    quarantine?: { type: XdsTypeName; name: string; version: string; reason: string }[];
+    quarantine?: { type: StreamTypeName; name: string; version: string; reason: string }[];
     /** What of the mesh's policies this kind of client cannot do; `refused`: calls concerned are refused, otherwise they go without it. */
     notEnforced?: { subject: string; message: string; refused: boolean }[];
     /** Instances that it has taken out of its balance for now, the first of them; `workload`: `NAMESPACE/NAME` of the instance, where it knows it. */

@@ -4,11 +4,13 @@ import { createRegistry, type DescMessage, fromBinary, type JsonObject, toJson }
 import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { VirtualHostSchema } from "../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import { OnDemandSchema } from "../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import {
@@ -27,13 +29,14 @@ import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { FaultSchema } from "../wire/gen/weft/fault/v1/fault_pb.ts";
-import type { XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
+import type { StreamType, XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
 
-const schemas: Readonly<Record<XdsType, DescMessage>> = {
+const schemas: Readonly<Record<StreamType, DescMessage>> = {
   cluster: ClusterSchema,
   endpoint: ClusterLoadAssignmentSchema,
   listener: ListenerSchema,
   route: RouteConfigurationSchema,
+  host: VirtualHostSchema,
 };
 
 /** Everything the compiler ever puts into a google.protobuf.Any. */
@@ -51,6 +54,7 @@ const registry = createRegistry(
   FaultSchema,
   HeaderBasedSessionStateSchema,
   HttpRbacSchema,
+  OnDemandSchema,
   StatefulSessionPerRouteSchema,
   StatefulSessionSchema,
   RouterSchema,

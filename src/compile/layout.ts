@@ -2,18 +2,24 @@
 // make listeners again, nor a new endpoint tables. Everything here is derived.
 
 import { speaksHttp } from "../api/kinds/service.ts";
-import type { XdsResource, XdsSnapshot } from "../wire/xds-types.ts";
+import { clusterHost, httpProxyRoutes } from "../wire/names.ts";
+import { demandedHost, type XdsResource, type XdsSnapshot } from "../wire/xds-types.ts";
 import { unusedHostBytes } from "./emit/route.ts";
-import { clusterOfAuthority, planTargets } from "./plan/mesh.ts";
+import { callerOf } from "./plan/caller.ts";
+import { isVisible } from "./plan/external.ts";
+import { clusterOfAuthority, planTargets, targetPlan } from "./plan/mesh.ts";
 import type { WorkloadPlan } from "./plan/plan.ts";
 import { planWorkload } from "./plan/workload.ts";
+import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { audienceOf } from "./policies/httproute.ts";
 import {
   clusterResource,
   clustersOfConnections,
   clustersOfPort,
+  demandedHostOf,
   endpointResource,
+  externalHosts,
   forwardProxyResource,
   gatewayPortResource,
   gatewayTable,
@@ -51,7 +57,8 @@ const openedBy = derived<Opened | undefined>(
       // The services are named by the cluster's metadata; the listener says nothing of them.
       put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
     }
-    if (plan.httpProxyPort !== undefined) put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog }));
+    if (plan.httpProxyPort !== undefined)
+      put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog, onDemand: plan.usesOthers === true }));
     for (const upstream of plan.upstreams) put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
     if (plan.gateway !== undefined) {
       const { gateway, address, authz } = plan.gateway;
@@ -70,13 +77,17 @@ interface Led {
   readonly routes: Resources;
   /** Sorted; null = all there are. */
   readonly outbound: readonly string[] | null;
+  readonly hosts?: Demanded;
 }
+
+/** Virtual hosts that a proxy has asked for one by one. */
+type Demanded = NonNullable<XdsSnapshot["hosts"]>;
 
 const ledBy = derived<Led | undefined>(
   (world, key) => {
     const plan = workloadPlan(world, key);
     if (plan === undefined) return undefined;
-    const { namespace } = plan.workload;
+    const caller = callerOf(world, key);
     const route = new Map<string, XdsResource>();
     const outbound = new Set<string>();
     const lead = (table: { readonly value: XdsResource; readonly clusters: readonly string[] }) => {
@@ -85,15 +96,16 @@ const ledBy = derived<Led | undefined>(
     };
     const asked = askedBy(world, plan);
     if (plan.httpProxyPort !== undefined) {
-      if (asked === undefined) put(route, wholeProxyTable(world, namespace));
-      else lead(proxyTable(world, namespace, usedBy(world, plan, asked), unusedHostBytes));
+      if (plan.usesOthers === true) lead(proxyTable(world, caller, usedBy(world, plan, plan.uses ?? []), null));
+      else if (asked === undefined) put(route, wholeProxyTable(world, caller));
+      else lead(proxyTable(world, caller, usedBy(world, plan, asked), unusedHostBytes));
     }
     for (const upstream of plan.upstreams) {
       const { cluster, port } = upstream.target;
       outbound.add(cluster);
       for (const each of clustersOfConnections(upstream)) outbound.add(each);
       if (!speaksHttp(port.protocol)) continue;
-      const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
+      const table = upstreamTable(world, `${audienceOf(world, cluster, caller)} ${ruleCaller(world, caller)} ${cluster}`);
       if (table === undefined) throw new OpenSnapshotError(`listener ${upstream.name} of ${key} has no routes`);
       lead(table);
     }
@@ -106,11 +118,53 @@ const ledBy = derived<Led | undefined>(
         if (table !== undefined) lead(table);
       }
     }
+    const hosts = plan.usesOthers === true ? demandedBy(world, plan, outbound) : undefined;
     const whole = plan.httpProxyPort !== undefined && asked === undefined;
-    return { routes: sorted(route), outbound: whole ? null : [...outbound].sort() };
+    return {
+      routes: sorted(route),
+      outbound: whole ? null : [...outbound].sort(),
+      ...(hosts === undefined ? {} : { hosts }),
+    };
   },
-  (a, b) => a !== undefined && b !== undefined && sameMap(a.routes, b.routes) && equal(a.outbound, b.outbound),
+  (a, b) =>
+    a !== undefined && b !== undefined && sameMap(a.routes, b.routes) && equal(a.outbound, b.outbound) && sameHosts(a.hosts, b.hosts),
 );
+
+function sameHosts(a: Demanded | undefined, b: Demanded | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && equal(a.asked, b.asked) && sameMap(a.found, b.found));
+}
+
+/** The virtual hosts of the names that a proxy asks for; adds the clusters that they lead to. Names that its table has already are not given twice. */
+function demandedBy(world: World, { workload, uses = [], upstreams }: WorkloadPlan, outbound: Set<string>): Demanded {
+  const { key, namespace } = workload;
+  const found = new Map<string, XdsResource>();
+  const asked = world.demanded(key) ?? [];
+  const given = new Set(upstreams.map(({ target }) => target.cluster));
+  for (const name of uses) {
+    const cluster = clusterOfAuthority(world, namespace, name);
+    if (cluster !== undefined) given.add(cluster);
+  }
+  for (const host of asked) {
+    const cluster = clusterOfDemand(world, namespace, host);
+    const made = cluster === undefined || given.has(cluster) ? undefined : demandedHostOf(world, callerOf(world, key), cluster, host);
+    if (made === undefined) continue;
+    found.set(made.value.name, made.value);
+    for (const each of made.clusters) outbound.add(each);
+  }
+  return { asked: asked.map((host) => demandedHost(httpProxyRoutes, host)), found };
+}
+
+/** Where a host leads that a proxy asks for: a service, or a host outside the mesh that the namespace may see. */
+function clusterOfDemand(world: World, namespace: string, host: string): string | undefined {
+  const own = clusterOfAuthority(world, namespace, host);
+  if (own !== undefined) return own;
+  return externalHosts(world, "")
+    .get(host)
+    ?.find((cluster) => {
+      const external = targetPlan(world, cluster)?.external;
+      return external !== undefined && isVisible(external, namespace);
+    });
+}
 
 /** The clusters alone: they stand still while tables change. */
 const outboundOf = derived<readonly string[] | null>((world, key) => {
@@ -141,26 +195,28 @@ export function reachOf(world: World, key: string): { readonly holds: readonly s
   return outbound === null ? null : { holds: outbound, routes: usedBy(world, plan, askedBy(world, plan) ?? []) };
 }
 
-/** Of the whole mesh: one map for all workloads that hold it. */
+/** Of the whole mesh: one map for all workloads that hold it and are told the same. By `ruleCaller`. */
 const allClusterResources = derived<Resources>(
-  (world) => resourcesOf(world, clusterResource, [...planTargets(world).keys()].sort()),
+  (world, rules) => resourcesOf(world, clusterResource, [...planTargets(world).keys()].sort(), rules),
   sameMap,
 );
 const allEndpointResources = derived<Resources>(
-  (world) => resourcesOf(world, endpointResource, [...planTargets(world).keys()].sort()),
+  (world, rules) => resourcesOf(world, endpointResource, [...planTargets(world).keys()].sort(), rules),
   sameMap,
 );
 
 const clustersOf = derived<Resources>((world, key) => {
   const inbound = openedBy(world, key)?.inbound ?? new Map<string, XdsResource>();
   const outbound = outboundOf(world, key);
-  if (outbound === null) return new JoinedMap(inbound, allClusterResources(world, ""));
-  return new Map([...inbound, ...resourcesOf(world, clusterResource, outbound)]);
+  const rules = ruleCaller(world, callerOf(world, key));
+  if (outbound === null) return new JoinedMap(inbound, allClusterResources(world, rules));
+  return new Map([...inbound, ...resourcesOf(world, clusterResource, outbound, rules)]);
 }, sameMap);
 
 const endpointsOf = derived<Resources>((world, key) => {
   const outbound = outboundOf(world, key);
-  return outbound === null ? allEndpointResources(world, "") : resourcesOf(world, endpointResource, outbound);
+  const rules = ruleCaller(world, callerOf(world, key));
+  return outbound === null ? allEndpointResources(world, rules) : resourcesOf(world, endpointResource, outbound, rules);
 }, sameMap);
 
 /** Everything that a workload's proxy should hold, by `NS/NAME`; undefined = there is no such workload. */
@@ -171,11 +227,13 @@ export const snapshotOf = derived<XdsSnapshot | undefined>(
     return {
       workload: key,
       resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: opened.listeners, route: led.routes },
+      ...(led.hosts === undefined ? {} : { hosts: led.hosts }),
     };
   },
   (a, b) =>
     a !== undefined &&
     b !== undefined &&
+    sameHosts(a.hosts, b.hosts) &&
     (["cluster", "endpoint", "listener", "route"] as const).every((type) => sameMap(a.resources[type], b.resources[type])),
 );
 
@@ -186,22 +244,32 @@ export function resourcesFor(
   names: Iterable<string>,
 ): Pick<XdsSnapshot["resources"], "cluster" | "endpoint"> {
   const namespace = workload.slice(0, workload.indexOf("/"));
+  const caller = callerOf(world, workload);
+  const rules = ruleCaller(world, caller);
   const found = new Set<string>();
   for (const name of names) {
     const cluster = name.includes("|") ? name : clusterOfAuthority(world, namespace, name);
     if (cluster === undefined || !planTargets(world).has(cluster)) continue;
     found.add(cluster);
-    const table = upstreamTable(world, `${audienceOf(world, cluster, namespace)} ${cluster}`);
+    const table = upstreamTable(world, `${audienceOf(world, cluster, caller)} ${rules} ${cluster}`);
     for (const each of table?.clusters ?? []) found.add(each);
   }
   const sortedNames = [...found].sort();
-  return { cluster: resourcesOf(world, clusterResource, sortedNames), endpoint: resourcesOf(world, endpointResource, sortedNames) };
+  return {
+    cluster: resourcesOf(world, clusterResource, sortedNames, rules),
+    endpoint: resourcesOf(world, endpointResource, sortedNames, rules),
+  };
 }
 
-function resourcesOf(world: World, read: (world: World, name: string) => XdsResource | undefined, names: readonly string[]): Resources {
+function resourcesOf(
+  world: World,
+  read: (world: World, text: string) => XdsResource | undefined,
+  names: readonly string[],
+  rules: string,
+): Resources {
   const out = new Map<string, XdsResource>();
   for (const name of names) {
-    const resource = read(world, name);
+    const resource = read(world, rules === "" ? name : forCaller(world, rules, clusterHost(name), name));
     if (resource === undefined) throw new OpenSnapshotError(`cluster ${name} is named and not there`);
     out.set(name, resource);
   }

@@ -6,20 +6,31 @@ import { speaksHttp } from "../api/kinds/service.ts";
 import { ClusterSchema } from "../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../wire/gen/envoy/config/listener/v3/listener_pb.ts";
-import { gatewayListener, httpProxyListener, httpProxyRoutes, inboundCluster, inboundListener, upstreamListener } from "../wire/names.ts";
-import type { XdsResource, XdsType } from "../wire/xds-types.ts";
+import {
+  clusterHost,
+  gatewayListener,
+  httpProxyListener,
+  httpProxyRoutes,
+  inboundCluster,
+  inboundListener,
+  upstreamListener,
+} from "../wire/names.ts";
+import { demandedHost, type XdsResource, type XdsType } from "../wire/xds-types.ts";
 import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
 import { type GatewayPortInput, gatewayPort } from "./emit/gateway.ts";
 import * as listeners from "./emit/listener.ts";
 import { gatewayHostBytes, routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
+import { callerNamespace } from "./plan/caller.ts";
 import { isVisible } from "./plan/external.ts";
 import type { GatewayPortPlan } from "./plan/gateways.ts";
 import { planTargets, portPlan, targetPlan } from "./plan/mesh.ts";
 import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan } from "./plan/plan.ts";
-import type { BackendPlan, RoutePlan } from "./plan/routes.ts";
+import { type BackendPlan, defaultRetry, type HashPlan, noEdits, type RoutePlan } from "./plan/routes.ts";
+import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
+import { connectionsFor } from "./policies/layer4route.ts";
 import { OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameResource } from "./snapshot.ts";
 import { derived, equal, type World } from "./world.ts";
 
@@ -53,11 +64,11 @@ export const inboundClusterResource = emitted<Pick<InboundPlan, "appPort" | "pro
   ({ appPort, protocol, services }) => clusters.inbound(appPort, protocol, services),
 );
 
-export const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan }, typeof ListenerSchema>(
+export const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan; onDemand: boolean }, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   () => httpProxyListener,
-  ({ port, log }) => listeners.httpProxy(port, log.client),
+  ({ port, log, onDemand }) => listeners.httpProxy(port, log.client, onDemand),
 );
 
 export const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan }, typeof ListenerSchema>(
@@ -74,18 +85,20 @@ export const gatewayPortResource = emitted<GatewayPortInput, typeof ListenerSche
   gatewayPort,
 );
 
-/** By its name. */
-export const clusterResource = derived<XdsResource | undefined>((world, cluster) => {
-  const plan = portPlan(world, cluster);
-  return plan === undefined ? undefined : resourceOfMessage("cluster", cluster, ClusterSchema, clusters.outbound(plan, world.trustDomain));
+/** By its name, or as `forCaller` says it. */
+export const clusterResource = derived<XdsResource | undefined>((world, text) => {
+  const plan = portPlan(world, text);
+  return plan === undefined
+    ? undefined
+    : resourceOfMessage("cluster", plan.cluster, ClusterSchema, clusters.outbound(plan, world.trustDomain));
 }, sameResource);
 
-/** By its cluster's name. */
-export const endpointResource = derived<XdsResource | undefined>((world, cluster) => {
-  const plan = portPlan(world, cluster);
+/** By its cluster's name, or as `forCaller` says it. */
+export const endpointResource = derived<XdsResource | undefined>((world, text) => {
+  const plan = portPlan(world, text);
   // What DNS answers stands in the cluster itself.
   const known = plan?.external?.dns ? { ...plan, endpoints: [] } : plan;
-  return known === undefined ? undefined : resourceOfMessage("endpoint", cluster, ClusterLoadAssignmentSchema, loadAssignment(known));
+  return known === undefined ? undefined : resourceOfMessage("endpoint", known.cluster, ClusterLoadAssignmentSchema, loadAssignment(known));
 }, sameResource);
 
 // ---- routes ---------------------------------------------------------------------------------------------------------------
@@ -100,45 +113,125 @@ interface Leading<V> {
 /** How a virtual host is reached: by any name (a local port of its own), or by those that lead to it from its own or from another namespace. */
 type Reach = "any" | "own" | "foreign";
 
-interface HostKey {
+interface HostKey extends ToldKey {
   readonly cluster: string;
+  readonly reach: Reach;
+}
+
+/** What a caller is told of a port. */
+interface ToldKey {
   /** As `audienceOf` has it. */
   readonly audience: string;
-  readonly reach: Reach;
+  /** As `ruleCaller` has it: whose DestinationRules say what requests are hashed by. */
+  readonly rules: string;
+  /** Of a port of opaque bytes: what a tunnel leads to, where something else than the service. */
+  readonly tunnel?: readonly BackendPlan[];
 }
 
 const virtualHost = derived<Leading<Uint8Array> | undefined>(
   (world, text) => {
-    const { cluster, audience, reach } = JSON.parse(text) as HostKey;
+    const { cluster, audience, reach, rules, tunnel } = JSON.parse(text) as HostKey;
     const target = targetPlan(world, cluster);
     if (target === undefined) return undefined;
-    const routes = speaksHttp(target.port.protocol) ? routesFor(world, cluster, audience) : undefined;
-    const named = `${target.service.host}:${target.port.port}`;
-    const plan = {
-      name: reach === "any" ? `${upstreamListener(target.service.host, target.port.port)}|any` : named,
-      domains: reach === "any" ? ["*"] : domainsOf(target, reach),
-      target,
-      routes: routes?.map((route) => withKey(world, route)),
-    };
-    return { value: virtualHostBytes(plan), clusters: [...new Set([cluster, ...leadTo(world, routes ?? [])])].sort() };
+    const any = { name: `${upstreamListener(target.service.host, target.port.port)}|any`, domains: ["*"] };
+    const named = () => ({
+      name: `${target.service.host}:${target.port.port}`,
+      domains: domainsOf(target, reach === "own" ? "own" : "foreign"),
+    });
+    return makeHost(world, target, { audience, rules, ...(tunnel === undefined ? {} : { tunnel }) }, reach === "any" ? any : named());
   },
   (a, b) => equal(a, b),
 );
 
-function hostOf(world: World, cluster: string, namespace: string, reach: Reach): Leading<Uint8Array> | undefined {
-  const key: HostKey = { cluster, audience: audienceOf(world, cluster, namespace), reach };
+function makeHost(
+  world: World,
+  target: TargetPlan,
+  { audience, rules, tunnel }: ToldKey,
+  named: { readonly name: string; readonly domains: readonly string[] },
+): Leading<Uint8Array> {
+  const { cluster } = target;
+  const routes = speaksHttp(target.port.protocol) ? routesFor(world, cluster, audience) : tunnel && [tunnelRoute(tunnel)];
+  const bytes = virtualHostBytes({ ...named, target, routes: routes?.map((route) => withKey(world, route, rules)) });
+  return { value: bytes, clusters: [...new Set([cluster, ...leadTo(world, routes ?? [])])].sort() };
+}
+
+interface DemandedKey extends ToldKey {
+  readonly cluster: string;
+  readonly host: string;
+}
+
+/** A virtual host of the forward proxy's table, for the one name by which it was asked for. */
+const demandedResource = derived<Leading<XdsResource> | undefined>(
+  (world, text) => {
+    const { cluster, host, ...told } = JSON.parse(text) as DemandedKey;
+    const target = targetPlan(world, cluster);
+    if (target === undefined) return undefined;
+    // Envoy knows a virtual host by its name when it is to go again: it must be the resource's.
+    const name = demandedHost(httpProxyRoutes, host);
+    const made = makeHost(world, target, told, { name, domains: [host] });
+    return { value: resourceOfBytes("host", name, made.value), clusters: made.clusters };
+  },
+  (a, b) => sameResource(a?.value, b?.value) && equal(a?.clusters, b?.clusters),
+);
+
+/** `host`: as a request has it, in lower case. undefined = the cluster is gone. */
+export function demandedHostOf(world: World, caller: string, cluster: string, host: string): Leading<XdsResource> | undefined {
+  const key: DemandedKey = { cluster, ...toldOf(world, cluster, caller), host };
+  return demandedResource(world, JSON.stringify(key));
+}
+
+/** Hosts outside the mesh by the names that lead there: to a cluster for each entry that claims one. */
+export const externalHosts = derived<ReadonlyMap<string, readonly string[]>>((world) => {
+  const out = new Map<string, string[]>();
+  for (const [cluster, target] of planTargets(world)) {
+    if (target.external === undefined || target.subset !== undefined || target.port.protocol === "udp") continue;
+    for (const name of domainsOf(target, "foreign")) {
+      const known = out.get(name.toLowerCase());
+      if (known === undefined) out.set(name.toLowerCase(), [cluster]);
+      else known.push(cluster);
+    }
+  }
+  return out;
+}, equal);
+
+function hostOf(world: World, cluster: string, caller: string, reach: Reach): Leading<Uint8Array> | undefined {
+  const key: HostKey = { cluster, ...toldOf(world, cluster, caller), reach };
   return virtualHost(world, JSON.stringify(key));
 }
 
-/** With the key that the route's first backend hashes by, unless the route says one itself. */
-function withKey(world: World, route: RoutePlan): RoutePlan {
+function toldOf(world: World, cluster: string, caller: string): ToldKey {
+  const told = { audience: audienceOf(world, cluster, caller), rules: ruleCaller(world, caller) };
+  const tunnel = targetPlan(world, cluster)?.port.protocol === "tcp" ? connectionsFor(world, cluster, caller) : undefined;
+  // Nobody sees the name in the handshake within a tunnel: what tells connections apart by it has no say.
+  return tunnel === undefined || tunnel.byName !== undefined || tunnel.backends.length === 0 ? told : { ...told, tunnel: tunnel.backends };
+}
+
+/** All of a tunnel. */
+function tunnelRoute(backends: readonly BackendPlan[]): RoutePlan {
+  return {
+    name: "tunnel",
+    match: { path: { kind: "prefix", value: "/" }, method: undefined, headers: [], query: [] },
+    action: { kind: "forward", backends, timeoutMs: 0, retry: defaultRetry },
+    requestHeaders: noEdits,
+    responseHeaders: noEdits,
+  };
+}
+
+/** With the key that the route's first backend hashes by, unless the route says one itself. `rules`: as `ruleCaller` has it. */
+function withKey(world: World, route: RoutePlan, rules: string): RoutePlan {
   const { action } = route;
   if (action.kind !== "forward" || action.hash !== undefined) return route;
   for (const { cluster } of action.backends) {
-    const hash = targetPlan(world, cluster)?.hash;
+    const hash = hashOf(world, rules, cluster);
     if (hash !== undefined) return { ...route, action: { ...action, hash: [hash] } };
   }
   return route;
+}
+
+/** What requests to a cluster are hashed by where this caller calls. */
+function hashOf(world: World, rules: string, cluster: string): HashPlan | undefined {
+  const text = forCaller(world, rules, clusterHost(cluster), cluster);
+  return text === cluster ? targetPlan(world, cluster)?.hash : portPlan(world, text)?.traffic.hash;
 }
 
 /** Every cluster that routes send requests to, those that are known to be missing left out. */
@@ -167,13 +260,12 @@ function domainsOf({ service, port, isDefault, external }: TargetPlan, reach: "o
   return isDefault ? [...names, ...withPort] : withPort;
 }
 
-/** The table behind a fixed local port: whatever the host, one service. By audience, blank, cluster. */
+/** The table behind a fixed local port: whatever the host, one service. By audience, blank, `ruleCaller`, blank, cluster. */
 export const upstreamTable = derived<Leading<XdsResource> | undefined>(
   (world, text) => {
-    const at = text.indexOf(" ");
-    const cluster = text.slice(at + 1);
+    const [audience = "", rules = "", cluster = ""] = text.split(" ");
     const target = targetPlan(world, cluster);
-    const key: HostKey = { cluster, audience: text.slice(0, at), reach: "any" };
+    const key: HostKey = { cluster, audience, reach: "any", rules };
     const host = virtualHost(world, JSON.stringify(key));
     if (target === undefined || host === undefined) return undefined;
     const name = upstreamListener(target.service.host, target.port.port);
@@ -182,14 +274,15 @@ export const upstreamTable = derived<Leading<XdsResource> | undefined>(
   (a, b) => sameResource(a?.value, b?.value) && equal(a?.clusters, b?.clusters),
 );
 
-/** The forward proxy's table over the whole mesh: the same for all workloads of a namespace. */
-export const wholeProxyTable = derived<XdsResource>((world, namespace) => {
+/** The forward proxy's table over the whole mesh: the same for all workloads that nothing tells apart. By caller. */
+export const wholeProxyTable = derived<XdsResource>((world, caller) => {
   const clusters = [...planTargets(world).keys()];
-  return proxyTable(world, namespace, clusters, unknownHostBytes).value;
+  return proxyTable(world, caller, clusters, unknownHostBytes).value;
 }, sameResource);
 
-/** The same over the services that somebody uses, in the order given; names of others are answered as unknown. */
-export function proxyTable(world: World, namespace: string, ports: readonly string[], others: Uint8Array): Leading<XdsResource> {
+/** The same over the services that somebody uses, in the order given; names of others are answered by `others`; null = they are asked for. */
+export function proxyTable(world: World, caller: string, ports: readonly string[], others: Uint8Array | null): Leading<XdsResource> {
+  const namespace = callerNamespace(caller);
   const hosts: Uint8Array[] = [];
   const clusters: string[] = [];
   for (const cluster of ports) {
@@ -197,13 +290,14 @@ export function proxyTable(world: World, namespace: string, ports: readonly stri
     // A subset has no name of its own: routes lead there.
     if (target === undefined || target.port.protocol === "udp" || target.subset !== undefined) continue;
     if (target.external !== undefined && !isVisible(target.external, namespace)) continue;
-    const host = hostOf(world, cluster, namespace, target.service.namespace === namespace ? "own" : "foreign");
+    const host = hostOf(world, cluster, caller, target.service.namespace === namespace ? "own" : "foreign");
     if (host === undefined) continue;
     hosts.push(host.value);
     clusters.push(...host.clusters);
   }
-  hosts.push(others);
-  return { value: resourceOfBytes("route", httpProxyRoutes, routeTableBytes(httpProxyRoutes, hosts)), clusters };
+  if (others !== null) hosts.push(others);
+  const bytes = routeTableBytes(httpProxyRoutes, hosts, false, others === null);
+  return { value: resourceOfBytes("route", httpProxyRoutes, bytes), clusters };
 }
 
 /** A table of a gateway. By `NS/NAME` of the Gateway, blank, name of the table. */
@@ -213,7 +307,10 @@ export const gatewayTable = derived<Leading<XdsResource> | undefined>(
     const name = text.slice(at + 1);
     const plan = gatewayPlan(world, text.slice(0, at))?.tables.find((each) => each.name === name);
     if (plan === undefined) return undefined;
-    const hosts = plan.hosts.map(({ domain, routes }) => ({ domain, routes: routes.map((route) => withKey(world, route)) }));
+    const hosts = plan.hosts.map(({ domain, routes }) => ({
+      domain,
+      routes: routes.map((route) => withKey(world, route, ruleCaller(world, text.slice(0, text.indexOf("/"))))),
+    }));
     const bytes = routeTableBytes(
       name,
       hosts.map(({ domain, routes }) => gatewayHostBytes(domain, routes)),

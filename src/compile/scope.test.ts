@@ -116,4 +116,32 @@ describe("a proxy", () => {
     const [x, y] = ["shop/x-1", "shop/y-1"].map((key) => compiler.hold(key)!);
     for (const type of pushOrder) for (const [name, resource] of x!.resources[type]) expect(y!.resources[type].get(name)).toBe(resource);
   });
+
+  test("that asks for others when they are first called holds the names it asked for, one by one, and gives back what it no longer asks for", () => {
+    for (const services of [20, 1000]) {
+      const compiler = meshOf(services);
+      compiler.put(entry("caller", { "weft.dev/uses": "s1,*", "weft.dev/http-proxy-port": "15001" }));
+      const before = compiler.hold("shop/caller-1")!;
+      expect(clusters(before)).toBe("s1 s7");
+      expect(hosts(before)).toEqual(["s1.shop.svc.cluster.local:80"]);
+      expect(before.hosts).toEqual({ asked: [], found: new Map() });
+      const listener = JSON.stringify(resourceToJson(before.resources.listener.get("outbound-http-proxy")!));
+      expect(listener).toContain("envoy.filters.http.on_demand");
+
+      compiler.demand("shop/caller-1", ["s3", "s4.shop:80", "nobody", "s1"]);
+      const asked = compiler.round().snapshots.get("shop/caller-1")!;
+      expect(clusters(asked)).toBe("s1 s3 s4 s7");
+      // Its table stands still: what is asked for comes beside it.
+      expect(asked.resources.route).toBe(before.resources.route);
+      expect(asked.hosts?.asked).toEqual(["nobody", "s1", "s3", "s4.shop:80"].map((each) => `outbound-http-proxy/${each}`));
+      expect([...asked.hosts!.found.keys()]).toEqual(["outbound-http-proxy/s3", "outbound-http-proxy/s4.shop:80"]);
+      const host = resourceToJson(asked.hosts!.found.get("outbound-http-proxy/s3")!) as { name: string; domains: string[] };
+      expect([host.name, host.domains]).toEqual(["outbound-http-proxy/s3", ["s3"]]);
+
+      compiler.put(service("nobody"));
+      expect([...compiler.round().snapshots.get("shop/caller-1")!.hosts!.found.keys()]).toContain("outbound-http-proxy/nobody");
+      compiler.demand("shop/caller-1", ["s3"]);
+      expect(clusters(compiler.round().snapshots.get("shop/caller-1"))).toBe("s1 s3 s7");
+    }
+  });
 });

@@ -2,17 +2,17 @@
 
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { toBinary } from "@bufbuild/protobuf";
-import type { XdsResource, XdsType } from "../wire/xds-types.ts";
+import type { StreamType, XdsResource } from "../wire/xds-types.ts";
 
 /** 96 bits of SHA-256: equal versions mean equal bytes, also against someone who tries. */
 const versionChars = 24;
 
-export function resourceOfBytes(type: XdsType, name: string, value: Uint8Array): XdsResource {
+export function resourceOfBytes(type: StreamType, name: string, value: Uint8Array): XdsResource {
   const version = new Bun.CryptoHasher("sha256").update(value).digest("hex").slice(0, versionChars);
   return { type, name, version, value };
 }
 
-export function resourceOfMessage<D extends DescMessage>(type: XdsType, name: string, schema: D, message: MessageShape<D>): XdsResource {
+export function resourceOfMessage<D extends DescMessage>(type: StreamType, name: string, schema: D, message: MessageShape<D>): XdsResource {
   return resourceOfBytes(type, name, toBinary(schema, message));
 }
 

@@ -103,13 +103,17 @@ export function parseUpstreams(text: string): readonly Upstream[] | string {
   return out;
 }
 
-/** Parses the annotation `weft.dev/uses` into names as the forward proxy has them; a string is what is wrong with it. */
+/** In the annotation `weft.dev/uses`: and whatever else is called, given when it is first asked for. */
+export const usesOthers = "*";
+
+/** Parses the annotation `weft.dev/uses` into names as the forward proxy has them, `usesOthers` among them; a string is what is wrong with it. */
 export function parseUses(text: string): readonly string[] | string {
   const out = parts(text);
   for (const part of out) {
+    if (part === usesOthers) continue;
     const [, service, namespace, port] = /^([^.:=]+)(?:\.([^.:=]+))?(?::(\d+))?$/.exec(part) ?? [];
     if (service === undefined || !dns1035Label.test(service) || (namespace !== undefined && !dnsLabel.test(namespace)))
-      return `${show(part)} is not of the form SERVICE[.NAMESPACE][:PORT]`;
+      return `${show(part)} is not of the form SERVICE[.NAMESPACE][:PORT], nor "${usesOthers}" (others when they are first called)`;
     if (port !== undefined && portNumber(port) === undefined) return `${show(part)}: the port must be from 1 to 65535`;
   }
   return out;
@@ -140,7 +144,7 @@ export const workloadEntryKind = defineKind({
     "An endpoint of every Service whose selector fits its labels (`spec.labels` over `metadata.labels`), while it has an address and its condition `Healthy` is True or absent. With the annotation `weft.dev/health: reported`, as `weft run` writes it, absent means no.",
     "The label `security.istio.io/tlsMode: istio` says that its ports take mutual TLS; callers then expect the identity of `spec.serviceAccount` (default `default`).",
     "Annotations lay out the sidecar: `weft.dev/inbound` (PORTNAME=APPLICATIONPORT,...), `weft.dev/http-proxy-port`, `weft.dev/upstreams` (SERVICE[.NAMESPACE][:PORT]=LOCALPORT[/udp],...). An upstream whose Service does not exist yet stays closed until it does.",
-    "With the annotation `weft.dev/uses` (SERVICE[.NAMESPACE][:PORT],...) the forward proxy leads to these services and the upstreams' only, and the sidecar is given no others; without it to all of the mesh.",
+    "With the annotation `weft.dev/uses` (SERVICE[.NAMESPACE][:PORT],...) the forward proxy leads to these services and the upstreams' only, and the sidecar is given no others; without it to all of the mesh. With `*` in the list it is given any other service when it is first called, and no longer once it is not called any more.",
     "Refused beside another healthy entry with the same address and port.",
   ],
   rules: entryRules,

@@ -1,7 +1,7 @@
 // Owns: `weft status`: is every proxy connected and in step with the control plane, and if not, why.
 
 import type { ProxyObject, XdsTypeName } from "../../api/live.ts";
-import type { KubeObject } from "../../api/meta.ts";
+import type { Condition, KubeObject } from "../../api/meta.ts";
 import { CliFailure } from "../failure.ts";
 import { ageOf, type CellLike, printed, table } from "../output.ts";
 import { openSession } from "../session.ts";
@@ -19,6 +19,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const waitMs = args.durationMs("wait") ?? 0;
   const end = performance.now() + waitMs;
   let proxies: ProxyObject[];
+  let down: readonly Down[];
   for (;;) {
     const [list, entries] = await Promise.all([
       client.json<{ items: ProxyObject[] }>(`/apis/weft.dev/v1alpha1${place}/proxies`, { signal: stop }),
@@ -28,6 +29,7 @@ export async function run(invocation: Invocation): Promise<number> {
     const expected = new Set(entries.items.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
     const known = list.items.filter(({ metadata, status: s }) => s.connected || expected.has(`${metadata.namespace}/${metadata.name}`));
     proxies = known.filter((p) => only === undefined || p.metadata.name === only);
+    down = sidecarsDown(entries.items).filter(({ name }) => only === undefined || name === only);
     if (only !== undefined && proxies.length === 0)
       throw new CliFailure(`no proxy "${only}" is known${everywhere ? "" : ` in namespace ${namespace}`}`);
     if (faults(proxies).length === 0 || performance.now() >= end) break;
@@ -35,9 +37,29 @@ export async function run(invocation: Invocation): Promise<number> {
   }
   const wrong = faults(proxies);
   const status = args.on("check") && wrong.length > 0 ? 1 : 0;
-  if (await printed(terminal, args.text("output"), summary(proxies))) return status;
-  show(terminal, proxies, everywhere);
+  if (await printed(terminal, args.text("output"), { ...summary(proxies), sidecarsDown: down })) return status;
+  show(terminal, proxies, everywhere, down);
   return status;
+}
+
+/** An instance whose sidecar has ended and is being started again, as its `weft run` has told. */
+interface Down {
+  readonly name: string;
+  readonly namespace: string;
+  readonly since: string;
+  /** Also what becomes of its explicit upstreams meanwhile. */
+  readonly message: string;
+}
+
+function sidecarsDown(entries: readonly KubeObject[]): readonly Down[] {
+  return entries.flatMap(({ metadata, status }) => {
+    const { conditions = [] } = (status ?? {}) as { readonly conditions?: readonly Condition[] };
+    const told = conditions.find(({ type, reason }) => type === "Healthy" && reason === "SidecarDown");
+    if (told === undefined) return [];
+    return [
+      { name: metadata.name, namespace: metadata.namespace ?? "", since: told.lastTransitionTime ?? "", message: told.message ?? "" },
+    ];
+  });
 }
 
 /** What --check fails on. A rejection that a later version has healed is history: the proxy is in step again. */
@@ -54,7 +76,7 @@ function summary(proxies: readonly ProxyObject[]) {
   };
 }
 
-function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: boolean): void {
+function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: boolean, down: readonly Down[]): void {
   if (proxies.length === 0) {
     terminal.err("no proxy is connected; start an instance with: weft run --service NAME --port PORT -- COMMAND\n");
     return;
@@ -104,7 +126,7 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
   for (const { metadata, status } of proxies) {
     const rejection = status.lastRejection;
     if (rejection === null || status.synced) continue;
-    const accepted = status.types[rejection.type]?.accepted ?? "";
+    const accepted = rejection.type === "host" ? "" : (status.types[rejection.type]?.accepted ?? "");
     const kept = accepted === "" || accepted === rejection.version ? "what it had" : shortVersion(accepted);
     const what = `${rejection.type} ${shortVersion(rejection.version)}`;
     const head = `${metadata.namespace}/${metadata.name} rejected ${what} ${ageOf(rejection.at, now)} ago and serves on with ${kept}:`;
@@ -125,6 +147,8 @@ function show(terminal: Terminal, proxies: readonly ProxyObject[], everywhere: b
       terminal.out(`\n${paint(terminal.colour, "yellow", `${who}, ${subject}:`)} ${message}${refused ? "; such calls are refused" : ""}\n`);
     for (const type of status.unknownTypes ?? []) terminal.out(`\n${who} asks for ${type}, which is not served here\n`);
   }
+  for (const { namespace, name, since, message } of down)
+    terminal.out(`\n${paint(terminal.colour, "yellow", `${namespace}/${name}`)} has no sidecar since ${ageOf(since, now)}: ${message}\n`);
   const connected = proxies.filter((p) => p.status.connected).length;
   const wrong = faults(proxies).length;
   const line = wrong === 0 ? `${connected} connected, all in step` : `${connected} of ${proxies.length} connected, ${wrong} not in step`;

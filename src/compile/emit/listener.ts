@@ -8,6 +8,7 @@ import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/liste
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { CorsSchema } from "../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import { OnDemandSchema } from "../../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { StatefulSessionSchema } from "../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
@@ -54,15 +55,20 @@ const routeFilters = [
   { name: sessionName, configType: { case: "typedConfig" as const, value: any(StatefulSessionSchema, {}) } },
 ];
 
+/** Holds a request whose host the table lacks, and asks for it. */
+const askForHosts = { name: "envoy.filters.http.on_demand", configType: { case: "typedConfig" as const, value: any(OnDemandSchema, {}) } };
+
 const router = { name: "envoy.filters.http.router", configType: { case: "typedConfig" as const, value: any(RouterSchema, {}) } };
 
 /** What HTTP_PROXY points to: absolute-form requests and CONNECT. */
-export function httpProxy(port: number, logToStdout: boolean): Listener {
+export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean): Listener {
   return create(ListenerSchema, {
     name: httpProxyListener,
     address: address(loopback, port),
     trafficDirection: TrafficDirection.OUTBOUND,
-    filterChains: [{ filters: [managerOver(httpProxyListener, httpProxyRoutes, ["CONNECT", ...upgrades], logToStdout)] }],
+    filterChains: [
+      { filters: [managerOver(httpProxyListener, httpProxyRoutes, ["CONNECT", ...upgrades], logToStdout, onDemand ? [askForHosts] : [])] },
+    ],
   });
 }
 

@@ -32,7 +32,7 @@ import {
   type RoutePlan,
   type ValueMatchPlan,
 } from "../plan/routes.ts";
-import { duration, perMillion, stringMatcher } from "./common.ts";
+import { duration, overAds, perMillion, stringMatcher } from "./common.ts";
 import { corsName, corsPolicy, faultName, faultPolicy, sessionName, sessionPolicy } from "./route-filters.ts";
 
 type RouteInit = MessageInitShape<typeof RouteSchema>;
@@ -90,9 +90,19 @@ function unknownHost(what: string): Uint8Array {
   );
 }
 
-/** A RouteConfiguration: protobuf joins repeated fields by concatenation, so encoded virtual hosts follow the encoded rest. */
-export function routeTableBytes(name: string, virtualHosts: readonly Uint8Array[], ignorePort = false): Uint8Array {
-  const head = toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { name, ignorePortInHostMatching: ignorePort }));
+/**
+ * A RouteConfiguration: protobuf joins repeated fields by concatenation, so encoded virtual hosts follow the encoded rest. `onDemand`: hosts that are not
+ * in it are asked for one by one (VHDS).
+ */
+export function routeTableBytes(name: string, virtualHosts: readonly Uint8Array[], ignorePort = false, onDemand = false): Uint8Array {
+  const head = toBinary(
+    RouteConfigurationSchema,
+    create(RouteConfigurationSchema, {
+      name,
+      ignorePortInHostMatching: ignorePort,
+      ...(onDemand ? { vhds: { configSource: overAds } } : {}),
+    }),
+  );
   const tags = virtualHosts.map((bytes) => lengthPrefix(bytes.length));
   const out = new Uint8Array(virtualHosts.reduce((sum, bytes, at) => sum + bytes.length + tags[at]!.length, head.length));
   out.set(head);

@@ -84,6 +84,8 @@ export interface WorkloadPlan {
   readonly httpProxyPort: number | undefined;
   /** Names that the forward proxy leads to, besides the upstreams'; undefined = not declared. */
   readonly uses: readonly string[] | undefined;
+  /** The forward proxy asks for others when they are first called. */
+  readonly usesOthers?: true;
   readonly upstreams: readonly UpstreamPlan[];
   readonly accessLog: AccessLogPlan;
   /** The process opens the ports of a Gateway. */

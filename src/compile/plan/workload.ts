@@ -1,7 +1,7 @@
 // Owns: the plan of one workload: which ports its sidecar opens, and what folds into them.
 
 import { type PortProtocol, portProtocol, speaksHttp } from "../../api/kinds/service.ts";
-import { parseInbound, parseUpstreams, parseUses } from "../../api/kinds/workloadentry.ts";
+import { parseInbound, parseUpstreams, parseUses, usesOthers } from "../../api/kinds/workloadentry.ts";
 import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
@@ -10,6 +10,7 @@ import { connectionsFor } from "../policies/layer4route.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";
 import { compareText, derived, equal, resolvePort, type ServiceRef, serviceRef, type WorkloadModel, type World } from "../world.ts";
+import { callerOf } from "./caller.ts";
 import type { AuthzPlan, InboundPlan, TargetPlan, UpstreamPlan, WorkloadPlan } from "./plan.ts";
 
 export function planWorkload(world: World, targets: ReadonlyMap<string, TargetPlan>, workload: WorkloadModel): WorkloadPlan {
@@ -20,7 +21,7 @@ export function planWorkload(world: World, targets: ReadonlyMap<string, TargetPl
     workload: { key, name, namespace, labels },
     inbound: planInbound(world, workload),
     httpProxyPort: proxyPort === undefined ? undefined : portNumber(proxyPort),
-    uses: declaredUses(given[annotations.uses]),
+    ...declaredUses(given[annotations.uses]),
     upstreams: planUpstreams(world, targets, workload),
     accessLog: foldAccessLog(world, workload),
     ...serves(world, workload),
@@ -42,9 +43,11 @@ function serves(world: World, workload: WorkloadModel): Pick<WorkloadPlan, "gate
   return { gateway: { gateway, address, authz } };
 }
 
-function declaredUses(text: string | undefined): readonly string[] | undefined {
+function declaredUses(text: string | undefined): Pick<WorkloadPlan, "uses" | "usesOthers"> {
   const parsed = text === undefined ? undefined : parseUses(text);
-  return typeof parsed === "string" ? undefined : parsed;
+  if (parsed === undefined || typeof parsed === "string") return { uses: undefined };
+  const uses = parsed.filter((each) => each !== usesOthers);
+  return uses.length === parsed.length ? { uses } : { uses, usesOthers: true };
 }
 
 /** A port that peers dial, as far as policies ask about it. */
@@ -119,7 +122,7 @@ function planUpstreams(world: World, targets: ReadonlyMap<string, TargetPlan>, w
     const base = upstreamListener(host, target.port.port, transport);
     const name = names.has(base) ? `${base}|${upstream.localPort}` : base;
     names.add(name);
-    const connections = speaksHttp(target.port.protocol) ? undefined : connectionsFor(world, target.cluster, workload.namespace);
+    const connections = speaksHttp(target.port.protocol) ? undefined : connectionsFor(world, target.cluster, callerOf(world, workload.key));
     out.push({ name, localPort: upstream.localPort, target, ...(connections === undefined ? {} : { connections }) });
   }
   return out;

@@ -87,6 +87,8 @@ export class Publisher<W> implements SnapshotSource {
   /** By resource, then by `NAMESPACE/NAME`. */
   readonly #objects = new Map<string, Map<string, KubeObject>>();
   readonly #followers = new Map<string, Set<(snapshot: XdsSnapshot) => void>>();
+  /** The names that streams ask for, by workload and by who asks. */
+  readonly #demands = new Map<string, Map<object, readonly string[]>>();
   /** Of workloads that somebody follows: what was published last. */
   readonly #published = new Map<string, XdsSnapshot>();
   /** Statuses that may have to be written, by object. */
@@ -137,6 +139,7 @@ export class Publisher<W> implements SnapshotSource {
       if (followers.size > 0 || this.#followers.get(key) !== followers) return;
       this.#followers.delete(key);
       this.#published.delete(key);
+      this.#demands.delete(key);
       this.#deps.compiler.drop(key);
     };
   }
@@ -144,10 +147,22 @@ export class Publisher<W> implements SnapshotSource {
   /**
    * The names (`HOST` or `HOST:PORT`) that the forward proxy of a followed workload uses: all it has asked for so far, or was seen to call. From the
    * next round on it is given those services and its upstreams only; undefined = it cannot ask, and is given the whole mesh. Ends with the last follower.
+   * `by`: who asks, where several do for one workload (a proxy and its successor, for a while): each is given what any of them asks for; an empty list
+   * takes its own back.
    */
-  demand(key: string, names: Iterable<string> | undefined): void {
+  demand(key: string, names: Iterable<string> | undefined, by?: object): void {
     if (!this.#followers.has(key)) return;
-    this.#deps.compiler.demand(key, names);
+    if (by === undefined) this.#deps.compiler.demand(key, names);
+    else {
+      const all = this.#demands.get(key) ?? new Map<object, readonly string[]>();
+      const list = [...(names ?? [])];
+      if (list.length === 0 && !all.has(by)) return;
+      if (list.length === 0) all.delete(by);
+      else all.set(by, list);
+      if (all.size === 0) this.#demands.delete(key);
+      else this.#demands.set(key, all);
+      this.#deps.compiler.demand(key, all.size === 0 ? undefined : [...all.values()].flat());
+    }
     this.#soon();
   }
 

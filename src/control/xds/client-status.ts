@@ -15,7 +15,7 @@ import {
 import type { StringMatcher } from "../../wire/gen/envoy/type/matcher/v3/string_pb.ts";
 import { grpcNodeId } from "../../wire/grpc-names.ts";
 import { nodeId } from "../../wire/names.ts";
-import { pushOrder, typeUrl, type XdsType } from "../../wire/xds-types.ts";
+import { type StreamType, streamOrder, typeUrl } from "../../wire/xds-types.ts";
 import type { Session } from "./session.ts";
 import type { AccountEntry } from "./type-ledger.ts";
 
@@ -43,7 +43,7 @@ export function clientStatus(request: ClientStatusRequest, sessions: Iterable<Se
     if (++clients > maxClients) return no(`more than ${maxClients} clients fit; name some by node_matchers`);
     const client = create(ClientConfigSchema, {
       node: { id, userAgentName: session.agent },
-      genericXdsConfigs: pushOrder.flatMap((type) => resourcesOf(session, type, request.excludeResourceContents)),
+      genericXdsConfigs: streamOrder.flatMap((type) => resourcesOf(session, type, request.excludeResourceContents)),
       clientScope: session.peer,
     });
     size += client.genericXdsConfigs.reduce((sum, each) => sum + 200 + (each.xdsConfig?.value.length ?? 0), 200);
@@ -75,7 +75,7 @@ function fits({ matchPattern, ignoreCase }: StringMatcher, text: string): boolea
   return kind === "contains" && fold(text).includes(fold(value));
 }
 
-function resourcesOf(session: Session, type: XdsType, withoutContents: boolean): ClientConfig_GenericXdsConfig[] {
+function resourcesOf(session: Session, type: StreamType, withoutContents: boolean): ClientConfig_GenericXdsConfig[] {
   const out: ClientConfig_GenericXdsConfig[] = [];
   for (const [name, entry] of session.ledger.type(type).account()) out.push(describe(session, type, name, entry, withoutContents));
   return out;
@@ -90,7 +90,7 @@ const states = {
 
 function describe(
   session: Session,
-  type: XdsType,
+  type: StreamType,
   name: string,
   entry: AccountEntry,
   withoutContents: boolean,

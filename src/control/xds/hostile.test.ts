@@ -6,8 +6,8 @@ import { silentLogger } from "../../base/log.ts";
 import { typeUrl, type XdsSnapshot } from "../../wire/xds-types.ts";
 import { type Admission, admitNode } from "./admission.ts";
 import { firstRequestMs, Session, type StreamRequest } from "./session.ts";
-import { snapshot } from "./support.ts";
-import { type Mode, maxNameChars, maxNames, type Offer } from "./type-ledger.ts";
+import { resource, snapshot } from "./support.ts";
+import { type Mode, maxDemandedHosts, maxNameChars, maxNames, type Offer } from "./type-ledger.ts";
 
 const caller = { trustDomain: "cluster.local", namespace: "shop", serviceAccount: "web" };
 const entry = {
@@ -28,6 +28,8 @@ function open(
   const unknown: string[] = [];
   let more: readonly string[] = [];
   let published = (): void => {};
+  let followed = (_next: XdsSnapshot): void => {};
+  const demands: (readonly string[])[] = [];
   const session = new Session(
     mode,
     { send: (offer) => sent.push(offer), end: (code, message) => ended.push(`${code}: ${message}`) },
@@ -37,7 +39,11 @@ function open(
       peer: "127.0.0.1:1",
       snapshots: {
         get: () => now,
-        follow: () => () => {},
+        follow: (_key, onSnapshot) => {
+          followed = onSnapshot;
+          return () => {};
+        },
+        demand: (_key, hosts) => demands.push(hosts),
         resourcesFor: (_key, names) => {
           const found = [...names].filter((name) => more.includes(name));
           return snapshot("", { cluster: found, endpoint: found }).resources;
@@ -69,6 +75,8 @@ function open(
     sent,
     ended,
     unknown,
+    demands,
+    follow: (next: XdsSnapshot) => followed(next),
     say: (request: Partial<StreamRequest>) => session.receive({ ...base, ...request }),
     async begin(request: Partial<StreamRequest> = {}) {
       session.receive({ ...base, ...request });
@@ -187,5 +195,59 @@ describe("clusters on demand", () => {
     stream.say({ nonce: stream.sent[2]?.nonce ?? "" });
     stream.publish(["later"]);
     expect(stream.sent.slice(3).map((offer) => offer.removed)).toContainEqual(["far"]);
+  });
+});
+
+describe("virtual hosts on demand", () => {
+  const name = (host: string) => `outbound-http-proxy/${host}`;
+  const of = (asked: readonly string[], found: readonly string[]): XdsSnapshot => ({
+    ...snapshot("shop/web-1", { cluster: found, endpoint: found }),
+    hosts: {
+      asked: asked.map(name),
+      found: new Map(found.map((host) => [name(host), { ...resource("cluster", name(host)), type: "host" as const }])),
+    },
+  });
+  const ask = (request: Partial<StreamRequest>) => ({ typeUrl: typeUrl.host, ...request });
+
+  test("a name is absent when it was looked for, and not before", async () => {
+    const stream = open("delta", "sidecar~shop~web-1", of([], []));
+    await stream.begin(ask({ subscribe: [name("cart"), name("nobody")] }));
+    // The first response of a type is owed, and says nothing of either.
+    expect(stream.sent.map(({ resources, removed }) => [resources.length, removed])).toEqual([[0, []]]);
+    expect(stream.demands).toEqual([["cart", "nobody"]]);
+    stream.say(ask({ nonce: stream.sent[0]?.nonce ?? "" }));
+    stream.follow(of(["cart", "nobody"], ["cart"]));
+    expect(stream.sent.at(-1)?.resources.map((each) => each.name)).toEqual([name("cart")]);
+    expect(stream.sent.at(-1)?.removed).toEqual([name("nobody")]);
+    stream.say(ask({ nonce: stream.sent.at(-1)?.nonce ?? "", unsubscribe: [name("nobody")] }));
+    expect(stream.demands.at(-1)).toEqual(["cart"]);
+    stream.session.close();
+    expect(stream.demands.at(-1)).toEqual([]);
+  });
+
+  test("who has no such table is told that every name is absent, and costs no compile", async () => {
+    const stream = open("delta");
+    await stream.begin(ask({ subscribe: [name("cart")] }));
+    expect(stream.sent[0]?.removed).toEqual([name("cart")]);
+    expect(stream.demands).toEqual([]);
+  });
+
+  test("names of other tables, and without a host, ask for nothing; state of the world knows no such type", async () => {
+    const stream = open("delta", "sidecar~shop~web-1", of([], []));
+    await stream.begin(ask({ subscribe: ["other/cart", "outbound-http-proxy/", name("a/b")] }));
+    expect(stream.demands).toEqual([["a/b"]]);
+    const sotw = open("sotw", "sidecar~shop~web-1", of([], []));
+    await sotw.begin(ask({ names: [name("cart")] }));
+    expect(sotw.unknown).toEqual([typeUrl.host]);
+    expect(sotw.sent).toEqual([]);
+  });
+
+  test("endless names are refused by their number", async () => {
+    const stream = open("delta", "sidecar~shop~web-1", of([], []));
+    await stream.begin(ask({ subscribe: [name("cart")] }));
+    stream.say(ask({ subscribe: Array.from({ length: maxDemandedHosts }, (_each, n) => name(`h${n}`)) }));
+    expect(stream.ended).toEqual([
+      expect.stringContaining(`resource-exhausted: more than ${maxDemandedHosts} resource names of type host`),
+    ]);
   });
 });

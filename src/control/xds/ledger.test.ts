@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { XdsType } from "../../wire/xds-types.ts";
+import type { StreamType } from "../../wire/xds-types.ts";
 import { Ledger } from "./ledger.ts";
 import { snapshot } from "./support.ts";
 import { type Mode, maxNames, type Offer } from "./type-ledger.ts";
@@ -20,8 +20,8 @@ function take(ledger: Ledger): Offer[] {
 class Client {
   readonly ledger: Ledger;
   readonly mode: Mode;
-  readonly names: Partial<Record<XdsType, string[]>> = {};
-  readonly nonces = new Map<XdsType, string>();
+  readonly names: Partial<Record<StreamType, string[]>> = {};
+  readonly nonces = new Map<StreamType, string>();
   last: Offer[] = [];
 
   constructor(mode: Mode) {
@@ -29,7 +29,7 @@ class Client {
     this.ledger = new Ledger(mode);
   }
 
-  subscribe(type: XdsType, ...names: string[]): this {
+  subscribe(type: StreamType, ...names: string[]): this {
     this.names[type] = names;
     if (this.mode === "sotw") this.ledger.receiveState(type, names, "", "", undefined);
     else this.ledger.receiveDelta(type, names, [], {}, "", undefined);
@@ -263,7 +263,7 @@ function lastOffer(client: Client): Offer {
 }
 
 /** State of the world: the nonce of the last response of a type, which a request must carry. */
-function lastNonce(client: Client, type: XdsType): string {
+function lastNonce(client: Client, type: StreamType): string {
   const nonce = client.nonces.get(type);
   if (nonce === undefined) throw new Error(`no response of ${type} yet`);
   return nonce;
@@ -436,7 +436,13 @@ test("whatever changes, answers and rejections come, a client that answers at la
     );
   fc.assert(
     fc.property(fc.constantFrom<Mode>("delta", "sotw"), fc.array(step, { maxLength: 25 }), target, (mode, steps, final) => {
-      const held: Record<XdsType, Map<string, string>> = { cluster: new Map(), endpoint: new Map(), listener: new Map(), route: new Map() };
+      const held: Record<StreamType, Map<string, string>> = {
+        cluster: new Map(),
+        endpoint: new Map(),
+        listener: new Map(),
+        route: new Map(),
+        host: new Map(),
+      };
       const client = new Client(mode);
       client
         .subscribe("cluster")

@@ -1,15 +1,15 @@
 // Owns: the order in which the types of one stream travel: make before break. Additions go cluster, endpoint, listener, route; removals in
 // reverse, and only when what might still refer to them has been accepted ("Eventual consistency considerations"). Pure.
 
-import { pushOrder, type XdsSnapshot, type XdsType } from "../../wire/xds-types.ts";
+import { pushOrder, type StreamType, streamOrder, type XdsSnapshot } from "../../wire/xds-types.ts";
 import { type Mode, type Offer, type Receipt, TypeLedger } from "./type-ledger.ts";
 import { emptyResources, type ResourceMap } from "./versions.ts";
 
-const removalOrder = [...pushOrder].reverse();
+const removalOrder = [...streamOrder].reverse();
 
 export class Ledger {
   readonly mode: Mode;
-  readonly #types: Readonly<Record<XdsType, TypeLedger>>;
+  readonly #types: Readonly<Record<StreamType, TypeLedger>>;
   #nonces = 0;
   /**
    * New clusters that a wildcard client was sent, whose endpoints it has not asked for yet. Listeners and routes wait for them, or a
@@ -21,28 +21,36 @@ export class Ledger {
   constructor(mode: Mode) {
     this.mode = mode;
     const nonce = () => (++this.#nonces).toString(36);
-    const make = (type: XdsType) => new TypeLedger(type, mode, nonce);
-    this.#types = { cluster: make("cluster"), endpoint: make("endpoint"), listener: make("listener"), route: make("route") };
+    const make = (type: StreamType) => new TypeLedger(type, mode, nonce);
+    this.#types = {
+      cluster: make("cluster"),
+      endpoint: make("endpoint"),
+      listener: make("listener"),
+      route: make("route"),
+      host: make("host"),
+    };
   }
 
-  type(type: XdsType): TypeLedger {
+  type(type: StreamType): TypeLedger {
     return this.#types[type];
   }
 
   setTarget(snapshot: XdsSnapshot): void {
     for (const type of pushOrder) this.#types[type].setTarget(snapshot.resources[type]);
+    const { asked, found } = snapshot.hosts ?? { asked: [], found: emptyResources };
+    this.#types.host.setTarget(found, snapshot.hosts === undefined ? undefined : asked);
     for (const name of [...this.#expected]) if (!snapshot.resources.endpoint.has(name)) this.#expected.delete(name);
     this.#endpoints = snapshot.resources.endpoint;
   }
 
   /** A state-of-the-world request. */
-  receiveState(type: XdsType, names: readonly string[], versionInfo: string, nonce: string, error: string | undefined): Receipt {
+  receiveState(type: StreamType, names: readonly string[], versionInfo: string, nonce: string, error: string | undefined): Receipt {
     return this.#note(type, this.#types[type].receiveState(names, versionInfo, nonce, error));
   }
 
   /** A delta request. */
   receiveDelta(
-    type: XdsType,
+    type: StreamType,
     subscribe: readonly string[],
     unsubscribe: readonly string[],
     initialVersions: Readonly<Record<string, string>>,
@@ -64,9 +72,9 @@ export class Ledger {
 
   /** The next response that should go out now, or undefined when there is none or the client must answer first. Call until undefined. */
   next(): Offer | undefined {
-    for (const type of pushOrder) {
+    for (const type of streamOrder) {
       const ledger = this.#types[type];
-      if (this.#expected.size > 0 && (type === "listener" || type === "route")) return undefined;
+      if (this.#expected.size > 0 && type !== "cluster" && type !== "endpoint") return undefined;
       if (!ledger.wantsAdditions()) continue;
       // One response of a type under way at most; what comes later in the order may depend on what waits here.
       if (ledger.awaitingAnswer) return undefined;
@@ -89,10 +97,10 @@ export class Ledger {
 
   /** Everything sent is accepted and nothing waits. */
   settled(): boolean {
-    return pushOrder.every((type) => this.#types[type].settled());
+    return streamOrder.every((type) => this.#types[type].settled());
   }
 
-  #note(type: XdsType, receipt: Receipt): Receipt {
+  #note(type: StreamType, receipt: Receipt): Receipt {
     if (type === "endpoint") for (const name of [...this.#expected]) if (this.#types.endpoint.wants(name)) this.#expected.delete(name);
     if (receipt.kind === "rejected" && type === "cluster") for (const name of receipt.rejection.names) this.#expected.delete(name);
     return receipt;

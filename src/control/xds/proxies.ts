@@ -3,7 +3,7 @@
 import { liveGroup, liveVersion, type ProxyObject, type ProxyTypeStatus, type XdsTypeName } from "../../api/live.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
-import { pushOrder } from "../../wire/xds-types.ts";
+import { pushOrder, streamOrder } from "../../wire/xds-types.ts";
 import type { Session } from "./session.ts";
 
 /** A lost proxy is shown this long, so that one can see what it ran when it went. */
@@ -67,7 +67,7 @@ export class ProxyList {
     let count = 0;
     for (const { sessions } of this.#slots.values()) {
       const ledger = sessions.at(-1)?.ledger;
-      for (const type of pushOrder) if (ledger?.type(type).hasRejected === true) count += ledger.type(type).rejectedCount;
+      for (const type of streamOrder) if (ledger?.type(type).hasRejected === true) count += ledger.type(type).rejectedCount;
     }
     return count;
   }
@@ -162,7 +162,7 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
   for (const type of pushOrder) types[type] = session.ledger.type(type).status();
   const rejection = session.lastRejection;
   const quarantine: NonNullable<ProxyObject["status"]["quarantine"]> = [];
-  for (const type of pushOrder)
+  for (const type of streamOrder)
     for (const each of session.ledger.type(type).quarantined()) if (quarantine.length < mostListed) quarantine.push({ type, ...each });
   const notEnforced = shortfalls(session).slice(0, mostListed);
   const stands = circuits?.(node.key);
@@ -174,6 +174,7 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
   }));
   const open = (stands?.open ?? []).slice(0, mostListed).map(({ cluster, limit }) => ({ cluster, limit }));
   const unknownTypes = [...session.unknownTypes];
+  const hosts = session.ledger.type("host");
   const connectedAt = new Date(session.openedAtMs).toISOString();
   return {
     apiVersion: `${liveGroup}/${liveVersion}`,
@@ -196,6 +197,7 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
       ...(notEnforced.length === 0 ? {} : { notEnforced }),
       ...(ejected.length === 0 ? {} : { ejected }),
       ...(open.length === 0 ? {} : { openCircuits: open }),
+      ...(hosts.subscribed ? { hosts: { asked: hosts.named.size, held: hosts.status().resources } } : {}),
       ...(unknownTypes.length === 0 ? {} : { unknownTypes }),
     },
   };

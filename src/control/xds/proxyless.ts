@@ -52,6 +52,10 @@ export class ProxylessSource implements SnapshotSource {
     return this.#proxies.resourcesFor?.(key, names) ?? { cluster: emptyResources, endpoint: emptyResources };
   }
 
+  demand(key: string, hosts: readonly string[], by: object): void {
+    if (!key.startsWith(grpcKey)) this.#proxies.demand?.(key, hosts, by);
+  }
+
   onPublished(run: () => void): () => void {
     this.#watchers.add(run);
     return () => this.#watchers.delete(run);

@@ -4,7 +4,8 @@
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
-import { type XdsSnapshot, type XdsType, xdsTypeOf } from "../../wire/xds-types.ts";
+import { httpProxyRoutes } from "../../wire/names.ts";
+import { hostOfDemand, type StreamType, type XdsSnapshot, xdsTypeOf } from "../../wire/xds-types.ts";
 import type { Admission, Admitted } from "./admission.ts";
 import { Ledger } from "./ledger.ts";
 import { type MoreResources, withDemanded } from "./on-demand.ts";
@@ -44,6 +45,8 @@ export interface SnapshotSource {
   follow(key: string, onSnapshot: (snapshot: XdsSnapshot) => void): () => void;
   /** Clusters of the mesh by name with what they need, for a proxy whose part of it they are not; absent: nobody asks for more. */
   resourcesFor?(key: string, names: Iterable<string>): MoreResources;
+  /** The hosts (`HOST` or `HOST:PORT`) that the stream `by` of a followed key asks for one by one; the next snapshots have them. Forgotten with `by`'s follow. */
+  demand?(key: string, hosts: readonly string[], by: object): void;
   /** Calls back whenever anything of the mesh was published, until the function it returned is called. */
   onPublished?(run: () => void): () => void;
 }
@@ -76,7 +79,7 @@ export interface SessionDeps {
 }
 
 export interface LastRejection {
-  readonly type: XdsType;
+  readonly type: StreamType;
   readonly version: string;
   readonly reason: string;
   readonly atMs: number;
@@ -119,7 +122,7 @@ export class Session {
   #continued = false;
   readonly #opening: Timer;
   /** When the last response of each type went out. */
-  readonly #sentAtMs = new Map<XdsType, number>();
+  readonly #sentAtMs = new Map<StreamType, number>();
 
   constructor(mode: Mode, port: SessionPort, deps: SessionDeps) {
     this.mode = mode;
@@ -182,6 +185,7 @@ export class Session {
     this.#opening.cancel();
     this.#wait?.cancel();
     if (state.name === "serving") {
+      this.#deps.snapshots.demand?.(state.node.snapshotKey, [], this);
       state.unfollow();
       this.#deps.quarantine?.remember(state.node.snapshotKey, this.#agent, this.ledger);
     }
@@ -231,7 +235,8 @@ export class Session {
 
   #serve(request: StreamRequest): void {
     const type = xdsTypeOf(request.typeUrl);
-    if (type === undefined) {
+    // Virtual hosts are asked for by delta only, as Envoy has it.
+    if (type === undefined || (type === "host" && this.mode === "sotw")) {
       // rule 11 of the design: left alone, said once. Other types of the stream go on.
       const url = request.typeUrl.slice(0, mostShown);
       if (!this.#unknown.has(url) && this.#unknown.size < maxUnknown) {
@@ -250,6 +255,7 @@ export class Session {
       this.mode === "sotw"
         ? this.ledger.receiveState(type, request.names, request.versionInfo, request.nonce, request.error)
         : this.ledger.receiveDelta(type, request.subscribe, request.unsubscribe, request.initialVersions, request.nonce, request.error);
+    if (type === "host") this.#demand(request);
     if (type === "cluster" && (request.subscribe.length > 0 || request.unsubscribe.length > 0)) this.#aim();
     switch (receipt.kind) {
       case "too-many-names":
@@ -282,6 +288,19 @@ export class Session {
       case "stale":
         return;
     }
+  }
+
+  /** Tells what hosts this client asks for. Of one that has no such table every name is absent, and nothing is told. */
+  #demand(request: StreamRequest): void {
+    const { node } = this;
+    if (node === undefined || (request.subscribe.length === 0 && request.unsubscribe.length === 0)) return;
+    if (this.#base?.hosts === undefined) return;
+    const hosts: string[] = [];
+    for (const name of this.ledger.type("host").named) {
+      const host = hostOfDemand(httpProxyRoutes, name);
+      if (host !== undefined) hosts.push(host);
+    }
+    this.#deps.snapshots.demand?.(node.snapshotKey, hosts, this);
   }
 
   /** What the client should hold: its part of the mesh, and of delta clients what they asked for by name. */

@@ -4,14 +4,14 @@
 // One file of more than 400 lines: every method reads and writes the same dozen fields, and the rules between them are the file's subject.
 // Protocol: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol (sections are named where a branch follows them).
 
-import type { XdsResource, XdsType } from "../../wire/xds-types.ts";
+import type { StreamType, XdsResource } from "../../wire/xds-types.ts";
 import { changedNames, emptyResources, type ResourceMap, versionOf } from "./versions.ts";
 
 export type Mode = "delta" | "sotw";
 
 /** What goes out, in the terms of both variants. State of the world carries no `removed`. */
 export interface Offer {
-  readonly type: XdsType;
+  readonly type: StreamType;
   readonly nonce: string;
   readonly version: string;
   readonly resources: readonly XdsResource[];
@@ -19,7 +19,7 @@ export interface Offer {
 }
 
 export interface Rejection {
-  readonly type: XdsType;
+  readonly type: StreamType;
   readonly version: string;
   readonly reason: string;
   /** Names that are put aside until their content changes. */
@@ -54,6 +54,9 @@ export type Receipt =
 /** Names a client may subscribe to by name, per type. A mesh of this size has other problems first; an endless list is an attack. */
 export const maxNames = 65_536;
 
+/** Virtual hosts that a client asks for one by one: each costs the compiler a look whenever the mesh changes. A proxy that needs more uses the whole mesh. */
+export const maxDemandedHosts = 4_096;
+
 /** Characters of all names that a client subscribes to by name, per type: 128 for each of the most. A message bounds only one request. */
 export const maxNameChars = 8 * 1024 * 1024;
 
@@ -69,10 +72,10 @@ interface InFlight {
 }
 
 /** Listeners and clusters: a state-of-the-world response carries all of them, and absence is removal ("Deleting resources"). */
-const carriesAll: Readonly<Record<XdsType, boolean>> = { cluster: true, listener: true, endpoint: false, route: false };
+const carriesAll: Readonly<Record<StreamType, boolean>> = { cluster: true, listener: true, endpoint: false, route: false, host: false };
 
 export class TypeLedger {
-  readonly type: XdsType;
+  readonly type: StreamType;
   readonly mode: Mode;
   readonly #nextNonce: () => string;
   #subscribed: boolean = false;
@@ -83,6 +86,7 @@ export class TypeLedger {
   #nameChars = 0;
   #target: ResourceMap = emptyResources;
   #targetKnown = false;
+  #judged: ReadonlySet<string> | undefined;
   /** Version a reconnecting state-of-the-world client says it holds; looked at once, when the target is known. */
   #claimed = "";
   /** The snapshot's own records, shared by all streams. */
@@ -105,7 +109,7 @@ export class TypeLedger {
   #sent = "";
   #accepted = "";
 
-  constructor(type: XdsType, mode: Mode, nextNonce: () => string) {
+  constructor(type: StreamType, mode: Mode, nextNonce: () => string) {
     this.type = type;
     this.mode = mode;
     this.#nextNonce = nextNonce;
@@ -165,7 +169,10 @@ export class TypeLedger {
   /** Every resource the client holds, waits for or has rejected, by name; for those who ask what a client runs (CSDS). */
   account(): ReadonlyMap<string, AccountEntry> {
     const out = new Map<string, AccountEntry>();
-    for (const name of this.#names) out.set(name, { state: this.#target.has(name) || !this.#targetKnown ? "requested" : "absent" });
+    for (const name of this.#names) {
+      const open = this.#target.has(name) || !this.#targetKnown || this.#judged?.has(name) === false;
+      out.set(name, { state: open ? "requested" : "absent" });
+    }
     for (const resource of this.#inFlight?.changed ?? []) out.set(resource.name, { state: "requested" });
     for (const [name, held] of this.#held) out.set(name, { state: "accepted", resource: held });
     for (const [name, { version, reason }] of this.#rejected) {
@@ -194,9 +201,14 @@ export class TypeLedger {
 
   // ---- what should be -------------------------------------------------------------------------------------------------
 
-  setTarget(target: ResourceMap): void {
+  /** `judged`: a name that is neither in `target` nor among these is not known to be absent: it has not been looked for yet. Default: all are. */
+  setTarget(target: ResourceMap, judged?: readonly string[]): void {
     const first = !this.#targetKnown;
     this.#targetKnown = true;
+    if (judged !== undefined || this.#judged !== undefined) {
+      this.#judged = judged === undefined ? undefined : new Set(judged);
+      for (const name of this.#names) if (this.#isAbsence(name)) this.#dirty.add(name);
+    }
     if (target === this.#target && !first) return;
     for (const name of changedNames(this.#target, target)) {
       const rejected = this.#rejected.get(name);
@@ -246,7 +258,8 @@ export class TypeLedger {
     nonce: string,
     error: string | undefined,
   ): Receipt {
-    if (this.#names.size + subscribe.length > maxNames) return { kind: "too-many-names", limit: maxNames };
+    const limit = this.type === "host" ? maxDemandedHosts : maxNames;
+    if (this.#names.size + subscribe.length > limit) return { kind: "too-many-names", limit };
     if (this.#nameChars + lengthOf(subscribe) > maxNameChars) return { kind: "names-too-long", limit: maxNameChars };
     const first = !this.#subscribed;
     this.#subscribed = true;
@@ -350,7 +363,12 @@ export class TypeLedger {
   /** Delta, "Subscribing to resources": a name that does not exist is answered as removed. */
   #isAbsence(name: string): boolean {
     return (
-      this.mode === "delta" && this.#names.has(name) && !this.#target.has(name) && !this.#held.has(name) && !this.#toldAbsent.has(name)
+      this.mode === "delta" &&
+      this.#names.has(name) &&
+      !this.#target.has(name) &&
+      !this.#held.has(name) &&
+      !this.#toldAbsent.has(name) &&
+      this.#judged?.has(name) !== false
     );
   }
 

@@ -30,7 +30,7 @@ export interface AdsHost {
 /** The type behind a response's type URL if it is subscribed; undefined (and a line in the log) otherwise. */
 export function subscribedType(host: AdsHost, url: string): XdsType | undefined {
   const type = xdsTypeOf(url);
-  if (type !== undefined && host.wanted(type) !== null) return type;
+  if (type !== undefined && type !== "host" && host.wanted(type) !== null) return type;
   host.log.warn({ typeUrl: url }, "The control plane sent a type that was not asked for.");
   return undefined;
 }

@@ -8,6 +8,8 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { HeaderValueOption } from "../../core/v3/base_pb.ts";
 import { file_envoy_config_core_v3_base } from "../../core/v3/base_pb.ts";
+import type { ConfigSource } from "../../core/v3/config_source_pb.ts";
+import { file_envoy_config_core_v3_config_source } from "../../core/v3/config_source_pb.ts";
 import type { VirtualHost } from "./route_components_pb.ts";
 import { file_envoy_config_route_v3_route_components } from "./route_components_pb.ts";
 import { file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
@@ -17,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/config/route/v3/route.proto.
  */
 export const file_envoy_config_route_v3_route: GenFile = /*@__PURE__*/
-  fileDesc("CiFlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGUucHJvdG8SFWVudm95LmNvbmZpZy5yb3V0ZS52MyLBAwoSUm91dGVDb25maWd1cmF0aW9uEgwKBG5hbWUYASABKAkSOQoNdmlydHVhbF9ob3N0cxgCIAMoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5WaXJ0dWFsSG9zdBJIChdyZXNwb25zZV9oZWFkZXJzX3RvX2FkZBgEIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEiIKGnJlc3BvbnNlX2hlYWRlcnNfdG9fcmVtb3ZlGAUgAygJEkcKFnJlcXVlc3RfaGVhZGVyc190b19hZGQYBiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhI1ChF2YWxpZGF0ZV9jbHVzdGVycxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgIIAMoCRIrCiNtb3N0X3NwZWNpZmljX2hlYWRlcl9tdXRhdGlvbnNfd2lucxgKIAEoCBIkChxpZ25vcmVfcG9ydF9pbl9ob3N0X21hdGNoaW5nGA4gASgIYgZwcm90bzM", [file_envoy_config_core_v3_base, file_envoy_config_route_v3_route_components, file_google_protobuf_wrappers]);
+  fileDesc("CiFlbnZveS9jb25maWcvcm91dGUvdjMvcm91dGUucHJvdG8SFWVudm95LmNvbmZpZy5yb3V0ZS52MyLsAwoSUm91dGVDb25maWd1cmF0aW9uEgwKBG5hbWUYASABKAkSOQoNdmlydHVhbF9ob3N0cxgCIAMoCzIiLmVudm95LmNvbmZpZy5yb3V0ZS52My5WaXJ0dWFsSG9zdBJIChdyZXNwb25zZV9oZWFkZXJzX3RvX2FkZBgEIAMoCzInLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWRlclZhbHVlT3B0aW9uEiIKGnJlc3BvbnNlX2hlYWRlcnNfdG9fcmVtb3ZlGAUgAygJEkcKFnJlcXVlc3RfaGVhZGVyc190b19hZGQYBiADKAsyJy5lbnZveS5jb25maWcuY29yZS52My5IZWFkZXJWYWx1ZU9wdGlvbhI1ChF2YWxpZGF0ZV9jbHVzdGVycxgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5Cb29sVmFsdWUSIQoZcmVxdWVzdF9oZWFkZXJzX3RvX3JlbW92ZRgIIAMoCRIpCgR2aGRzGAkgASgLMhsuZW52b3kuY29uZmlnLnJvdXRlLnYzLlZoZHMSKwojbW9zdF9zcGVjaWZpY19oZWFkZXJfbXV0YXRpb25zX3dpbnMYCiABKAgSJAocaWdub3JlX3BvcnRfaW5faG9zdF9tYXRjaGluZxgOIAEoCCJBCgRWaGRzEjkKDWNvbmZpZ19zb3VyY2UYASABKAsyIi5lbnZveS5jb25maWcuY29yZS52My5Db25maWdTb3VyY2ViBnByb3RvMw", [file_envoy_config_core_v3_base, file_envoy_config_core_v3_config_source, file_envoy_config_route_v3_route_components, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.route.v3.RouteConfiguration
@@ -59,6 +61,11 @@ export type RouteConfiguration = Message<"envoy.config.route.v3.RouteConfigurati
   requestHeadersToRemove: string[];
 
   /**
+   * @generated from field: envoy.config.route.v3.Vhds vhds = 9;
+   */
+  vhds?: Vhds | undefined;
+
+  /**
    * @generated from field: bool most_specific_header_mutations_wins = 10;
    */
   mostSpecificHeaderMutationsWins: boolean;
@@ -75,4 +82,21 @@ export type RouteConfiguration = Message<"envoy.config.route.v3.RouteConfigurati
  */
 export const RouteConfigurationSchema: GenMessage<RouteConfiguration> = /*@__PURE__*/
   messageDesc(file_envoy_config_route_v3_route, 0);
+
+/**
+ * @generated from message envoy.config.route.v3.Vhds
+ */
+export type Vhds = Message<"envoy.config.route.v3.Vhds"> & {
+  /**
+   * @generated from field: envoy.config.core.v3.ConfigSource config_source = 1;
+   */
+  configSource?: ConfigSource | undefined;
+};
+
+/**
+ * Describes the message envoy.config.route.v3.Vhds.
+ * Use `create(VhdsSchema)` to create a new message.
+ */
+export const VhdsSchema: GenMessage<Vhds> = /*@__PURE__*/
+  messageDesc(file_envoy_config_route_v3_route, 1);
 
