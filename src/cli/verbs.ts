@@ -152,6 +152,10 @@ export const verbs: readonly VerbSpec[] = [
         value: "ADDRESSES",
         help: "host:port of each control plane, separated by commas, where the sidecar gets its configuration (default: those that the mesh names)",
       },
+      {
+        name: "no-direct",
+        help: "leave the ports of --upstream closed while the sidecar is down (default: lead them to the instances known last, where policy allows plain text); Linux",
+      },
       { name: "quiet", short: "q", help: "print errors only" },
       { name: "verbose", help: "also print what the sidecar logs" },
     ],

@@ -15,6 +15,7 @@ import { verbNamed } from "../verbs.ts";
 import { bootstrapFor } from "./bootstrap.ts";
 import { answers, environmentFor, findCommand, ownerOf, takesDatagrams, untilAnswers } from "./command.ts";
 import { withheldFrom } from "./datagrams.ts";
+import { Fallback } from "./fallback.ts";
 import { descendants, endLeftovers } from "./family.ts";
 import { runArguments } from "./gateway.ts";
 import { type Guard, startGuard } from "./guard.ts";
@@ -91,6 +92,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   let child: Bun.Subprocess | undefined;
   let memory: Memory | undefined;
   let health: AppHealth | undefined;
+  let fallback: Fallback | undefined;
   const whenUp = plan.port === undefined ? "running" : "healthy";
   try {
     const remember = (who: Who): Memory | undefined => {
@@ -165,6 +167,8 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     } else registration.createLater();
 
     const files = writeSidecarFiles(plan, joined, place, name, token);
+    fallback = makeFallback(plan, dir, clock, say);
+    const direct = fallback;
     sidecar = new Sidecar(
       {
         command: [
@@ -181,6 +185,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           ...(plan.workers === undefined ? [] : ["--workers", plan.workers]),
           ...(plan.workloadApi ? ["--workload-api", workloadSocket(dir)] : []),
           ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
+          ...(direct === undefined ? [] : ["--direct-table", directTable(dir)]),
         ],
         env: ownEnvironment(env),
         adminPort: ports.admin,
@@ -194,8 +199,13 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         },
         wanted: () => !signals.stop.aborted,
         onProcess: (pid) => guard?.tell("sidecar", pid),
+        onServing: (serves) => {
+          if (serves) direct?.up();
+          else void direct?.down();
+        },
         onHealth: (up) => {
-          if (answering && !signals.stop.aborted) registration?.want(!up ? "sidecar-down" : well ? whenUp : "unhealthy");
+          if (answering && !signals.stop.aborted)
+            registration?.want(!up ? "sidecar-down" : well ? whenUp : "unhealthy", up ? "" : (direct?.note ?? ""));
         },
       },
       clock,
@@ -302,6 +312,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
           `the control plane did not answer within ${unregisterLimitMs / 1000} s; ${registration.path.split("/").at(-1)} stays registered there until it finds the sidecar gone`,
         );
     }
+    fallback?.stop();
     await sidecar?.stop(plan.drainMs);
     guard?.dismiss();
     place?.leave();
@@ -390,6 +401,16 @@ function handoverFlags(dir: string): string[] {
   // The kernel's limit for the name of a socket.
   return process.platform === "linux" && Buffer.byteLength(path) <= 107 ? ["--handover", path] : [];
 }
+
+/** undefined: it is not wanted, there is nothing to lead, or the ports could not be handed back. */
+function makeFallback(plan: Plan, dir: string, clock: Clock, say: Say): Fallback | undefined {
+  const ports = plan.upstreams.filter((one) => one.transport === "tcp").map((one) => one.localPort);
+  const [, handover] = handoverFlags(dir);
+  if (!plan.direct || handover === undefined || ports.length === 0) return undefined;
+  return new Fallback({ table: directTable(dir), handover, ports }, clock, say);
+}
+
+const directTable = (dir: string): string => joinPath(dir, "direct.json");
 
 const workloadSocket = (dir: string): string => joinPath(dir, "workload.sock");
 

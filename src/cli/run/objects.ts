@@ -146,7 +146,8 @@ const healthWords: Readonly<Record<Health, readonly [status: "True" | "False", r
   draining: ["False", "Draining", "the application is about to end"],
 };
 
-export function condition(health: Health, at: Date): Condition {
-  const [status, reason, message] = healthWords[health];
+export function condition(health: Health, at: Date, note = ""): Condition {
+  const [status, reason, words] = healthWords[health];
+  const message = note === "" ? words : `${words}; ${note}`;
   return { type: "Healthy", status, reason, message, lastTransitionTime: `${at.toISOString().slice(0, 19)}Z` };
 }

@@ -42,6 +42,8 @@ export interface Plan {
   readonly check: AppCheck | undefined;
   /** `region/zone/sub-zone`, of which the later may be missing. */
   readonly locality: string | undefined;
+  /** Explicit upstreams are led past a sidecar that is down, where policy allows plain text. */
+  readonly direct: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
   readonly command: readonly [string, ...string[]];
@@ -111,6 +113,7 @@ export function planFrom(args: Parsed): Plan {
     control: controlFrom(args.text("control")),
     check: checkFrom(args, port),
     locality,
+    direct: !args.on("no-direct"),
     quiet: args.on("quiet"),
     verbose: args.on("verbose"),
     command: args.command as readonly [string, ...string[]],

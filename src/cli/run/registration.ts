@@ -22,6 +22,7 @@ export class Registration {
   readonly #collection: string;
   readonly #entry: KubeObject;
   #wanted: Wanted = "starting";
+  #note = "";
   #actual: Wanted = "gone";
   #working: Promise<void> | undefined;
   #complained = false;
@@ -54,8 +55,10 @@ export class Registration {
     this.want("starting");
   }
 
-  want(wanted: Wanted): void {
+  /** `note`: what else is to be said of it. */
+  want(wanted: Wanted, note = ""): void {
     this.#wanted = wanted;
+    this.#note = note;
     if (this.#working === undefined && this.#actual !== wanted) this.#working = this.#work();
   }
 
@@ -146,6 +149,6 @@ export class Registration {
   }
 
   #condition(health: Health): Condition {
-    return condition(health, new Date(this.#clock.now()));
+    return condition(health, new Date(this.#clock.now()), this.#note);
   }
 }

@@ -16,6 +16,8 @@ export interface SidecarSettings {
   readonly wanted: () => boolean;
   /** A process has become the sidecar. */
   readonly onProcess: (pid: number) => void;
+  /** The sidecar has ended and is to be started again, or serves again: at once, however short it was. Must not throw. */
+  readonly onServing: (serves: boolean) => void;
   /** The sidecar is down for longer than a restart takes, or is back. */
   readonly onHealth: (up: boolean) => void;
 }
@@ -231,6 +233,7 @@ export class Sidecar {
         continue;
       }
       if (this.#stopping || !this.#settings.wanted()) break;
+      this.#settings.onServing(false);
       if (this.#clock.mono() - bornAt > goodLifeMs) delayMs = leastDelayMs;
       await Bun.sleep(20);
       this.#say.warn(
@@ -259,6 +262,7 @@ export class Sidecar {
       }
       clearTimeout(down);
       down = undefined;
+      this.#settings.onServing(true);
       this.#say.info(`the sidecar serves again after ${Math.round(this.#clock.mono() - bornAt)} ms`);
       if (told) this.#settings.onHealth(true);
       told = false;
