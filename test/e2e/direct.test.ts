@@ -111,7 +111,6 @@ describe("while the sidecar keeps being killed", () => {
     stop.abort();
     const kills = await killing;
 
-    console.log({ asked, kills, c: Object.fromEntries(counts), v: Object.fromEntries(vault) });
     expect(kills).toBeGreaterThan(3);
     const answered = counts.get("200") ?? 0;
     // A sidecar that took the ports and was killed before it could answer loses what it had at that moment: no more than a few a kill.
