@@ -41,7 +41,7 @@ const settleMs = 100;
 const noListeners: ProxyConfig["listeners"] = new Map();
 
 /** What serves: the engine in this process, or workers. */
-type DataPlane = Pick<Engine, "apply" | "drain" | "goodbye" | "sockets" | "close" | "stats">;
+type DataPlane = Pick<Engine, "apply" | "drain" | "goodbye" | "sockets" | "close" | "stats"> & Partial<Pick<Engine, "recheck">>;
 
 /** Runs `weft proxy` until it is told to stop. Resolves to the exit status: 0 stopped, 1 could not start, 2 bad arguments or bootstrap. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -128,6 +128,7 @@ class ProxyProcess {
       certificate: (name) => control()?.certificate(name),
       roots: (name) => control()?.roots(name),
       lapsed: (name) => control()?.lapsed?.(name),
+      denied: () => control()?.denied?.() ?? null,
     };
   }
 
@@ -301,6 +302,8 @@ class ProxyProcess {
     const closed = this.#control?.closed() ?? false;
     if (closed !== this.#closed && this.#applied)
       for (const failure of this.#apply(this.#config)) this.#log.warn({ ...failure }, "A resource could not be applied.");
+    // Workers do it themselves, when they are told.
+    this.#plane?.recheck?.();
     this.#checkReady();
   }
 

@@ -4,6 +4,7 @@
 
 import type { HttpLimits } from "./http1/limits.ts";
 import type { BucketConfig } from "./resilience/bucket.ts";
+import type { Denied } from "./tls/denied.ts";
 
 export interface HostPort {
   /** IPv4 or IPv6 literal; a DNS name only in `strict_dns` clusters. */
@@ -91,6 +92,8 @@ export interface HttpManagerConfig {
   readonly http2: Http2Config;
   /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
   readonly grpcWeb: boolean;
+  /** A request whose host the table does not have waits until it was asked for (Envoy's filter `on_demand`); absent = no. */
+  readonly onDemand?: true;
   /** Requests with a deadline say what is left of it (`x-envoy-expected-rq-timeout-ms`); absent = yes. */
   readonly tellsDeadline?: false;
   /** The other HTTP filters; absent = none. */
@@ -102,6 +105,7 @@ export interface StageConfigs {
   /** null: stands ready for routes that have a policy. */
   readonly cors: CorsConfig | null;
   readonly fault: FaultConfig | null;
+  readonly extAuthz: ExtAuthzConfig;
   readonly session: SessionConfig | null;
   readonly rateLimit: LocalRateLimitConfig | null;
   readonly globalRateLimit: GlobalRateLimitConfig;
@@ -240,6 +244,69 @@ export interface FaultConfig {
   readonly maxActive: number;
 }
 
+/** Who is asked whether a request may pass (Envoy `ext_authz`). Of a chain `filter` is there; of a route only `route`, which goes before it. */
+export interface ExtAuthzConfig {
+  readonly filter: ExtAuthzFilter | null;
+  /** It asks only for routes that say so. */
+  readonly off: boolean;
+  readonly route: ExtAuthzRoute | null;
+}
+
+export interface ExtAuthzFilter {
+  readonly service: AuthService;
+  /** Header fields that are told; null = all of gRPC, the necessary ones of HTTP. */
+  readonly allowed: readonly StringMatch[] | null;
+  readonly disallowed: readonly StringMatch[];
+  readonly body: AuthBody | null;
+  /** What cannot be asked passes. */
+  readonly failureAllow: boolean;
+  /** Such a request says so: `x-envoy-auth-failure-mode-allowed`. */
+  readonly failureHeader: boolean;
+  readonly statusOnError: number;
+  /** Share of the requests that are asked about, 0 to 1. */
+  readonly enabled: number;
+}
+
+export interface ExtAuthzRoute {
+  readonly context: Readonly<Record<string, string>>;
+  /** undefined = as the filter. */
+  readonly body: AuthBody | null | undefined;
+  readonly service: AuthService | null;
+}
+
+export interface AuthBody {
+  readonly maxBytes: number;
+  /** A longer one is told in part; else the request is refused with 413. */
+  readonly partial: boolean;
+  /** gRPC: in `raw_body` in the place of `body`. */
+  readonly asBytes: boolean;
+}
+
+export type AuthService =
+  | {
+      readonly kind: "grpc";
+      readonly cluster: string;
+      readonly authority: string;
+      readonly metadata: readonly HeaderValue[];
+      readonly timeoutMs: number;
+    }
+  | {
+      readonly kind: "http";
+      readonly cluster: string;
+      readonly timeoutMs: number;
+      readonly pathPrefix: string;
+      readonly addHeaders: readonly HeaderValue[];
+      /** As `ExtAuthzFilter.allowed`, for those who are asked here. */
+      readonly allowed: readonly StringMatch[];
+      /** Of the answer, onto the request: in the place of what is there, or beside it. */
+      readonly upstreamSet: readonly StringMatch[];
+      readonly upstreamAppend: readonly StringMatch[];
+      /** Of a refusal, to the client; null = all. */
+      readonly client: readonly StringMatch[] | null;
+      /** Of a yes, onto the answer to the client. */
+      readonly clientOnSuccess: readonly StringMatch[];
+    };
+
 export type StageName = keyof StageConfigs;
 
 /** A route's own configuration of stages: Envoy's `typed_per_filter_config`. Without effect where the chain does not have the stage. */
@@ -354,6 +421,8 @@ export interface RouteTableConfig {
   /** Match virtual hosts on the host without its port. */
   readonly ignorePort: boolean;
   readonly virtualHosts: readonly VirtualHostConfig[];
+  /** Hosts that it does not have are asked for when a request first needs them (Envoy's `vhds`). `absent`: were asked for, and there are none. */
+  readonly onDemand?: { readonly absent: readonly string[] };
 }
 
 export interface VirtualHostConfig {
@@ -362,6 +431,8 @@ export interface VirtualHostConfig {
   readonly domains: readonly string[];
   /** In order; first match wins. */
   readonly routes: readonly RouteConfig[];
+  /** Given because it was asked for. */
+  readonly demanded?: true;
 }
 
 export interface RouteConfig {
@@ -802,4 +873,6 @@ export interface SecretSource {
   roots(name: string): string | undefined;
   /** Why there is no certificate of this name although there was one, as a sentence; undefined: it has not arrived yet. */
   lapsed?(name: string): string | undefined;
+  /** Who is refused although the mesh's roots vouch for them; null: nobody. Asked only where the roots come as a secret. */
+  denied?(): Denied | null;
 }

@@ -12,6 +12,7 @@ import type { BootstrapConfig } from "./bootstrap/bootstrap.ts";
 import type { ProxyConfig, SecretSource } from "./config.ts";
 import type { ApplyFailure } from "./engine.ts";
 import type { Identity, WhenUnrenewed } from "./identity/identity.ts";
+import { followTrust } from "./identity/trust-stream.ts";
 import type { Kept } from "./snapshot/format.ts";
 import type { SnapshotKeeper } from "./snapshot/keeper.ts";
 import type { AlsSink } from "./telemetry/als.ts";
@@ -118,7 +119,14 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       if (cluster === undefined) throw new Error(`the bootstrap has no static cluster "${target.cluster}"`);
       if (cluster.protocol !== "http2")
         throw new Error(`cluster "${target.cluster}" must speak HTTP/2 (http2_protocol_options) to carry gRPC`);
-      channel = new ControlChannel({ clock, log, random, cluster, target, credentials: { certificate: () => identity?.current(), token } });
+      channel = new ControlChannel({
+        clock,
+        log,
+        random,
+        cluster,
+        target,
+        credentials: { certificate: () => identity?.current(), token, roots: () => identity?.trusted() },
+      });
       channels.set(target.cluster, channel);
     }
     return channel;
@@ -128,6 +136,10 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const strange = kept === null || identity === null ? undefined : identityProblem(kept, identity);
   // The identity's request goes out first on a new connection: everything encrypted waits for it.
   if (identity !== null) identity.askOver(channelFor(main));
+  const trust =
+    identity === null
+      ? null
+      : followTrust({ clock, log, random, channel: channelFor(main), node, take: (update) => identity.takeTrust(update) });
   if (workloadApi !== null) relayed = channelFor(main);
   let ads: AdsClient | null = null;
   if (bootstrap.ads !== null) {
@@ -233,6 +245,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       stopMetrics();
       for (const sink of alsSinks.values()) sink.stop();
       ads?.stop();
+      trust?.stop();
       identity?.stop();
       workloadApi?.close();
       for (const channel of channels.values()) channel.close();

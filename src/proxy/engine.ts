@@ -63,6 +63,8 @@ export interface Engine {
   drain(graceMs: number, idleMs?: number): Promise<void>;
   /** Goes on accepting, but each connection ends with its next answer; false takes it back for later connections. */
   goodbye(on: boolean): void;
+  /** The deny list has changed: connections of those who are on it end now. Connections to instances are made anew, as after every change of secrets. */
+  recheck(): void;
   /** What listens now. The descriptors stay the engine's. */
   sockets(): readonly ListeningSocket[];
   /** Closes everything at once. */
@@ -117,6 +119,22 @@ export function createEngine(deps: EngineDeps): Engine {
     goodbye(on) {
       core.draining = on;
       if (on) for (const connection of [...core.open]) sayGoodbye(connection);
+    },
+    recheck() {
+      const denied = deps.secrets.denied?.() ?? null;
+      if (denied === null) return;
+      const own = `spiffe://${deps.local.trustDomain}/`;
+      for (const connection of [...core.open]) {
+        for (const peer of [connection.peer, connection.upstreamPeer]) {
+          // The list is the mesh's: what other authorities sign has serial numbers of its own.
+          if (peer?.presented === undefined || peer.principal?.startsWith(own) !== true) continue;
+          const why = denied.why(peer.presented);
+          if (why === null) continue;
+          if (core.mayLog()) core.log.warn({ peer: peer.principal, reason: why }, "A connection was closed: its peer has been revoked.");
+          connection.destroy();
+          break;
+        }
+      }
     },
     sockets() {
       return live.sockets();

@@ -4,6 +4,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject 
 import { writePem } from "../../base/pem.ts";
 import { uriNameExtension } from "../../wire/certificate-request.ts";
 import { formatIdentity, type Identity } from "../../wire/spiffe.ts";
+import { backdateMs } from "../../wire/trust.ts";
 import type { CaCertificate } from "./ca-certificate.ts";
 import {
   alternativeNames,
@@ -28,8 +29,6 @@ export interface IssuedCertificate {
 /** `count` random bytes. */
 export type RandomBytes = (count: number) => Uint8Array;
 
-/** Clocks differ: a certificate is good from a minute before it was made. */
-export const backdateMs = 60_000;
 /** Ten years. */
 const rootLifeMs = 10 * 365 * 86_400_000;
 

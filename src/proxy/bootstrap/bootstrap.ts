@@ -111,7 +111,8 @@ function staticSecrets(bootstrap: Bootstrap, violations: Violation[]): ReadonlyM
   (bootstrap.staticResources?.secrets ?? []).forEach((secret, n) => {
     const path = `static_resources.secrets[${n}]`;
     if (secret.name === "") violations.push({ path: `${path}.name`, message: "must not be empty" });
-    if (secret.type.case === undefined) violations.push({ path, message: "needs one of tls_certificate, validation_context" });
+    if (secret.type.case === undefined || secret.type.case === "genericSecret")
+      violations.push({ path, message: "needs one of tls_certificate, validation_context" });
     if (found.has(secret.name)) violations.push({ path: `${path}.name`, message: `"${secret.name}" is used twice` });
     found.set(secret.name, secret);
   });

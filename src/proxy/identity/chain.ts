@@ -37,7 +37,7 @@ export async function checkIssuedChain(
   if (!Buffer.from(leaf.publicKey).equals(publicKey)) return "the certificate is over another key than the one asked for";
   if (leaf.uris.length !== 1 || leaf.uris[0] !== uri) return `the certificate is for ${leaf.uris.join(", ") || "no URI"} instead of ${uri}`;
   if (leaf.ca) return "the certificate is an authority's";
-  for (const one of [...path, ...roots]) {
+  for (const one of path) {
     const wrong = outOfTime(one, nowMs);
     if (wrong !== "") return wrong;
   }
@@ -49,7 +49,11 @@ export async function checkIssuedChain(
   const last = path.at(-1) as Certificate;
   // All at once: each answer comes from another thread, and a starting sidecar waits for them.
   const leads = await Promise.all(roots.map((root) => Promise.all([signedBy(last, root), signedBy(root, root)])));
-  if (!leads.some(([signed, selfSigned]) => signed && selfSigned)) return "the chain does not lead to the root it came with";
+  const root = roots.find((_, n) => leads[n]?.every(Boolean));
+  if (root === undefined) return "the chain does not lead to the root it came with";
+  // Others may have had their time: roots overlap while one replaces another.
+  const wrong = outOfTime(root, nowMs);
+  if (wrong !== "") return wrong;
   return factsOf(path, roots, leaf, uri);
 }
 
@@ -69,6 +73,19 @@ export function readKeptChain(chainPem: string, rootsPem: string, uri: string): 
   if (leaf === undefined || roots.length === 0) return "it holds no certificate, or no root";
   if (leaf.uris.length !== 1 || leaf.uris[0] !== uri) return `its certificate is for ${leaf.uris.join(", ") || "no URI"} instead of ${uri}`;
   return factsOf(path, roots, leaf, uri);
+}
+
+/** Of these roots those that a chain leads to. Throws on what is not a certificate. */
+export async function rootsAbove(chainPem: string, rootsPem: string): Promise<readonly boolean[]> {
+  const last = certificatesOf(chainPem).at(-1);
+  const roots = certificatesOf(rootsPem);
+  return await Promise.all(roots.map(async (root) => last !== undefined && (await signedBy(last, root)) && (await signedBy(root, root))));
+}
+
+/** The same chain under other roots. */
+export function withRoots(chain: CheckedChain, rootsPem: string): CheckedChain {
+  const roots = certificatesOf(rootsPem);
+  return { ...chain, rootsPem: roots.map(toPem).join(""), rootsNotAfterMs: Math.min(...roots.map((one) => one.notAfterMs)) };
 }
 
 function factsOf(path: readonly Certificate[], roots: readonly Certificate[], leaf: Certificate, uri: string): CheckedChain {

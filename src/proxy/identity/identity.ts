@@ -5,10 +5,13 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { MetricRegistry } from "../../base/metric.ts";
+import { readPem } from "../../base/pem.ts";
 import { meshRootsSecret, workloadCertificateSecret } from "../../wire/names.ts";
+import { readDenyList } from "../../wire/trust.ts";
 import type { CertificateStatus } from "../admin/admin.ts";
 import type { SecretSource } from "../config.ts";
 import type { KeptIdentity } from "../snapshot/format.ts";
+import { Denied } from "../tls/denied.ts";
 import { expiryFamily } from "../tls/expiry.ts";
 import { Backoff } from "../xds/backoff.ts";
 import type { ControlChannel } from "../xds/channel.ts";
@@ -16,9 +19,10 @@ import { type GrpcStatus, grpcUnauthenticated, sayStatus } from "../xds/grpc.ts"
 import { decodeBinary } from "../xds/proto/binary.ts";
 import { encodeBinary } from "../xds/proto/encode.ts";
 import { IstioCertificateRequest, IstioCertificateResponse } from "../xds/proto/types.ts";
-import { type CheckedChain, checkIssuedChain, readKeptChain } from "./chain.ts";
+import { type CheckedChain, checkIssuedChain, readKeptChain, rootsAbove, withRoots } from "./chain.ts";
 import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
 import { KeyPair } from "./key-pair.ts";
+import type { TrustUpdate } from "./trust-stream.ts";
 
 export interface IdentityOptions {
   readonly clock: Clock;
@@ -64,6 +68,8 @@ const lookMs = 60_000;
 const alarms = [0.25, 0.1] as const;
 /** An expired certificate is complained of again. */
 const repeatMs = 3_600_000;
+/** When another root issues, certificates are renewed within this and not at half of their life: a fleet does not come all at once. */
+const renewWithinMs = 10_000;
 
 export class Identity implements SecretSource {
   readonly #options: IdentityOptions;
@@ -78,6 +84,11 @@ export class Identity implements SecretSource {
   #life: Timer | undefined;
   #alarmed = 0;
   #complainedMs = 0;
+  /** Roots that the control plane has told since, PEM; they count over those that came with the certificate. */
+  #rootsTold: string | undefined;
+  #denyText = "";
+  #denied: Denied | null = null;
+  #crlPem = "";
   generation = 0;
 
   constructor(options: IdentityOptions) {
@@ -138,13 +149,20 @@ export class Identity implements SecretSource {
 
   /** What a snapshot should hold; null while there is nothing. */
   kept(): KeptIdentity | null {
-    return this.#held === undefined ? null : { certificate: this.#held.certificate, rootsPem: this.#held.chain.rootsPem };
+    if (this.#held === undefined) return null;
+    const denied = this.#denyText === "" ? {} : { denied: this.#denyText };
+    return { certificate: this.#held.certificate, rootsPem: this.#held.chain.rootsPem, ...denied };
   }
 
   /** Takes up the certificate of a former life. One that has expired is held, and told, but not used. Answers what is wrong with another's. Before `askOver`. */
   restore(kept: KeptIdentity): string | undefined {
     const chain = readKeptChain(kept.certificate.certificatePem, kept.rootsPem, this.#options.uri);
     if (typeof chain === "string") return chain;
+    try {
+      this.#deny(kept.denied ?? "");
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
     this.#held = { certificate: kept.certificate, chain };
     this.generation++;
     const { clock, log } = this.#options;
@@ -161,12 +179,79 @@ export class Identity implements SecretSource {
     return name === meshRootsSecret ? this.#held?.chain.rootsPem : undefined;
   }
 
+  /** Who is refused although a root vouches for them; null: nobody. */
+  denied(): Denied | null {
+    return this.#denied;
+  }
+
+  /** The roots that a control plane's server may show, beside those of the bootstrap. */
+  trusted(): string | undefined {
+    return this.#held?.chain.rootsPem;
+  }
+
+  /**
+   * Takes up what the control plane says of trust, whole or not at all; answers what is wrong with it. Roots of which none vouches for us are another
+   * authority's. When the root that comes first, the one that issues, is not ours, the certificate is renewed soon.
+   */
+  async takeTrust({ rootsPem, crlPem, denyList }: TrustUpdate): Promise<string | undefined> {
+    if (denyList !== undefined) readDenyList(denyList);
+    const held = this.#held;
+    let above: readonly boolean[] = [];
+    if (rootsPem !== undefined && held !== undefined) {
+      above = await rootsAbove(held.chain.chainPem, rootsPem);
+      if (above.length === 0) return "the bundle of roots is empty";
+      const before = new Set(readPem(held.chain.rootsPem, "CERTIFICATE").map((der) => Buffer.from(der).toString("base64")));
+      const shared = readPem(rootsPem, "CERTIFICATE").some((der) => before.has(Buffer.from(der).toString("base64")));
+      if (!shared && !above.includes(true))
+        return `two certificate authorities claim the trust domain of ${held.chain.uri}: none of the roots that are told now vouches for this proxy's certificate, and none of them was trusted before`;
+    }
+    if (this.#state.at === "stopped") return undefined;
+    // Another certificate has come meanwhile: judged with that one.
+    if (this.#held !== held) return await this.takeTrust({ rootsPem, crlPem, denyList });
+    const before = this.#told();
+    if (rootsPem !== undefined) this.#rootsTold = rootsPem;
+    this.#crlPem = crlPem;
+    if (denyList !== undefined) this.#deny(denyList);
+    if (rootsPem !== undefined && held !== undefined) this.#held = { ...held, chain: withRoots(held.chain, rootsPem) };
+    if (this.#told() !== before) {
+      this.generation++;
+      this.#options.accepted?.();
+      this.#options.changed();
+    }
+    if (above.length > 0 && above[0] === false && this.#state.at === "resting") {
+      this.#state.timer.cancel();
+      const { clock, random, log, uri } = this.#options;
+      log.info({ uri }, "Another root issues now: the certificate is renewed.");
+      this.#state = { at: "resting", timer: clock.after(random() * renewWithinMs, () => this.#ask()) };
+    }
+    return undefined;
+  }
+
+  #told(): string {
+    return `${this.#held?.chain.rootsPem ?? ""}\n${this.#crlPem}\n${this.#denyText}`;
+  }
+
+  /** Throws on what is no deny list. */
+  #deny(text: string): void {
+    const list = text === "" ? null : readDenyList(text);
+    this.#denyText = text;
+    this.#denied = list === null || list.serials.length + list.identities.length === 0 ? null : new Denied(list);
+  }
+
   /** The whole of it for others on this host (workload-api), as long as it is good. */
-  svid(): { readonly uri: string; readonly certificatePem: string; readonly privateKeyPem: string; readonly rootsPem: string } | undefined {
+  svid():
+    | {
+        readonly uri: string;
+        readonly certificatePem: string;
+        readonly privateKeyPem: string;
+        readonly rootsPem: string;
+        readonly crlPem: string;
+      }
+    | undefined {
     const certificate = this.#lapsed === "" ? this.current() : undefined;
     if (certificate === undefined || this.#held === undefined) return undefined;
     const { uri, rootsPem } = this.#held.chain;
-    return { uri, certificatePem: certificate.certificatePem, privateKeyPem: certificate.privateKeyPem, rootsPem };
+    return { uri, certificatePem: certificate.certificatePem, privateKeyPem: certificate.privateKeyPem, rootsPem, crlPem: this.#crlPem };
   }
 
   /** The certificate as long as it is good; what the channel presents. */
@@ -181,6 +266,7 @@ export class Identity implements SecretSource {
     this.#state = { at: "waiting for the channel" };
     this.#held = undefined;
     this.#lapsed = "";
+    this.#deny("");
     this.generation++;
     this.#makeAhead();
   }
@@ -270,10 +356,16 @@ export class Identity implements SecretSource {
       return this.#failed(error instanceof Error ? error.message : String(error));
     }
     checkIssuedChain(chain, key.publicKey, this.#options.uri, this.#options.clock.now()).then(
-      (checked) => {
+      async (checked) => {
+        if (typeof checked === "string") {
+          this.#failed(checked);
+          return;
+        }
+        // What the stream tells is newer than what comes with a certificate that was signed a moment before.
+        const told = this.#rootsTold;
+        const usable = told !== undefined && (await rootsAbove(checked.chainPem, told)).includes(true);
         if (this.#state.at === "stopped") return;
-        if (typeof checked === "string") this.#failed(checked);
-        else this.#hold(key, checked);
+        this.#hold(key, usable ? withRoots(checked, told) : checked);
       },
       (error: unknown) => this.#failed(error instanceof Error ? error.message : String(error)),
     );

@@ -1,6 +1,7 @@
 // Owns: what the owner of a proxy and its workers say to each other over their pipe, and how a configuration becomes the difference to what a worker has.
 // Plain data only: it is cloned on the way. Private keys travel here and nowhere else: the pipe joins two processes of one user and has no name.
 
+import type { DenyList } from "../../wire/trust.ts";
 import type { HostPort, LocalWorkload, ProxyConfig } from "../config.ts";
 import type { ApplyFailure, EngineStats } from "../engine.ts";
 import type { AccessRecord } from "../telemetry/record.ts";
@@ -12,6 +13,8 @@ export interface SecretsMessage {
   readonly roots: readonly { readonly name: string; readonly pem: string }[];
   /** Why there is no certificate any more, where there was one. */
   readonly lapsed: readonly { readonly name: string; readonly why: string }[];
+  /** Absent: nobody is denied. */
+  readonly denied?: DenyList;
 }
 
 /** A part of a configuration: what is new or changed, and the names of what is gone. */

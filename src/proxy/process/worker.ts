@@ -12,6 +12,7 @@ import type { LineOutput } from "../telemetry/access-log.ts";
 import { registerProcessMetrics } from "../telemetry/process-metrics.ts";
 import type { AccessRecord, AccessSink } from "../telemetry/record.ts";
 import { createLogSinks, type LogSinks } from "../telemetry/sinks.ts";
+import { Denied } from "../tls/denied.ts";
 import { socketKey } from "./key.ts";
 import { MetricsTeller } from "./merged-metrics.ts";
 import { emptyConfig, type FromWorker, type SecretsMessage, type SocketsMessage, type ToWorker, withDelta } from "./messages.ts";
@@ -56,6 +57,7 @@ class Worker {
   readonly #received: number[] = [];
   readonly #waiting = new Map<number, () => void>();
   #nextId = 1;
+  #denied: Denied | null = null;
   #secrets: SecretsMessage = { generation: 0, certificates: [], roots: [], lapsed: [] };
   #engine: Engine | undefined;
   #config: ProxyConfig = emptyConfig;
@@ -108,6 +110,8 @@ class Worker {
         break;
       case "secrets":
         this.#secrets = message.secrets;
+        this.#denied = message.secrets.denied === undefined ? null : new Denied(message.secrets.denied);
+        this.#engine?.recheck();
         break;
       case "apply":
         for (const sockets of message.sockets) this.#takeSockets(sockets);
@@ -166,6 +170,7 @@ class Worker {
       certificate: (name) => current().certificates.find((one) => one.name === name),
       roots: (name) => current().roots.find((one) => one.name === name)?.pem,
       lapsed: (name) => current().lapsed.find((one) => one.name === name)?.why,
+      denied: () => this.#denied,
     };
   }
 

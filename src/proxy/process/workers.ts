@@ -161,7 +161,8 @@ export class WorkerPool {
       const why = secrets.lapsed?.(name);
       return why === undefined ? [] : [{ name, why }];
     });
-    this.#secrets = { generation: known.generation + 1, certificates, roots, lapsed };
+    const denied = secrets.denied?.() ?? null;
+    this.#secrets = { generation: known.generation + 1, certificates, roots, lapsed, ...(denied === null ? {} : { denied: denied.list }) };
     for (const worker of this.#living()) send(worker, { t: "secrets", secrets: this.#secrets });
   }
 

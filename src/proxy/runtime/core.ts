@@ -11,6 +11,7 @@ import { RequestMetrics } from "../telemetry/request.ts";
 import { FaultMetrics, MirrorMetrics } from "../telemetry/routing.ts";
 import { SheddingMetrics } from "../telemetry/shedding.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
+import type { Peer } from "../tls/peer.ts";
 import { TlsRefusals } from "../tls/refusal.ts";
 
 const linesPerSecond = 20;
@@ -21,6 +22,10 @@ export interface Downstream {
   retire(): void;
   /** Close now. */
   destroy(): void;
+  /** Who is at the other end, by certificate; absent: nobody has shown one. */
+  readonly peer?: Peer | null;
+  /** The same of the instance that an opaque connection leads to. */
+  readonly upstreamPeer?: Peer | null;
 }
 
 export class Core {

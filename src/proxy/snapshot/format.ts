@@ -21,6 +21,8 @@ export interface Owner {
 export interface KeptIdentity {
   readonly certificate: KeyPair;
   readonly rootsPem: string;
+  /** Text of the deny list; absent: nobody was denied, or nothing was told. */
+  readonly denied?: string;
 }
 
 /** What is worth keeping at one moment. */
@@ -50,7 +52,12 @@ const headAt = digestAt + digestBytes;
 
 interface Header extends Owner {
   readonly program: string;
-  readonly identity: { readonly certificatePem: string; readonly privateKeyPem: string; readonly rootsPem: string } | null;
+  readonly identity: {
+    readonly certificatePem: string;
+    readonly privateKeyPem: string;
+    readonly rootsPem: string;
+    readonly denied?: string;
+  } | null;
   /** Name, version and number of bytes; the bytes follow the header in the same order. */
   readonly resources: { readonly [T in XdsType]: readonly (readonly [name: string, version: string, bytes: number])[] };
 }
@@ -86,6 +93,7 @@ export function contentOf(kept: Kept, owner: Owner, program: string): Content {
             certificatePem: identity.certificate.certificatePem,
             privateKeyPem: identity.certificate.privateKeyPem,
             rootsPem: identity.rootsPem,
+            ...(identity.denied === undefined ? {} : { denied: identity.denied }),
           },
   };
   const header = new TextEncoder().encode(JSON.stringify(made));
@@ -146,7 +154,13 @@ export function decodeSnapshot(bytes: Uint8Array, owner: Owner): Snapshot | Refu
     writtenAtMs: view.getFloat64(20),
     resources,
     identity:
-      identity === null ? null : { certificate: new KeyPair(identity.certificatePem, identity.privateKeyPem), rootsPem: identity.rootsPem },
+      identity === null
+        ? null
+        : {
+            certificate: new KeyPair(identity.certificatePem, identity.privateKeyPem),
+            rootsPem: identity.rootsPem,
+            ...(identity.denied === undefined ? {} : { denied: identity.denied }),
+          },
   };
 }
 

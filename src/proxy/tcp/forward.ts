@@ -56,6 +56,14 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   deadlineMs = Number.POSITIVE_INFINITY;
   slot = -1;
 
+  get peer(): Peer | null {
+    return this.#peer;
+  }
+
+  get upstreamPeer(): Peer | null {
+    return this.#conn?.peer ?? null;
+  }
+
   /** `wire` is open, its handshake (if any) done and judged. Data must not have been read yet. */
   constructor(core: Core, chain: ChainSlot, wire: Wire, peer: Peer | null, nowMs: number) {
     this.core = core;

@@ -12,6 +12,8 @@ export interface CertificateFacts {
   readonly identity: ReturnType<typeof parseIdentity>;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
+  /** Upper-case hexadecimal; empty where it cannot be read. */
+  readonly serial: string;
   peer(tlsVersion: string): Peer;
 }
 
@@ -41,8 +43,9 @@ function read(der: Uint8Array): CertificateFacts | null {
   // Unreadable times: the TLS library has judged them in a full handshake, and a resumed one is refused.
   let notBeforeMs = Number.POSITIVE_INFINITY;
   let notAfterMs = Number.NEGATIVE_INFINITY;
+  let serial = "";
   try {
-    ({ notBeforeMs, notAfterMs } = parseCertificate(der));
+    ({ notBeforeMs, notAfterMs, serial } = parseCertificate(der));
   } catch {
     // Said by the times.
   }
@@ -51,13 +54,21 @@ function read(der: Uint8Array): CertificateFacts | null {
   const identity = principal === null ? undefined : parseIdentity(principal);
   // X.509-SVID 2: exactly one URI, else the peer could choose who it is.
   const fault = uris.length > 1 && uris.some((uri) => uri.startsWith("spiffe://")) ? "the certificate holds more than one URI name" : "";
-  const common = { principal, uris, dns, namespace: identity?.namespace ?? "", serviceAccount: identity?.serviceAccount ?? "" };
+  const common = {
+    principal,
+    uris,
+    dns,
+    namespace: identity?.namespace ?? "",
+    serviceAccount: identity?.serviceAccount ?? "",
+    presented: { serial, notBeforeMs, principal },
+  };
   const peers = new Map<string, Peer>();
   return {
     fault,
     identity,
     notBeforeMs,
     notAfterMs,
+    serial,
     peer(tlsVersion) {
       let peer = peers.get(tlsVersion);
       if (peer === undefined) {

@@ -33,7 +33,7 @@ const onTheWire = { "TLSv1.2": 0x0303, "TLSv1.3": 0x0304 } as const;
 
 /** One TLS configuration, compiled. `options()` is cheap: it makes a new object only after the secrets changed. */
 export class TlsMaterial {
-  readonly rules: PeerRules;
+  #rules: PeerRules;
   readonly #secrets: SecretSource;
   readonly #certificate: CertificateSource | null;
   readonly #roots: RootsSource | null;
@@ -45,7 +45,7 @@ export class TlsMaterial {
     this.#secrets = secrets;
     this.#certificate = config.certificate;
     this.#roots = config.roots;
-    this.rules = rules;
+    this.#rules = rules;
     const maxVersion = config.maxVersion ?? "TLSv1.3";
     if (maxVersion < config.minVersion)
       throw new Error(`the newest TLS version (${maxVersion}) is older than the oldest (${config.minVersion})`);
@@ -66,11 +66,19 @@ export class TlsMaterial {
     return this.#secrets.generation;
   }
 
+  /** As they are now: what is denied may have changed since a handshake began. */
+  get rules(): PeerRules {
+    if (this.#secrets.generation !== this.#generation) this.options();
+    return this.#rules;
+  }
+
   /** The options for the next handshake, or why there are none. */
   options(): HandshakeOptions | string {
     const generation = this.#secrets.generation;
     if (generation !== this.#generation) {
       this.#options = this.#read();
+      // Only the mesh's own roots have a list: others' certificates are none of its business.
+      if (this.#roots?.kind === "secret") this.#rules = { ...this.#rules, denied: this.#secrets.denied?.() ?? null };
       this.#generation = generation;
     }
     return this.#options;

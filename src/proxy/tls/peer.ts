@@ -4,6 +4,7 @@
 import type { SanMatcher } from "../config.ts";
 import { compileString } from "../route/match.ts";
 import { factsOf } from "./certificate.ts";
+import type { Denied, Presented } from "./denied.ts";
 import { refuse } from "./refusal.ts";
 
 /** The part of Bun's TLS socket that is asked about the peer. */
@@ -29,6 +30,8 @@ export interface Peer {
   readonly namespace: string;
   readonly serviceAccount: string;
   readonly tlsVersion: string;
+  /** Of its certificate, for the deny list; absent: there is none. */
+  readonly presented?: Presented;
 }
 
 type NameRule = (names: { readonly uris: readonly string[]; readonly dns: readonly string[] }) => boolean;
@@ -43,6 +46,8 @@ export interface PeerRules {
   /** Only SPIFFE IDs of this trust domain; null = any. */
   readonly trustDomain: string | null;
   readonly minVersion13: boolean;
+  /** Who is refused although the chain verifies; absent or null: nobody. */
+  readonly denied?: Denied | null;
 }
 
 /** Compiles name matchers. Throws on a bad regular expression (configuration time). */
@@ -105,6 +110,10 @@ export function judgePeer(socket: TlsFacts, rules: PeerRules, exact: string | nu
   if (facts.fault !== "") return refuse("bad_certificate", facts.fault);
   const { identity } = facts;
   const peer = facts.peer(tlsVersion);
+  if (rules.denied != null) {
+    const why = rules.denied.why({ serial: facts.serial, notBeforeMs: facts.notBeforeMs, principal: peer.principal });
+    if (why !== null) return refuse("revoked", why);
+  }
   const shown = peer.principal ?? (peer.dns.length === 0 ? "no SPIFFE ID" : peer.dns.join(", "));
   if (rules.trustDomain !== null && identity?.trustDomain !== rules.trustDomain) {
     return refuse("wrong_identity", `wrong identity: ${shown} is not of the trust domain ${rules.trustDomain}`);

@@ -7,6 +7,7 @@ export const tlsReasons = [
   "expired",
   "not_yet_valid",
   "unknown_authority",
+  "revoked",
   "wrong_identity",
   "no_certificate",
   "bad_certificate",
@@ -60,6 +61,11 @@ const known: readonly Known[] = [
     sentence: "the peer wants a certificate of ours (alert certificate_required)",
   },
   { word: "ALERT_UNKNOWN_CA", reason: "refused_by_peer", sentence: "the peer does not know our authority (alert unknown_ca)" },
+  {
+    word: "CERTIFICATE_REVOKED",
+    reason: "refused_by_peer",
+    sentence: "the peer says that our certificate has been revoked (alert certificate_revoked)",
+  },
   {
     word: "CERTIFICATE_EXPIRED",
     reason: "refused_by_peer",

@@ -12,12 +12,17 @@ export interface Svid {
   readonly certificatePem: string;
   readonly privateKeyPem: string;
   readonly rootsPem: string;
+  /** Revocation lists, PEM; empty or absent: none. */
+  readonly crlPem?: string;
 }
 
 /** SPIRE's names: the identity, the bundle of its trust domain, and every bundle. Envoy configurations written for SPIRE use them. */
 export const secretNames = { identity: "default", bundle: "ROOTCA", everyBundle: "ALL" } as const;
 
 const certificatesIn = (pem: string): Uint8Array => Buffer.concat(readPem(pem, "CERTIFICATE"));
+
+/** The standard has each list by itself, in DER. */
+const listsIn = (svid: Svid): Uint8Array[] => readPem(svid.crlPem ?? "", "X509 CRL");
 
 /** `X509SVIDResponse`: one identity, the only one this socket has. */
 export function svidResponse(svid: Svid): Uint8Array {
@@ -31,14 +36,14 @@ export function svidResponse(svid: Svid): Uint8Array {
         hint: "",
       },
     ],
-    crl: [],
+    crl: listsIn(svid),
     federatedBundles: {},
   });
 }
 
 /** `X509BundlesResponse`: the bundle of our trust domain by its SPIFFE ID. */
 export function bundlesResponse(svid: Svid): Uint8Array {
-  return encodeBinary(X509BundlesResponse, { crl: [], bundles: { [trustDomainOf(svid.uri)]: certificatesIn(svid.rootsPem) } });
+  return encodeBinary(X509BundlesResponse, { crl: listsIn(svid), bundles: { [trustDomainOf(svid.uri)]: certificatesIn(svid.rootsPem) } });
 }
 
 function trustDomainOf(uri: string): string {
@@ -58,6 +63,16 @@ export function secretOf(svid: Svid, name: string): Uint8Array | undefined {
       },
     });
   if (name === secretNames.bundle || name === secretNames.everyBundle || name === trustDomainOf(svid.uri))
-    return encodeBinary(Secret, { name, type: { case: "validationContext", value: { trustedCa: inline(svid.rootsPem) } } });
+    return encodeBinary(Secret, {
+      name,
+      type: {
+        case: "validationContext",
+        value: {
+          trustedCa: inline(svid.rootsPem),
+          // Of intermediates and roots there are no lists; without this word Envoy would then refuse everybody.
+          ...((svid.crlPem ?? "") === "" ? {} : { crl: inline(svid.crlPem as string), onlyVerifyLeafCertCrl: true }),
+        },
+      },
+    });
   return undefined;
 }

@@ -15,6 +15,8 @@ import { GrpcCall, type GrpcEvents } from "./grpc.ts";
 export interface ChannelCredentials {
   /** Presented in the TLS handshake. */
   certificate(): { readonly certificatePem: string; readonly privateKeyPem: string } | undefined;
+  /** Roots of the mesh that the server may show beside those of the bootstrap, which may be older than the last root; absent: none. */
+  roots?(): string | undefined;
   /** The join token, read anew; used while there is no certificate. */
   token(): string | undefined;
 }
@@ -138,7 +140,7 @@ export class ControlChannel {
     const certificate = this.#distrustCertificate ? undefined : this.#options.credentials.certificate();
     let tls: Http2TlsOptions | null = null;
     try {
-      tls = cluster.tls === null ? null : serverTls(cluster.tls, certificate);
+      tls = cluster.tls === null ? null : serverTls(cluster.tls, certificate, this.#options.credentials.roots?.());
     } catch (error) {
       return this.#retry(error instanceof Error ? error.message : String(error));
     }
@@ -208,12 +210,16 @@ export class ControlChannel {
 function serverTls(
   tls: UpstreamTlsConfig,
   own: { readonly certificatePem: string; readonly privateKeyPem: string } | undefined,
+  moreRoots: string | undefined,
 ): Http2TlsOptions {
   // The bootstrap decoder lets only PEM roots or our own secret in; before there is an identity, the secret holds nothing to verify with.
   if (tls.roots?.kind === "secret") throw new Error("the control plane's cluster must name its trusted_ca in the bootstrap, not by SDS");
   const fixed = tls.certificate?.kind === "pem" ? tls.certificate : null;
   return {
-    roots: tls.roots?.pem ?? null,
+    roots:
+      tls.roots === null
+        ? null
+        : tls.roots.pem + (moreRoots === undefined || tls.roots.pem.includes(moreRoots.trim()) ? "" : `\n${moreRoots}`),
     certificate: own ?? fixed,
     serverName: tls.sni,
     verify(peer) {

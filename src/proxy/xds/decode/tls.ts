@@ -192,6 +192,7 @@ function validation(gate: Gate, common: CommonTlsContext, path: string): { roots
       const inner = at(path, "combined_validation_context");
       const sds = type.value.validationContextSdsSecretConfig;
       const base = type.value.defaultValidationContext;
+      if (base !== undefined) noList(gate, base, at(inner, "default_validation_context"));
       if (sds === undefined) {
         gate.add(at(inner, "validation_context_sds_secret_config"), "is missing");
         return { roots: null, peerNames: [] };
@@ -217,11 +218,18 @@ function secretRoots(gate: Gate, sds: SdsSecretConfig, path: string): { roots: R
   return { roots: { kind: "secret", name: sds.name }, peerNames: [] };
 }
 
+/** Never accepted and passed over: it would keep nobody out. */
+function noList(gate: Gate, context: CertificateValidationContext, path: string): void {
+  if (context.crl !== undefined)
+    gate.add(at(path, "crl"), "revocation lists of a configuration are not enforced; revoke in the mesh instead (weft ca revoke)");
+}
+
 function validationContext(
   gate: Gate,
   context: CertificateValidationContext,
   path: string,
 ): { roots: RootsSource | null; peerNames: readonly SanMatcher[] } {
+  noList(gate, context, path);
   const peerNames = context.matchTypedSubjectAltNames.map((matcher, n) =>
     sanMatcher(gate, matcher, `${path}.match_typed_subject_alt_names[${n}]`),
   );

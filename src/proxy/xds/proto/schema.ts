@@ -48,7 +48,8 @@ M ~c.core.v3.RuntimeUInt32 default_value=2=u runtime_key=3=s
 M ~c.core.v3.RuntimeDouble default_value=1=d runtime_key=2=s
 M ~c.core.v3.RuntimeFractionalPercent default_value=1=menvoy.type.v3.FractionalPercent runtime_key=2=s
 M ~c.core.v3.HeaderValue key=1=s value=2=s
-M ~c.core.v3.HeaderValueOption header=1=m~c.core.v3.HeaderValue append_action=3=e~c.core.v3.HeaderValueOption.HeaderAppendAction
+M ~c.core.v3.QueryParameter key=1=s value=2=s
+M ~c.core.v3.HeaderValueOption header=1=m~c.core.v3.HeaderValue append=2=wb append_action=3=e~c.core.v3.HeaderValueOption.HeaderAppendAction
 E ~c.core.v3.HeaderValueOption.HeaderAppendAction APPEND_IF_EXISTS_OR_ADD=0 ADD_IF_ABSENT=1 OVERWRITE_IF_EXISTS_OR_ADD=2 OVERWRITE_IF_EXISTS=3
 M ~c.core.v3.DataSource filename=1=s=specifier inline_bytes=2=y=specifier inline_string=3=s=specifier
 M ~c.core.v3.TransportSocket name=1=s typed_config=3=A=config_type
@@ -67,6 +68,7 @@ M ~c.core.v3.HealthCheck.Payload text=1=s=payload binary=2=y=payload
 M ~c.core.v3.HealthCheck.HttpHealthCheck host=1=s path=2=s request_headers_to_add=6=*m~c.core.v3.HeaderValueOption expected_statuses=9=*menvoy.type.v3.Int64Range method=13=e~c.core.v3.RequestMethod
 M ~c.core.v3.HealthCheck.TcpHealthCheck send=1=m~c.core.v3.HealthCheck.Payload receive=2=*m~c.core.v3.HealthCheck.Payload
 M ~c.core.v3.HealthCheck.GrpcHealthCheck service_name=1=s authority=2=s
+M ~c.core.v3.HttpUri uri=1=s cluster=2=s=http_upstream_type timeout=3=D
 M ~c.core.v3.HttpProtocolOptions idle_timeout=1=D max_headers_count=2=wu max_connection_duration=3=D max_stream_duration=4=D max_requests_per_connection=6=wu
 M ~c.core.v3.Http1ProtocolOptions allow_absolute_url=1=wb
 M ~c.core.v3.KeepaliveSettings interval=1=D timeout=2=D interval_jitter=3=menvoy.type.v3.Percent connection_idle_interval=4=D
@@ -176,6 +178,13 @@ M ~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig.MinimumRTTCal
 M ~x.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency gradient_controller_config=1=m~x.filters.http.adaptive_concurrency.v3.GradientControllerConfig=concurrency_controller_config concurrency_limit_exceeded_status=3=menvoy.type.v3.HttpStatus
 M ~x.filters.http.cors.v3.Cors
 M ~x.filters.http.cors.v3.CorsPolicy allow_origin_string_match=1=*menvoy.type.matcher.v3.StringMatcher allow_methods=2=s allow_headers=3=s expose_headers=4=s max_age=5=s allow_credentials=6=wb allow_private_network_access=9=wb forward_not_matching_preflights=10=wb
+M ~x.filters.http.ext_authz.v3.ExtAuthz grpc_service=1=m~c.core.v3.GrpcService=services http_service=3=m~x.filters.http.ext_authz.v3.HttpService=services failure_mode_allow=2=b with_request_body=5=m~x.filters.http.ext_authz.v3.BufferSettings clear_route_cache=6=b status_on_error=7=menvoy.type.v3.HttpStatus filter_enabled=9=m~c.core.v3.RuntimeFractionalPercent include_peer_certificate=10=b transport_api_version=12=e~c.core.v3.ApiVersion stat_prefix=13=s allowed_headers=17=menvoy.type.matcher.v3.ListStringMatcher include_tls_session=18=b failure_mode_allow_header_add=19=b validate_mutations=24=b disallowed_headers=25=menvoy.type.matcher.v3.ListStringMatcher
+M ~x.filters.http.ext_authz.v3.BufferSettings max_request_bytes=1=u allow_partial_message=2=b pack_as_bytes=3=b
+M ~x.filters.http.ext_authz.v3.HttpService server_uri=1=m~c.core.v3.HttpUri path_prefix=2=s authorization_request=7=m~x.filters.http.ext_authz.v3.AuthorizationRequest authorization_response=8=m~x.filters.http.ext_authz.v3.AuthorizationResponse
+M ~x.filters.http.ext_authz.v3.AuthorizationRequest allowed_headers=1=menvoy.type.matcher.v3.ListStringMatcher headers_to_add=2=*m~c.core.v3.HeaderValue
+M ~x.filters.http.ext_authz.v3.AuthorizationResponse allowed_upstream_headers=1=menvoy.type.matcher.v3.ListStringMatcher allowed_client_headers=2=menvoy.type.matcher.v3.ListStringMatcher allowed_upstream_headers_to_append=3=menvoy.type.matcher.v3.ListStringMatcher allowed_client_headers_on_success=4=menvoy.type.matcher.v3.ListStringMatcher
+M ~x.filters.http.ext_authz.v3.ExtAuthzPerRoute disabled=1=b=override check_settings=2=m~x.filters.http.ext_authz.v3.CheckSettings=override
+M ~x.filters.http.ext_authz.v3.CheckSettings context_extensions=1=%s disable_request_body_buffering=2=b with_request_body=3=m~x.filters.http.ext_authz.v3.BufferSettings grpc_service=4=m~c.core.v3.GrpcService=service_override http_service=5=m~x.filters.http.ext_authz.v3.HttpService=service_override
 M ~x.filters.http.fault.v3.FaultAbort http_status=2=u=error_type header_abort=4=m~x.filters.http.fault.v3.FaultAbort.HeaderAbort=error_type grpc_status=5=u=error_type percentage=3=menvoy.type.v3.FractionalPercent
 M ~x.filters.http.fault.v3.FaultAbort.HeaderAbort
 M ~x.filters.http.fault.v3.HTTPFault delay=1=m~x.filters.common.fault.v3.FaultDelay abort=2=m~x.filters.http.fault.v3.FaultAbort upstream_cluster=3=s headers=4=*m~c.route.v3.HeaderMatcher max_active_faults=6=wu response_rate_limit=7=m~x.filters.common.fault.v3.FaultRateLimit
@@ -196,7 +205,7 @@ M ~x.filters.listener.original_dst.v3.OriginalDst
 M ~x.filters.listener.proxy_protocol.v3.ProxyProtocol allow_requests_without_proxy_protocol=2=b disallowed_versions=4=*e~c.core.v3.ProxyProtocolConfig.Version stat_prefix=5=s
 M ~x.filters.listener.tls_inspector.v3.TlsInspector
 M ~x.filters.network.http_connection_manager.v3.Rds config_source=1=m~c.core.v3.ConfigSource route_config_name=2=s
-M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type is_optional=6=b
+M ~x.filters.network.http_connection_manager.v3.HttpFilter name=1=s typed_config=4=A=config_type disabled=5=b is_optional=6=b
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type=1=e~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType stat_prefix=2=s rds=3=m~x.filters.network.http_connection_manager.v3.Rds=route_specifier route_config=4=m~c.route.v3.RouteConfiguration=route_specifier http_filters=5=*m~x.filters.network.http_connection_manager.v3.HttpFilter http_protocol_options=8=m~c.core.v3.Http1ProtocolOptions http2_protocol_options=9=m~c.core.v3.Http2ProtocolOptions access_log=13=*m~c.accesslog.v3.AccessLog use_remote_address=14=wb generate_request_id=15=wb via=22=s upgrade_configs=23=*m~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig stream_idle_timeout=24=D request_timeout=28=D max_request_headers_kb=29=wu preserve_external_request_id=32=b common_http_protocol_options=35=m~c.core.v3.HttpProtocolOptions request_headers_timeout=41=D
 E ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType AUTO=0 HTTP1=1 HTTP2=2 HTTP3=3
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig upgrade_type=1=s enabled=3=wb
@@ -220,10 +229,11 @@ E ~x.transport_sockets.tls.v3.TlsParameters.TlsProtocol TLS_AUTO=0 TLSv1_0=1 TLS
 M ~x.transport_sockets.tls.v3.TlsCertificate certificate_chain=1=m~c.core.v3.DataSource private_key=2=m~c.core.v3.DataSource
 M ~x.transport_sockets.tls.v3.SubjectAltNameMatcher san_type=1=e~x.transport_sockets.tls.v3.SubjectAltNameMatcher.SanType matcher=2=menvoy.type.matcher.v3.StringMatcher
 E ~x.transport_sockets.tls.v3.SubjectAltNameMatcher.SanType SAN_TYPE_UNSPECIFIED=0 EMAIL=1 DNS=2 URI=3 IP_ADDRESS=4 OTHER_NAME=5
-M ~x.transport_sockets.tls.v3.CertificateValidationContext trusted_ca=1=m~c.core.v3.DataSource match_typed_subject_alt_names=15=*m~x.transport_sockets.tls.v3.SubjectAltNameMatcher system_root_certs=17=m~x.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
+M ~x.transport_sockets.tls.v3.CertificateValidationContext trusted_ca=1=m~c.core.v3.DataSource crl=7=m~c.core.v3.DataSource only_verify_leaf_cert_crl=14=b match_typed_subject_alt_names=15=*m~x.transport_sockets.tls.v3.SubjectAltNameMatcher system_root_certs=17=m~x.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
 M ~x.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
 M ~x.transport_sockets.tls.v3.SdsSecretConfig name=1=s sds_config=2=m~c.core.v3.ConfigSource
-M ~x.transport_sockets.tls.v3.Secret name=1=s tls_certificate=2=m~x.transport_sockets.tls.v3.TlsCertificate=type validation_context=4=m~x.transport_sockets.tls.v3.CertificateValidationContext=type
+M ~x.transport_sockets.tls.v3.GenericSecret secret=1=m~c.core.v3.DataSource
+M ~x.transport_sockets.tls.v3.Secret name=1=s tls_certificate=2=m~x.transport_sockets.tls.v3.TlsCertificate=type validation_context=4=m~x.transport_sockets.tls.v3.CertificateValidationContext=type generic_secret=5=m~x.transport_sockets.tls.v3.GenericSecret=type
 M ~x.transport_sockets.tls.v3.CommonTlsContext tls_params=1=m~x.transport_sockets.tls.v3.TlsParameters tls_certificates=2=*m~x.transport_sockets.tls.v3.TlsCertificate validation_context=3=m~x.transport_sockets.tls.v3.CertificateValidationContext=validation_context_type validation_context_sds_secret_config=7=m~x.transport_sockets.tls.v3.SdsSecretConfig=validation_context_type combined_validation_context=8=m~x.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext=validation_context_type alpn_protocols=4=*s tls_certificate_sds_secret_configs=6=*m~x.transport_sockets.tls.v3.SdsSecretConfig
 M ~x.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext default_validation_context=1=m~x.transport_sockets.tls.v3.CertificateValidationContext validation_context_sds_secret_config=2=m~x.transport_sockets.tls.v3.SdsSecretConfig
 M ~x.transport_sockets.tls.v3.UpstreamTlsContext common_tls_context=1=m~x.transport_sockets.tls.v3.CommonTlsContext sni=2=s
@@ -237,6 +247,14 @@ M envoy.service.accesslog.v3.StreamAccessLogsMessage identifier=1=menvoy.service
 M envoy.service.accesslog.v3.StreamAccessLogsMessage.Identifier node=1=m~c.core.v3.Node log_name=2=s
 M envoy.service.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries log_entry=1=*menvoy.data.accesslog.v3.HTTPAccessLogEntry
 M envoy.service.accesslog.v3.StreamAccessLogsMessage.TCPAccessLogEntries log_entry=1=*menvoy.data.accesslog.v3.TCPAccessLogEntry
+M envoy.service.auth.v3.AttributeContext source=1=menvoy.service.auth.v3.AttributeContext.Peer destination=2=menvoy.service.auth.v3.AttributeContext.Peer request=4=menvoy.service.auth.v3.AttributeContext.Request context_extensions=10=%s
+M envoy.service.auth.v3.AttributeContext.Peer address=1=m~c.core.v3.Address service=2=s principal=4=s
+M envoy.service.auth.v3.AttributeContext.Request time=1=T http=2=menvoy.service.auth.v3.AttributeContext.HttpRequest
+M envoy.service.auth.v3.AttributeContext.HttpRequest id=1=s method=2=s headers=3=%s path=4=s host=5=s scheme=6=s query=7=s fragment=8=s size=9=I protocol=10=s body=11=s raw_body=12=y
+M envoy.service.auth.v3.CheckRequest attributes=1=menvoy.service.auth.v3.AttributeContext
+M envoy.service.auth.v3.DeniedHttpResponse status=1=menvoy.type.v3.HttpStatus headers=2=*m~c.core.v3.HeaderValueOption body=3=s
+M envoy.service.auth.v3.OkHttpResponse headers=2=*m~c.core.v3.HeaderValueOption headers_to_remove=5=*s response_headers_to_add=6=*m~c.core.v3.HeaderValueOption query_parameters_to_set=7=*m~c.core.v3.QueryParameter query_parameters_to_remove=8=*s
+M envoy.service.auth.v3.CheckResponse status=1=mgoogle.rpc.Status denied_response=2=menvoy.service.auth.v3.DeniedHttpResponse=http_response ok_response=3=menvoy.service.auth.v3.OkHttpResponse=http_response
 M envoy.service.discovery.v3.DiscoveryRequest version_info=1=s node=2=m~c.core.v3.Node resource_names=3=*s type_url=4=s response_nonce=5=s error_detail=6=mgoogle.rpc.Status
 M envoy.service.discovery.v3.DiscoveryResponse version_info=1=s resources=2=*A type_url=4=s nonce=5=s control_plane=6=m~c.core.v3.ControlPlane
 M envoy.service.discovery.v3.DeltaDiscoveryRequest node=1=m~c.core.v3.Node type_url=2=s resource_names_subscribe=3=*s resource_names_unsubscribe=4=*s initial_resource_versions=5=%s response_nonce=6=s error_detail=7=mgoogle.rpc.Status
@@ -257,6 +275,7 @@ M envoy.type.matcher.v3.RegexMatcher google_re2=1=menvoy.type.matcher.v3.RegexMa
 M envoy.type.matcher.v3.RegexMatcher.GoogleRE2 max_program_size=1=wu
 M envoy.type.matcher.v3.RegexMatchAndSubstitute pattern=1=menvoy.type.matcher.v3.RegexMatcher substitution=2=s
 M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_pattern suffix=3=s=match_pattern safe_regex=5=menvoy.type.matcher.v3.RegexMatcher=match_pattern contains=7=s=match_pattern ignore_case=6=b
+M envoy.type.matcher.v3.ListStringMatcher patterns=1=*menvoy.type.matcher.v3.StringMatcher
 M envoy.type.metadata.v3.MetadataKey key=1=s path=2=*menvoy.type.metadata.v3.MetadataKey.PathSegment
 M envoy.type.metadata.v3.MetadataKey.PathSegment key=1=s=segment
 E envoy.type.v3.StatusCode Empty=0 Forbidden=403 TooManyRequests=429 InternalServerError=500 ServiceUnavailable=503
@@ -314,7 +333,7 @@ M X509SVID spiffe_id=1=s x509_svid=2=y x509_svid_key=3=y bundle=4=y hint=5=s
 M X509BundlesRequest
 M X509BundlesResponse crl=1=*y bundles=2=%y
 M weft.extensions.v1.PeerIdentity descriptor_key=1=s
-M weft.extensions.v1.Admission concurrency=1=u max_concurrency=2=u max_queue=3=u target_delay=4=D criticality_header=5=s share_by=6=eweft.extensions.v1.Admission.ShareBy share_header=7=s
+M weft.extensions.v1.Admission concurrency=1=u max_concurrency=2=u max_queue=3=u target_delay=4=D criticality_header=5=s share_by=6=eweft.extensions.v1.Admission.ShareBy share_header=7=s status=8=u
 E weft.extensions.v1.Admission.ShareBy NOTHING=0 PEER_IDENTITY=1 HEADER=2
 M weft.fault.v1.Fault http=1=m~x.filters.http.fault.v3.HTTPFault reset=2=menvoy.type.v3.FractionalPercent clients=3=*menvoy.type.matcher.v3.StringMatcher
 M xds.core.v3.TypedExtensionConfig name=1=s typed_config=2=A

@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { DataSource } from "../../../../config/core/v3/base_pb.ts";
+import { file_envoy_config_core_v3_base } from "../../../../config/core/v3/base_pb.ts";
 import type { ConfigSource } from "../../../../config/core/v3/config_source_pb.ts";
 import { file_envoy_config_core_v3_config_source } from "../../../../config/core/v3/config_source_pb.ts";
 import type { CertificateValidationContext, TlsCertificate } from "./common_pb.ts";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/extensions/transport_sockets/tls/v3/secret.proto.
  */
 export const file_envoy_extensions_transport_sockets_tls_v3_secret: GenFile = /*@__PURE__*/
-  fileDesc("CjZlbnZveS9leHRlbnNpb25zL3RyYW5zcG9ydF9zb2NrZXRzL3Rscy92My9zZWNyZXQucHJvdG8SKWVudm95LmV4dGVuc2lvbnMudHJhbnNwb3J0X3NvY2tldHMudGxzLnYzIlcKD1Nkc1NlY3JldENvbmZpZxIMCgRuYW1lGAEgASgJEjYKCnNkc19jb25maWcYAiABKAsyIi5lbnZveS5jb25maWcuY29yZS52My5Db25maWdTb3VyY2Ui2wEKBlNlY3JldBIMCgRuYW1lGAEgASgJElQKD3Rsc19jZXJ0aWZpY2F0ZRgCIAEoCzI5LmVudm95LmV4dGVuc2lvbnMudHJhbnNwb3J0X3NvY2tldHMudGxzLnYzLlRsc0NlcnRpZmljYXRlSAASZQoSdmFsaWRhdGlvbl9jb250ZXh0GAQgASgLMkcuZW52b3kuZXh0ZW5zaW9ucy50cmFuc3BvcnRfc29ja2V0cy50bHMudjMuQ2VydGlmaWNhdGVWYWxpZGF0aW9uQ29udGV4dEgAQgYKBHR5cGViBnByb3RvMw", [file_envoy_config_core_v3_config_source, file_envoy_extensions_transport_sockets_tls_v3_common]);
+  fileDesc("CjZlbnZveS9leHRlbnNpb25zL3RyYW5zcG9ydF9zb2NrZXRzL3Rscy92My9zZWNyZXQucHJvdG8SKWVudm95LmV4dGVuc2lvbnMudHJhbnNwb3J0X3NvY2tldHMudGxzLnYzIlcKD1Nkc1NlY3JldENvbmZpZxIMCgRuYW1lGAEgASgJEjYKCnNkc19jb25maWcYAiABKAsyIi5lbnZveS5jb25maWcuY29yZS52My5Db25maWdTb3VyY2UiQQoNR2VuZXJpY1NlY3JldBIwCgZzZWNyZXQYASABKAsyIC5lbnZveS5jb25maWcuY29yZS52My5EYXRhU291cmNlIq8CCgZTZWNyZXQSDAoEbmFtZRgBIAEoCRJUCg90bHNfY2VydGlmaWNhdGUYAiABKAsyOS5lbnZveS5leHRlbnNpb25zLnRyYW5zcG9ydF9zb2NrZXRzLnRscy52My5UbHNDZXJ0aWZpY2F0ZUgAEmUKEnZhbGlkYXRpb25fY29udGV4dBgEIAEoCzJHLmVudm95LmV4dGVuc2lvbnMudHJhbnNwb3J0X3NvY2tldHMudGxzLnYzLkNlcnRpZmljYXRlVmFsaWRhdGlvbkNvbnRleHRIABJSCg5nZW5lcmljX3NlY3JldBgFIAEoCzI4LmVudm95LmV4dGVuc2lvbnMudHJhbnNwb3J0X3NvY2tldHMudGxzLnYzLkdlbmVyaWNTZWNyZXRIAEIGCgR0eXBlYgZwcm90bzM", [file_envoy_config_core_v3_base, file_envoy_config_core_v3_config_source, file_envoy_extensions_transport_sockets_tls_v3_common]);
 
 /**
  * @generated from message envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig
@@ -39,6 +41,23 @@ export type SdsSecretConfig = Message<"envoy.extensions.transport_sockets.tls.v3
  */
 export const SdsSecretConfigSchema: GenMessage<SdsSecretConfig> = /*@__PURE__*/
   messageDesc(file_envoy_extensions_transport_sockets_tls_v3_secret, 0);
+
+/**
+ * @generated from message envoy.extensions.transport_sockets.tls.v3.GenericSecret
+ */
+export type GenericSecret = Message<"envoy.extensions.transport_sockets.tls.v3.GenericSecret"> & {
+  /**
+   * @generated from field: envoy.config.core.v3.DataSource secret = 1;
+   */
+  secret?: DataSource | undefined;
+};
+
+/**
+ * Describes the message envoy.extensions.transport_sockets.tls.v3.GenericSecret.
+ * Use `create(GenericSecretSchema)` to create a new message.
+ */
+export const GenericSecretSchema: GenMessage<GenericSecret> = /*@__PURE__*/
+  messageDesc(file_envoy_extensions_transport_sockets_tls_v3_secret, 1);
 
 /**
  * @generated from message envoy.extensions.transport_sockets.tls.v3.Secret
@@ -64,6 +83,12 @@ export type Secret = Message<"envoy.extensions.transport_sockets.tls.v3.Secret">
      */
     value: CertificateValidationContext;
     case: "validationContext";
+  } | {
+    /**
+     * @generated from field: envoy.extensions.transport_sockets.tls.v3.GenericSecret generic_secret = 5;
+     */
+    value: GenericSecret;
+    case: "genericSecret";
   } | { case: undefined; value?: undefined };
 };
 
@@ -72,5 +97,5 @@ export type Secret = Message<"envoy.extensions.transport_sockets.tls.v3.Secret">
  * Use `create(SecretSchema)` to create a new message.
  */
 export const SecretSchema: GenMessage<Secret> = /*@__PURE__*/
-  messageDesc(file_envoy_extensions_transport_sockets_tls_v3_secret, 1);
+  messageDesc(file_envoy_extensions_transport_sockets_tls_v3_secret, 2);
 
