@@ -8,6 +8,8 @@ import { gatewayKind } from "../api/kinds/gateway.ts";
 import { gatewayClassKind } from "../api/kinds/gatewayclass.ts";
 import { grpcRouteKind } from "../api/kinds/grpcroute.ts";
 import { httpRouteKind } from "../api/kinds/httproute.ts";
+import { overloadPolicyKind } from "../api/kinds/overloadpolicy.ts";
+import { rateLimitPolicyKind } from "../api/kinds/ratelimitpolicy.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
 import { tcpRouteKind } from "../api/kinds/tcproute.ts";
 import { tlsRouteKind } from "../api/kinds/tlsroute.ts";
@@ -16,6 +18,7 @@ import { virtualServiceKind } from "../api/kinds/virtualservice.ts";
 import { faultSwitch } from "../api/kinds/virtualservice-spec.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
 import { condition } from "./condition.ts";
+import { overloadSource, rateLimitSource } from "./limit-sources.ts";
 import { type Source, sourceId } from "./objects.ts";
 import { clustersOf, portPlan } from "./plan/mesh.ts";
 import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
@@ -37,6 +40,7 @@ import {
 import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
 import { backendTlsStatus } from "./status-backendtls.ts";
 import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
+import { overloadStatus, rateLimitStatus } from "./status-limits.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
 /** The status an object should have; to be written only where it differs, times of transition aside. */
@@ -71,6 +75,8 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },
   [resourceOf(destinationRuleKind)]: { source: destinationRuleSource, make: destinationRuleStatus },
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
+  [resourceOf(rateLimitPolicyKind)]: { source: rateLimitSource, make: rateLimitStatus },
+  [resourceOf(overloadPolicyKind)]: { source: overloadSource, make: overloadStatus },
 };
 
 /** The status of one object, by its kind's key in the store, a blank, and its `NS/NAME`; undefined = nothing is to be said. */
@@ -191,6 +197,12 @@ function virtualServiceStatus(world: World, key: string): Record<string, unknown
             "DelegateNotFollowed",
             `${verdict.delegation.join("; ")}; what cannot be followed is left out`,
           ),
+    );
+  if (verdict.gateways !== undefined)
+    conditions.push(
+      verdict.gateways.length === 0
+        ? condition(object, "GatewaysBound", true, "GatewaysBound", "it speaks at every Gateway that it names")
+        : condition(object, "GatewaysBound", false, "NotBound", verdict.gateways.join("; ")),
     );
   if (verdict.shadowed.length > 0) conditions.push(condition(object, "Shadowed", true, "NeverReached", verdict.shadowed.join("; ")));
   if (verdict.faults !== undefined)

@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import type { KubeObject } from "../api/meta.ts";
 import { outboundCluster } from "../wire/names.ts";
 import { admit } from "./admit.ts";
+import { callerOf } from "./plan/caller.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import { objectsOf, violationsOf } from "./testing/objects.ts";
@@ -249,5 +250,83 @@ describe("faults", () => {
     ).toEqual([
       "spec.hosts[0]: VirtualService shop/other speaks about reviews.shop.svc.cluster.local already, and one decides; put the routes into that one",
     ]);
+  });
+});
+
+describe("delegation", () => {
+  const root = (name: string, to: string) =>
+    virtual(name, `{hosts: [reviews], http: [{match: [{uri: {prefix: /a}}], delegate: {name: ${to}}}]}`);
+  const said = (yaml: string): string[] => {
+    const objects = objectsOf(yaml);
+    const candidate = objects.pop() as KubeObject;
+    return admit(buildWorld(objects, "cluster.local"), candidate).map(({ path, message }) => `${path}: ${message}`);
+  };
+
+  test("whoever closes a circle is refused, with the other's name", () => {
+    const b = virtual("b", "{http: [{delegate: {name: c}}]}");
+    const c = virtual("c", "{http: [{delegate: {name: b}}]}");
+    expect(said(b + c)).toEqual([
+      "spec.http[0].delegate: VirtualService shop/b delegates back to shop/c, and a circle leads nowhere; take one of the delegations out",
+    ]);
+    expect(said(virtual("d", "{http: [{delegate: {name: d}}]}"))[0]).toContain("VirtualService shop/d is this one");
+    expect(said(root("a", "b") + b)).toEqual([]);
+  });
+
+  test("a circle that is there all the same leads nowhere, and the status names both", () => {
+    const yaml =
+      service("reviews", "shop") +
+      root("a", "b") +
+      virtual("b", "{http: [{delegate: {name: c}}]}") +
+      virtual("c", "{http: [{delegate: {name: b}}]}");
+    const world = buildWorld(objectsOf(yaml), "cluster.local");
+    expect(routesFor(world, outboundCluster(80, "reviews.shop.svc.cluster.local"), "")).toBeUndefined();
+    expect(virtualVerdict(world, "shop/a")?.delegation).toEqual([
+      "VirtualService shop/c spec.http[0].delegate: VirtualService shop/c delegates to shop/b, which delegates back to it (shop/a → shop/b → shop/c → shop/b)",
+    ]);
+  });
+
+  test("one that is not exported to the root's namespace is not followed", () => {
+    const yaml =
+      service("reviews", "shop") +
+      virtual("a", "{hosts: [reviews], http: [{delegate: {name: t, namespace: teams}}]}") +
+      virtual("t", `{exportTo: [bank], http: [{${to}}]}`, "teams");
+    expect(virtualVerdict(buildWorld(objectsOf(yaml), "cluster.local"), "shop/a")?.delegation).toEqual([
+      "spec.http[0].delegate: VirtualService teams/t is not exported to namespace shop of shop/a",
+    ]);
+  });
+});
+
+describe("callers told apart", () => {
+  const reviews = outboundCluster(80, "reviews.shop.svc.cluster.local");
+  const workload = (name: string, labels: string, namespace = "shop") => `
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: ${name}, namespace: ${namespace}, labels: ${labels}}
+spec: {address: 127.0.0.1}
+---`;
+  const yaml =
+    service("reviews", "shop") +
+    workload("a", "{app: a, tier: gold}") +
+    workload("b", "{app: b}") +
+    workload("c", "{app: c}") +
+    virtual("v", `{hosts: [reviews], http: [{name: gold, match: [{sourceLabels: {tier: gold}}], ${to}}, {name: rest, ${to}}]}`);
+
+  test("by the labels that some rule asks about, and by no others", () => {
+    const world = buildWorld(objectsOf(yaml), "cluster.local");
+    const [a, b, c] = ["a", "b", "c"].map((name) => callerOf(world, `shop/${name}`));
+    expect([a, b, c]).toEqual(['shop{"tier":"gold"}', "shop", "shop"]);
+    const names = (caller = "") => routesFor(world, reviews, audienceOf(world, reviews, caller))?.map(({ name }) => name);
+    expect([names(a), names(b)]).toEqual([["shop/v/gold", "shop/v/rest"], ["shop/v/rest"]]);
+  });
+
+  test("exportTo names whose callers are meant, and what is for some goes before what is for all", () => {
+    const more =
+      virtual("some", `{hosts: [reviews], exportTo: [bank, teams], http: [{${to}}]}`) +
+      virtual("all", `{hosts: [reviews], http: [{${to}}]}`) +
+      service("reviews", "shop");
+    const world = buildWorld(objectsOf(more), "cluster.local");
+    const names = (caller: string) => routesFor(world, reviews, audienceOf(world, reviews, caller))?.map(({ name }) => name);
+    expect([names("bank"), names("teams"), names("shop")]).toEqual([["shop/some/0"], ["shop/some/0"], ["shop/all/0"]]);
+    expect(virtualVerdict(world, "shop/all")?.accepted).toBe(true);
   });
 });

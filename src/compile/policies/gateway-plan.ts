@@ -5,7 +5,7 @@ import type { AnyRouteObject } from "../../api/kinds/gateway-refs.ts";
 import { gatewayRoutes } from "../../wire/names.ts";
 import type { Source } from "../objects.ts";
 import type { GatewayChainPlan, GatewayHostPlan, GatewayPlan, GatewayPortPlan, GatewayTablePlan } from "../plan/gateways.ts";
-import type { RoutePlan } from "../plan/routes.ts";
+import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
 import { grpcRouteSource } from "../route-sources.ts";
 import { httpRouteSource } from "../sources.ts";
 import { byAge, compareText, derived, equal, keyOf, type World } from "../world.ts";
@@ -15,6 +15,7 @@ import { type RequestRouteKind, type RouteReading, readRoute } from "./httproute
 import { inOrder, type Layer4Kind, live } from "./layer4route.ts";
 import type { AttachedListener } from "./parents.ts";
 import { byPrecedence, type RankedRoute } from "./route-rules.ts";
+import { virtualConnectionsAt, virtualCounts, virtualsAt } from "./virtual-gateway.ts";
 
 /** By `NS/NAME`; undefined = there is no such Gateway, or it is not Weft's. */
 export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
@@ -33,7 +34,7 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
       tables.push({ name: table, hosts: hostsOf(world, model, listeners) });
       ports.push({ kind: "http", port, table });
     } else if (protocol === "TCP") {
-      const backends = backendsAt(world, model.key, "TCPRoute", first.name);
+      const backends = opaqueAt(world, model, first);
       if (backends.length > 0) ports.push({ kind: "tcp", port, backends });
     } else if (protocol === "UDP") {
       const cluster = backendsAt(world, model.key, "UDPRoute", first.name).find((each) => !each.missing)?.cluster;
@@ -50,7 +51,7 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
             certificate: listener.certificate,
             to: { kind: "http", table },
           });
-        } else chains.push(...tlsChains(world, model.key, listener, listeners));
+        } else chains.push(...tlsChains(world, model, listener, listeners));
       }
       if (chains.length > 0) ports.push({ kind: "tls", port, chains });
     }
@@ -116,6 +117,18 @@ function hostsOf(
         continue;
       out.set(domain, { domain, routes: routesOf(domain, here) });
     }
+    // VirtualServices have what no route of Gateway API names; of two for one host the older speaks.
+    const named = new Set(here.flatMap(({ hosts }) => hosts));
+    for (const { hosts, routes } of virtualsAt(world, model.key, model.namespace, listener))
+      for (const domain of hosts) {
+        const best = bestCovering(
+          neighbours.map((each) => each.hostname),
+          domain,
+        );
+        if (best !== listener.hostname || named.has(domain)) continue;
+        named.add(domain);
+        out.set(domain, { domain, routes });
+      }
   }
   return [...out.values()].sort((a, b) => compareText(a.domain, b.domain));
 }
@@ -143,8 +156,17 @@ function backendsAt(world: World, gateway: string, kind: Layer4Kind, listener: s
   return live(layer4At(world, gateway, kind, listener)[0]?.reading.backends ?? []);
 }
 
+/** Where the bytes of a listener go: by its TCPRoute, else by a VirtualService. */
+function opaqueAt(world: World, model: GatewayModel, listener: ListenerModel): readonly BackendPlan[] {
+  const own = backendsAt(world, model.key, "TCPRoute", listener.name);
+  if (own.length > 0) return own;
+  const said = virtualConnectionsAt(world, model.key, model.namespace, listener).find(({ backends }) => backends.length > 0);
+  return said?.backends ?? [];
+}
+
 /** A chain for each route of a TLS listener; a name goes to the oldest route that has it. */
-function tlsChains(world: World, gateway: string, listener: ListenerModel, neighbours: readonly ListenerModel[]): GatewayChainPlan[] {
+function tlsChains(world: World, model: GatewayModel, listener: ListenerModel, neighbours: readonly ListenerModel[]): GatewayChainPlan[] {
+  const gateway = model.key;
   const taken = new Set<string>();
   const out: GatewayChainPlan[] = [];
   const routes = layer4At(world, gateway, "TLSRoute", listener.name);
@@ -170,8 +192,20 @@ function tlsChains(world: World, gateway: string, listener: ListenerModel, neigh
         to: { kind: "tcp", backends },
       });
   }
-  if (routes.length > 0 || listener.passthrough) return out;
-  const backends = backendsAt(world, gateway, "TCPRoute", listener.name);
+  for (const { byName } of virtualConnectionsAt(world, gateway, model.namespace, listener))
+    for (const { route, hosts, backends } of byName) {
+      const free = hosts.filter((host) => !taken.has(host));
+      for (const host of free) taken.add(host);
+      if (free.length > 0 && backends.length > 0)
+        out.push({
+          name: `${listener.name}|${route}`,
+          serverNames: serverNames(free),
+          certificate: listener.certificate,
+          to: { kind: "tcp", backends },
+        });
+    }
+  if (out.length > 0 || routes.length > 0 || listener.passthrough) return out;
+  const backends = opaqueAt(world, model, listener);
   if (backends.length === 0) return [];
   return [
     {
@@ -193,5 +227,6 @@ export const attachedRoutes = derived<Readonly<Record<string, number>>>((world, 
   for (const kind of ["TLSRoute", "TCPRoute", "UDPRoute"] as const)
     for (const { reading } of inOrder(world, kind, "gateway", key, (each) => each.gateway === key && each.listeners.length > 0))
       count(reading.attached.filter((each) => each.gateway === key).flatMap((each) => each.listeners));
+  for (const [name, number] of Object.entries(virtualCounts(world, key))) out[name] = (out[name] ?? 0) + number;
   return out;
 }, equal);

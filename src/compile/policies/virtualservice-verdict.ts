@@ -1,11 +1,18 @@
 // Owns: what became of a VirtualService, for its status: who decides in its place, destinations that are not there, delegations that cannot be
 // followed, gateways that do not take it, routes that no request reaches, faults that the mesh does not allow.
 
-import { speaksToMesh, type VirtualMatch, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
+import {
+  boundGateways,
+  speaksToMesh,
+  type VirtualMatch,
+  type VirtualServiceObject,
+  virtualHosts,
+} from "../../api/kinds/virtualservice-spec.ts";
 import { externalService } from "../plan/external.ts";
 import { matchesEverything } from "../plan/routes.ts";
 import { serviceSource, virtualServiceSource } from "../sources.ts";
 import { derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { unboundReason } from "./virtual-gateway.ts";
 import { speaker, spokenTo } from "./virtualservice.ts";
 import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
 import { faultsAllowed, planWhole, resolveFully } from "./virtualservice-plan.ts";
@@ -18,6 +25,8 @@ export interface VirtualVerdict {
   readonly unresolved: readonly string[];
   /** Empty = every delegation is followed; undefined = there is none. */
   readonly delegation: readonly string[] | undefined;
+  /** Gateways where it says nothing, in words; undefined = it names none. */
+  readonly gateways: readonly string[] | undefined;
   /** Routes that no request reaches, in words. */
   readonly shadowed: readonly string[];
   /** undefined = it asks for no fault. */
@@ -34,6 +43,10 @@ export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) =
     ...accepted(world, object),
     unresolved: [...whole.routes.flatMap((route) => lostOf(world, route)), ...lostConnections(world, object)],
     delegation: (object.spec?.http ?? []).some(({ delegate }) => delegate !== undefined) ? whole.problems : undefined,
+    gateways:
+      boundGateways(object).length === 0
+        ? undefined
+        : boundGateways(object).flatMap((gateway) => unboundReason(world, `${key} ${gateway}`) ?? []),
     shadowed: shadowedOf(world, whole.routes),
     faults: wantsFaults ? faultsAllowed(world, "") : undefined,
   };

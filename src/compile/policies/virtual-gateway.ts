@@ -1,0 +1,123 @@
+// Owns: what VirtualServices say at a Gateway's listeners: hosts with their routes, names in handshakes, opaque connections; and why one says nothing
+// there. Routes of Gateway API go before them: who calls this leaves out what those have.
+
+import { type VirtualMatch, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
+import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
+import { virtualServiceSource } from "../sources.ts";
+import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { gatewayModel, type ListenerModel, takesFrom } from "./gateway.ts";
+import { intersect } from "./gateway-hosts.ts";
+import { foldConnections } from "./virtualservice.ts";
+import { wholeRoutes } from "./virtualservice-delegate.ts";
+import { planWhole } from "./virtualservice-plan.ts";
+
+/** One VirtualService at one listener. */
+export interface VirtualAtListener {
+  readonly key: string;
+  /** Names that both have, sorted; `*` = any. */
+  readonly hosts: readonly string[];
+  /** Empty = it has none for requests. */
+  readonly routes: readonly RoutePlan[];
+}
+
+/** Whether a match is for a Gateway, of `NS/NAME`; callers there are nobody's sidecars. */
+function fitsGateway(object: VirtualServiceObject, gateway: string, port: number) {
+  return (match: Pick<VirtualMatch, "gateways" | "sourceLabels" | "sourceNamespace" | "port">): boolean =>
+    (match.gateways === undefined ||
+      match.gateways.length === 0 ||
+      match.gateways.some((name) => (name.includes("/") ? name : `${namespaceOf(object)}/${name}`) === gateway)) &&
+    match.sourceNamespace === undefined &&
+    Object.keys(match.sourceLabels ?? {}).length === 0 &&
+    (match.port === undefined || match.port === port);
+}
+
+/** VirtualServices bound to a Gateway, oldest first. */
+function bound(world: World, gateway: string): readonly VirtualServiceObject[] {
+  return [...world.objects(virtualServiceSource).by("gateway", gateway)].sort(byAge);
+}
+
+/** Those that a listener takes requests' routes from, oldest first. */
+export function virtualsAt(world: World, gateway: string, namespace: string, listener: ListenerModel): readonly VirtualAtListener[] {
+  return bound(world, gateway).flatMap((object) => {
+    if (!takesFrom(world, namespace, listener, namespaceOf(object))) return [];
+    const hosts = intersect(listener.hostname, virtualHosts(object));
+    const routes = requestRoutes(world, `${gateway} ${listener.port} ${keyOf(object)}`);
+    return hosts.length === 0 || routes.length === 0 ? [] : [{ key: keyOf(object), hosts, routes }];
+  });
+}
+
+/** By Gateway, blank, port, blank, `NS/NAME`. */
+const requestRoutes = derived<readonly RoutePlan[]>((world, text) => {
+  const [gateway = "", port = "", key = ""] = text.split(" ");
+  const object = world.objects(virtualServiceSource).get(key);
+  if (object === undefined) return [];
+  const fits = fitsGateway(object, gateway, Number(port));
+  return wholeRoutes(world, key).routes.flatMap((route) => planWhole(world, route, fits));
+}, equal);
+
+/** What becomes of connections at a listener. */
+export interface VirtualConnections {
+  readonly key: string;
+  /** By name in the handshake. */
+  readonly byName: readonly { readonly route: string; readonly hosts: readonly string[]; readonly backends: readonly BackendPlan[] }[];
+  /** Of `tcp`; empty = nothing is said. */
+  readonly backends: readonly BackendPlan[];
+}
+
+export function virtualConnectionsAt(
+  world: World,
+  gateway: string,
+  namespace: string,
+  listener: ListenerModel,
+): readonly VirtualConnections[] {
+  return bound(world, gateway).flatMap((object) => {
+    if (!takesFrom(world, namespace, listener, namespaceOf(object))) return [];
+    const plan = foldConnections(world, object, fitsGateway(object, gateway, listener.port));
+    if (plan === undefined) return [];
+    const byName = (plan.byName ?? []).flatMap((each) => {
+      const hosts = intersect(listener.hostname, each.hosts);
+      return hosts.length === 0 ? [] : [{ ...each, hosts }];
+    });
+    return [{ key: keyOf(object), byName, backends: plan.backends }];
+  });
+}
+
+/** How many VirtualServices each listener of a Gateway has, by its name. */
+export function virtualCounts(world: World, gateway: string): Readonly<Record<string, number>> {
+  const model = gatewayModel(world, gateway);
+  const out: Record<string, number> = {};
+  for (const listener of model?.listeners ?? []) {
+    const count = forRequests(listener)
+      ? virtualsAt(world, gateway, model?.namespace ?? "", listener).length
+      : virtualConnectionsAt(world, gateway, model?.namespace ?? "", listener).length;
+    if (count > 0) out[listener.name] = count;
+  }
+  return out;
+}
+
+export function forRequests({ protocol }: ListenerModel): boolean {
+  return protocol === "HTTP" || protocol === "HTTPS";
+}
+
+/** Why a VirtualService says nothing at a Gateway that it names, in words; undefined = it does. By VirtualService, blank, Gateway. */
+export const unboundReason = derived<string | undefined>((world, text) => {
+  const [key = "", gateway = ""] = text.split(" ");
+  const object = world.objects(virtualServiceSource).get(key);
+  const model = gatewayModel(world, gateway);
+  if (object === undefined) return undefined;
+  if (model === undefined) return `there is no Gateway ${gateway} that Weft serves; the object takes effect there when it is created`;
+  const open = model.listeners.filter((each) => takesFrom(world, model.namespace, each, namespaceOf(object)));
+  if (open.length === 0)
+    return `no listener of Gateway ${gateway} takes routes from namespace ${namespaceOf(object)} (allowedRoutes.namespaces)`;
+  const common = open.filter((each) => intersect(each.hostname, virtualHosts(object)).length > 0);
+  if (common.length === 0)
+    return `the listeners of Gateway ${gateway} are for ${open.map((each) => each.hostname).join(", ")}, which has nothing in common with ${virtualHosts(object).join(", ")}`;
+  const says = common.some((each) =>
+    forRequests(each)
+      ? virtualsAt(world, gateway, model.namespace, each).some((one) => one.key === key)
+      : virtualConnectionsAt(world, gateway, model.namespace, each).some((one) => one.key === key),
+  );
+  return says
+    ? undefined
+    : `none of its routes fits the listeners of Gateway ${gateway} (${common.map((each) => `${each.name}, ${each.protocol}, port ${each.port}`).join("; ")})`;
+});
