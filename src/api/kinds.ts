@@ -15,7 +15,9 @@ import { httpRouteKind } from "./kinds/httproute.ts";
 import { joinTokenKind } from "./kinds/jointoken.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
+import { overloadPolicyKind } from "./kinds/overloadpolicy.ts";
 import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
+import { rateLimitPolicyKind } from "./kinds/ratelimitpolicy.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { referenceGrantKind } from "./kinds/referencegrant.ts";
 import { refusedKinds } from "./kinds/refused.ts";
@@ -56,6 +58,8 @@ export const kinds: readonly DefinedKind[] = [
   telemetryKind,
   ...refusedKinds,
   trafficShiftKind,
+  rateLimitPolicyKind,
+  overloadPolicyKind,
   eventKind,
   joinTokenKind,
   userKind,

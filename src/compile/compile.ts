@@ -97,6 +97,11 @@ export class MeshCompiler {
     this.#live.demand(workload, names === undefined ? undefined : [...new Set(names)].sort());
   }
 
+  /** What a workload's proxy calls itself, where it is not one of Weft's; undefined = it is, or it is gone. For statuses; takes effect with the next round. */
+  foreign(workload: string, agent: string | undefined): void {
+    this.#live.setForeign(workload, agent);
+  }
+
   /** Computed on the spot where nobody holds it. */
   snapshot(workload: string): XdsSnapshot | undefined {
     return snapshotOf(this.#live, workload);

@@ -8,9 +8,12 @@ import { VirtualHostSchema } from "../wire/gen/envoy/config/route/v3/route_compo
 import { RouteConfigurationSchema } from "../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import { AdaptiveConcurrencySchema } from "../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
 import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import { LocalRateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import { OnDemandSchema } from "../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
+import { RateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
 import { RouterSchema } from "../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import {
@@ -25,9 +28,11 @@ import { UdpProxyConfigSchema } from "../wire/gen/envoy/extensions/filters/udp/u
 import { CookieBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
 import { HeaderBasedSessionStateSchema } from "../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import { ClientSideWeightedRoundRobinSchema } from "../wire/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin_pb.ts";
+import { DescriptorSchema } from "../wire/gen/envoy/extensions/rate_limit_descriptors/expr/v3/expr_pb.ts";
 import { RawBufferSchema } from "../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { DownstreamTlsContextSchema, UpstreamTlsContextSchema } from "../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import { AdmissionSchema } from "../wire/gen/weft/extensions/v1/overload_pb.ts";
 import { FaultSchema } from "../wire/gen/weft/fault/v1/fault_pb.ts";
 import type { StreamType, XdsResource, XdsSnapshot, XdsType } from "../wire/xds-types.ts";
 
@@ -41,6 +46,11 @@ const schemas: Readonly<Record<StreamType, DescMessage>> = {
 
 /** Everything the compiler ever puts into a google.protobuf.Any. */
 const registry = createRegistry(
+  AdaptiveConcurrencySchema,
+  AdmissionSchema,
+  DescriptorSchema,
+  LocalRateLimitSchema,
+  RateLimitSchema,
   ClientSideWeightedRoundRobinSchema,
   FileAccessLogSchema,
   HttpGrpcAccessLogConfigSchema,

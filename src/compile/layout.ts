@@ -13,6 +13,7 @@ import { planWorkload } from "./plan/workload.ts";
 import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { audienceOf } from "./policies/httproute.ts";
+import { gatewayLimits } from "./policies/limits.ts";
 import {
   clusterResource,
   clustersOfConnections,
@@ -62,9 +63,11 @@ const openedBy = derived<Opened | undefined>(
     for (const upstream of plan.upstreams) put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
     if (plan.gateway !== undefined) {
       const { gateway, address, authz } = plan.gateway;
+      const limits = gatewayLimits(world, gateway);
+      const limited = limits.rates === undefined ? {} : { limits };
       for (const port of gatewayPlan(world, gateway)?.ports ?? []) {
         const rules = authz[port.port] ?? { deny: [], allow: null };
-        put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, logToStdout: plan.accessLog.server }));
+        put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, ...limited, logToStdout: plan.accessLog.server }));
       }
     }
     return { listeners: sorted(listener), inbound: sorted(inbound) };

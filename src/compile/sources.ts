@@ -20,6 +20,7 @@ import {
 import { isEndpoint, isHealthy, labelsOf, type WorkloadEntryObject } from "../api/kinds/workloadentry.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { annotations, serviceHost } from "../wire/names.ts";
+import { limitSources } from "./limit-sources.ts";
 import { namespaceOf, type Source, source } from "./objects.ts";
 import { byParent, routeSources } from "./route-sources.ts";
 
@@ -97,4 +98,5 @@ export const sources = [
   peerAuthenticationSource,
   telemetrySource,
   ...routeSources,
+  ...limitSources,
 ] as unknown as readonly Source<KubeObject, string>[];

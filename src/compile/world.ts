@@ -111,6 +111,8 @@ export interface World {
    * undefined = its proxy cannot ask, and is given the whole mesh.
    */
   demanded(workload: string): readonly string[] | undefined;
+  /** What a connected proxy of the workload calls itself (`envoy/1.40.0`), where it is not one of Weft's; undefined = it is, or none is connected here. */
+  foreign(workload: string): string | undefined;
   /** Of every workload whose proxy can ask. Depends on nothing: for making a world like this one. */
   demands(): ReadonlyMap<string, readonly string[]>;
   /** Any kind of ./sources.ts. */
@@ -211,6 +213,7 @@ export class LiveWorld implements World {
   readonly servicesOf: ReadonlyMap<string, readonly ServiceModel[]>;
   readonly #objects: Objects;
   readonly #demands = new Map<string, Cell<readonly string[] | undefined>>();
+  readonly #foreign = new Map<string, Cell<string | undefined>>();
   readonly #families = new Map<object, Family<unknown>>();
 
   constructor(trustDomain: string) {
@@ -257,6 +260,27 @@ export class LiveWorld implements World {
 
   demanded(workload: string): readonly string[] | undefined {
     return this.#demandOf(workload).read();
+  }
+
+  foreign(workload: string): string | undefined {
+    return this.#foreignOf(workload).read();
+  }
+
+  /** See `foreign`. */
+  setForeign(workload: string, agent: string | undefined): void {
+    this.#foreignOf(workload).set(agent);
+  }
+
+  #foreignOf(workload: string): Cell<string | undefined> {
+    let cell = this.#foreign.get(workload);
+    if (cell === undefined) {
+      const made: Cell<string | undefined> = Cell.input<string | undefined>(this.graph, undefined, Object.is, () => {
+        if (made.peek() === undefined) this.#foreign.delete(workload);
+      });
+      cell = made;
+      this.#foreign.set(workload, cell);
+    }
+    return cell;
   }
 
   demands(): ReadonlyMap<string, readonly string[]> {

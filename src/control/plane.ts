@@ -4,6 +4,7 @@
 // finds the rest there. Stop order is the reverse.
 
 import { join, resolve } from "node:path";
+import type { RateLimitPolicyObject } from "../api/kinds/ratelimitpolicy-spec.ts";
 import { kindByResource, kinds } from "../api/kinds.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
@@ -46,6 +47,7 @@ import { lockFolder } from "./lock.ts";
 import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
+import { Counters } from "./ratelimit/counters.ts";
 import { Shifter } from "./shift/controller.ts";
 import { backendTraffic } from "./shift/traffic.ts";
 import type { StoreAddress } from "./store/address.ts";
@@ -145,6 +147,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 }
 
 const entries = "workloadentries.networking.istio.io";
+const limitPolicies = "ratelimitpolicies.weft.dev";
+/** How often counters of windows that are over are forgotten. */
+const limitSweepMs = 60_000;
 const certificateCheckMs = 6 * 3_600_000;
 /** A store that is silent for less is electing a leader. */
 const notReadyAfterMs = 6_000;
@@ -267,6 +272,12 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     return publisher.object("services", namespace, name) !== undefined;
   });
 
+  const counters = new Counters();
+  const decisions = registry.counter("weft_control_rate_limit_decisions_total", "Answers of the rate limit service.", ["result"]);
+  const limitDecisions = [decisions.with(["ok"]), decisions.with(["over_limit"])] as const;
+  const forgetting = clock.every(limitSweepMs, () => counters.sweep(clock.now()));
+  undo.add(() => forgetting.cancel());
+
   const liveness: Liveness = new Liveness({
     store,
     clock,
@@ -318,6 +329,14 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         tokens,
         snapshots: sources,
         loads,
+        limits: {
+          clock,
+          counters,
+          policy: (namespace, name) => publisher.object(limitPolicies, namespace, name) as RateLimitPolicyObject | undefined,
+          decided: (over) => {
+            limitDecisions[over ? 1 : 0].value++;
+          },
+        },
         mayListProxies: async (authorization) => {
           const who = await authenticate(authorization, admin, tokens, users);
           const asked = { type: "resource", verb: "list", resource: "proxies.weft.dev", subresource: "", namespace: "", name: "" } as const;
@@ -350,6 +369,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             const { node } = session;
             if (node === undefined) return;
             liveness.connected(node.key);
+            publisher.foreign(node.key, session.agent.startsWith("weft/") || session.agent === "weft" ? undefined : session.agent);
             event("info", `proxy connected (${session.agent}, ${session.mode}) from ${session.peer}`, node.namespace, node.workload);
             happened(node.key, "Normal", "ProxyConnected", `${session.agent} has connected`);
           },
@@ -376,6 +396,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             const { node } = session;
             if (node === undefined || !last) return;
             liveness.lost(node.key);
+            publisher.foreign(node.key, undefined);
             event("info", "proxy disconnected", node.namespace, node.workload);
             happened(node.key, "Normal", "ProxyDisconnected", "the stream of its proxy ended");
           },

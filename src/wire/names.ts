@@ -79,6 +79,9 @@ export const nodeMetadata = {
 export const tlsModeLabel = "security.istio.io/tlsMode";
 export const tlsModeMutual = "istio";
 
+/** In the annotation `weft.dev/uses`: and whatever else is called, given when it is first called. */
+export const usesOthers = "*";
+
 /** Annotations of a WorkloadEntry that say how its sidecar is laid out on the host. Written by `weft run`. */
 export const annotations = {
   /** `http=9080`: comma-separated PORTNAME=APPLICATIONPORT; the sidecar forwards an inbound port to 127.0.0.1:APPLICATIONPORT. */
@@ -89,7 +92,7 @@ export const annotations = {
   upstreams: "weft.dev/upstreams",
   /** Name of the Gateway (of the entry's own namespace) whose ports the process opens, instead of those of an instance. Written by `weft gateway`. */
   gateway: "weft.dev/gateway",
-  /** `cart,stock.shop,db.bank:5432`: comma-separated SERVICE[.NAMESPACE][:PORT] that the forward proxy leads to; absent = all of the mesh. */
+  /** `cart,stock.shop,db.bank:5432`: comma-separated SERVICE[.NAMESPACE][:PORT], or `usesOthers`, that the forward proxy leads to; absent = all of the mesh. */
   uses: "weft.dev/uses",
   /** `reported`: somebody reports this entry's health, so that it is no endpoint before the first report. */
   health: "weft.dev/health",
@@ -119,6 +122,10 @@ export const balanceMetadata = {
   nearFirst: "near_first",
   localityShares: "locality_shares",
 } as const;
+
+/** What our RateLimitPolicies are to Envoy's RateLimit API: the domain, and the entry that each descriptor begins with: `NAMESPACE/POLICY/RULE`. */
+export const globalLimitDomain = "weft";
+export const globalRuleKey = "weft.dev/rule";
 
 /** Headers of local replies: why, in words, and whether the request certainly never reached an application. */
 export const reasonHeader = "x-weft-reason";

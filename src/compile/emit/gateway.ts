@@ -9,6 +9,7 @@ import { TlsParameters_TlsProtocol } from "../../wire/gen/envoy/extensions/trans
 import { DownstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { gatewayListener } from "../../wire/names.ts";
 import type { CertificatePlan, GatewayChainPlan, GatewayPortPlan } from "../plan/gateways.ts";
+import type { LimitsPlan } from "../plan/limits.ts";
 import type { AuthzPlan } from "../plan/plan.ts";
 import { http2Alpn, httpAlpn } from "./cluster.ts";
 import { address, any } from "./common.ts";
@@ -20,10 +21,11 @@ export interface GatewayPortInput {
   readonly plan: GatewayPortPlan;
   readonly address: string;
   readonly authz: AuthzPlan;
+  readonly limits?: LimitsPlan;
   readonly logToStdout: boolean;
 }
 
-export function gatewayPort({ plan, address: host, authz, logToStdout }: GatewayPortInput): Listener {
+export function gatewayPort({ plan, address: host, authz, limits, logToStdout }: GatewayPortInput): Listener {
   const name = gatewayListener(plan.port, plan.kind === "udp" ? "udp" : "tcp");
   const base = { name, trafficDirection: TrafficDirection.INBOUND };
   switch (plan.kind) {
@@ -43,7 +45,7 @@ export function gatewayPort({ plan, address: host, authz, logToStdout }: Gateway
       return create(ListenerSchema, {
         ...base,
         address: address(host, plan.port),
-        filterChains: [{ name, filters: [managerOver(name, plan.table, upgrades, logToStdout, requestRules(authz))] }],
+        filterChains: [{ name, filters: [managerOver(name, plan.table, upgrades, logToStdout, requestRules(authz), limits)] }],
       });
     case "tls":
       return create(ListenerSchema, {
@@ -57,7 +59,7 @@ export function gatewayPort({ plan, address: host, authz, logToStdout }: Gateway
   }
 
   function filtersOf({ name: chain, to }: GatewayChainPlan): FilterInit[] {
-    if (to.kind === "http") return [managerOver(`${name}|${chain}`, to.table, upgrades, logToStdout, requestRules(authz))];
+    if (to.kind === "http") return [managerOver(`${name}|${chain}`, to.table, upgrades, logToStdout, requestRules(authz), limits)];
     return [...connectionRules(authz), tcpProxyTo(`${name}|${chain}`, to.backends, logToStdout)];
   }
 }

@@ -31,11 +31,13 @@ import {
   upstreamListener,
   workloadCertificateSecret,
 } from "../../wire/names.ts";
+import type { LimitsPlan } from "../plan/limits.ts";
 import type { AuthzPlan, InboundPlan, UpstreamPlan } from "../plan/plan.ts";
 import type { BackendPlan } from "../plan/routes.ts";
 import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
 import { http2Alpn, httpAlpn } from "./cluster.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
+import { limitFilters } from "./limits.ts";
 import { rbacRules } from "./rbac.ts";
 import { upgrades } from "./route.ts";
 import { corsName, faultName, sessionName } from "./route-filters.ts";
@@ -208,13 +210,14 @@ export function managerOver(
   upgradeTypes: readonly string[],
   logToStdout: boolean,
   rules: readonly HttpFilterInit[] = [],
+  limits: LimitsPlan | undefined = undefined,
 ): FilterInit {
   return typed(
     "envoy.filters.network.http_connection_manager",
     any(HttpConnectionManagerSchema, {
       statPrefix: name,
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
-      httpFilters: [...rules, ...routeFilters, router],
+      httpFilters: [...rules, ...routeFilters, ...limitFilters(limits), router],
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),
@@ -251,7 +254,7 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
           ],
         },
       },
-      httpFilters: [...rbac, router],
+      httpFilters: [...rbac, ...limitFilters(plan.limits), router],
       upgradeConfigs: upgrades.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),

@@ -5,6 +5,7 @@ import type { MutualTlsMode } from "../../api/kinds/peerauthentication.ts";
 import type { PortProtocol } from "../../api/kinds/service.ts";
 import type { ServicePortModel, ServiceRef, WorkloadModel } from "../world.ts";
 import type { ServedGatewayPlan } from "./gateways.ts";
+import type { LimitsPlan } from "./limits.ts";
 import type { BackendPlan, HashPlan } from "./routes.ts";
 import type { TrafficPlan } from "./traffic.ts";
 
@@ -109,6 +110,8 @@ export interface InboundPlan {
   /** Services this port stands for, sorted by key. */
   readonly services: readonly ServiceRef[];
   readonly authz: AuthzPlan;
+  /** Absent = no policy limits it. */
+  readonly limits?: LimitsPlan;
 }
 
 export interface UpstreamPlan {

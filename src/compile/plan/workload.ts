@@ -1,12 +1,13 @@
 // Owns: the plan of one workload: which ports its sidecar opens, and what folds into them.
 
 import { type PortProtocol, portProtocol, speaksHttp } from "../../api/kinds/service.ts";
-import { parseInbound, parseUpstreams, parseUses, usesOthers } from "../../api/kinds/workloadentry.ts";
+import { parseInbound, parseUpstreams, parseUses } from "../../api/kinds/workloadentry.ts";
 import { portNumber } from "../../api/port.ts";
-import { annotations, outboundCluster, serviceHost, upstreamListener } from "../../wire/names.ts";
+import { annotations, outboundCluster, serviceHost, upstreamListener, usesOthers } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
 import { gatewayPlan } from "../policies/gateway-plan.ts";
 import { connectionsFor } from "../policies/layer4route.ts";
+import { workloadLimits } from "../policies/limits.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";
 import { compareText, derived, equal, resolvePort, type ServiceRef, serviceRef, type WorkloadModel, type World } from "../world.ts";
@@ -79,7 +80,8 @@ function planInbound(world: World, workload: WorkloadModel): InboundPlan[] {
     const { protocol, services } = inboundProtocol(world, workload, name);
     const mutualTls = mutualTlsMode(world, workload, appPort);
     const authz = foldAuthorization(world, workload, { protocol, appPort });
-    out.push({ name, address, port, appPort, protocol, mutualTls, services, authz });
+    const limits = speaksHttp(protocol) ? workloadLimits(world, workload, name) : undefined;
+    out.push({ name, address, port, appPort, protocol, mutualTls, services, authz, ...(limits === undefined ? {} : { limits }) });
   }
   return out;
 }

@@ -79,6 +79,7 @@ async function start(store: Store) {
       },
       drop: (workload) => held.delete(workload),
       demand: () => {},
+      foreign: () => {},
       resourcesFor: () => snapshot("w", {}).resources,
       snapshot: (workload) => now().snapshots.get(workload),
       status: (object) => now().statuses.find((each) => each.name === object.metadata.name),

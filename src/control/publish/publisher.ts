@@ -29,6 +29,8 @@ export interface Compiler<W> {
   drop(workload: string): void;
   /** See `Publisher.demand`. */
   demand(workload: string, names: Iterable<string> | undefined): void;
+  /** See `Publisher.foreign`. */
+  foreign(workload: string, agent: string | undefined): void;
   snapshot(workload: string): XdsSnapshot | undefined;
   resourcesFor(workload: string, names: Iterable<string>): Pick<XdsSnapshot["resources"], "cluster" | "endpoint">;
   status(object: KubeObject): StatusPatch | undefined;
@@ -163,6 +165,12 @@ export class Publisher<W> implements SnapshotSource {
       else this.#demands.set(key, all);
       this.#deps.compiler.demand(key, all.size === 0 ? undefined : [...all.values()].flat());
     }
+    this.#soon();
+  }
+
+  /** What the proxy of a workload calls itself, where it is not one of Weft's: statuses tell what it does not enforce. undefined = it is gone. */
+  foreign(key: string, agent: string | undefined): void {
+    this.#deps.compiler.foreign(key, agent);
     this.#soon();
   }
 

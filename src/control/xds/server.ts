@@ -25,13 +25,22 @@ import type { Authority } from "../identity/authority.ts";
 import { CsrRefused } from "../identity/failure.ts";
 import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
+import { type LimitDeps, limitCall } from "../ratelimit/service.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
 import { maxUnadmitted, StreamGate } from "./gate.ts";
 import type { LoadReports } from "./load.ts";
 import { Quarantine } from "./quarantine.ts";
 import { loadStream, statusCalls } from "./reports.ts";
-import { accessLogService, certificateService, clientStatusService, discoveryService, loadService, metricsService } from "./services.ts";
+import {
+  accessLogService,
+  certificateService,
+  clientStatusService,
+  discoveryService,
+  loadService,
+  metricsService,
+  rateLimitService,
+} from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
 import type { Mode, Offer } from "./type-ledger.ts";
 
@@ -54,6 +63,8 @@ export interface XdsServerDeps {
   readonly accessLogs: (node: Admitted) => TelemetryReceiver<StreamAccessLogsMessage>;
   /** Where load reports go; absent: the service is not there. */
   readonly loads?: LoadReports;
+  /** Counts of global rate limits; absent: the service is not there. */
+  readonly limits?: LimitDeps;
   /** Whether an `Authorization` header may list every proxy; absent: nobody, and each client may ask for itself. */
   readonly mayListProxies?: (authorization: string) => Promise<boolean>;
   readonly onCertificate: (identity: Identity, serialNumber: string, notAfterMs: number) => void;
@@ -121,6 +132,10 @@ export async function startXdsServer(
   };
   if (deps.loads !== undefined)
     server.addService(loadService, { streamLoadStats: loadStream(asked, deps.loads) } as UntypedServiceImplementation);
+  if (deps.limits !== undefined)
+    server.addService(rateLimitService, {
+      shouldRateLimit: limitCall(deps.limits, asked.whoIs),
+    } as unknown as UntypedServiceImplementation);
   const statuses = statusCalls(asked, sessions);
   server.addService(clientStatusService, statuses as unknown as UntypedServiceImplementation);
   server.addService(accessLogService, { streamAccessLogs: telemetry(deps, deps.accessLogs) } as UntypedServiceImplementation);

@@ -8,6 +8,11 @@ import { StreamAccessLogsMessageSchema } from "../../wire/gen/envoy/service/acce
 import { DeltaDiscoveryRequestSchema, DiscoveryRequestSchema } from "../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import { LoadStatsRequestSchema } from "../../wire/gen/envoy/service/load_stats/v3/lrs_pb.ts";
 import { StreamMetricsMessageSchema } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import {
+  RateLimitRequestSchema,
+  type RateLimitResponse,
+  RateLimitResponseSchema,
+} from "../../wire/gen/envoy/service/ratelimit/v3/rls_pb.ts";
 import { ClientStatusRequestSchema } from "../../wire/gen/envoy/service/status/v3/csds_pb.ts";
 import {
   IstioCertificateRequestSchema,
@@ -143,6 +148,18 @@ export const loadService: ServiceDefinition = {
     ...upload("/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats", (bytes) => fromBinary(LoadStatsRequestSchema, bytes)),
     responseStream: true,
     responseSerialize: asIs,
+  },
+};
+
+export const rateLimitService: ServiceDefinition = {
+  shouldRateLimit: {
+    path: "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: unused,
+    requestDeserialize: (bytes: Buffer) => fromBinary(RateLimitRequestSchema, bytes),
+    responseSerialize: (m: RateLimitResponse) => asIs(toBinary(RateLimitResponseSchema, m)),
+    responseDeserialize: unused,
   },
 };
 

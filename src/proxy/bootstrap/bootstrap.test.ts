@@ -454,6 +454,7 @@ describe("files", () => {
       workload: "cart-1",
       namespace: "shop",
       serviceAccount: "cart",
+      cluster: "cart.shop",
       app: "cart",
       version: "v1",
       trustDomain: "mesh.example",

@@ -31,7 +31,8 @@ function maker(action: RateAction, source: string): Maker {
         if (action.name === ":method") return { key: action.key, value: text(bytes, head.from, head.methodTo) };
         if (action.name === ":authority") return { key: action.key, value: text(bytes, head.authorityFrom, head.authorityTo) };
         const i = fieldNamed(bytes, head, name);
-        if (i < 0) return action.skipIfAbsent ? "skip" : null;
+        // An empty value names nobody: sending one is no way around a limit.
+        if (i < 0 || head.valueFrom[i] === head.valueTo[i]) return action.skipIfAbsent ? "skip" : null;
         return { key: action.key, value: text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number) };
       };
     }

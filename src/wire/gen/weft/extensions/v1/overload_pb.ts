@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file weft/extensions/v1/overload.proto.
  */
 export const file_weft_extensions_v1_overload: GenFile = /*@__PURE__*/
-  fileDesc("CiF3ZWZ0L2V4dGVuc2lvbnMvdjEvb3ZlcmxvYWQucHJvdG8SEndlZnQuZXh0ZW5zaW9ucy52MSImCgxQZWVySWRlbnRpdHkSFgoOZGVzY3JpcHRvcl9rZXkYASABKAkinwIKCUFkbWlzc2lvbhITCgtjb25jdXJyZW5jeRgBIAEoDRIXCg9tYXhfY29uY3VycmVuY3kYAiABKA0SEQoJbWF4X3F1ZXVlGAMgASgNEi8KDHRhcmdldF9kZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaChJjcml0aWNhbGl0eV9oZWFkZXIYBSABKAkSNwoIc2hhcmVfYnkYBiABKA4yJS53ZWZ0LmV4dGVuc2lvbnMudjEuQWRtaXNzaW9uLlNoYXJlQnkSFAoMc2hhcmVfaGVhZGVyGAcgASgJIjUKB1NoYXJlQnkSCwoHTk9USElORxAAEhEKDVBFRVJfSURFTlRJVFkQARIKCgZIRUFERVIQAmIGcHJvdG8z", [file_google_protobuf_duration]);
+  fileDesc("CiF3ZWZ0L2V4dGVuc2lvbnMvdjEvb3ZlcmxvYWQucHJvdG8SEndlZnQuZXh0ZW5zaW9ucy52MSImCgxQZWVySWRlbnRpdHkSFgoOZGVzY3JpcHRvcl9rZXkYASABKAkirwIKCUFkbWlzc2lvbhITCgtjb25jdXJyZW5jeRgBIAEoDRIXCg9tYXhfY29uY3VycmVuY3kYAiABKA0SEQoJbWF4X3F1ZXVlGAMgASgNEi8KDHRhcmdldF9kZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaChJjcml0aWNhbGl0eV9oZWFkZXIYBSABKAkSNwoIc2hhcmVfYnkYBiABKA4yJS53ZWZ0LmV4dGVuc2lvbnMudjEuQWRtaXNzaW9uLlNoYXJlQnkSFAoMc2hhcmVfaGVhZGVyGAcgASgJEg4KBnN0YXR1cxgIIAEoDSI1CgdTaGFyZUJ5EgsKB05PVEhJTkcQABIRCg1QRUVSX0lERU5USVRZEAESCgoGSEVBREVSEAJiBnByb3RvMw", [file_google_protobuf_duration]);
 
 /**
  * A rate limit action (`envoy.config.route.v3.RateLimit.Action.extension`): the SPIFFE ID of the verified client; no entry for a client without one.
@@ -90,6 +90,13 @@ export type Admission = Message<"weft.extensions.v1.Admission"> & {
    * @generated from field: string share_header = 7;
    */
   shareHeader: string;
+
+  /**
+   * Of refusals; 0 = 503.
+   *
+   * @generated from field: uint32 status = 8;
+   */
+  status: number;
 };
 
 /**

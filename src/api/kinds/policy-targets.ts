@@ -1,0 +1,80 @@
+// Owns: what our policies that are attached to something have in common: references to targets (Gateway API's policy attachment, GEP-713), and who shares a
+// bucket or a queue. Never resolves a reference.
+
+import { notImplemented, type Schema, show } from "../schema.ts";
+import { type Add, gatewayGroup, sectionName } from "./gateway-refs.ts";
+
+export interface TargetRef {
+  readonly group: string;
+  readonly kind: string;
+  readonly name: string;
+  /** Name of a port of the Service. */
+  readonly sectionName?: string;
+}
+
+/** Whose requests are counted or queued together. */
+export interface SharedBy {
+  readonly type: "Identity" | "Header" | "RemoteAddress";
+  readonly header?: string;
+}
+
+/** HTTP's token (RFC 9110 5.6.2). */
+export const headerPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
+export const targetRefs: Schema = {
+  type: "array",
+  minItems: 1,
+  maxItems: 16,
+  items: {
+    type: "object",
+    required: ["kind", "name"],
+    properties: {
+      group: { type: "string", maxLength: 253, default: "" },
+      kind: { type: "string", minLength: 1, maxLength: 63 },
+      name: { type: "string", minLength: 1, maxLength: 253 },
+      sectionName,
+    },
+  },
+};
+
+export const headerName: Schema = { type: "string", minLength: 1, maxLength: 256, pattern: headerPattern };
+
+/** `kinds`: of targets. `instead`: what to do about others. */
+export function checkTargets(refs: readonly TargetRef[], kinds: readonly string[], instead: string, add: Add): void {
+  const seen = new Map<string, number>();
+  for (const [at, ref] of refs.entries()) {
+    const path = `spec.targetRefs[${at}]`;
+    if (!kinds.includes(ref.kind)) add(`${path}.kind`, notImplemented(`target ${show(ref.kind)}`, instead));
+    else {
+      const group = ref.kind === "Gateway" ? gatewayGroup : "";
+      if (ref.group !== group) add(`${path}.group`, `a ${ref.kind} is in group ${show(group)}, got ${show(ref.group)}`);
+      if (ref.kind === "Gateway" && ref.sectionName !== undefined)
+        add(`${path}.sectionName`, notImplemented("a single listener of a Gateway", "leave it out: the policy is for all that speak HTTP"));
+    }
+    const key = `${ref.kind}/${ref.name}/${ref.sectionName ?? ""}`;
+    const before = seen.get(key);
+    if (before !== undefined) add(path, `is the same as spec.targetRefs[${before}]`);
+    else seen.set(key, at);
+  }
+}
+
+export function checkShared({ type, header }: SharedBy, path: string, add: Add): void {
+  if (type === "Header" && header === undefined) add(`${path}.header`, "is required for type Header");
+  if (type !== "Header" && header !== undefined) add(`${path}.header`, `must not be there for type ${type}`);
+}
+
+/** For `kubectl get`: NAME[/PORT] of each target. */
+export function targetNames(refs: readonly TargetRef[] | undefined): string {
+  return (refs ?? []).map(({ name, sectionName: port }) => (port === undefined ? name : `${name}/${port}`)).join(",");
+}
+
+/** Of refusals: below 400 it would be none. */
+export const refusalStatus: Schema = { type: "integer", minimum: 400, maximum: 599 };
+
+/** The others that Envoy knows end where IANA's list has its gaps; a filter with one it does not know is refused as a whole. */
+const unknownStatuses = [418, 419, 420, 425, 427, 430, 509];
+
+export function checkStatus(status: number, add: Add): void {
+  if (unknownStatuses.includes(status) || (status > 431 && status < 500) || status > 511)
+    add("spec.status", `${status} is no status that proxies can answer with; use 429 or 503`);
+}

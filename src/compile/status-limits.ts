@@ -1,0 +1,119 @@
+// Owns: what RateLimitPolicies and OverloadPolicies are told, for each target (GEP-713's PolicyStatus): whether the policy decides there, and whether every proxy
+// that serves there can do all that it says. Never decides which policy speaks.
+
+import type { OverloadPolicyObject } from "../api/kinds/overloadpolicy-spec.ts";
+import type { TargetRef } from "../api/kinds/policy-targets.ts";
+import type { RateLimitPolicyObject } from "../api/kinds/ratelimitpolicy-spec.ts";
+import { speaksHttp } from "../api/kinds/service.ts";
+import type { Condition, KubeObject } from "../api/meta.ts";
+import { condition } from "./condition.ts";
+import { overloadSource, rateLimitSource } from "./limit-sources.ts";
+import type { Source } from "./objects.ts";
+import { gatewayModel } from "./policies/gateway.ts";
+import { attachedTo, beyondEnvoy } from "./policies/limits.ts";
+import { keyOf, namespaceOf, type World } from "./world.ts";
+
+type Policy = KubeObject & { spec: { readonly targetRefs: readonly TargetRef[] } };
+
+export function rateLimitStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const policy = world.objects(rateLimitSource).get(key);
+  return policy === undefined ? undefined : statusOf(world, rateLimitSource, policy, []);
+}
+
+export function overloadStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const policy = world.objects(overloadSource).get(key);
+  return policy === undefined ? undefined : statusOf(world, overloadSource, policy, beyondEnvoy(policy));
+}
+
+/** `beyond`: fields that an Envoy does not enforce. */
+function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject>(
+  world: World,
+  source: Source<T, "target">,
+  policy: T,
+  beyond: readonly string[],
+): Record<string, unknown> {
+  const namespace = namespaceOf(policy);
+  const ancestors = policy.spec.targetRefs.map((ref) => {
+    const accepted = acceptedAt(world, source as unknown as Source<Policy, "target">, policy, ref);
+    const enforced = accepted.status === "True" && ref.kind === "Service" ? enforcedAt(world, policy, ref, beyond) : [];
+    return {
+      ancestorRef: {
+        group: ref.group,
+        kind: ref.kind,
+        name: ref.name,
+        namespace,
+        ...(ref.sectionName === undefined ? {} : { sectionName: ref.sectionName }),
+      },
+      controllerName: "weft.dev/mesh",
+      conditions: [accepted, ...enforced],
+    };
+  });
+  return { ancestors };
+}
+
+function acceptedAt(world: World, source: Source<Policy, "target">, policy: Policy, ref: TargetRef): Condition {
+  const say = (holds: boolean, reason: string, message: string) => condition(policy, "Accepted", holds, reason, message);
+  const key = `${namespaceOf(policy)}/${ref.name}`;
+  if (ref.kind === "Gateway") {
+    if (gatewayModel(world, key) === undefined)
+      return say(false, "TargetNotFound", `there is no Gateway ${key} of Weft's; the policy takes effect when it is created`);
+  } else {
+    const service = world.services.get(key);
+    if (service === undefined)
+      return say(false, "TargetNotFound", `there is no Service ${key}; the policy takes effect when it is created`);
+    const ports = ref.sectionName === undefined ? service.ports : service.ports.filter(({ name }) => name === ref.sectionName);
+    if (ports.length === 0)
+      return say(
+        false,
+        "TargetNotFound",
+        `Service ${key} has no port named ${ref.sectionName}; it has ${service.ports.map(({ name, port }) => name || port).join(", ")}`,
+      );
+    if (!ports.some(({ protocol }) => speaksHttp(protocol)))
+      return say(
+        false,
+        "Invalid",
+        `no port of Service ${key}${ref.sectionName === undefined ? "" : ` named ${ref.sectionName}`} speaks HTTP: there are no requests to count`,
+      );
+  }
+  const [speaker] = attachedTo(world, source, ref.kind === "Gateway" ? "Gateway" : "Service", key, ref.sectionName ?? "");
+  if (speaker !== undefined && keyOf(speaker) !== keyOf(policy))
+    return say(
+      false,
+      "Conflicted",
+      `${policy.kind} ${keyOf(speaker)} is for the same ${ref.sectionName === undefined ? ref.kind : "port"} and goes before, as the older or the first by name; delete one of the two`,
+    );
+  return say(
+    true,
+    "Accepted",
+    ref.kind === "Gateway" ? `every process of Gateway ${key} goes by it` : `the sidecar of each instance of Service ${key} goes by it`,
+  );
+}
+
+/** A status is read by people: the first few say what there is to do for the others too. */
+const mostNamed = 3;
+
+function enforcedAt(world: World, policy: Policy, ref: TargetRef, beyond: readonly string[]): Condition[] {
+  const service = world.services.get(`${namespaceOf(policy)}/${ref.name}`);
+  const workloads = service?.workloads ?? [];
+  const bare = workloads.filter(({ mutualTls }) => !mutualTls).map(({ key }) => key);
+  const foreign = beyond.length === 0 ? [] : workloads.filter(({ key }) => world.foreign(key) !== undefined).map(({ key }) => key);
+  const say = (holds: boolean, reason: string, message: string) => [condition(policy, "Enforced", holds, reason, message)];
+  if (workloads.length === 0) return say(false, "NoInstance", "the Service selects no instance yet");
+  if (bare.length > 0)
+    return say(
+      false,
+      "NoSidecar",
+      `${named(bare)} ${bare.length === 1 ? "has" : "have"} no sidecar: nothing holds requests to ${bare.length === 1 ? "it" : "them"} to the policy`,
+    );
+  if (foreign.length > 0)
+    return say(
+      false,
+      "ForeignProxy",
+      `${named(foreign)} ${foreign.length === 1 ? "is" : "are"} served by a proxy that is not Weft's (${world.foreign(foreign[0] as string)}), which does not enforce ${beyond.join(", ")}`,
+    );
+  return say(true, "Enforced", "every instance has a sidecar that does all of it");
+}
+
+function named(keys: readonly string[]): string {
+  return keys.length <= mostNamed ? keys.join(", ") : `${keys.slice(0, mostNamed).join(", ")} and ${keys.length - mostNamed} more`;
+}
