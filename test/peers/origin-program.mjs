@@ -96,7 +96,8 @@ function answer(request, response) {
 const listen = (server) =>
   new Promise((resolve) => {
     server.on("clientError", (_error, socket) => socket.destroy());
-    server.listen(0, "127.0.0.1", () => resolve(server.address().port));
+    // Room for a test's thousand connections at once: one that finds no room tries again after 1, 3 and 7 seconds.
+    server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => resolve(server.address().port));
   });
 const plain = await listen(http.createServer(answer));
 const two = http2.createServer(answer);

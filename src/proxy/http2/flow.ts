@@ -37,18 +37,22 @@ export class ReceiveFlow {
     return true;
   }
 
-  /** The probe was answered. True: the windows have grown, by `streamGrowth` and `connectionGrowth`. */
-  answered(nowMs: number): boolean {
+  /**
+   * The probe was answered, with `streams` open. True: the windows have grown, by `streamGrowth` and `connectionGrowth`. What many streams may hold
+   * together stays below `limits.heldBytes`, so that readers who stop do not use up the connection's window, which the others need.
+   */
+  answered(nowMs: number, streams: number, mayGrow: boolean): boolean {
     const sample = this.#probed;
     this.#probed = -1;
-    if (sample < 0) return false;
+    if (sample < 0 || !mayGrow) return false;
     const rtt = nowMs - this.#sentAtMs;
     const bandwidth = sample / (rtt > 0.05 ? rtt : 0.05);
     // As long as the windows are filled to two thirds and the path still gets faster with them (gRPC's rule).
     if (sample < (this.streamWindow * 2) / 3 || bandwidth < this.#fastest) return false;
     this.#fastest = bandwidth;
     const wanted = Math.max(sample * 2, this.streamWindow * 2);
-    const stream = wanted < limits.largestStreamWindow ? wanted : limits.largestStreamWindow;
+    const most = Math.min(limits.largestStreamWindow, streams > 0 ? limits.heldBytes / streams : limits.largestStreamWindow);
+    const stream = Math.max(this.streamWindow, Math.floor(Math.min(wanted, most)));
     const connection = Math.min(Math.max(stream * 2, this.connectionWindow), limits.largestConnectionWindow);
     this.streamGrowth = stream - this.streamWindow;
     this.connectionGrowth = connection - this.connectionWindow;

@@ -43,6 +43,7 @@ export function takeSettings(s: Session, buf: Buffer, from: number, to: number, 
       s.acknowledgeAtMs = never;
       s.arm();
     }
+    if (s.shrinkAcks > 0 && --s.shrinkAcks === 0) shrunk(s);
     return;
   }
   if (s.excess(flood.settings)) return;
@@ -98,7 +99,7 @@ export function takePing(s: Session, buf: Buffer, at: number, ack: boolean): voi
       s.arm();
       return;
     case pingKind.probe:
-      if (s.flow.answered(s.time.now())) growWindows(s);
+      if (s.flow.answered(s.time.now(), s.active, s.shrinkAcks === 0 && !s.crowded)) growWindows(s);
       return;
     case pingKind.drain:
       s.finalGoaway();
@@ -111,20 +112,44 @@ export function takePing(s: Session, buf: Buffer, at: number, ack: boolean): voi
 export function growWindows(s: Session): void {
   const flow = s.flow;
   if (flow.streamGrowth > 0) {
-    const out = s.output.reserve(frameHeadBytes + 6);
-    writeFrameHead(out, s.output.size, 6, frameSettings, 0, 0);
-    writeSetting(out, s.output.size + frameHeadBytes, settingInitialWindowSize, flow.streamWindow);
-    s.output.size += frameHeadBytes + 6;
-    if (s.settingsUnacknowledged++ === 0) {
-      s.acknowledgeAtMs = s.time.nowMs + limits.settingsAckMs;
-      s.arm();
-    }
+    sayWindow(s, flow.streamWindow);
     for (const stream of s.streams.list()) stream.receiveWindow += flow.streamGrowth;
   }
   if (flow.connectionGrowth > 0) {
     s.sender.number(frameWindowUpdate, 0, flow.connectionGrowth);
     flow.window += flow.connectionGrowth;
   }
+}
+
+/**
+ * Readers hold so much that windows which have grown are taken back (section 6.9.2): what a stream may still receive beyond its own share would use up the
+ * connection's window, which the others need. It counts from the peer's acknowledgement on.
+ */
+export function shrinkWindows(s: Session): void {
+  const flow = s.flow;
+  const by = flow.streamWindow - Math.max(limits.streamWindow, s.options.streamWindow);
+  if (by <= 0 || s.shrinkAcks > 0 || s.state === state.closed) return;
+  sayWindow(s, flow.streamWindow - by);
+  s.shrinkAcks = s.settingsUnacknowledged;
+  s.shrinkBy = by;
+  // Streams that we open come behind our SETTINGS; those of the peer before its acknowledgement have the old window.
+  s.shrinkBelow = s.server ? largestWindow : s.nextId;
+  if (!s.server) flow.streamWindow -= by;
+}
+
+function shrunk(s: Session): void {
+  if (s.server) s.flow.streamWindow -= s.shrinkBy;
+  for (const stream of s.streams.list()) if (stream.id < s.shrinkBelow) stream.receiveWindow -= s.shrinkBy;
+}
+
+function sayWindow(s: Session, size: number): void {
+  const out = s.output.reserve(frameHeadBytes + 6);
+  writeFrameHead(out, s.output.size, 6, frameSettings, 0, 0);
+  writeSetting(out, s.output.size + frameHeadBytes, settingInitialWindowSize, size);
+  s.output.size += frameHeadBytes + 6;
+  if (s.settingsUnacknowledged++ > 0) return;
+  s.acknowledgeAtMs = s.time.nowMs + limits.settingsAckMs;
+  s.arm();
 }
 
 export function takeGoaway(s: Session, buf: Buffer, from: number, to: number): void {

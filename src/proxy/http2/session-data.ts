@@ -7,7 +7,7 @@ import { flood } from "./guard.ts";
 import { limits } from "./limits.ts";
 import { gone } from "./recent.ts";
 import type { Session } from "./session.ts";
-import { judgeLate } from "./session-control.ts";
+import { judgeLate, shrinkWindows } from "./session-control.ts";
 import { type SessionStream, streamEvent, streamState, transition } from "./session-stream.ts";
 import { frameHead, pingKind, state } from "./session-words.ts";
 
@@ -122,9 +122,20 @@ export function deliver(s: Session, stream: SessionStream, bytes: Buffer, from: 
 /** Payload was handed on: given back to the windows, unless its sink does not keep up. */
 export function credit(s: Session, stream: SessionStream, size: number): void {
   if (size === 0) return;
-  if (stream.paused && stream.state !== streamState.closed) holdBack(s, stream, stream.held + size);
-  else creditStream(s, stream, size);
-  creditConnection(s, size);
+  if (!stream.paused || stream.state === streamState.closed) {
+    creditStream(s, stream, size);
+    creditConnection(s, size);
+    return;
+  }
+  const before = s.flow.held;
+  holdBack(s, stream, stream.held + size);
+  const beyond = s.flow.held - before;
+  if (beyond > 0 && s.crowded) shrinkWindows(s);
+  // Only what a stream holds beyond its own share is withheld: the share of the others has to get through.
+  if (s.flow.held > limits.heldBytes) {
+    s.withheld += beyond;
+    giveConnection(s, size - beyond);
+  } else creditConnection(s, size);
 }
 
 /** What a stream holds up to a first window is its own: however much others hold, each can begin. */
@@ -145,16 +156,21 @@ export function creditStream(s: Session, stream: SessionStream, size: number): v
   if (s.flow.probe(s.time.now())) s.sender.ping(pingKind.probe);
 }
 
-/** The connection's own window grows back at once, so that one slow reader does not hold up the others; until too much is held. */
+/** The connection's own window grows back at once, so that one slow reader does not hold up the others; but for what is withheld, as long as too much is held. */
 export function creditConnection(s: Session, size: number): void {
-  const flow = s.flow;
-  if (flow.held > limits.heldBytes) {
-    s.withheld += size;
+  if (s.flow.held > limits.heldBytes) {
+    giveConnection(s, size);
     return;
   }
-  flow.unacknowledged += size + s.withheld;
+  const withheld = s.withheld;
   s.withheld = 0;
-  if (flow.unacknowledged * 2 < flow.connectionWindow || s.state === state.closed) return;
+  giveConnection(s, size + withheld);
+}
+
+function giveConnection(s: Session, size: number): void {
+  const flow = s.flow;
+  flow.unacknowledged += size;
+  if (flow.unacknowledged * 2 < flow.connectionWindow - s.withheld || s.state === state.closed) return;
   s.sender.number(frameWindowUpdate, 0, flow.unacknowledged);
   flow.window += flow.unacknowledged;
   flow.unacknowledged = 0;

@@ -641,6 +641,35 @@ describe("flow control (section 6.9)", () => {
     expect(one.session.flow.held).toBe(0);
   });
 
+  test("what others hold beyond their share never keeps a stream from its own: windows that have grown are taken back", () => {
+    const one = rig(true, { session: { streamWindow: 65_535, connectionWindow: 8_388_608 } });
+    const grown = 4_194_304;
+    one.session.flow.streamWindow = grown;
+    one.feed(settings(), headers(1, false, ...post), headers(3, false, ...post));
+    const greedy = [1, 3].map((_, n) => one.users[n]?.stream as SessionStream);
+    for (const stream of greedy) one.session.pause(stream);
+    one.said();
+    const piece = new Uint8Array(16_384);
+    // Beyond half of what may be held, the windows go back to the first one.
+    for (let i = 0; i < 150; i++) one.feed(data(1, false, piece), data(3, false, piece));
+    const told = one.said().filter((said) => said.type === frameSettings && (said.flags & flagAck) === 0);
+    expect(told.map((said) => [said.payload[1], readUint32(said.payload, 2)])).toEqual([[4, 65_535]]);
+    // What comes before the acknowledgement may use the old window, and a stream may begin with it.
+    one.feed(data(1, false, piece), headers(5, false, ...post));
+    const late = one.users[2]?.stream as SessionStream;
+    expect(late.receiveWindow).toBe(grown);
+    for (let n = one.session.settingsUnacknowledged; n > 0; n--) one.feed(frame(frameSettings, flagAck, 0, none));
+    expect([late.receiveWindow, one.session.flow.streamWindow]).toEqual([65_535, 65_535]);
+    expect((greedy[0] as SessionStream).receiveWindow).toBeLessThan(0);
+    // The late stream's share gets through, and the connection's window stays open for it.
+    one.session.pause(late);
+    for (let i = 0; i < 3; i++) one.feed(data(5, false, piece));
+    expect([one.ended, (one.users[2] as Recorder).body.length]).toEqual(["", 49_152]);
+    // Beyond it a stream is refused.
+    one.feed(data(1, false, piece));
+    expect(one.said().some((said) => said.type === frameRstStream && said.stream === 1 && readUint32(said.payload, 0) === 3)).toBe(true);
+  });
+
   test("windows double while the path fills them, and stop at their bound", () => {
     const one = rig(true, { session: {} });
     one.feed(headers(1, false, ...post));

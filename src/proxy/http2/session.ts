@@ -78,6 +78,10 @@ export class Session implements Timed, SenderHost {
   goawayLast = largestWindow;
   readonly recent = new RecentStreams();
   settingsUnacknowledged = 0;
+  /** Acknowledgements until windows that were taken back count, by how much, and for which streams. */
+  shrinkAcks = 0;
+  shrinkBy = 0;
+  shrinkBelow = 0;
   pingOut = false;
   lastByteMs: number;
   /** Bytes withheld from the connection's window while too much is held by sinks. */
