@@ -1,7 +1,7 @@
 // Owns: the list of HTTP stages in the order in which they run, after the route is found and the request is authorized (DESIGN rules 3 and 13). A stage
 // that a chain does not name is not there; a route can replace its configuration or switch it off (Envoy's `typed_per_filter_config`).
 
-import type { GlobalRateLimitConfig, RouteStages, StageConfigs, StageName } from "../config.ts";
+import type { ExtAuthzConfig, GlobalRateLimitConfig, RouteStages, StageConfigs, StageName } from "../config.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import type { Stage, StageFamily } from "./stage.ts";
 
@@ -9,6 +9,7 @@ import type { Stage, StageFamily } from "./stage.ts";
 export const stageFamilies: { readonly [Name in StageName]: () => StageFamily<StageConfigs[Name]> } = {
   cors: () => (require("./cors.ts") as typeof import("./cors.ts")).corsFamily,
   fault: () => (require("./fault.ts") as typeof import("./fault.ts")).faultFamily,
+  extAuthz: () => (require("./ext-authz.ts") as typeof import("./ext-authz.ts")).extAuthzFamily,
   session: () => (require("./session.ts") as typeof import("./session.ts")).sessionFamily,
   rateLimit: () => (require("./rate-limit.ts") as typeof import("./rate-limit.ts")).rateLimitFamily,
   globalRateLimit: () => (require("./global-rate-limit.ts") as typeof import("./global-rate-limit.ts")).globalRateLimitFamily,
@@ -16,7 +17,7 @@ export const stageFamilies: { readonly [Name in StageName]: () => StageFamily<St
 };
 
 /** First to last. Envoy runs filters in the order of its list; ours is fixed, and the decoder refuses a list in another order. */
-export const stageOrder: readonly StageName[] = ["cors", "fault", "session", "rateLimit", "globalRateLimit", "admission"];
+export const stageOrder: readonly StageName[] = ["cors", "fault", "extAuthz", "session", "rateLimit", "globalRateLimit", "admission"];
 
 function build<Name extends StageName>(name: Name, config: StageConfigs[Name], where: string, context: BuildContext): Stage | null {
   // Nothing in the chain, for routes that may have something.
@@ -25,6 +26,8 @@ function build<Name extends StageName>(name: Name, config: StageConfigs[Name], w
 
 /** What a route says where it only adds to what its chain says. */
 function within<Name extends StageName>(name: Name, own: StageConfigs[Name], config: StageConfigs[Name]): StageConfigs[Name] {
+  if (name === "extAuthz" && own !== config)
+    return { ...(own as ExtAuthzConfig), off: false, route: (config as ExtAuthzConfig).route } as StageConfigs[Name];
   if (name !== "globalRateLimit" || own === config) return config;
   const [filter, route] = [own, config] as [GlobalRateLimitConfig, GlobalRateLimitConfig];
   return { ...filter, route: route.route } as StageConfigs[Name];

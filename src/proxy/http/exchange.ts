@@ -11,6 +11,7 @@ import type { Cluster, Waiter } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import type { Ticket } from "../chain/admission.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
+import type { AuthCheck } from "../chain/ext-authz.ts";
 import type { AskedLimit } from "../chain/global-rate-limit.ts";
 import type { MirrorTap } from "../chain/mirror.ts";
 import type { Stage } from "../chain/stage.ts";
@@ -89,6 +90,10 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   ticket: Ticket | null = null;
   /** The rate limit that its answer tells of; null = none. */
   rateBucket: TokenBucket | null = null;
+  /** Whether it may pass, as somebody is asked or was (chain/ext-authz.ts); null = nobody. */
+  authCheck: AuthCheck | null = null;
+  /** While it is held: it goes on when so many bytes of its body are here, or all; 0 = it does not wait for them. */
+  bodyWanted = 0;
   /** What was asked of a rate limit service, and what it said; null = nothing. */
   askedLimit: AskedLimit | null = null;
   /** Attempts that go on beside the one in `up` (http/hedge.ts); null = none. */

@@ -298,6 +298,7 @@ function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, by
     x.details = denial.details;
     if (route !== null && route.forward !== null) x.refusedBy = chooseTarget(route.forward, x.down.core.random).slot.current;
     reply(x, failures.denied, denial.reason);
+  x.bodyWanted = 0;
   }
   return permit;
 }
@@ -388,7 +389,8 @@ function passBody(x: Exchange, bytes: Uint8Array, from: number, to: number, done
   const ready = x.sent && half !== null;
   if (to > from && (!ready || (x.bodyKept && x.state === phase.waiting))) keepBody(x, bytes, from, to, ready);
   if (ready && !half.sendBody(bytes, from, to, done)) pauseDown(x);
-  if (!ready && x.bodySize >= bounds.replay) pauseDown(x);
+  if (!ready && x.bodySize >= (x.bodyWanted > bounds.replay ? x.bodyWanted : bounds.replay)) pauseDown(x);
+  if (x.bodyWanted > 0 && x.held && (done || x.bodySize >= x.bodyWanted)) x.resume(x.serial);
 }
 
 /** The request ends with trailer fields. */
@@ -421,3 +423,7 @@ function keepBody(x: Exchange, bytes: Uint8Array, from: number, to: number, read
   x.body.push(bytes.subarray(from, to));
   x.bodySize += size;
 }
+  if (x.bodyWanted > 0 && x.held) {
+    x.resume(x.serial);
+    return;
+  }

@@ -36,6 +36,8 @@ export interface CallRequest {
   readonly body: Uint8Array;
   /** Over HTTP/2 whatever the cluster would take else; it fails where the cluster is HTTP/1. */
   readonly http2: boolean;
+  /** The method is HEAD: the answer has no body whatever it says. */
+  readonly isHead?: boolean;
   /** For all of it, connecting included. */
   readonly timeoutMs: number;
   /** Body of the answer; more ends the call with `too_large`. */
@@ -165,7 +167,13 @@ class RunningCall implements Call, UpstreamOwner, Timed {
       this.#fail("failed", "the call's own head cannot be written");
       return;
     }
-    half.sendRequest(request.head, head, plan, needs, request.body.length === 0 ? [] : [request.body]);
+    half.sendRequest(
+      request.head,
+      head,
+      plan,
+      request.isHead === true ? needsOfHead : needs,
+      request.body.length === 0 ? [] : [request.body],
+    );
   }
 
   #failSoon(problem: CallProblem, sentence: string): void {
@@ -285,6 +293,7 @@ class RunningCall implements Call, UpstreamOwner, Timed {
 }
 
 const needs: RequestNeeds = { isHead: false, allowSwitch: false, unchunk: true, addChunks: false, end: true, endsWithData: false };
+const needsOfHead: RequestNeeds = { ...needs, isHead: true };
 
 /** Field lines, each with its CRLF. */
 function linesOf(lines: string): [string, string][] {

@@ -66,6 +66,9 @@ export class Live {
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),
     };
+      wholeBodies: () => {
+        core.unchunkRequests = true;
+      },
     const now = () => core.ticker.now();
     this.#report = new HealthReport(deps.metrics, deps.log, () => [...this.#clusters.values()].map((live) => live.cluster), now);
     this.#breakers = new Breakers(deps.metrics, deps.log, now);

@@ -29,6 +29,8 @@ export interface BuildContext {
   readonly source: string;
   readonly accessLog: AccessLogFactory;
   clusterSlot(name: string): ClusterSlot;
+  /** From now on bodies of requests are read without their framing, for those who look into them. */
+  readonly wholeBodies?: () => void;
   tableSlot(name: string): TableSlot;
 }
 
@@ -74,7 +76,7 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     routeStages: new WeakMap(),
     buildRouteStages: (route) => buildStages(stages, route.stages, `${listener.name}/${route.name}`, context),
     rbac,
-    readsPath: rbac.some((filter) => filter.readsPath) || limitsByPath(stages),
+    readsPath: rbac.some((filter) => filter.readsPath) || limitsByPath(stages) || stages.extAuthz !== undefined,
     logs: compileAccessLogs(config.accessLogs, context.accessLog),
     generateRequestId: config.generateRequestId,
     connect: upgrades.includes("connect"),

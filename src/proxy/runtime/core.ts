@@ -7,6 +7,7 @@ import type { EngineDeps } from "../engine.ts";
 import { Http2Metrics } from "../http2/metrics.ts";
 import { RetriedIds } from "../resilience/marks.ts";
 import { Ticker } from "../resilience/ticker.ts";
+import { ExternalAuthMetrics } from "../telemetry/external-auth.ts";
 import { RequestMetrics } from "../telemetry/request.ts";
 import { FaultMetrics, MirrorMetrics } from "../telemetry/routing.ts";
 import { SheddingMetrics } from "../telemetry/shedding.ts";
@@ -54,6 +55,7 @@ export class Core {
   readonly tlsRefusedUpstream: TlsRefusals;
   readonly idleBytes: Series;
   readonly shedding: SheddingMetrics;
+  readonly externalAuth: ExternalAuthMetrics;
   readonly retries: Series;
   readonly retriesDenied: Series;
   readonly retriesMarked: Series;
@@ -86,6 +88,7 @@ export class Core {
       "Idle pooled connections closed because the peer sent bytes nobody asked for.",
     );
     this.shedding = new SheddingMetrics(deps.metrics);
+    this.externalAuth = new ExternalAuthMetrics(deps.metrics);
     this.retries = counter("weft_upstream_retries_total", "Attempts made again.");
     this.retriesDenied = counter("weft_upstream_retries_denied_total", "Attempts not made again because the budget of retries was spent.");
     this.retriesMarked = counter(

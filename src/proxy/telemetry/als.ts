@@ -178,6 +178,7 @@ const flagFields: Readonly<Record<ResponseFlag, string | null>> = {
   // Envoy's ALS has no field for a denial by RBAC either; the details say it.
   RBAC: null,
   // In Envoy's, not in our subset; the details say it.
+  UAEX: null,
   RLSE: null,
 };
 

@@ -20,6 +20,7 @@ export type ResponseFlag =
   | "DT" // duration timeout
   | "SI" // stream idle timeout
   | "LR" // local reset
+  | "UAEX" // an authorization service refused it, or could not be asked
   | "RLSE" // the rate limit service could not be asked
   | "RL" // over a rate limit
   | "DI" // delayed by an injected fault

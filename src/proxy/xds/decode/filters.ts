@@ -8,6 +8,7 @@ import {
   AdaptiveConcurrency,
   Admission,
   Cors,
+  ExtAuthz,
   GlobalRateLimit,
   GrpcWeb,
   HttpConnectionManager,
@@ -54,6 +55,7 @@ type HttpFilter =
 
 /** Loaded with the first filter of their kind: most proxies have none. */
 const faults = () => require("./fault.ts") as typeof import("./fault.ts");
+const extAuthz = () => require("./ext-authz.ts") as typeof import("./ext-authz.ts");
 const sessions = () => require("./session.ts") as typeof import("./session.ts");
 const globalLimits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
 const overload = () => require("./overload.ts") as typeof import("./overload.ts");
@@ -67,6 +69,14 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(
     HttpFault,
     (gate, fault, path): HttpFilter => ({ kind: "stage", name: "fault", stages: { fault: faults().decodeFault(gate, fault, path) } }),
+  ),
+  extension(
+    ExtAuthz,
+    (gate, filter, path): HttpFilter => ({
+      kind: "stage",
+      name: "extAuthz",
+      stages: { extAuthz: extAuthz().decodeExtAuthz(gate, filter, path) },
+    }),
   ),
   extension(
     StatefulSession,
@@ -111,6 +121,14 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
   extension(Router, (_gate, router): HttpFilter => ({ kind: "router", quiet: router.suppressEnvoyHeaders })),
 ];
+
+/** A filter that stands there for routes alone. */
+function switchedOff(gate: Gate, off: boolean, { name, stages }: HttpFilter & { kind: "stage" }, path: string): Partial<StageConfigs> {
+  if (!off) return stages;
+  if (stages.extAuthz !== undefined) return { extAuthz: { ...stages.extAuthz, off: true } };
+  gate.add(at(path, "disabled"), `is not supported for ${name}; leave the filter out`);
+  return stages;
+}
 
 /** A filter that is optional may be one that nobody here knows: whoever wrote it asked for that. */
 function passedOver(config: { readonly value?: AnyValue | undefined }): boolean {
@@ -206,8 +224,14 @@ function httpFilterChain(
       if (twice && !(decoded.name === "admission" && filter.isOptional)) gate.add(where, "stands in the list twice");
       else if (place < last) gate.add(where, `must stand in this order: ${stageOrder.join(", ")}`);
       last = place;
-      stages = { ...stages, ...decoded.stages };
-    } else if (decoded?.rbac != null) rbac.push(decoded.rbac);
+      stages = { ...stages, ...switchedOff(gate, filter.disabled, decoded, where) };
+      return;
+    } else if (decoded?.rbac != null) {
+      rbac.push(decoded.rbac);
+      // Rules are judged first here, and must not read what the service would have written.
+      if (stages !== null && Object.hasOwn(stages, "extAuthz")) gate.add(where, "must stand before envoy.filters.http.ext_authz");
+    }
+    if (filter.disabled) gate.add(at(where, "disabled"), "is supported for envoy.filters.http.ext_authz only; leave the filter out");
   });
   if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
   return { rbac, grpcWeb, quiet, stages };

@@ -51,19 +51,28 @@ export function headerEdits(
     } catch (error) {
       gate.add(`${where}.header.value`, (error as Error).message);
     }
-    const list = choose(
-      gate,
-      `${where}.append_action`,
-      "envoy.config.core.v3.HeaderValueOption.HeaderAppendAction",
-      option.appendAction,
-      {
-        APPEND_IF_EXISTS_OR_ADD: add,
-        OVERWRITE_IF_EXISTS_OR_ADD: set,
-        ADD_IF_ABSENT: addIfAbsent,
-        OVERWRITE_IF_EXISTS: setIfPresent,
-      },
-      add,
-    );
+    // Deprecated, and stronger than append_action where it stands. protobuf-es's type has the wrapper here; our reader gives what is in it.
+    const append = option.append as unknown as boolean | undefined;
+    if (append !== undefined && option.appendAction !== 0)
+      gate.add(`${where}.append`, "and append_action exclude each other; remove append");
+    const list =
+      append !== undefined
+        ? append
+          ? add
+          : set
+        : choose(
+            gate,
+            `${where}.append_action`,
+            "envoy.config.core.v3.HeaderValueOption.HeaderAppendAction",
+            option.appendAction,
+            {
+              APPEND_IF_EXISTS_OR_ADD: add,
+              OVERWRITE_IF_EXISTS_OR_ADD: set,
+              ADD_IF_ABSENT: addIfAbsent,
+              OVERWRITE_IF_EXISTS: setIfPresent,
+            },
+            add,
+          );
     list.push({ name, value });
   });
   const remove = removals.map((name, n) => headerName(gate, `${path}.${which}_to_remove[${n}]`, name));

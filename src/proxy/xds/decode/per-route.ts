@@ -5,6 +5,7 @@ import type { RouteStages, StageName } from "../../config.ts";
 import type { AnyValue } from "../proto/message.ts";
 import {
   CorsPolicy,
+  ExtAuthzPerRoute,
   FilterConfig,
   HttpFault,
   LocalRateLimit,
@@ -19,6 +20,7 @@ export type PerRoute = RouteStages;
 /** Loaded with the first entry of their kind. */
 const cors = () => require("./cors.ts") as typeof import("./cors.ts");
 const faults = () => require("./fault.ts") as typeof import("./fault.ts");
+const extAuthz = () => require("./ext-authz.ts") as typeof import("./ext-authz.ts");
 const sessions = () => require("./session.ts") as typeof import("./session.ts");
 const globalLimits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
 const overload = () => require("./overload.ts") as typeof import("./overload.ts");
@@ -27,6 +29,7 @@ const overload = () => require("./overload.ts") as typeof import("./overload.ts"
 const routeFilters: readonly Extension<RouteStages>[] = [
   extension(CorsPolicy, (gate, policy, path): RouteStages => ({ cors: cors().decodeCorsPolicy(gate, policy, path) })),
   extension(HttpFault, (gate, fault, path): RouteStages => ({ fault: faults().decodeFault(gate, fault, path) })),
+  extension(ExtAuthzPerRoute, (gate, message, path): RouteStages => ({ extAuthz: extAuthz().decodePerRoute(gate, message, path) })),
   extension(
     StatefulSessionPerRoute,
     (gate, message, at): RouteStages => ({ session: sessions().decodeSessionOverride(gate, message, at) }),
@@ -43,6 +46,7 @@ const routeFilters: readonly Extension<RouteStages>[] = [
 const stageOfFilter: Readonly<Record<string, StageName>> = {
   "envoy.filters.http.cors": "cors",
   "envoy.filters.http.fault": "fault",
+  "envoy.filters.http.ext_authz": "extAuthz",
   "envoy.filters.http.stateful_session": "session",
   "envoy.filters.http.local_ratelimit": "rateLimit",
   "envoy.filters.http.ratelimit": "globalRateLimit",

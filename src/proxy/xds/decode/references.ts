@@ -16,6 +16,8 @@ export function clustersOf(listener: ListenerConfig): ReadonlySet<string> {
     if (terminal.kind === "http") {
       const limits = terminal.stages?.globalRateLimit?.filter?.cluster;
       if (limits !== undefined) names.add(limits);
+      const auth = terminal.stages?.extAuthz;
+      if (auth?.filter != null && !auth.off) names.add(auth.filter.service.cluster);
     }
     for (const log of terminal.accessLogs) addLog(names, log);
   }
@@ -26,7 +28,9 @@ export function clustersOf(listener: ListenerConfig): ReadonlySet<string> {
 export function routeClusters(routes: RouteTableConfig): ReadonlySet<string> {
   const names = new Set<string>();
   for (const host of routes.virtualHosts) {
-    for (const { action } of host.routes) {
+    for (const { action, stages } of host.routes) {
+      const auth = stages?.extAuthz;
+      if (auth !== undefined && auth !== "off" && auth.route?.service != null) names.add(auth.route.service.cluster);
       if (action.kind !== "forward") continue;
       for (const one of action.clusters) names.add(one.cluster);
       for (const one of action.mirrors ?? []) names.add(one.cluster);

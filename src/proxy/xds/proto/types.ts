@@ -14,6 +14,8 @@ import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers
 import type * as adaptive from "../../../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
 import type * as cors from "../../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
 import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import type * as dynamicProxy from "../../../wire/gen/envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy_pb.ts";
+import type * as extAuthz from "../../../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import type * as localLimit from "../../../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import type * as globalLimit from "../../../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
@@ -42,6 +44,7 @@ import type * as http from "../../../wire/gen/envoy/extensions/upstreams/http/v3
 import type * as alsService from "../../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
+import type * as authService from "../../../wire/gen/envoy/service/auth/v3/external_auth_pb.ts";
 import type * as limitService from "../../../wire/gen/envoy/service/ratelimit/v3/rls_pb.ts";
 import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
 import type * as workload from "../../../wire/gen/spiffe/workload/workload_pb.ts";
@@ -133,3 +136,7 @@ export const RateLimitPerRoute = messageType<globalLimit.RateLimitPerRoute>("env
 export const ExpressionDescriptor = messageType<expression.Descriptor>("envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor");
 export const RateLimitRequest = messageType<limitService.RateLimitRequest>("envoy.service.ratelimit.v3.RateLimitRequest");
 export const RateLimitResponse = messageType<limitService.RateLimitResponse>("envoy.service.ratelimit.v3.RateLimitResponse");
+export const ExtAuthz = messageType<extAuthz.ExtAuthz>("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz");
+export const ExtAuthzPerRoute = messageType<extAuthz.ExtAuthzPerRoute>("envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute");
+export const CheckRequest = messageType<authService.CheckRequest>("envoy.service.auth.v3.CheckRequest");
+export const CheckResponse = messageType<authService.CheckResponse>("envoy.service.auth.v3.CheckResponse");
