@@ -21,6 +21,7 @@ import { rateLimitPolicyKind } from "./kinds/ratelimitpolicy.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { referenceGrantKind } from "./kinds/referencegrant.ts";
 import { refusedKinds } from "./kinds/refused.ts";
+import { revocationKind } from "./kinds/revocation.ts";
 import { serviceKind } from "./kinds/service.ts";
 import { serviceEntryKind } from "./kinds/serviceentry.ts";
 import { tcpRouteKind } from "./kinds/tcproute.ts";
@@ -62,6 +63,7 @@ export const kinds: readonly DefinedKind[] = [
   overloadPolicyKind,
   eventKind,
   joinTokenKind,
+  revocationKind,
   userKind,
   roleKind,
   clusterRoleKind,

@@ -4,8 +4,9 @@
 export function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
   const content = Buffer.concat(parts);
   const length = content.length;
-  const head = length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >>> 8, length & 0xff];
-  if (length > 0xffff) throw new RangeError("a DER element above 65535 bytes is not needed here");
+  if (length > 0xffffff) throw new RangeError("a DER element above 16 MiB is not needed here");
+  const size = [length >>> 16, (length >>> 8) & 0xff, length & 0xff].slice(length < 0x100 ? 2 : length < 0x10000 ? 1 : 0);
+  const head = length < 0x80 ? [tag, length] : [tag, 0x80 | size.length, ...size];
   return Buffer.concat([Uint8Array.from(head), content]);
 }
 

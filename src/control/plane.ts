@@ -13,10 +13,12 @@ import { admit } from "../compile/admit.ts";
 import { buildWorld, MeshCompiler, type World } from "../compile/compile.ts";
 import { createInsight } from "../insight/insight.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
+import { writeDenyList } from "../wire/trust.ts";
 import { advise } from "./advice.ts";
 import { openAuditLog } from "./apiserver/audit.ts";
+import { readClientCa } from "./apiserver/client-certificate.ts";
 import type { ApiServer } from "./apiserver/deps.ts";
-import { listenApi } from "./apiserver/listen.ts";
+import { type ApiListener, listenApi, listenWithCertificates } from "./apiserver/listen.ts";
 import { defaultRatePerSecond, rateLimits } from "./apiserver/rate.ts";
 import { createApiServer } from "./apiserver/server.ts";
 import type { StagedChange } from "./apiserver/staged.ts";
@@ -31,12 +33,16 @@ import { AccessIndex, accessResources, groupsOf } from "./identity/access-index.
 import { type Authority, openAuthority, serverNames } from "./identity/authority.ts";
 import { builtinObjects, isReserved } from "./identity/builtin-roles.ts";
 import { bundleDocument } from "./identity/bundle.ts";
+import { caPrefix, handleCa } from "./identity/ca-api.ts";
+import { RevocationLists } from "./identity/crl.ts";
 import { escalation } from "./identity/escalation.ts";
 import { ensureFolder, privateMode, writeFileAtomic } from "./identity/files.ts";
 import type { GivenFiles } from "./identity/given.ts";
 import { JoinTokenList } from "./identity/jointokens.ts";
 import { readPassphrase } from "./identity/key-file.ts";
-import { type CaFiles, type CaStore, readCaFolder, sameFiles } from "./identity/rotation-state.ts";
+import { Revocations } from "./identity/revocations.ts";
+import { RootRotation, type TrustReport } from "./identity/rotation.ts";
+import { type CaFiles, type CaStore, folderStore, readCaFolder, sameFiles } from "./identity/rotation-state.ts";
 import type { Secret } from "./identity/secret.ts";
 import { openSigningKey, openTokenAuthority } from "./identity/token.ts";
 import { userTokens } from "./identity/usertoken.ts";
@@ -52,6 +58,7 @@ import { Shifter } from "./shift/controller.ts";
 import { backendTraffic } from "./shift/traffic.ts";
 import type { StoreAddress } from "./store/address.ts";
 import type { EtcdStore } from "./store/etcd/store.ts";
+import type { Fence } from "./store/fence.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { type Store, StoreFailure } from "./store/store.ts";
 import { LoadReports } from "./xds/load.ts";
@@ -78,6 +85,8 @@ export interface ControlPlaneOptions {
   /** Of the authority's key: a file, or the passphrase itself where none is named. */
   readonly caPassphraseFile?: string | undefined;
   readonly caPassphrase?: string | undefined;
+  /** PEM file of authorities whose client certificates are credentials at the API; undefined = none are. */
+  readonly clientCaFile?: string | undefined;
   /** Requests a second that one user or service account may make of the API; 0 = no limit. */
   readonly apiRate?: number | undefined;
   /** Default: SQLite in the data folder. */
@@ -167,6 +176,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const lock = lockFolder(dir);
   undo.add(() => lock.release());
 
+  const clientCa = options.clientCaFile === undefined ? undefined : readClientCa(resolve(options.clientCaFile), clock.now());
   const passphrase = readPassphrase(options.caPassphraseFile, options.caPassphrase);
   const shared = await openShared(options, dir, clock, log, undo, passphrase);
   const keptBefore = readCaFolder(dir);
@@ -179,7 +189,6 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     passphrase,
   });
   await shared?.opened(authority, keptBefore);
-  const tokens = openTokenAuthority(dir, authority.trustDomain, clock, (...asked) => joinTokens.check(...asked));
   const admin = openAdminToken(dir);
   const names = serverNames(listen);
   let certificate = await authority.serverCertificate(names);
@@ -197,6 +206,9 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   let session: Session | undefined;
   const joinTokens = new JoinTokenList(store, clock, log, () => term);
   undo.add(() => joinTokens.stop());
+  const revocations = await Revocations.open(store, clock, log, authority.trustDomain, () => term);
+  undo.add(() => revocations.stop());
+  const tokens = openTokenAuthority(dir, authority.trustDomain, clock, (...asked) => joinTokens.check(...asked), revocations);
   const access = await AccessIndex.open(store);
   undo.add(() => access.stop());
   const users = userTokens(openSigningKey(dir), authority.trustDomain, clock, (name) => access.user(name));
@@ -318,6 +330,41 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     undo.add(() => shifting.stop());
   }
 
+  const lists = new RevocationLists();
+  /** What clients of the API need: it shows the certificate of this start, whose root may have been replaced since. */
+  const shownPem = certificate.certificatePem;
+  const apiRoots = () => {
+    const shown = shownPem.slice(shownPem.lastIndexOf("-----BEGIN CERTIFICATE-----")).trim();
+    return authority.rootPem.includes(shown) ? authority.rootPem : `${authority.rootPem}${shown}\n`;
+  };
+  const report = (): TrustReport => ({ id: shared?.id ?? "this", rootsPem: authority.rootPem, holders: xds.holders() });
+  const rotation = new RootRotation({
+    authority,
+    store: authority.given ? undefined : (shared?.ca ?? folderStore(dir)),
+    clock,
+    log,
+    own: report,
+    others: async () =>
+      Promise.all(
+        (session?.members ?? [])
+          .filter((member) => member.id !== shared?.id)
+          .map(async (member): Promise<TrustReport | string> => {
+            const silent = `control plane ${member.id} at ${member.apiUrl} does not answer`;
+            const answer = await fetch(`${member.apiUrl}${caPrefix}/report`, {
+              tls: { ca: apiRoots() },
+              headers: { authorization: `Bearer ${admin.reveal()}` },
+              signal: AbortSignal.timeout(2_000),
+              proxy: "",
+            }).catch(() => undefined);
+            return answer?.ok === true ? ((await answer.json()) as TrustReport) : silent;
+          }),
+      ),
+    known: () => (started?.objects(entries) ?? []).filter(hadProxy).map(({ metadata }) => `${metadata.namespace ?? ""}/${metadata.name}`),
+    leads: () => term !== undefined,
+    shared: shared !== undefined,
+    onStep: (words) => event("info", `certificate authority: ${words}`),
+  });
+  undo.add(() => rotation.stop());
   const remembered = rememberedPorts(dir);
   const xds = await bindPort("xds", options.xdsPort, remembered.xds, listen, (port) =>
     startXdsServer(
@@ -327,6 +374,12 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         log,
         authority,
         tokens,
+        revoked: revocations,
+        trust: () => ({
+          rootsPem: authority.rootPem,
+          crlPem: lists.pem(authority.issuers, revocations.list().serials, clock.now()),
+          denyList: writeDenyList(revocations.list()),
+        }),
         snapshots: sources,
         loads,
         limits: {
@@ -426,7 +479,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       version,
       xdsAddress,
       xdsAddresses: [xdsAddress, ...(session?.members ?? []).map((member) => member.xdsAddress).filter((each) => each !== xdsAddress)],
-      caBundle: authority.rootPem,
+      caBundle: apiRoots(),
       dashboardUrl: dashboardUrl(),
       startedAtMs,
     }),
@@ -471,6 +524,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     limits: rateLimits(clock, { perSecond: options.apiRate ?? defaultRatePerSecond }),
     virtual: live,
     routes: [
+      { prefix: caPrefix, handle: (request) => handleCa(request, { rotation, report }) },
       {
         prefix: "/weft/v1alpha1/backup",
         sensitive: true,
@@ -523,9 +577,10 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     log,
     version,
   });
-  const apiListener = await bindPort("api", options.apiPort, remembered.api, listen, (port) =>
-    listenApi(api, { hostname: listen, port, cert: certificate.certificatePem, key: certificate.keyPem.reveal() }),
-  );
+  const apiListener = await bindPort<ApiListener>("api", options.apiPort, remembered.api, listen, (port) => {
+    const at = { hostname: listen, port, cert: certificate.certificatePem, key: certificate.keyPem.reveal() };
+    return clientCa === undefined ? listenApi(api, at) : listenWithCertificates(api, { ...at, clientCa, nowMs: () => clock.now() });
+  });
   undo.add(() => apiListener.stop());
 
   const handler = dashboardHandler({
@@ -548,7 +603,24 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   rememberPorts(dir, ports);
   const apiUrl = `https://${hostPort(reachable(listen), apiListener.port)}`;
   const kubeconfigPath = join(dir, "admin.kubeconfig");
-  writeFileAtomic(kubeconfigPath, adminKubeconfig(apiUrl, authority.rootPem, admin), privateMode);
+  const writeKubeconfig = () => writeFileAtomic(kubeconfigPath, adminKubeconfig(apiUrl, apiRoots(), admin), privateMode);
+  writeKubeconfig();
+  undo.add(
+    authority.onChange(() => {
+      writeKubeconfig();
+      // The roots that clients' certificates are checked against go with the server's own.
+      const taken = authority.serverCertificate(names).then((next) => {
+        certificate = next;
+        xds.updateCertificate(next.certificatePem, next.keyPem);
+        xds.trustChanged();
+      });
+      taken.catch((cause: unknown) => log.error({ cause }, "The control plane's own certificate could not be renewed"));
+    }),
+  );
+  revocations.onChange(() => xds.trustChanged());
+  // Lists for others are signed anew each day.
+  const listing = clock.every(certificateCheckMs, () => xds.trustChanged());
+  undo.add(() => listing.cancel());
 
   const renewal = clock.every(certificateCheckMs, () => {
     authority.serverCertificate(names).then(
@@ -583,8 +655,9 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       random: Math.random,
       log,
       id: shared.id,
-      begin: (fenced) => {
+      begin: (fenced, fence) => {
         term = fenced;
+        shared.lease.held = fence;
         const collector = new Collector({ store: fenced, kinds, clock, log });
         collector.start().catch((cause: unknown) => log.error({ cause }, "Garbage collection could not begin"));
         const trimming = startTrimming(fenced, clock, log);
@@ -600,6 +673,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       },
       end: async () => {
         term = undefined;
+        shared.lease.held = undefined;
         await Promise.all(duties.splice(0).map((stop) => stop()));
       },
     });
@@ -613,7 +687,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       others: () => joined.members.filter((member) => member.id !== shared.id),
       isReady: async (member) => {
         const answer = await fetch(`${member.apiUrl}/readyz`, {
-          tls: { ca: authority.rootPem },
+          tls: { ca: apiRoots() },
           headers: { authorization: `Bearer ${admin.reveal()}` },
           signal: AbortSignal.timeout(1_000),
           proxy: "",
@@ -642,6 +716,8 @@ interface Shared {
   readonly store: EtcdStore;
   readonly id: string;
   readonly ca: CaStore;
+  /** What proves that singleton work is this control plane's. */
+  readonly lease: { held: Fence | undefined };
   /** What the authority has become by being opened here is so for all. */
   opened(authority: Authority, before: CaFiles | undefined): Promise<void>;
   /** The mesh was made by this start. */
@@ -677,12 +753,14 @@ async function openShared(
     openSigningKey(folder);
     openAdminToken(folder);
   });
-  const ca = sharedCaStore(store.rows, dir, sealKey, () => undefined);
+  const lease: Shared["lease"] = { held: undefined };
+  const ca = sharedCaStore(store.rows, dir, sealKey, () => lease.held);
   return {
     store,
     id: crypto.randomUUID().slice(0, 8),
     created,
     ca,
+    lease,
     async opened(authority, before) {
       if (authority.given) await shareRoots(store.rows, sealKey, authority.rootPem);
       // Encrypted by this start, or a root's replacement that was cut short is at its end now.

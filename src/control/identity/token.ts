@@ -8,6 +8,7 @@ import type { Clock } from "../../base/clock.ts";
 import { IdentityError } from "./failure.ts";
 import { createFileOnce, privateMode, readPrivate } from "./files.ts";
 import type { CheckBinding, TokenBinding, TokenPurpose } from "./jointokens.ts";
+import type { Revocations } from "./revocations.ts";
 import { Secret } from "./secret.ts";
 
 export const tokenAudience = "weft";
@@ -52,8 +53,14 @@ export function openSigningKey(dir: string): KeyObject {
   }
 }
 
-/** `check` judges bound tokens; without it none is good. */
-export function openTokenAuthority(dir: string, trustDomain: string, clock: Clock, check?: CheckBinding): TokenAuthority {
+/** `check` judges bound tokens; without it none is good. `revoked`: who is refused. */
+export function openTokenAuthority(
+  dir: string,
+  trustDomain: string,
+  clock: Clock,
+  check?: CheckBinding,
+  revoked?: Pick<Revocations, "whyToken" | "whyIdentity">,
+): TokenAuthority {
   const privateKey = openSigningKey(dir);
   const publicKey = createPublicKey(privateKey);
   const issuer = `https://weft.${trustDomain}`;
@@ -94,6 +101,8 @@ export function openTokenAuthority(dir: string, trustDomain: string, clock: Cloc
             reason: `the token's subject ${JSON.stringify(payload.sub)} is not of the form system:serviceaccount:NAMESPACE:NAME`,
           };
         }
+        const refused = revoked?.whyToken(token) ?? revoked?.whyIdentity({ trustDomain, namespace, serviceAccount });
+        if (refused !== undefined) return { ok: false, reason: refused };
         const bound = payload[boundClaim];
         if (bound !== undefined) {
           const { name, uid } = (bound ?? {}) as { name?: unknown; uid?: unknown };

@@ -7,6 +7,7 @@ import type { Logger } from "../../base/log.ts";
 import { afterPrefix } from "../store/etcd/layout.ts";
 import { holds, put, remove, transaction, writtenAt } from "../store/etcd/requests.ts";
 import type { EtcdStore } from "../store/etcd/store.ts";
+import type { Fence } from "../store/fence.ts";
 import type { Store } from "../store/store.ts";
 
 /** A control plane, as the others see it. */
@@ -25,7 +26,7 @@ export interface SessionOptions {
   readonly log: Logger;
   readonly id: string;
   /** Becomes the holder of singleton work; writes through `store` are refused once that is over. */
-  readonly begin: (store: Store) => void;
+  readonly begin: (store: Store, fence: Fence) => void;
   /** Is so no longer, or the session ends. */
   readonly end: () => Promise<void> | void;
   /** Somebody came or went. */
@@ -150,7 +151,8 @@ export class Session {
       return;
     }
     this.#options.log.info({ token: String(token) }, "This control plane does the singleton work");
-    this.#options.begin(this.#options.store.fenced({ name: leaseName, key: this.#leaderKey, token }));
+    const fence: Fence = { name: leaseName, key: this.#leaderKey, token };
+    this.#options.begin(this.#options.store.fenced(fence), fence);
   }
 }
 

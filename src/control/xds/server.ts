@@ -21,8 +21,10 @@ import type { StreamAccessLogsMessage } from "../../wire/gen/envoy/service/acces
 import type { StreamMetricsMessage } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
 import type { IstioCertificateRequest, IstioCertificateResponse } from "../../wire/gen/security/v1/istioca_pb.ts";
 import { type Identity, parseIdentity } from "../../wire/spiffe.ts";
+import { backdateMs, emptyDenyList, writeDenyList } from "../../wire/trust.ts";
 import type { Authority } from "../identity/authority.ts";
 import { CsrRefused } from "../identity/failure.ts";
+import type { Revocations } from "../identity/revocations.ts";
 import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type LimitDeps, limitCall } from "../ratelimit/service.ts";
@@ -42,6 +44,7 @@ import {
   rateLimitService,
 } from "./services.ts";
 import { type EndCode, Session, type SessionObserver, type SnapshotSource, type StreamRequest } from "./session.ts";
+import { secretService, type TrustNews, TrustStreams } from "./trust.ts";
 import type { Mode, Offer } from "./type-ledger.ts";
 
 /** One telemetry stream: `message` is called in order, `end` once. */
@@ -67,6 +70,10 @@ export interface XdsServerDeps {
   readonly limits?: LimitDeps;
   /** Whether an `Authorization` header may list every proxy; absent: nobody, and each client may ask for itself. */
   readonly mayListProxies?: (authorization: string) => Promise<boolean>;
+  /** Who is refused; absent: nobody. */
+  readonly revoked?: Pick<Revocations, "whyCertificate" | "whyIdentity">;
+  /** What is told of trust over SDS; absent: the roots, and that nobody is denied. */
+  readonly trust?: () => TrustNews;
   readonly onCertificate: (identity: Identity, serialNumber: string, notAfterMs: number) => void;
   /** `weft/0.1.0`: the control plane's name in responses. */
   readonly identifier: string;
@@ -76,11 +83,29 @@ export interface XdsServer {
   readonly port: number;
   /** New connections get this certificate from now on. */
   updateCertificate(certificatePem: string, key: Secret): void;
+  /** Roots or deny list are others now: every holder of an identity is told, and who is refused loses its streams. */
+  trustChanged(): void;
+  /** What the holders of identities have accepted, and whose certificate each of them has. */
+  holders(): readonly HolderFacts[];
   /** With a reason: sends every stream away (UNAVAILABLE, so that clients try another control plane) and takes none until it is called without. */
   shed(reason: string | undefined): void;
   /** Ends every stream with UNAVAILABLE (clients reconnect) and closes the port. */
   stop(): Promise<void>;
 }
+
+/** One proxy or agent that is connected. */
+export interface HolderFacts {
+  /** `NAMESPACE/NAME`, or its identity. */
+  readonly key: string;
+  /** The roots that it has accepted; undefined: none, or it takes none. */
+  readonly rootsPem: string | undefined;
+  readonly problem: string | undefined;
+  /** Fingerprint of the authority that signed its certificate; undefined: it has none yet, or nobody knows. */
+  readonly issuer: string | undefined;
+}
+
+/** Connections whose last certificate is remembered; one beyond costs a proxy a second look. */
+const mostRemembered = 65_536;
 
 /** Bytes of responses that one stream has not taken yet: room for one response of each type of a large mesh. A client beyond it does not read. */
 export const maxPendingBytes = 64 * 1024 * 1024;
@@ -107,21 +132,41 @@ export async function startXdsServer(
     "grpc-node.max_session_memory": 64,
   });
   const sessions = new Set<Session>();
+  const rechecks = new WeakMap<Session, () => Promise<void>>();
+  const holders = new TrustStreams({
+    log: deps.log,
+    news: deps.trust ?? (() => ({ rootsPem: deps.authority.rootPem, crlPem: "", denyList: writeDenyList(emptyDenyList) })),
+    whoIs: (call) => whoIs(call, deps),
+    whyNoMore: (call, identity) => whyNoMore(call, identity, deps),
+    fail,
+  });
+  /** By connection: who signed the certificate that was issued over it last, which its TLS handshake cannot know. */
+  const issuedOver = new Map<string, string>();
+  const noteIssued = (peer: string) => {
+    issuedOver.delete(peer);
+    issuedOver.set(peer, deps.authority.issuing.certificate.fingerprint);
+    if (issuedOver.size > mostRemembered) issuedOver.delete(issuedOver.keys().next().value as string);
+  };
+  const issuerOver = (call: Pick<AnyCall, "getAuthContext">, peer: string): string | undefined => {
+    const raw = call.getAuthContext().sslPeerCertificate?.raw;
+    return issuedOver.get(peer) ?? (raw === undefined ? undefined : deps.authority.issuerOf(raw)?.certificate.fingerprint);
+  };
   const gate = new StreamGate(() => deps.clock.mono());
   const quarantine = new Quarantine();
 
   server.addService(discoveryService, {
-    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, { sessions, gate, quarantine }),
-    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, { sessions, gate, quarantine }),
+    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, { sessions, gate, quarantine, rechecks }),
+    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, { sessions, gate, quarantine, rechecks }),
   } as UntypedServiceImplementation);
   server.addService(certificateService, {
     createCertificate: (
       call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
       reply: sendUnaryData<IstioCertificateResponse>,
     ) => {
-      void createCertificate(call, reply, deps);
+      void createCertificate(call, reply, deps, noteIssued);
     },
   } as UntypedServiceImplementation);
+  server.addService(secretService, { streamSecrets: holders.stream } as unknown as UntypedServiceImplementation);
   server.addService(metricsService, { streamMetrics: telemetry(deps, deps.metrics) } as UntypedServiceImplementation);
   const asked = {
     log: deps.log,
@@ -149,6 +194,30 @@ export async function startXdsServer(
     port,
     updateCertificate(certificatePem, key) {
       credentials.updateSecureContextOptions(secureContext(deps.authority.rootPem, certificatePem, key));
+    },
+    trustChanged() {
+      holders.publish();
+      const refused = (cause: unknown) => deps.log.error({ cause }, "It could not be found out who is refused");
+      holders.recheck().catch(refused);
+      for (const session of [...sessions]) rechecks.get(session)?.().catch(refused);
+    },
+    holders() {
+      const found = new Map<string, HolderFacts>();
+      const peers = new Set<string>();
+      for (const { key, peer, rootsPem, problem, call } of holders.holders()) {
+        peers.add(peer);
+        found.set(key, { key, rootsPem, problem, issuer: issuerOver(call, peer) });
+      }
+      // Programs behind an agent come over its connection; whoever has a stream of configuration and takes no roots is told of as that.
+      for (const session of sessions)
+        if (session.node !== undefined && !peers.has(session.peer) && !found.has(session.node.key))
+          found.set(session.node.key, {
+            key: session.node.key,
+            rootsPem: undefined,
+            problem: `${session.agent} takes no roots by SDS`,
+            issuer: issuedOver.get(session.peer),
+          });
+      return [...found.values()];
     },
     shed(reason) {
       gate.closed = reason;
@@ -205,6 +274,8 @@ async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certi
     const token = /^bearer +(\S+)$/i.exec(String(header).trim())?.[1];
     if (token === undefined) return { ok: false, reason: "the authorization metadata is not of the form `Bearer TOKEN`" };
     const verdict = await deps.tokens.verify(token, purpose);
+    const refused = verdict.ok ? deps.revoked?.whyIdentity({ trustDomain: deps.authority.trustDomain, ...verdict.account }) : undefined;
+    if (refused !== undefined) return { ok: false, reason: refused };
     return verdict.ok ? { ok: true, identity: { trustDomain: deps.authority.trustDomain, ...verdict.account } } : verdict;
   }
   // grpc-js shows a certificate only if TLS found its chain good; the dates are looked at again, for a stream may be opened on an old connection.
@@ -223,7 +294,15 @@ async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certi
       reason: `the certificate's name ${JSON.stringify(uri)} is not an identity of trust domain ${deps.authority.trustDomain}`,
     };
   }
-  return { ok: true, identity };
+  const refused = deps.revoked?.whyCertificate(peer.serialNumber, identity, Date.parse(peer.valid_from) + backdateMs);
+  return refused === undefined ? { ok: true, identity } : { ok: false, reason: refused };
+}
+
+/** Why the caller of an open stream is to be believed no more. A token was good when the stream was opened, and may have had its time since. */
+async function whyNoMore(call: AnyCall, identity: Identity, deps: XdsServerDeps): Promise<string | undefined> {
+  if (call.metadata.get("authorization").length > 0) return deps.revoked?.whyIdentity(identity);
+  const who = await whoIs(call, deps);
+  return who.ok ? undefined : who.reason;
 }
 
 // ---- aggregated discovery ------------------------------------------------------------------------------------------------
@@ -244,9 +323,11 @@ interface Shared {
   readonly sessions: Set<Session>;
   readonly gate: StreamGate;
   readonly quarantine: Quarantine;
+  /** By stream: asks again whether its caller is still to be believed. */
+  readonly rechecks: WeakMap<Session, () => Promise<void>>;
 }
 
-function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine }: Shared): void {
+function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine, rechecks }: Shared): void {
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
   let pending = 0;
@@ -297,6 +378,11 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, g
     },
   );
   sessions.add(session);
+  rechecks.set(session, async () => {
+    const who = session.node?.identity;
+    const why = who === undefined ? undefined : await whyNoMore(call, who, deps);
+    if (why !== undefined) session.end("permission-denied", why);
+  });
   const finish = () => {
     over = true;
     sessions.delete(session);
@@ -330,6 +416,7 @@ async function createCertificate(
   call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
   reply: sendUnaryData<IstioCertificateResponse>,
   deps: XdsServerDeps,
+  noteIssued: (peer: string) => void,
 ): Promise<void> {
   try {
     const who = await whoIs(call, deps, "certificate");
@@ -338,6 +425,7 @@ async function createCertificate(
       return;
     }
     const issued = await deps.authority.signWorkload(call.request.csr, who.identity, Number(call.request.validityDuration));
+    noteIssued(call.getPeer());
     deps.onCertificate(who.identity, issued.serialNumber, issued.notAfterMs);
     reply(null, { $typeName: "istio.v1.auth.IstioCertificateResponse", certChain: [...issued.chainPem] });
   } catch (cause) {

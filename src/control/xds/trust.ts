@@ -32,6 +32,8 @@ export interface TrustStreamsDeps {
   readonly whoIs: (
     call: Call,
   ) => Promise<{ readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string }>;
+  /** Why an open stream is to end; undefined: it is not. */
+  readonly whyNoMore: (call: Call, identity: Identity) => Promise<string | undefined>;
   readonly fail: (call: { emit(event: "error", error: unknown): boolean }, code: status, details: string) => void;
 }
 
@@ -73,6 +75,7 @@ export const secretService: ServiceDefinition = {
 
 interface Open {
   key: string;
+  readonly identity: Identity;
   readonly call: Call;
   wanted: readonly string[];
   serial: number;
@@ -96,25 +99,15 @@ export class TrustStreams {
       this.#deps.fail(call, status.RESOURCE_EXHAUSTED, `${mostTrustStreams} streams of secrets are open already`);
       return;
     }
-    const one: Open = {
-      key: "",
-      call,
-      wanted: [],
-      serial: 0,
-      underWay: undefined,
-      sent: undefined,
-      accepted: undefined,
-      problem: undefined,
-    };
     let over = false;
+    const waiting: DiscoveryRequest[] = [];
+    let one: Open | undefined;
     const end = () => {
       over = true;
-      this.#open.delete(one);
+      if (one !== undefined) this.#open.delete(one);
     };
-    const waiting: DiscoveryRequest[] = [];
-    let known = false;
     call.on("data", (request: DiscoveryRequest) => {
-      if (known) this.#receive(one, request);
+      if (one !== undefined) this.#receive(one, request);
       else if (waiting.length < 8) waiting.push(request);
     });
     call.on("end", () => {
@@ -129,10 +122,20 @@ export class TrustStreams {
           this.#deps.fail(call, status.UNAUTHENTICATED, who.reason);
           return;
         }
-        known = true;
-        one.key = formatIdentity(who.identity);
+        const { identity } = who;
+        one = {
+          key: formatIdentity(identity),
+          identity,
+          call,
+          wanted: [],
+          serial: 0,
+          underWay: undefined,
+          sent: undefined,
+          accepted: undefined,
+          problem: undefined,
+        };
         this.#open.add(one);
-        for (const request of waiting.splice(0)) this.#receive(one, request, who.identity);
+        for (const request of waiting.splice(0)) this.#receive(one, request);
       },
       (cause: unknown) => {
         this.#deps.log.error({ cause }, "A stream of secrets could not be opened");
@@ -154,16 +157,15 @@ export class TrustStreams {
 
   /** Ends the streams of those who are refused now. */
   async recheck(): Promise<void> {
-    for (const { call } of [...this.#open]) {
-      const who = await this.#deps.whoIs(call);
-      if (!who.ok) this.#deps.fail(call, status.UNAUTHENTICATED, who.reason);
+    for (const { call, identity } of [...this.#open]) {
+      const why = await this.#deps.whyNoMore(call, identity);
+      if (why !== undefined) this.#deps.fail(call, status.UNAUTHENTICATED, why);
     }
   }
 
-  #receive(one: Open, request: DiscoveryRequest, identity?: Identity): void {
+  #receive(one: Open, request: DiscoveryRequest): void {
     const node = request.node === undefined ? undefined : (parseNodeId(request.node.id) ?? parseGrpcNodeId(request.node.id));
-    if (identity !== undefined && node !== undefined && node.namespace === identity.namespace)
-      one.key = `${node.namespace}/${node.workload}`;
+    if (node !== undefined && node.namespace === one.identity.namespace) one.key = `${node.namespace}/${node.workload}`;
     if (request.typeUrl !== "" && request.typeUrl !== secretTypeUrl) {
       this.#deps.fail(one.call, status.INVALID_ARGUMENT, `this stream has secrets only, not ${request.typeUrl.slice(0, 200)}`);
       return;
