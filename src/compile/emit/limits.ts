@@ -61,9 +61,6 @@ function localFilter(rates: RatesPlan, rules: readonly RateRulePlan[]): HttpFilt
       filterEnforced: always,
       ...(rates.status === 429 ? {} : { status: statusInit(rates.status) }),
       ...(rates.tellClients ? { enableXRatelimitHeaders: XRateLimitHeadersRFCVersion.DRAFT_VERSION_03 } : {}),
-      // Envoy insists on a bucket for all; one that never empties, and that only requests without a descriptor take from.
-      tokenBucket: { maxTokens: 0xffff_ffff, tokensPerFill: 0xffff_ffff, fillInterval: duration(50) },
-      alwaysConsumeDefaultTokenBucket: false,
       rateLimits: rules.map(limitInit),
       descriptors: rules.flatMap((rule) =>
         combinations(rule).map((entries) => ({
