@@ -236,6 +236,7 @@ function note(
   x.route = null;
   x.forward = null;
   x.target = null;
+  x.bodyWanted = 0;
   x.cluster = null;
   x.refusedBy = null;
   x.endpoint = null;
@@ -298,7 +299,6 @@ function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, by
     x.details = denial.details;
     if (route !== null && route.forward !== null) x.refusedBy = chooseTarget(route.forward, x.down.core.random).slot.current;
     reply(x, failures.denied, denial.reason);
-  x.bodyWanted = 0;
   }
   return permit;
 }
@@ -405,6 +405,10 @@ export function trailersOfRequest(x: Exchange, bytes: Uint8Array, from: number, 
   const needed = lines.length > 0 || x.framed;
   x.tap?.done(needed ? Buffer.from(lines) : null);
   if (needed && (!ready || x.bodyKept)) x.requestTrailerLines = Buffer.from(lines);
+  if (x.bodyWanted > 0 && x.held) {
+    x.resume(x.serial);
+    return;
+  }
   if (!ready) return;
   // With chunk framing kept, the reader has left the end to us.
   if (needed) half.sendTrailers(lines, 0, lines.length);
@@ -423,7 +427,3 @@ function keepBody(x: Exchange, bytes: Uint8Array, from: number, to: number, read
   x.body.push(bytes.subarray(from, to));
   x.bodySize += size;
 }
-  if (x.bodyWanted > 0 && x.held) {
-    x.resume(x.serial);
-    return;
-  }

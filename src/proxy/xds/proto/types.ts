@@ -42,9 +42,9 @@ import type * as secret from "../../../wire/gen/envoy/extensions/transport_socke
 import type * as tls from "../../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import type * as http from "../../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import type * as alsService from "../../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
+import type * as authService from "../../../wire/gen/envoy/service/auth/v3/external_auth_pb.ts";
 import type * as discovery from "../../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import type * as metricsService from "../../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
-import type * as authService from "../../../wire/gen/envoy/service/auth/v3/external_auth_pb.ts";
 import type * as limitService from "../../../wire/gen/envoy/service/ratelimit/v3/rls_pb.ts";
 import type * as ca from "../../../wire/gen/security/v1/istioca_pb.ts";
 import type * as workload from "../../../wire/gen/spiffe/workload/workload_pb.ts";
@@ -131,12 +131,12 @@ export const AdaptiveConcurrency = messageType<adaptive.AdaptiveConcurrency>(
 );
 export const Admission = messageType<overload.Admission>("weft.extensions.v1.Admission");
 export const PeerIdentity = messageType<overload.PeerIdentity>("weft.extensions.v1.PeerIdentity");
+export const ExtAuthz = messageType<extAuthz.ExtAuthz>("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz");
+export const ExtAuthzPerRoute = messageType<extAuthz.ExtAuthzPerRoute>("envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute");
+export const CheckRequest = messageType<authService.CheckRequest>("envoy.service.auth.v3.CheckRequest");
+export const CheckResponse = messageType<authService.CheckResponse>("envoy.service.auth.v3.CheckResponse");
 export const GlobalRateLimit = messageType<globalLimit.RateLimit>("envoy.extensions.filters.http.ratelimit.v3.RateLimit");
 export const RateLimitPerRoute = messageType<globalLimit.RateLimitPerRoute>("envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute");
 export const ExpressionDescriptor = messageType<expression.Descriptor>("envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor");
 export const RateLimitRequest = messageType<limitService.RateLimitRequest>("envoy.service.ratelimit.v3.RateLimitRequest");
 export const RateLimitResponse = messageType<limitService.RateLimitResponse>("envoy.service.ratelimit.v3.RateLimitResponse");
-export const ExtAuthz = messageType<extAuthz.ExtAuthz>("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz");
-export const ExtAuthzPerRoute = messageType<extAuthz.ExtAuthzPerRoute>("envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute");
-export const CheckRequest = messageType<authService.CheckRequest>("envoy.service.auth.v3.CheckRequest");
-export const CheckResponse = messageType<authService.CheckResponse>("envoy.service.auth.v3.CheckResponse");
