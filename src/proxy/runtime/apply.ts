@@ -63,12 +63,12 @@ export class Live {
       trustDomain: deps.local.trustDomain,
       source: deps.local.cluster ?? `${deps.local.app}.${deps.local.namespace}`,
       accessLog: deps.accessLog,
-      clusterSlot: (name) => slotIn(this.#clusterSlots, name),
-      tableSlot: (name) => slotIn(this.#tableSlots, name),
-    };
       wholeBodies: () => {
         core.unchunkRequests = true;
       },
+      clusterSlot: (name) => slotIn(this.#clusterSlots, name),
+      tableSlot: (name) => slotIn(this.#tableSlots, name),
+    };
     const now = () => core.ticker.now();
     this.#report = new HealthReport(deps.metrics, deps.log, () => [...this.#clusters.values()].map((live) => live.cluster), now);
     this.#breakers = new Breakers(deps.metrics, deps.log, now);
