@@ -11,6 +11,8 @@ export type OpenCall = (path: string, events: GrpcEvents) => GrpcCall | undefine
 
 /** Streams relayed at once, of all programs at the socket. */
 export const mostRelayed = 200;
+/** Questions about rate limits under way at once: each is over in milliseconds. Apart, so that a flood of requests takes no stream of configuration away. */
+export const mostLimitQuestions = 1_024;
 /** Bytes of answers that a program has not taken: beyond that it does not read, and its stream ends. */
 export const mostUnread = 64 * 1024 * 1024;
 /** One request of a program; the control plane takes no larger one. */
@@ -29,24 +31,30 @@ const stream = (path: string) => ({
   responseDeserialize: (bytes: Buffer): Uint8Array => bytes,
 });
 
+/** One question and one answer, which is a stream too. */
+const limitPath = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
 const methods = {
   StreamAggregatedResources: stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"),
   DeltaAggregatedResources: stream("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"),
   StreamLoadStats: stream("/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"),
   StreamClientStatus: stream("/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus"),
+  ShouldRateLimit: stream(limitPath),
 } as const;
 
 /** What to add to a server. */
 export function relayService(open: OpenCall) {
-  let relayed = 0;
+  const streams = { under: 0, most: mostRelayed };
+  const questions = { under: 0, most: mostLimitQuestions };
   const handler = (path: string) => (call: Stream) => {
-    if (relayed >= mostRelayed) {
-      call.emit("error", { code: status.RESOURCE_EXHAUSTED, details: `${mostRelayed} streams go over this socket already` });
+    const relayed = path === limitPath ? questions : streams;
+    if (relayed.under >= relayed.most) {
+      call.emit("error", { code: status.RESOURCE_EXHAUSTED, details: `${relayed.most} streams go over this socket already` });
       return;
     }
-    relayed++;
+    relayed.under++;
     relay(call, path, open, () => {
-      relayed--;
+      relayed.under--;
     });
   };
   const handlers = Object.fromEntries(Object.entries(methods).map(([name, { path }]) => [name, handler(path)]));
