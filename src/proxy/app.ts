@@ -145,6 +145,7 @@ class ProxyProcess {
       local: this.#bootstrap.local,
       accessLog: this.#sinks.factory,
       shareDatagrams: this.#flags.handover !== null,
+      demand: (table, host) => this.#control?.demand(table, host),
       adopt: (name, address) => {
         const key = socketKey(name, address);
         const found = this.#inherited.get(key);
@@ -185,6 +186,7 @@ class ProxyProcess {
       },
       changed: () => this.#checkReady(),
       applied: (failures) => this.#note(failures),
+      demand: (table, host) => this.#control?.demand(table, host),
     });
     merged.onExport = () => pool.refresh();
     return pool;

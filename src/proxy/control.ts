@@ -63,6 +63,8 @@ export interface Control {
   begin(): void;
   /** Runs warming and apply again. */
   refresh(): void;
+  /** A request needs a host that its route table does not have, or uses one that it was given for that. */
+  demand(table: string, host: string): void;
   /** What could not be put into force, when `apply` could not tell at once. */
   failed(failures: readonly ApplyFailure[]): void;
   /** Sends the last metrics and no more: a successor tells from now on. */
@@ -162,6 +164,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         readSystemFile: (path) => readFileSync(path),
         staticSecrets: new Map(),
         controlClusters: new Set([...bootstrap.clusters.values()].filter((c) => c.control).map((c) => c.name)),
+        delta: bootstrap.ads.delta,
       },
       apply: deps.apply,
       changed: deps.changed,
@@ -239,6 +242,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       for (const channel of channels.values()) channel.start();
     },
     refresh: () => ads?.refresh(),
+    demand: (table, host) => ads?.demand(table, host),
     failed: (failures) => ads?.failed(failures),
     stopMetrics: () => stopMetrics(),
     stop() {

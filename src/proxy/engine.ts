@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { MetricRegistry } from "../base/metric.ts";
 import type { HostPort, LocalWorkload, ProxyConfig, SecretSource } from "./config.ts";
+import type { Lookup } from "./names/names.ts";
 import type { AdoptSockets, ListeningSocket } from "./net/listen.ts";
 import { Live } from "./runtime/apply.ts";
 import { Core, type Downstream } from "./runtime/core.ts";
@@ -19,10 +20,14 @@ export interface EngineDeps {
   readonly secrets: SecretSource;
   readonly local: LocalWorkload;
   readonly accessLog: AccessLogFactory;
+  /** Addresses of a name that a request says; default the system's. */
+  readonly lookup?: Lookup;
   /** Sockets that were bound elsewhere; without it every listener binds its own. */
   readonly adopt?: AdoptSockets;
   /** Other processes of this proxy (workers, a successor) bind the same UDP addresses; the kernel keeps each client with one of them. Default false. */
   readonly shareDatagrams?: boolean;
+  /** Asks for a host that a route table does not have, or says that one which was asked for is used; the answer comes with a later `apply`. Absent: nobody answers. */
+  readonly demand?: (table: string, host: string) => void;
 }
 
 /** One resource that could not be applied, and why. The others were. */

@@ -1,4 +1,5 @@
-// `weft run --uses` in a real mesh: the sidecar holds the services that were named and no others, and the forward proxy says so.
+// `weft run --uses` in a real mesh: the sidecar holds the services that were named and no others, and the forward proxy says so. With `*` others are given
+// when they are first called.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { app, eventually, type Running, TestMesh } from "../support/mesh.ts";
@@ -6,11 +7,19 @@ import { app, eventually, type Running, TestMesh } from "../support/mesh.ts";
 let mesh: TestMesh;
 let caller: Running;
 let whole: Running;
+let asking: Running;
 
 beforeAll(async () => {
   mesh = await TestMesh.start();
   for (const service of ["cart", "stock", "bank"]) await mesh.run({ service, name: service, command: app("echo.ts") });
   caller = await mesh.run({ service: "caller", name: "caller", flags: ["--uses", "cart"], upstreams: [], command: app("echo.ts") });
+  asking = await mesh.run({
+    service: "asking",
+    name: "asking",
+    flags: ["--uses", "cart", "--uses", "*"],
+    upstreams: [],
+    command: app("echo.ts"),
+  });
   whole = await mesh.run({ service: "whole", name: "whole", command: app("echo.ts") });
 }, 60_000);
 
@@ -47,6 +56,40 @@ describe("an instance that says what it uses", () => {
 
   test("holds no other services", async () => {
     expect(await clusters(caller)).toEqual(["cart"]);
-    expect(await clusters(whole)).toEqual(["bank", "caller", "cart", "stock", "whole"]);
+    expect(await clusters(whole)).toEqual(["asking", "bank", "caller", "cart", "stock", "whole"]);
+  });
+});
+
+describe("an instance that asks for the others when it first calls them", () => {
+  const metric = async (name: string): Promise<number> => {
+    const text = await (await fetch(`http://127.0.0.1:${asking.adminPort}/stats/prometheus`)).text();
+    return Number(new RegExp(`^${name.replace(/[{}"]/g, "\\$&")} (\\S+)`, "m").exec(text)?.[1] ?? 0);
+  };
+
+  test("holds what it named, and serves the first request to another as soon as it was given it", async () => {
+    expect(await clusters(asking)).toEqual(["cart"]);
+    const first = await get(asking, "stock");
+    expect(first.status).toBe(200);
+    expect(await clusters(asking)).toEqual(["cart", "stock"]);
+    // By another name, with a body, and several at once.
+    const posted = fetch("http://stock.shop.svc.cluster.local:80/", { proxy: asking.httpProxy, method: "POST", body: "x".repeat(200_000) });
+    const all = await Promise.all([posted, ...Array.from({ length: 8 }, () => get(asking, "bank"))]);
+    expect(all.map((answer) => answer.status)).toEqual(all.map(() => 200));
+    expect(await clusters(asking)).toEqual(["bank", "cart", "stock"]);
+    expect(await metric('weft_on_demand_requests_total{outcome="served"}')).toBe(10);
+    expect(await metric('weft_on_demand_hosts{state="given"}')).toBe(3);
+  });
+
+  test("a host that there is not is refused in words, until there is one", async () => {
+    const refused = await get(asking, "later");
+    expect(refused.status).toBe(502);
+    expect(await refused.text()).toContain("no service of the mesh is called later");
+    await mesh.run({ service: "later", name: "later", command: app("echo.ts") });
+    const served = await eventually(
+      10_000,
+      () => get(asking, "later"),
+      (answer) => answer.status === 200,
+    );
+    expect(served.status).toBe(200);
   });
 });

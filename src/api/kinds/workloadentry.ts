@@ -2,7 +2,7 @@
 // sidecar is laid out on its host. Written by `weft run`; by hand for programs without a sidecar.
 
 import { isIP } from "node:net";
-import { annotations, type Transport, tlsModeLabel } from "../../wire/names.ts";
+import { annotations, type Transport, tlsModeLabel, usesOthers } from "../../wire/names.ts";
 import { ageColumn, defineKind, dns1035Label, dnsLabel, dnsSubdomain, textColumn } from "../define.ts";
 import type { Condition, KubeObject, Violation } from "../meta.ts";
 import { portNumber } from "../port.ts";
@@ -102,9 +102,6 @@ export function parseUpstreams(text: string): readonly Upstream[] | string {
   }
   return out;
 }
-
-/** In the annotation `weft.dev/uses`: and whatever else is called, given when it is first asked for. */
-export const usesOthers = "*";
 
 /** Parses the annotation `weft.dev/uses` into names as the forward proxy has them, `usesOthers` among them; a string is what is wrong with it. */
 export function parseUses(text: string): readonly string[] | string {

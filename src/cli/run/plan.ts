@@ -2,6 +2,7 @@
 
 // The form of an upstream is checked here and not by api/kinds: that would bring every schema into a process that stays.
 import type { Upstream } from "../../api/kinds/workloadentry.ts";
+import { usesOthers } from "../../wire/names.ts";
 import { UsageFailure } from "../failure.ts";
 import type { Parsed } from "../parse.ts";
 import { type AppCheck, checkFrom } from "./health.ts";
@@ -121,9 +122,12 @@ export function planFrom(args: Parsed): Plan {
 }
 
 function checkedUse(text: string): string {
+  if (text === usesOthers) return text;
   const [, port] = /^[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)?(?::([0-9]{1,5}))?$/.exec(text) ?? [undefined, "0"];
   if (port !== undefined && !(Number(port) >= 1 && Number(port) <= 65535))
-    throw new UsageFailure(`--uses takes SERVICE[.NAMESPACE][:PORT], for example cart, stock.shop or api.bank:8080, not "${text}"`);
+    throw new UsageFailure(
+      `--uses takes SERVICE[.NAMESPACE][:PORT], for example cart, stock.shop or api.bank:8080, or "*" for any other when it is first called, not "${text}"`,
+    );
   return text;
 }
 

@@ -82,7 +82,8 @@ export class Ledger {
       if (type === "cluster") this.#followUp(offer);
       return offer;
     }
-    let unsettled = false;
+    // A client that comes back asks for its virtual hosts anew; what they lead to is not taken away before they have been looked for.
+    let unsettled = this.#types.host.undecided;
     for (const type of removalOrder) {
       const ledger = this.#types[type];
       while (ledger.wantsRemovals() && !ledger.awaitingAnswer && !unsettled) {

@@ -194,6 +194,13 @@ export class TypeLedger {
     return this.#subscribed && (this.#wildcard || this.#names.has(name));
   }
 
+  /** A name that the client asked for has not been looked for yet. */
+  get undecided(): boolean {
+    if (this.#judged === undefined) return false;
+    for (const name of this.#names) if (!this.#judged.has(name)) return true;
+    return false;
+  }
+
   /** The client has accepted exactly this. */
   holds(name: string, version: string): boolean {
     return this.#held.get(name)?.version === version;
@@ -207,7 +214,7 @@ export class TypeLedger {
     this.#targetKnown = true;
     if (judged !== undefined || this.#judged !== undefined) {
       this.#judged = judged === undefined ? undefined : new Set(judged);
-      for (const name of this.#names) if (this.#isAbsence(name)) this.#dirty.add(name);
+      for (const name of this.#names) if (this.#isAbsence(name) || this.#isRemoval(name)) this.#dirty.add(name);
     }
     if (target === this.#target && !first) return;
     for (const name of changedNames(this.#target, target)) {
@@ -357,7 +364,7 @@ export class TypeLedger {
   }
 
   #isRemoval(name: string): boolean {
-    return this.#held.has(name) && !this.#target.has(name);
+    return this.#held.has(name) && !this.#target.has(name) && this.#judged?.has(name) !== false;
   }
 
   /** Delta, "Subscribing to resources": a name that does not exist is answered as removed. */

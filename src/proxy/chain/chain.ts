@@ -5,6 +5,7 @@ import type { CompiledRbac } from "../authz/rules.ts";
 import type { ClusterSlot } from "../balance/cluster.ts";
 import type { FilterChainConfig, Http2Config, HttpManagerConfig } from "../config.ts";
 import type { HttpLimits } from "../http1/limits.ts";
+import type { OnDemand } from "../route/on-demand.ts";
 import type { CompiledRoute, TableSlot } from "../route/table.ts";
 import type { CompiledAccessLog } from "../telemetry/access.ts";
 import type { TlsMaterial } from "../tls/material.ts";
@@ -26,6 +27,8 @@ export interface HttpChain {
   readonly codec: HttpManagerConfig["codec"];
   readonly http2: Http2Config;
   readonly grpcWeb: boolean;
+  /** Who waits for hosts that the table does not have yet; null = nobody does. */
+  readonly onDemand: OnDemand | null;
   /** The next hop hears how long is left (`x-envoy-expected-rq-timeout-ms`), where there is a deadline. */
   readonly tellsDeadline: boolean;
   /** null: none of any kind. */

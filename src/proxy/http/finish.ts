@@ -104,6 +104,8 @@ export function end(x: Exchange): void {
     if (at >= 0) cluster.waiting.splice(at, 1);
   }
   if (x.stages !== null) endStages(x);
+  // Also one that waited for its host, and has no stages yet.
+  else x.held = false;
   x.requestLines = null;
   x.tap = null;
   resumeDown(x);

@@ -10,7 +10,8 @@ import { scratch } from "../net/outbox.ts";
 import { isIdempotent } from "../resilience/retry.ts";
 import { applyEdits } from "../route/edit.ts";
 import { type CompiledHash, keyOf } from "../route/hash.ts";
-import { type CompiledForward, type CompiledRoute, chooseTarget, findRoute } from "../route/table.ts";
+import type { OnDemand } from "../route/on-demand.ts";
+import { type CompiledForward, type CompiledHost, type CompiledRoute, chooseTarget, findRoute, hostNamed } from "../route/table.ts";
 import { attempt } from "./attempt.ts";
 import { equals, equalsIgnoreCase, latin1, text } from "./bytes.ts";
 import { expectedMs } from "./deadline.ts";
@@ -105,12 +106,6 @@ function begin(
   const permit = authorize(x, http, route, bytes, head);
   if (permit === null) return;
   x.permit = permit;
-  if (route === null) {
-    const why = host === null ? `no route for the host ${text(bytes, head.authorityFrom, head.authorityTo)}` : "";
-    reply(x, failures.noRoute, why);
-    return;
-  }
-  x.route = route;
   x.body.length = 0;
   x.bodySize = 0;
   x.bodyKept = true;
@@ -119,6 +114,69 @@ function begin(
     x.bodySize = bodyTo - bodyFrom;
     if (x.grpc !== null) x.grpc.received.scan(bytes, bodyFrom, bodyTo);
   }
+  if (http.onDemand !== null && host !== null) host.usedMs = nowMs;
+  if (route === null) {
+    withoutRoute(x, http, host, bytes, head);
+    return;
+  }
+  x.route = route;
+  if (x.stages !== null && !runStages(x, bytes, head, nowMs)) return;
+  forwardIt(x, http, bytes, head, nowMs);
+}
+
+function withoutRoute(x: Exchange, http: HttpChain, host: CompiledHost | null, bytes: Uint8Array, head: Head): void {
+  const name = host === null ? text(bytes, head.authorityFrom, head.authorityTo) : "";
+  if (http.onDemand !== null && host === null) {
+    switch (http.onDemand.hold(x, http.table, bytes, head)) {
+      case "held":
+        return;
+      case "absent":
+        reply(x, failures.unknownHost, `no service of the mesh is called ${name}`);
+        return;
+      case "full":
+        reply(x, failures.demandOverflow, "");
+        return;
+      case "no":
+        break;
+    }
+  }
+  reply(x, failures.noRoute, host === null ? `no route for the host ${name}` : "");
+}
+
+/** A request that was held for its host: the table has it now, or says that there is none, or the time is over. */
+function routeAgain(x: Exchange, http: HttpChain, onDemand: OnDemand, bytes: Uint8Array, head: Head, nowMs: number): void {
+  // As before: `target` is what the last request left there.
+  if (!readTarget(http, bytes, head, x.isConnect)) {
+    reply(x, failures.badPath, "");
+    return;
+  }
+  if (target.changed) x.path = target.bytes;
+  const table = http.table.current;
+  const name = text(bytes, head.authorityFrom, head.authorityTo).toLowerCase();
+  const host = table === null ? null : hostNamed(table, name);
+  const absent = table?.absent.has(name) === true;
+  onDemand.went(host !== null, absent);
+  if (host === null) {
+    if (absent) reply(x, failures.unknownHost, `no service of the mesh is called ${name}`);
+    else reply(x, failures.lateHost, "");
+    return;
+  }
+  host.usedMs = nowMs;
+  const route = findRoute(host, bytes, head, target.bytes, target.from, target.to, target.queryTo, x.isConnect, x.down.core.random);
+  if (route === null) {
+    reply(x, failures.noRoute, "");
+    return;
+  }
+  if (http.stages !== null) {
+    x.stages = stagesFor(http, route);
+    x.route = route;
+    if (x.stages !== null && !runEarly(x, bytes, head, nowMs)) return;
+  }
+  // Policies may have changed meanwhile.
+  const permit = authorize(x, http, route, bytes, head);
+  if (permit === null) return;
+  x.permit = permit;
+  x.route = route;
   if (x.stages !== null && !runStages(x, bytes, head, nowMs)) return;
   forwardIt(x, http, bytes, head, nowMs);
 }
@@ -129,6 +187,10 @@ export function goOn(x: Exchange): void {
   const nowMs = x.down.core.ticker.nowMs;
   heldHead.limits = http.limits;
   parseRequest(x.bytes, x.headFrom, x.headTo, heldHead);
+  if (x.route === null && http.onDemand !== null) {
+    routeAgain(x, http, http.onDemand, x.bytes, heldHead, nowMs);
+    return;
+  }
   if (runStages(x, x.bytes, heldHead, nowMs)) forwardIt(x, http, x.bytes, heldHead, nowMs);
 }
 

@@ -55,6 +55,8 @@ export type FromWorker =
       readonly records: readonly AccessRecord[];
     }
   | { readonly t: "lines"; readonly id: number; readonly path: string; readonly chunk: string }
+  /** As `EngineDeps.demand`. */
+  | { readonly t: "demand"; readonly table: string; readonly host: string }
   | { readonly t: "drained" };
 
 type Kind = keyof ProxyConfig;

@@ -105,6 +105,7 @@ class Worker {
           local: message.local,
           accessLog: this.#sinks.factory,
           shareDatagrams: true,
+          demand: (table, host) => this.#owner.send({ t: "demand", table, host }),
           adopt: (name, address) => this.#adopt(name, address),
         });
         break;

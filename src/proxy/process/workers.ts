@@ -57,6 +57,8 @@ export interface WorkerPoolDeps {
   readonly changed: () => void;
   /** All workers have tried a configuration; what some could not apply (the first reason of each). */
   readonly applied: (failures: readonly ApplyFailure[]) => void;
+  /** A worker asks for a host, as `EngineDeps.demand`. */
+  readonly demand: (table: string, host: string) => void;
 }
 
 interface WorkerState {
@@ -329,6 +331,9 @@ export class WorkerPool {
         this.#deps.lines(message.path, message.chunk).then(took, took);
         break;
       }
+      case "demand":
+        this.#deps.demand(message.table, message.host);
+        break;
       case "drained":
         worker.drained = true;
         worker.child.kill("SIGKILL");

@@ -103,6 +103,10 @@ export interface CompiledForward {
 export interface CompiledHost {
   readonly name: string;
   readonly routes: PathIndex<CompiledRoute>;
+  /** Given because a request needed it, and kept for as long as some do. */
+  readonly demanded: boolean;
+  /** When a request came for it; only where hosts are asked for. */
+  usedMs: number;
 }
 
 /** Patterns of one length; a look each is quicker than a walk over all. */
@@ -120,7 +124,11 @@ export interface CompiledTable {
   /** `cart.*` as `cart.`, longest first. */
   readonly prefixes: readonly PatternsOfSize[];
   readonly any: CompiledHost | null;
+  /** Hosts that were asked for, and there are none. */
+  readonly absent: ReadonlySet<string>;
 }
+
+const nothing: ReadonlySet<string> = new Set();
 
 export function compileTable(config: RouteTableConfig, slotOf: (cluster: string) => ClusterSlot): CompiledTable {
   const exact = new Map<string, CompiledHost>();
@@ -144,7 +152,8 @@ export function compileTable(config: RouteTableConfig, slotOf: (cluster: string)
       else claim(exact, key, host, domain);
     }
   }
-  return { config, ignorePort: config.ignorePort, exact, suffixes: bySize(suffixes), prefixes: bySize(prefixes), any };
+  const absent = config.onDemand === undefined ? nothing : new Set(config.onDemand.absent);
+  return { config, ignorePort: config.ignorePort, exact, suffixes: bySize(suffixes), prefixes: bySize(prefixes), any, absent };
 }
 
 function bySize(patterns: ReadonlyMap<string, CompiledHost>): readonly PatternsOfSize[] {
@@ -161,7 +170,7 @@ function compileHost(config: VirtualHostConfig, slotOf: (cluster: string) => Clu
   const routes = config.routes.map((route) =>
     within(`route ${route.name || "(unnamed)"} of ${config.name}`, () => compileRoute(route, slotOf)),
   );
-  return { name: config.name, routes: makePathIndex(routes, (route) => route.beginning) };
+  return { name: config.name, routes: makePathIndex(routes, (route) => route.beginning), demanded: config.demanded === true, usedMs: 0 };
 }
 
 function within<T>(where: string, make: () => T): T {
@@ -280,7 +289,12 @@ function compilePath(path: RouteConfig["match"]["path"]): CompiledPath {
 
 /** The virtual host for an authority. Makes a string: connections remember the last answer. */
 export function findHost(table: CompiledTable, bytes: Uint8Array, from: number, to: number): CompiledHost | null {
-  let name = text(bytes, from, to).toLowerCase();
+  return hostNamed(table, text(bytes, from, to).toLowerCase());
+}
+
+/** The same for an authority in lower case. */
+export function hostNamed(table: CompiledTable, authority: string): CompiledHost | null {
+  let name = authority;
   if (table.ignorePort) {
     const colon = name.lastIndexOf(":");
     if (colon > name.lastIndexOf("]")) name = name.slice(0, colon);

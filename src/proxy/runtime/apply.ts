@@ -20,6 +20,7 @@ import { HealthReport } from "../health/report.ts";
 import { BoundListener, type ListeningSocket } from "../net/listen.ts";
 import { prepareOriginalDestination } from "../net/original-dst.ts";
 import { Breakers } from "../resilience/breakers.ts";
+import type { OnDemand } from "../route/on-demand.ts";
 import { type CompiledTable, compileTable, type TableSlot } from "../route/table.ts";
 import { StaticExpiry, type TlsUsers } from "../tls/expiry.ts";
 import { UdpListeners } from "../udp/live.ts";
@@ -53,6 +54,8 @@ export class Live {
   readonly #context: BuildContext;
   readonly #udp: UdpListeners;
   readonly #report: HealthReport;
+  /** Requests that wait for their host; null until some chain asks for hosts. */
+  #onDemand: OnDemand | null = null;
   readonly #breakers: Breakers;
 
   constructor(core: Core, deps: EngineDeps) {
@@ -68,6 +71,7 @@ export class Live {
       },
       clusterSlot: (name) => slotIn(this.#clusterSlots, name),
       tableSlot: (name) => slotIn(this.#tableSlots, name),
+      onDemand: () => this.#makeOnDemand(),
     };
     const now = () => core.ticker.now();
     this.#report = new HealthReport(deps.metrics, deps.log, () => [...this.#clusters.values()].map((live) => live.cluster), now);
@@ -75,6 +79,14 @@ export class Live {
     new StaticExpiry(deps.metrics, () => this.#tlsUsers());
     const { clusterSlot, accessLog } = this.#context;
     this.#udp = new UdpListeners(core, { metrics: deps.metrics, accessLog, clusterSlot, shared: deps.shareDatagrams ?? false });
+  }
+
+  #makeOnDemand(): OnDemand {
+    if (this.#onDemand === null) {
+      const { OnDemand } = require("../route/on-demand.ts") as typeof import("../route/on-demand.ts");
+      this.#onDemand = new OnDemand(this.#core.ticker, this.#deps.metrics, this.#deps.demand ?? (() => {}));
+    }
+    return this.#onDemand;
   }
 
   /** What is in force and names certificates. */
@@ -94,6 +106,7 @@ export class Live {
     this.#applyListeners(config.listeners, failed);
     for (const name of this.#tables.keys()) {
       if (config.routes.has(name)) continue;
+      this.#onDemand?.gone(name);
       this.#tables.delete(name);
       const slot = this.#tableSlots.get(name);
       if (slot !== undefined) slot.current = null;
@@ -110,6 +123,9 @@ export class Live {
     this.#udp.apply(config.listeners, (listener, error) => {
       failed.push({ resource: { type: "listener", name: listener.name }, reason: sentence(error, listener) });
     });
+    // Last, as requests that waited go on from here.
+    if (this.#onDemand !== null)
+      for (const { config: table, compiled } of this.#tables.values()) if (table.onDemand !== undefined) this.#onDemand.applied(compiled);
     return failed;
   }
 
@@ -287,6 +303,7 @@ export class Live {
   stop(): void {
     for (const live of this.#listeners.values()) live.bound.stop();
     this.#udp.stop();
+    this.#onDemand?.stop();
   }
 
   forget(): void {

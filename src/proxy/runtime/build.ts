@@ -17,6 +17,7 @@ import type {
   TcpProxyConfig,
 } from "../config.ts";
 import { latin1 } from "../http/bytes.ts";
+import type { OnDemand } from "../route/on-demand.ts";
 import { compileTable, type TableSlot } from "../route/table.ts";
 import { compileAccessLogs } from "../telemetry/access.ts";
 import type { AccessLogFactory } from "../telemetry/record.ts";
@@ -28,10 +29,12 @@ export interface BuildContext {
   /** What this proxy is called where it is a source: `app.namespace`. */
   readonly source: string;
   readonly accessLog: AccessLogFactory;
-  clusterSlot(name: string): ClusterSlot;
   /** From now on bodies of requests are read without their framing, for those who look into them. */
   readonly wholeBodies?: () => void;
+  clusterSlot(name: string): ClusterSlot;
   tableSlot(name: string): TableSlot;
+  /** Made with the first chain that asks for it. */
+  onDemand(): OnDemand;
 }
 
 /** Largest head: it must fit the scratch buffer with what is added to it. */
@@ -86,6 +89,7 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     codec: config.codec,
     http2: config.http2,
     grpcWeb: config.grpcWeb,
+    onDemand: config.onDemand === true ? context.onDemand() : null,
     tellsDeadline: config.tellsDeadline !== false,
   };
 }

@@ -1,12 +1,14 @@
 // Owns: the bytes of a snapshot: how what the control plane gave is laid out in one file, and every check before any of it is believed. Pure.
 // Never decides whether a certificate may be used, and never decodes a resource: that is the gate's work, as for what comes over the wire.
 
-import { pushOrder, type XdsType } from "../../wire/xds-types.ts";
+import { pushOrder, type StreamType, streamOrder, type XdsType } from "../../wire/xds-types.ts";
 import { KeyPair } from "../identity/key-pair.ts";
 import type { Incoming, KeptResources } from "../xds/store.ts";
 
 /** Raised whenever the layout or the meaning of a field changes; another one is refused. */
 export const formatVersion = 1;
+/** With virtual hosts that were asked for one by one. A snapshot without any is of the format before, which older programs read. */
+const withHosts = 2;
 
 /** 100 000 endpoints are about 20 MiB; more than this is a fault, and would be read in one go before the first request. */
 export const mostBytes = 64 * 1024 * 1024;
@@ -59,11 +61,14 @@ interface Header extends Owner {
     readonly denied?: string;
   } | null;
   /** Name, version and number of bytes; the bytes follow the header in the same order. */
-  readonly resources: { readonly [T in XdsType]: readonly (readonly [name: string, version: string, bytes: number])[] };
+  readonly resources: { readonly [T in XdsType]: readonly Entry[] } & { readonly host?: readonly Entry[] };
 }
+
+type Entry = readonly [name: string, version: string, bytes: number];
 
 /** Everything but the time, so that two of them can be compared. */
 export interface Content {
+  readonly format: number;
   readonly header: Uint8Array;
   readonly body: readonly Uint8Array[];
   readonly size: number;
@@ -73,9 +78,11 @@ export interface Content {
 
 export function contentOf(kept: Kept, owner: Owner, program: string): Content {
   const body: Uint8Array[] = [];
-  const resources = {} as Record<XdsType, [string, string, number][]>;
-  for (const type of pushOrder) {
-    resources[type] = kept.resources[type].map(({ name, version, bytes }) => {
+  const resources = {} as Record<StreamType, [string, string, number][]>;
+  for (const type of streamOrder) {
+    const some = kept.resources[type];
+    if (some === undefined || (type === "host" && some.length === 0)) continue;
+    resources[type] = some.map(({ name, version, bytes }) => {
       body.push(bytes);
       return [name, version, bytes.length];
     });
@@ -99,14 +106,15 @@ export function contentOf(kept: Kept, owner: Owner, program: string): Content {
   const header = new TextEncoder().encode(JSON.stringify(made));
   let fingerprint = String(Bun.hash(header));
   for (const bytes of body) fingerprint = String(Bun.hash(bytes, BigInt(fingerprint)));
-  return { header, body, fingerprint, size: headAt + header.length + body.reduce((sum, bytes) => sum + bytes.length, 0) };
+  const format = resources.host === undefined ? formatVersion : withHosts;
+  return { format, header, body, fingerprint, size: headAt + header.length + body.reduce((sum, bytes) => sum + bytes.length, 0) };
 }
 
 export function encodeSnapshot(content: Content, writtenAtMs: number): Uint8Array {
   const out = new Uint8Array(content.size);
   const view = new DataView(out.buffer);
   out.set(magic, 0);
-  view.setUint32(8, formatVersion);
+  view.setUint32(8, content.format);
   view.setUint32(12, content.header.length);
   view.setUint32(16, content.size - headAt - content.header.length);
   view.setFloat64(20, writtenAtMs);
@@ -127,8 +135,8 @@ export function decodeSnapshot(bytes: Uint8Array, owner: Owner): Snapshot | Refu
   if (magic.some((byte, n) => bytes[n] !== byte)) return corrupt("it does not begin as a snapshot does");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const format = view.getUint32(8);
-  if (format !== formatVersion)
-    return { reason: "format", message: `it is of format ${format}, and this program reads format ${formatVersion}` };
+  if (format !== formatVersion && format !== withHosts)
+    return { reason: "format", message: `it is of format ${format}, and this program reads formats ${formatVersion} and ${withHosts}` };
   const [headerBytes, bodyBytes] = [view.getUint32(12), view.getUint32(16)];
   const expected = headAt + headerBytes + bodyBytes;
   if (bytes.length !== expected) return corrupt(`it has ${bytes.length} bytes instead of ${expected}`);
@@ -137,10 +145,12 @@ export function decodeSnapshot(bytes: Uint8Array, owner: Owner): Snapshot | Refu
   if (header === undefined) return corrupt("its header cannot be read");
   if (header.node !== owner.node) return foreign("node", header.node, owner.node);
   if (header.trustDomain !== owner.trustDomain) return foreign("trust domain", header.trustDomain, owner.trustDomain);
-  const resources = {} as Record<XdsType, Incoming[]>;
+  const resources = {} as Record<XdsType, Incoming[]> & { host?: Incoming[] };
   let at = headAt + headerBytes;
-  for (const type of pushOrder) {
-    resources[type] = header.resources[type].map(([name, version, length]) => {
+  for (const type of streamOrder) {
+    const some = header.resources[type];
+    if (some === undefined) continue;
+    resources[type] = some.map(([name, version, length]) => {
       // A copy, so that one resource that stays does not keep the whole file in memory.
       const one = { name, version, bytes: bytes.slice(at, at + length) };
       at += length;
@@ -178,9 +188,8 @@ function readHeader(bytes: Uint8Array): Header | undefined {
     const read = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) as Header;
     const text = (value: unknown): boolean => typeof value === "string";
     const { identity } = read;
-    const entries = pushOrder.every((type) =>
-      read.resources[type].every(([name, version, length]) => text(name) && text(version) && Number.isSafeInteger(length) && length >= 0),
-    );
+    const whole = ([name, version, length]: Entry): boolean => text(name) && text(version) && Number.isSafeInteger(length) && length >= 0;
+    const entries = pushOrder.every((type) => read.resources[type].every(whole)) && (read.resources.host ?? []).every(whole);
     const keys = identity === null || (text(identity.certificatePem) && text(identity.privateKeyPem) && text(identity.rootsPem));
     return entries && keys && text(read.node) && text(read.trustDomain) && text(read.program) ? read : undefined;
   } catch {

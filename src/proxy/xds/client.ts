@@ -5,7 +5,7 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Family, MetricRegistry, Series } from "../../base/metric.ts";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
-import type { XdsType } from "../../wire/xds-types.ts";
+import type { StreamType } from "../../wire/xds-types.ts";
 import type { XdsStatus } from "../admin/admin.ts";
 import type { ProxyConfig } from "../config.ts";
 import type { ApplyFailure } from "../engine.ts";
@@ -14,6 +14,7 @@ import type { DecodeWorld } from "./decode/gate.ts";
 import { DeltaSession } from "./delta.ts";
 import { sayStatus } from "./grpc.ts";
 import { LastingStream } from "./lasting-stream.ts";
+import type { DemandedHosts } from "./on-demand.ts";
 import type { AdsHost, AdsSession } from "./session.ts";
 import { SotwSession } from "./sotw.ts";
 import { type Incoming, type KeptResources, ResourceStore } from "./store.ts";
@@ -40,6 +41,9 @@ export interface AdsOptions {
   readonly accepted?: () => void;
 }
 
+/** How often hosts that nobody uses any more are looked for. */
+const expireEveryMs = 60_000;
+
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
 
 export class AdsClient implements AdsHost {
@@ -58,6 +62,9 @@ export class AdsClient implements AdsHost {
   /** Some listener has been in force. */
   #listened = false;
   #timer: Timer | undefined;
+  /** null until a table says that hosts are asked for. */
+  #demanded: DemandedHosts | null = null;
+  #expiry: Timer | undefined;
   /** Failures of the last apply, so that each is told once. */
   #failed = new Map<string, string>();
 
@@ -127,6 +134,11 @@ export class AdsClient implements AdsHost {
     const problem = this.store.restore(resources);
     if (problem !== undefined) return problem;
     this.#restored = true;
+    if (resources.host !== undefined && resources.host.length > 0) {
+      const { clock } = this.#options;
+      this.#onDemand().restore(this.store.types.host.held.keys(), [...this.store.types.route.held.keys()], clock.mono());
+      this.#armExpiry();
+    }
     // The snapshot was whole: what it lacks was not there, so that nothing waits for it now.
     for (const type of ["endpoint", "route"] as const) {
       const { held, absent } = this.store.types[type];
@@ -149,7 +161,42 @@ export class AdsClient implements AdsHost {
       endpoint: store.kept("endpoint"),
       listener: store.kept("listener"),
       route: store.kept("route"),
+      ...(store.types.host.held.size === 0 ? {} : { host: store.kept("host") }),
     };
+  }
+
+  /** A request needs a host that its table does not have, or goes on using one that it was given for that. */
+  demand(table: string, host: string): void {
+    const { clock, log } = this.#options;
+    const said = this.#onDemand().ask(table, host, clock.mono());
+    if (said === "full") log.warn({ table, host }, "No further host can be asked for: too many are in use. Such requests fail.");
+    if (said !== "again") return;
+    this.#armExpiry();
+    this.store.forget("host", this.wanted("host") as ReadonlySet<string>);
+    this.#session?.subscribe();
+  }
+
+  #onDemand(): DemandedHosts {
+    if (this.#demanded === null) {
+      const { DemandedHosts } = require("./on-demand.ts") as typeof import("./on-demand.ts");
+      this.#demanded = new DemandedHosts(this.#options.metrics, this.store);
+    }
+    return this.#demanded;
+  }
+
+  #armExpiry(): void {
+    this.#expiry ??= this.#options.clock.after(expireEveryMs, () => {
+      this.#expiry = undefined;
+      const demanded = this.#demanded;
+      if (demanded === null) return;
+      if (demanded.expire(this.#options.clock.mono())) {
+        this.store.forget("host", demanded.names());
+        this.#session?.subscribe();
+        this.#options.accepted?.();
+        this.refresh();
+      }
+      if (demanded.size > 0) this.#armExpiry();
+    });
   }
 
   #heard(type: "cluster" | "listener"): boolean {
@@ -176,6 +223,7 @@ export class AdsClient implements AdsHost {
 
   stop(): void {
     this.#timer?.cancel();
+    this.#expiry?.cancel();
     this.#stream.stop();
   }
 
@@ -183,9 +231,10 @@ export class AdsClient implements AdsHost {
     throw new Error("only a session's host sends");
   }
 
-  wanted(type: XdsType): ReadonlySet<string> | "all" | null {
+  wanted(type: StreamType): ReadonlySet<string> | "all" | null {
     if (type === "cluster") return this.#options.clusters ? "all" : null;
     if (type === "listener") return this.#options.listeners ? "all" : null;
+    if (type === "host") return this.#demanded === null || !this.#options.delta ? null : this.#demanded.names();
     const names = new Set<string>();
     if (type === "endpoint") {
       for (const cluster of this.#options.fixed.clusters.values()) if (cluster.source.kind === "eds") names.add(cluster.source.serviceName);
@@ -198,7 +247,7 @@ export class AdsClient implements AdsHost {
     return names;
   }
 
-  take(type: XdsType, resources: readonly Incoming[], removed: readonly string[]): readonly string[] {
+  take(type: StreamType, resources: readonly Incoming[], removed: readonly string[]): readonly string[] {
     const problems: string[] = [];
     for (const one of resources) {
       const problem = this.store.take(type, one);
@@ -208,6 +257,7 @@ export class AdsClient implements AdsHost {
     this.store.types[type].heard = true;
     if (type === "cluster") this.store.forget("endpoint", this.wanted("endpoint") as ReadonlySet<string>);
     if (type === "listener") this.store.forget("route", this.wanted("route") as ReadonlySet<string>);
+    if (type === "host") this.store.forget("host", this.wanted("host") as ReadonlySet<string>);
     this.#options.accepted?.();
     const mine = new Set(resources.map((one) => one.name));
     for (const failure of this.#put()) {
@@ -233,7 +283,7 @@ export class AdsClient implements AdsHost {
   /** Warms and applies. Answers failures that are new. */
   #put(): readonly ApplyFailure[] {
     const { clock } = this.#options;
-    const { config, waiting } = this.#warmer.next(this.store, clock.mono());
+    const { config, waiting } = this.#warmer.next(this.store, clock.mono(), this.#demanded);
     this.#waiting = waiting;
     this.#timer?.cancel();
     this.#timer = waiting.length > 0 ? clock.after(Math.min(1_000, warmBoundMs), () => this.#afterWaiting()) : undefined;

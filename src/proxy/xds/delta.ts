@@ -1,7 +1,7 @@
 // Owns: the incremental variant of the discovery protocol (Envoy docs, "xDS protocol: Incremental xDS") on one stream. State of resources is the
 // store's; here is only what this stream has asked for.
 
-import { pushOrder, typeUrl, type XdsType } from "../../wire/xds-types.ts";
+import { pushOrder, type StreamType, typeUrl } from "../../wire/xds-types.ts";
 import { decodeBinary } from "./proto/binary.ts";
 import { encodeBinary } from "./proto/encode.ts";
 import { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from "./proto/types.ts";
@@ -15,7 +15,7 @@ interface Asked {
 
 export class DeltaSession implements AdsSession {
   readonly #host: AdsHost;
-  readonly #asked = new Map<XdsType, Asked>();
+  readonly #asked = new Map<StreamType, Asked>();
   #first = true;
 
   constructor(host: AdsHost) {
@@ -23,6 +23,8 @@ export class DeltaSession implements AdsSession {
   }
 
   subscribe(): void {
+    // First, so that a server which has forgotten what was asked for does not take away the clusters behind it.
+    this.#subscribe("host");
     for (const type of pushOrder) this.#subscribe(type);
   }
 
@@ -39,14 +41,23 @@ export class DeltaSession implements AdsSession {
       return;
     }
     const problems: string[] = [];
+    const removed = [...response.removedResources];
     const resources = response.resources.flatMap((one) => {
+      // VHDS: a virtual host that there is not is told as a resource without content.
+      if (one.resource === undefined && type === "host") {
+        removed.push(...(one.aliases.length === 0 ? [one.name] : one.aliases));
+        return [];
+      }
       if (one.resource === undefined || one.resource.typeUrl !== response.typeUrl) {
         problems.push(`${type} ${one.name}: holds ${one.resource?.typeUrl ?? "nothing"} instead of ${response.typeUrl}`);
         return [];
       }
-      return [{ name: one.name, version: one.version, bytes: one.resource.value }];
+      const { value: bytes } = one.resource;
+      // VHDS: what was asked for by one name may come under another that says which it answers.
+      const names = type === "host" && one.aliases.length > 0 ? one.aliases : [one.name];
+      return names.map((name) => ({ name, version: one.version, bytes }));
     });
-    problems.push(...this.#host.take(type, resources, response.removedResources));
+    problems.push(...this.#host.take(type, resources, removed));
     const asked = this.#asked.get(type);
     if (asked !== undefined) asked.lastNonce = response.nonce;
     this.#send({
@@ -57,15 +68,17 @@ export class DeltaSession implements AdsSession {
     this.subscribe();
   }
 
-  complainLate(type: XdsType, reason: string): void {
+  complainLate(type: StreamType, reason: string): void {
     const asked = this.#asked.get(type);
     if (asked === undefined || asked.lastNonce === "") return;
     this.#send({ typeUrl: typeUrl[type], responseNonce: asked.lastNonce, errorDetail: rejection([reason]) });
   }
 
-  #subscribe(type: XdsType): void {
+  #subscribe(type: StreamType): void {
     const wanted = this.#host.wanted(type);
     if (wanted === null) return;
+    // Nothing is on demand before something is.
+    if (type === "host" && this.#asked.get(type) === undefined && wanted !== "all" && wanted.size === 0) return;
     const asked = this.#asked.get(type);
     if (wanted === "all") {
       if (asked !== undefined) return;

@@ -2,7 +2,7 @@
 
 import type { Logger } from "../../base/log.ts";
 import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
-import { type XdsType, xdsTypeOf } from "../../wire/xds-types.ts";
+import { type StreamType, xdsTypeOf } from "../../wire/xds-types.ts";
 import type { Incoming, ResourceStore } from "./store.ts";
 
 /** One stream's bookkeeping; made anew for each stream. */
@@ -12,7 +12,7 @@ export interface AdsSession {
   /** Asks for what is wanted now; the first call opens the subscriptions. */
   subscribe(): void;
   /** Tells the server that something accepted before could not be put into force. */
-  complainLate(type: XdsType, reason: string): void;
+  complainLate(type: StreamType, reason: string): void;
 }
 
 /** What a session needs of the client. */
@@ -20,17 +20,17 @@ export interface AdsHost {
   readonly node: Node | undefined;
   readonly store: ResourceStore;
   /** Names wanted of a type; "all" for a wildcard; null: not subscribed. */
-  wanted(type: XdsType): ReadonlySet<string> | "all" | null;
+  wanted(type: StreamType): ReadonlySet<string> | "all" | null;
   /** Takes a response. Answers what is wrong; empty = acknowledge. */
-  take(type: XdsType, resources: readonly Incoming[], removed: readonly string[]): readonly string[];
+  take(type: StreamType, resources: readonly Incoming[], removed: readonly string[]): readonly string[];
   send(message: Uint8Array): void;
   readonly log: Logger;
 }
 
 /** The type behind a response's type URL if it is subscribed; undefined (and a line in the log) otherwise. */
-export function subscribedType(host: AdsHost, url: string): XdsType | undefined {
+export function subscribedType(host: AdsHost, url: string): StreamType | undefined {
   const type = xdsTypeOf(url);
-  if (type !== undefined && type !== "host" && host.wanted(type) !== null) return type;
+  if (type !== undefined && host.wanted(type) !== null) return type;
   host.log.warn({ typeUrl: url }, "The control plane sent a type that was not asked for.");
   return undefined;
 }

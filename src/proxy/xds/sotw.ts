@@ -1,6 +1,6 @@
 // Owns: the state-of-the-world variant of the discovery protocol (Envoy docs, "xDS protocol: Basic protocol overview") on one stream.
 
-import { pushOrder, typeUrl, type XdsType } from "../../wire/xds-types.ts";
+import { pushOrder, type StreamType, typeUrl } from "../../wire/xds-types.ts";
 import { decodeBinary } from "./proto/binary.ts";
 import { encodeBinary } from "./proto/encode.ts";
 import { messageType } from "./proto/message.ts";
@@ -21,7 +21,7 @@ interface Asked {
 
 export class SotwSession implements AdsSession {
   readonly #host: AdsHost;
-  readonly #asked = new Map<XdsType, Asked>();
+  readonly #asked = new Map<StreamType, Asked>();
   #first = true;
 
   constructor(host: AdsHost) {
@@ -82,11 +82,11 @@ export class SotwSession implements AdsSession {
     this.subscribe();
   }
 
-  complainLate(type: XdsType, reason: string): void {
+  complainLate(type: StreamType, reason: string): void {
     if (this.#asked.get(type)?.lastNonce) this.#request(type, [reason]);
   }
 
-  #request(type: XdsType, problems: readonly string[] = []): void {
+  #request(type: StreamType, problems: readonly string[] = []): void {
     const asked = this.#asked.get(type);
     this.#send({
       typeUrl: typeUrl[type],

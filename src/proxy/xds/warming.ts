@@ -3,6 +3,7 @@
 
 import type { ClusterConfig, EndpointConfig, ListenerConfig, ProxyConfig, RouteTableConfig } from "../config.ts";
 import { clustersOf, routeClusters } from "./decode/references.ts";
+import type { DemandedHosts } from "./on-demand.ts";
 import type { ResourceStore } from "./store.ts";
 
 /** Envoy's default for initial_fetch_timeout. */
@@ -37,7 +38,7 @@ export class Warmer {
   }
 
   /** The next configuration. What came of it is the `before` of the next call. */
-  next(store: ResourceStore, nowMs: number): WarmResult {
+  next(store: ResourceStore, nowMs: number, demanded: DemandedHosts | null = null): WarmResult {
     const round = new Round(this.#since, nowMs);
     const before = this.#force;
     const clusters = new Map<string, ClusterConfig>();
@@ -85,7 +86,8 @@ export class Warmer {
     const routes = new Map<string, RouteTableConfig>();
     for (const listener of listeners.values()) {
       for (const name of routeNames(listener)) {
-        const table = store.types.route.held.get(name)?.config;
+        const given = store.types.route.held.get(name)?.config;
+        const table = given === undefined || demanded === null ? given : demanded.merge(given, store);
         const old = before.routes.get(name);
         const early = table !== undefined && old !== undefined && table !== old && [...routeClusters(table)].some((c) => cold.has(c));
         routes.set(name, early ? old : (table ?? old ?? { name, ignorePort: false, virtualHosts: [] }));

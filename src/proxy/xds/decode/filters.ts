@@ -16,6 +16,7 @@ import {
   HttpRbac,
   LocalRateLimit,
   NetworkRbac,
+  OnDemand,
   Router,
   StatefulSession,
   TcpProxy,
@@ -50,6 +51,7 @@ type HttpFilter =
   /** `quiet`: no x-envoy headers are added. */
   | { readonly kind: "router"; readonly quiet: boolean }
   | { readonly kind: "grpc-web" }
+  | { readonly kind: "on-demand" }
   /** One of chain/stages.ts: its name, and `config` as the only member of `stages`. */
   | { readonly kind: "stage"; readonly name: StageName; readonly stages: Partial<StageConfigs> };
 
@@ -119,6 +121,11 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
     }),
   ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
+  extension(OnDemand, (gate, filter, path): HttpFilter => {
+    if (filter.odcds !== undefined)
+      gate.add(at(path, "odcds"), "is not supported: clusters come with the virtual hosts that are asked for (vhds)");
+    return { kind: "on-demand" };
+  }),
   extension(Router, (_gate, router): HttpFilter => ({ kind: "router", quiet: router.suppressEnvoyHeaders })),
 ];
 
@@ -161,6 +168,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     routes: routeSource(gate, manager, path),
     rbac: filters.rbac,
     grpcWeb: filters.grpcWeb,
+    ...(filters.onDemand ? { onDemand: true as const } : {}),
     ...(filters.quiet ? { tellsDeadline: false as const } : {}),
     ...(filters.stages === null ? {} : { stages: filters.stages }),
     codec,
@@ -198,6 +206,7 @@ function httpFilterChain(
 ): {
   readonly rbac: readonly RbacConfig[];
   readonly grpcWeb: boolean;
+  readonly onDemand: boolean;
   readonly quiet: boolean;
   readonly stages: Partial<StageConfigs> | null;
 } {
@@ -205,6 +214,7 @@ function httpFilterChain(
   let stages: Partial<StageConfigs> | null = null;
   let last = -1;
   let grpcWeb = false;
+  let onDemand = false;
   let quiet = false;
   const count = manager.httpFilters.length;
   let ended = false;
@@ -217,6 +227,7 @@ function httpFilterChain(
       quiet = decoded.quiet;
       if (n !== count - 1) gate.add(where, "the router must be the last filter");
     } else if (decoded?.kind === "grpc-web") grpcWeb = true;
+    else if (decoded?.kind === "on-demand") onDemand = true;
     else if (decoded?.kind === "stage") {
       const place = stageOrder.indexOf(decoded.name);
       const twice = stages !== null && Object.hasOwn(stages, decoded.name);
@@ -226,7 +237,7 @@ function httpFilterChain(
       last = place;
       stages = { ...stages, ...switchedOff(gate, filter.disabled, decoded, where) };
       return;
-    } else if (decoded?.rbac != null) {
+    } else if (decoded?.kind === "rbac" && decoded.rbac !== null) {
       rbac.push(decoded.rbac);
       // Rules are judged first here, and must not read what the service would have written.
       if (stages !== null && Object.hasOwn(stages, "extAuthz")) gate.add(where, "must stand before envoy.filters.http.ext_authz");
@@ -234,5 +245,5 @@ function httpFilterChain(
     if (filter.disabled) gate.add(at(where, "disabled"), "is supported for envoy.filters.http.ext_authz only; leave the filter out");
   });
   if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
-  return { rbac, grpcWeb, quiet, stages };
+  return { rbac, grpcWeb, onDemand, quiet, stages };
 }

@@ -27,6 +27,8 @@ export interface DecodeWorld {
   readonly staticSecrets: ReadonlyMap<string, Secret>;
   /** Clusters that carry control traffic and so may be HTTP/2. */
   readonly controlClusters: ReadonlySet<string>;
+  /** Whether the discovery stream speaks delta; absent: it is not known here. */
+  readonly delta?: boolean;
 }
 
 export class Gate {

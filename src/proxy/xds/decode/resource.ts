@@ -1,15 +1,15 @@
 // Owns: the table of xDS resource types: which message each is, its name, and its decoder. One resource in, one configuration or its violations out.
 
-import type { XdsType } from "../../../wire/xds-types.ts";
-import type { ClusterConfig, EndpointConfig, ListenerConfig, RouteTableConfig } from "../../config.ts";
+import type { StreamType } from "../../../wire/xds-types.ts";
+import type { ClusterConfig, EndpointConfig, ListenerConfig, RouteTableConfig, VirtualHostConfig } from "../../config.ts";
 import type { MessageType } from "../proto/message.ts";
-import { Cluster, ClusterLoadAssignment, Listener, RouteConfiguration } from "../proto/types.ts";
+import { Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, VirtualHost } from "../proto/types.ts";
 import { decodeCluster } from "./cluster.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { decodeAgain, remember } from "./endpoint-changes.ts";
 import { type DecodeWorld, decodeStrict, Gate, type Violation } from "./gate.ts";
 import { decodeListener } from "./listener.ts";
-import { decodeRoutes } from "./route.ts";
+import { decodeHost, decodeRoutes } from "./route.ts";
 
 /** What each type decodes to. */
 export interface DecodedByType {
@@ -17,6 +17,7 @@ export interface DecodedByType {
   endpoint: readonly EndpointConfig[];
   listener: ListenerConfig;
   route: RouteTableConfig;
+  host: VirtualHostConfig;
 }
 
 interface Family<M, Out> {
@@ -37,7 +38,7 @@ function family<M, Out>(
   };
 }
 
-const families: { readonly [T in XdsType]: (gate: Gate, bytes: Uint8Array) => { name: string; config: DecodedByType[T] } | undefined } = {
+const families: { readonly [T in StreamType]: (gate: Gate, bytes: Uint8Array) => { name: string; config: DecodedByType[T] } | undefined } = {
   cluster: family(
     Cluster,
     (m) => m.name,
@@ -61,9 +62,14 @@ const families: { readonly [T in XdsType]: (gate: Gate, bytes: Uint8Array) => { 
     (m) => m.name,
     (gate, m) => decodeRoutes(gate, m, ""),
   ),
+  host: family(
+    VirtualHost,
+    (m) => m.name,
+    (gate, m) => decodeHost(gate, m),
+  ),
 };
 
-export type DecodeResult<T extends XdsType> =
+export type DecodeResult<T extends StreamType> =
   | { readonly name: string; readonly config: DecodedByType[T] }
   /** `name` is empty when not even that could be read. */
   | { readonly name: string; readonly violations: readonly Violation[] };
@@ -72,7 +78,7 @@ export type DecodeResult<T extends XdsType> =
  * Decodes one resource by itself: what is wrong with it says nothing of its neighbours. `before`: what its last good version decoded to; of a long list of
  * endpoints only what has changed is decoded then.
  */
-export function decodeResource<T extends XdsType>(
+export function decodeResource<T extends StreamType>(
   type: T,
   bytes: Uint8Array,
   world: DecodeWorld,

@@ -31,6 +31,7 @@ import { hasControl, headerEdits, noEdits } from "./header-edits.ts";
 import { checkRegex, fraction, headerMatch, queryMatch, substitution } from "./match.ts";
 import { type PerRoute, perRouteStages } from "./per-route.ts";
 import { refineRetry, retryPolicy } from "./retry.ts";
+import { adsSource } from "./sources.ts";
 import { refuseUnbuilt, unbuilt } from "./unbuilt.ts";
 
 export const emptyRoutes: RouteTableConfig = { name: "", ignorePort: false, virtualHosts: [] };
@@ -56,8 +57,25 @@ export function decodeRoutes(gate: Gate, routes: RouteConfiguration, path: strin
       else gate.add(`${where}.domains[${d}]`, `"${domain}" belongs to virtual host "${owner}" already`);
     });
   });
+  const onDemand = routes.vhds === undefined ? {} : hostsOnDemand(gate, routes, table, path);
   // validate_clusters: whether the clusters exist is checked where the whole is put together.
-  return { name: routes.name, ignorePort: routes.ignorePortInHostMatching, virtualHosts: hosts };
+  return { name: routes.name, ignorePort: routes.ignorePortInHostMatching, virtualHosts: hosts, ...onDemand };
+}
+
+/** VHDS. What Envoy could also do with it is refused: hosts that come later would lack it. */
+function hostsOnDemand(gate: Gate, routes: RouteConfiguration, table: Edits, path: string): Pick<RouteTableConfig, "onDemand"> {
+  const where = at(path, "vhds");
+  adsSource(gate, routes.vhds?.configSource, at(where, "config_source"));
+  if (path !== "") gate.add(where, "needs a table that comes by rds: one that stands in the listener has all of its hosts");
+  if (gate.world.delta === false) gate.add(where, "needs the delta variant of the discovery stream (api_type DELTA_GRPC)");
+  if (!isEmpty(table)) gate.add(where, "is not supported beside edits of requests or answers of the whole table");
+  if (routes.ignorePortInHostMatching) gate.add(where, "is not supported beside ignore_port_in_host_matching");
+  return { onDemand: { absent: [] } };
+}
+
+/** A virtual host by itself, as VHDS brings it. */
+export function decodeHost(gate: Gate, host: VirtualHost): VirtualHostConfig {
+  return virtualHost(gate, host, { request: noEdits, response: noEdits }, "");
 }
 
 /** Edits of requests and answers; where they are folded, the inner first. */
