@@ -36,6 +36,8 @@ async function pick(name: string | undefined): Promise<Main> {
   if (name === "restore" && !wantsHelp) return (await import("./control/restore.ts")).main;
   // Neither is it for what moves a store.
   if (name === "store" && !wantsHelp) return (await import("./control/copy.ts")).main;
+  // The authority's key is where its folder is, and nowhere else.
+  if (name === "ca" && !wantsHelp && (rest[0] === "encrypt" || rest[0] === "decrypt")) return (await import("./control/ca-key.ts")).main;
   const main = await load("cli");
   return () => main(argv);
 }

@@ -9,6 +9,7 @@ export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run 
   history: () => import("./verbs/history.ts"),
   rollback: () => import("./verbs/rollback.ts"),
   backup: () => import("./verbs/backup.ts"),
+  ca: () => import("./verbs/ca.ts"),
   token: () => import("./verbs/token.ts"),
   bootstrap: () => import("./verbs/bootstrap.ts"),
   shift: () => import("./verbs/shift.ts"),

@@ -101,7 +101,7 @@ export const verbs: readonly VerbSpec[] = [
         name: "uses",
         value: "NAME",
         repeat: true,
-        help: "COMMAND calls service NAME[.NAMESPACE][:SERVICEPORT] and no others but its upstreams: the sidecar is given these only; may be given several times (default: all of the mesh)",
+        help: "COMMAND calls service NAME[.NAMESPACE][:SERVICEPORT] and no others but its upstreams: the sidecar is given these only; may be given several times (default: all of the mesh). With '*' also any other service, when it is first called",
       },
       {
         name: "protocol",
@@ -555,6 +555,56 @@ export const verbs: readonly VerbSpec[] = [
         says: "from one machine to a cluster of etcd",
         command: "weft store copy --from sqlite:./mesh --to etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/weft",
       },
+    ],
+  },
+  {
+    name: "ca",
+    summary: "the certificate authority: its state, a new root under traffic, who is refused",
+    about: [
+      "status shows who issues, which roots are trusted, and how far the replacing of a root is.",
+      "rotate makes a new root. It goes by itself from there: proxies are told of it; when all have it, it issues and they renew; when the last certificate of the old root has ended, a day later, that is dropped. finish takes the next step now and names who would be cut off (--force: whoever is); abandon goes back to the old root.",
+      "revoke refuses a certificate, all of a service account, or a join token, at every peer and at the control plane; revocations lists what is refused, lift NAME takes it back.",
+      "encrypt and decrypt put the authority's key in a data folder under a passphrase, or take it from under it, while no control plane uses the folder.",
+    ],
+    operands: [
+      { name: "status|rotate|finish|abandon|revoke|revocations|lift|encrypt|decrypt", required: true, operand: "text" },
+      { name: "NAME", required: false, repeat: true, operand: "text" },
+    ],
+    flags: [
+      { name: "force", help: "finish: also when some have not got the new root, or have certificates of the old one" },
+      { name: "serial", value: "HEX", help: "revoke: the serial number of one certificate" },
+      {
+        name: "service-account",
+        value: "NAME",
+        help: "revoke: every certificate of this account in --namespace, and none is issued until it is lifted",
+      },
+      { name: "rejoin", help: "revoke: with --service-account, only what was issued so far; who comes with a join token gets a new one" },
+      { name: "token-file", value: "FILE", operand: "file", help: "revoke: the join token in this file, or in this kubeconfig" },
+      { name: "reason", value: "TEXT", help: "revoke: why, for those who are refused and for the list" },
+      { name: "data", value: "DIR", operand: "folder", help: "encrypt, decrypt: the data folder (default $WEFT_DATA, then ~/.weft)" },
+      {
+        name: "passphrase-file",
+        value: "FILE",
+        operand: "file",
+        help: "encrypt, decrypt: its first line is the passphrase (or $WEFT_CA_PASSPHRASE)",
+      },
+      {
+        name: "new-passphrase-file",
+        value: "FILE",
+        operand: "file",
+        help: "encrypt: the passphrase from now on, where --passphrase-file has the one so far",
+      },
+    ],
+    usesApi: true,
+    outputs: ["text", "json", "yaml"],
+    examples: [
+      { says: "how it stands", command: "weft ca status" },
+      { says: "replace the root, under traffic", command: "weft ca rotate" },
+      {
+        says: "a machine was broken into: what it had is worthless, its successor joins anew",
+        command: 'weft ca revoke --service-account reviews -n shop --rejoin --reason "host r7 lost"',
+      },
+      { says: "put the key under a passphrase", command: "weft ca encrypt --data ./mesh --passphrase-file pass" },
     ],
   },
   {
