@@ -53,7 +53,7 @@ import { lockFolder } from "./lock.ts";
 import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
-import { Counters } from "./ratelimit/counters.ts";
+import { Counters, parseTold } from "./ratelimit/counters.ts";
 import { Shifter } from "./shift/controller.ts";
 import { backendTraffic } from "./shift/traffic.ts";
 import type { StoreAddress } from "./store/address.ts";
@@ -655,6 +655,19 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       random: Math.random,
       log,
       id: shared.id,
+      onMembers: (members) => {
+        counters.planes = Math.max(1, members.length);
+      },
+      usage: {
+        tell: () => {
+          const told = counters.planes > 1 ? counters.tell(clock.now()) : undefined;
+          return told === undefined ? undefined : JSON.stringify(told);
+        },
+        hear: (id, text) => {
+          const told = parseTold(text);
+          if (told !== undefined) counters.hear(id, told, clock.now());
+        },
+      },
       begin: (fenced, fence) => {
         term = fenced;
         shared.lease.held = fence;

@@ -31,6 +31,8 @@ export interface SessionOptions {
   readonly end: () => Promise<void> | void;
   /** Somebody came or went. */
   readonly onMembers?: (members: readonly Member[]) => void;
+  /** What control planes tell each other each round, and forget with whoever told it: what this one has to say that is new, and what another said. */
+  readonly usage?: { tell(): string | undefined; hear(id: string, text: string): void };
 }
 
 /** A control plane that says nothing for so long counts as gone: longer than etcd's election, short enough that work is not left lying. */
@@ -128,15 +130,23 @@ export class Session {
     // Of all that try at the same moment etcd lets one.
     const claim = transaction([writtenAt(this.#leaderKey, 0n)], [put(this.#leaderKey, this.#options.id, lease)], []);
     if (!this.#leading) await connection.txn(claim, true);
-    const [leader, members] = await store.rows.several([
+    const { usage } = this.#options;
+    const news = usage?.tell();
+    if (news !== undefined) await connection.txn(transaction([], [put(`${layout.usage}${this.#options.id}`, news, lease)], []), true);
+    const [leader, members, told] = await store.rows.several([
       { from: this.#leaderKey },
       { from: layout.members, to: afterPrefix(layout.members) },
+      ...(usage === undefined ? [] : [{ from: layout.usage, to: afterPrefix(layout.usage) }]),
     ]);
     const found = leader?.kvs[0];
     const mine = found !== undefined && found.lease === lease;
     await this.#lead(mine ? found.createRevision : undefined);
     const text = new TextDecoder();
     const seen = (members?.kvs ?? []).map((kv) => JSON.parse(text.decode(kv.value)) as Member);
+    for (const kv of told?.kvs ?? []) {
+      const id = text.decode(kv.key).slice(layout.usage.length);
+      if (id !== this.#options.id) usage?.hear(id, text.decode(kv.value));
+    }
     const changed = JSON.stringify(seen) !== JSON.stringify(this.#members);
     this.#members = seen;
     if (changed) this.#options.onMembers?.(seen);

@@ -5,6 +5,8 @@
 export const mostCounters = 100_000;
 /** Counters told to the other control planes in one go, the most used first. */
 export const mostTold = 2_000;
+/** Characters of their names: etcd takes no request above 1.5 MB. */
+const mostToldSize = 400_000;
 /** In a window shorter than this, what others tell comes too late: each control plane gives out its share of the limit. */
 export const sharedWindowMs = 10_000;
 
@@ -97,7 +99,14 @@ export class Counters {
       out.push([key, counter.windowMs, counter.window, counter.used]);
     }
     if (!news) return undefined;
-    return out.sort((a, b) => b[3] - a[3]).slice(0, mostTold);
+    let size = 0;
+    return out
+      .sort((a, b) => b[3] - a[3])
+      .slice(0, mostTold)
+      .filter(([key]) => {
+        size += key.length;
+        return size <= mostToldSize;
+      });
   }
 
   /** What another control plane has told; what it told before and tells no more still counts until its window ends, also when that control plane is gone. */

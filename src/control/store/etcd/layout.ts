@@ -8,6 +8,7 @@
 //   PREFIX/b/ID/N            a piece of a body that is too large for one request of etcd
 //   PREFIX/lease/NAME        who does singleton work (`leases.ts`)
 //   PREFIX/member/ID         a control plane that is there
+//   PREFIX/usage/ID          what a control plane that is there has counted of global rate limits, told every second or two
 //   PREFIX/secret/NAME       keys of the mesh that all control planes share
 //
 // Revisions are ours, not etcd's: they stay the same when a store is copied elsewhere, a transaction has one for each of its writes, and etcd may
@@ -72,6 +73,9 @@ export class Layout {
   }
   get members(): string {
     return `${this.prefix}/member/`;
+  }
+  get usage(): string {
+    return `${this.prefix}/usage/`;
   }
   get secrets(): string {
     return `${this.prefix}/secret/`;
