@@ -121,6 +121,7 @@ export class Client {
     init.tls = {
       ...(access.ca === undefined ? {} : { ca: access.ca }),
       ...(access.serverName === undefined ? {} : { serverName: access.serverName }),
+      ...access.certificate,
       rejectUnauthorized: !access.skipVerify,
     };
     let response: Response;
@@ -196,7 +197,7 @@ export function failureFrom(code: number, body: string, access: Pick<Access, "se
         reason: String(c.reason ?? ""),
       }))
     : [];
-  const hint = code === 401 ? ` (the token in ${access.file} is not, or no longer, good for ${access.server})` : "";
+  const hint = code === 401 ? ` (the credential in ${access.file} is not, or no longer, good for ${access.server})` : "";
   return new ApiFailure(code, String(status.reason ?? ""), status.message + hint, causes);
 }
 

@@ -44,7 +44,7 @@ describe("readAccess", () => {
     [{}, "names no current-context"],
     [{ "current-context": "x" }, 'has no context "x"'],
     [{ ...base({}, {}), clusters: [] }, 'has no cluster "k" with a server'],
-    [base({}, { exec: { command: "aws" } }), 'signs in by "exec"; weft knows token and tokenFile'],
+    [base({}, { exec: { command: "aws" } }), 'signs in by "exec"; weft knows token, tokenFile and client-certificate with client-key'],
     [base({ "certificate-authority": "none.crt" }, {}), "none.crt, which cannot be read (ENOENT)"],
     ["words", "is empty or no mapping"],
   ])("%#: says what is wrong with it", (document, message) => {

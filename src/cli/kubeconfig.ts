@@ -12,6 +12,8 @@ export interface Access {
   /** PEM; undefined: the system's roots. */
   readonly ca: string | undefined;
   readonly token: string | undefined;
+  /** PEM texts of a client certificate and its key; undefined: none is shown. */
+  readonly certificate?: { readonly cert: string; readonly key: string } | undefined;
   readonly namespace: string;
   /** Name to check the server's certificate against, when it is not the host in `server`. */
   readonly serverName: string | undefined;
@@ -70,13 +72,21 @@ export function accessFrom(document: unknown, file: string): Access {
   const near = (path: unknown): string => readNear(file, String(path));
 
   let token: string | undefined;
+  let certificate: Access["certificate"];
   if (isRecord(user)) {
     if (typeof user.token === "string") token = user.token;
     else if (user.tokenFile !== undefined) token = near(user.tokenFile).trim();
-    const unusable = ["client-certificate", "client-certificate-data", "exec", "auth-provider", "username"].find(
-      (key) => user[key] !== undefined,
-    );
-    if (token === undefined && unusable !== undefined) throw fault(`signs in by "${unusable}"; weft knows token and tokenFile`);
+    const pem = (name: string): string | undefined => {
+      const data = user[`${name}-data`];
+      if (typeof data === "string") return Buffer.from(data, "base64").toString("utf8");
+      return user[name] === undefined ? undefined : near(user[name]);
+    };
+    const [cert, key] = [pem("client-certificate"), pem("client-key")];
+    if ((cert === undefined) !== (key === undefined)) throw fault("has one of client-certificate and client-key; both are needed");
+    if (cert !== undefined && key !== undefined) certificate = { cert, key };
+    const unusable = ["exec", "auth-provider", "username"].find((name) => user[name] !== undefined);
+    if (token === undefined && certificate === undefined && unusable !== undefined)
+      throw fault(`signs in by "${unusable}"; weft knows token, tokenFile and client-certificate with client-key`);
   }
   let ca: string | undefined;
   if (typeof cluster["certificate-authority-data"] === "string")
@@ -86,6 +96,7 @@ export function accessFrom(document: unknown, file: string): Access {
     server: cluster.server.replace(/\/+$/, ""),
     ca,
     token,
+    certificate,
     namespace: typeof context.namespace === "string" && context.namespace !== "" ? context.namespace : "default",
     serverName: typeof cluster["tls-server-name"] === "string" ? cluster["tls-server-name"] : undefined,
     skipVerify: cluster["insecure-skip-tls-verify"] === true,

@@ -29,6 +29,7 @@ test("a flag goes before the environment, that before the file, that before the 
     caFiles: undefined,
     caPassphraseFile: undefined,
     caPassphrase: undefined,
+    clientCaFile: undefined,
     apiRate: 7,
     store: { kind: "sqlite", dir: undefined },
     storeKey: undefined,

@@ -20,6 +20,8 @@ export interface UpOptions {
   readonly caPassphraseFile: string | undefined;
   /** The same from `$WEFT_CA_PASSPHRASE`, which counts where no file is named. */
   readonly caPassphrase: string | undefined;
+  /** Authorities whose client certificates are credentials at the API; undefined = none are. */
+  readonly clientCaFile: string | undefined;
   /** Requests a second of one credential; undefined = the default, 0 = no limit. */
   readonly apiRate: number | undefined;
   readonly store: StoreAddress;
@@ -38,7 +40,7 @@ export class UsageError extends Error {
 }
 
 export const usage = `Usage: weft up [--data DIR] [--listen ADDRESS] [--api-port N] [--xds-port N] [--dashboard-port N]
-               [--trust-domain NAME] [--ca-cert FILE --ca-key FILE [--ca-root FILE]] [--ca-passphrase-file FILE] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
+               [--trust-domain NAME] [--ca-cert FILE --ca-key FILE [--ca-root FILE]] [--ca-passphrase-file FILE] [--client-ca FILE] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
                [--store STORE [--store-key FILE] [--etcd-ca FILE] [--etcd-cert FILE --etcd-key FILE]
                 [--etcd-user NAME --etcd-password-file FILE] [--etcd-max-request-bytes N]] [--xds-address HOST:PORT]
 
@@ -54,6 +56,7 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --ca-key FILE         its private key, PEM
   --ca-root FILE        roots to trust, where the file of --ca-cert does not end in one; several while one replaces another
   --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it
+  --client-ca FILE      authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups
   --api-rate N          requests a second that one user or service account may make (default 200; 0 = no limit)
   --store STORE         sqlite (default, in the data folder), or etcd://HOST:PORT,HOST:PORT/PREFIX, which several control planes
                         share; etcds:// by TLS (prefix /weft if none is named)
@@ -89,6 +92,7 @@ const settings = [
   "ca-key",
   "ca-root",
   "ca-passphrase-file",
+  "client-ca",
   "api-rate",
   "store",
   "store-key",
@@ -214,6 +218,7 @@ export function parseOptions(
     storeKey: given.get("store-key"),
     etcdRequestBytes: requestBytes === undefined ? undefined : Number(requestBytes),
     xdsAddress,
+    clientCaFile: given.get("client-ca"),
     apiRate: rate === undefined ? undefined : Number(rate),
     listen,
     apiPort: port("api-port"),

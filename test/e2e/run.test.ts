@@ -382,7 +382,7 @@ describe("bad input", () => {
     writeFileSync(file, text.replace(/weft-admin-[A-Za-z0-9_-]+/, "weft-admin-wrong"));
     const started = await run("wrong", ["--kubeconfig", file]);
     expect(await started.child.exited).toBe(1);
-    expect(started.err.join("\n")).toContain(`the token in ${file} is not, or no longer, good for`);
+    expect(started.err.join("\n")).toContain(`the credential in ${file} is not, or no longer, good for`);
     expect(started.out).toEqual([]);
   });
 

@@ -171,6 +171,8 @@ export interface Holder {
   timeout(request: Request, seconds: number): void;
   /** Where a request comes from. */
   requestIP?(request: Request): { readonly address: string; readonly port: number } | null;
+  /** What the client certificate of its connection says; absent = none was shown. */
+  readonly certificate?: Authentication;
 }
 
 export interface ApiServer {

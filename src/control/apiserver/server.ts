@@ -160,7 +160,10 @@ function answerOpen(core: Core, request: Request, path: string): Response | unde
 async function identify(core: Core, request: Request, holder: Holder): Promise<Caller> {
   const { limits } = core.deps;
   const address = holder.requestIP?.(request)?.address ?? "";
-  const answer = await core.deps.authenticate(request);
+  // As in Kubernetes: the certificate speaks first, and where it is not good another credential may.
+  const { certificate } = holder;
+  const other = certificate?.ok === true || (certificate !== undefined && !request.headers.has("authorization"));
+  const answer = other ? certificate : await core.deps.authenticate(request);
   if (!answer.ok) {
     // Good credentials from the same address are not held up: behind it may be many.
     const blocked = limits?.refused(address) ?? 0;
