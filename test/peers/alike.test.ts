@@ -2,15 +2,8 @@
 // both, and what the client and the instance saw is compared. What differs stands in `differences`, with its reason; nothing else may.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { parseAllDocuments } from "yaml";
-import { kindOf } from "../../src/api/kinds.ts";
-import type { KubeObject } from "../../src/api/meta.ts";
-import { buildWorld, compileAll } from "../../src/compile/compile.ts";
-import { snapshotToJson } from "../../src/compile/decode.ts";
 import { needsPeers } from "../support/peers.ts";
-import { ProxyProcess } from "../support/proxy.ts";
-
-type Json = Record<string, unknown>;
+import { Alike, type Ask, ofCors, type Seen, told, words } from "./alike.ts";
 
 const ready = needsPeers("alike.test.ts", "envoy");
 
@@ -19,6 +12,7 @@ const objects = (ports: Readonly<Record<string, number>>) => `
 ---
 {apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: edge-1, namespace: shop, labels: {app: edge}, annotations: {weft.dev/gateway: edge}}, spec: {address: 127.0.0.1}}
 ${Object.entries(ports)
+  .filter(([name]) => name !== "dead")
   .map(
     ([name, port]) => `---
 {apiVersion: v1, kind: Service, metadata: {name: ${name}, namespace: shop}, spec: {ports: [{name: http, port: 80}]}}
@@ -76,13 +70,6 @@ kind: GRPCRoute
 metadata: {name: calls, namespace: shop}
 spec: {parentRefs: [{name: edge}], hostnames: [grpc.example.com], rules: [{matches: [{method: {service: shop.v1.Cart, method: Add}}], backendRefs: [{name: one, port: 80}]}, {matches: [{method: {service: shop.v1.Cart}}, {method: {method: Ping}}], backendRefs: [{name: two, port: 80}]}]}
 `;
-
-interface Ask {
-  readonly method: string;
-  readonly host: string;
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string>>;
-}
 
 const paths = [
   ...[
@@ -153,160 +140,22 @@ for (const origin of [
       headers: { origin, ...more },
     });
 
-/** What the client saw, and in its body what the instance saw. */
-interface Seen {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: unknown;
-}
-
-/** Headers of answers that routes are about. */
-const compared = /^(location|x-answer|x-instance|access-control-.*)$/;
-
-/** Sends exactly this request line and Host; `fetch` would rewrite both. */
-async function send(port: number, ask: Ask): Promise<Seen> {
-  const lines = [
-    `${ask.method} ${ask.path} HTTP/1.1`,
-    `Host: ${ask.host}`,
-    "Connection: close",
-    ...Object.entries(ask.headers).map(([name, value]) => `${name}: ${value}`),
-  ];
-  if (ask.method === "POST" || ask.method === "PUT") lines.push("Content-Length: 0");
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
-  let text = "";
-  await Bun.connect({
-    hostname: "127.0.0.1",
-    port,
-    socket: {
-      open: (socket) => void socket.write(`${lines.join("\r\n")}\r\n\r\n`),
-      data: (_socket, bytes) => {
-        text += bytes.toString("latin1");
-      },
-      close: () => resolve(text),
-      error: (_socket, error) => reject(error),
-    },
-  });
-  const answer = await promise;
-  const end = answer.indexOf("\r\n\r\n");
-  const [first = "", ...fields] = answer.slice(0, end).split("\r\n");
-  const headers = fields.map((line) => [line.slice(0, line.indexOf(":")).toLowerCase(), line.slice(line.indexOf(":") + 1).trim()] as const);
-  const json = /\{.*\}/s.exec(answer.slice(end))?.[0];
-  return {
-    status: Number(first.split(" ")[1]),
-    headers: Object.fromEntries(headers.filter(([name]) => compared.test(name)).sort()),
-    body: json === undefined ? null : JSON.parse(json),
-  };
-}
-
-/** What is different, and why that is right; each leaves out of both answers what it speaks of, and nothing else. */
-const differences: readonly { readonly why: string; readonly without: (seen: Seen, ask: Ask) => Seen }[] = [
-  {
-    why: "Envoy tells instances the host before a rewrite in x-envoy-original-host, a header of its own; Gateway API asks for none",
-    without: (seen) => {
-      const body = seen.body as { headers?: [string, string][] } | null;
-      if (body?.headers === undefined) return seen;
-      return { ...seen, body: { ...body, headers: body.headers.filter(([name]) => name !== "x-envoy-original-host") } };
-    },
-  },
-  {
-    why: "Envoy says access-control-expose-headers in preflights too; the Fetch standard reads it in the answer proper only",
-    without: (seen, ask) => (ask.method === "OPTIONS" ? { ...seen, headers: omit(seen.headers, ["access-control-expose-headers"]) } : seen),
-  },
-  {
-    why: "to a preflight of an origin that may not, Envoy says methods and headers without the origin, which allows nothing; we say nothing",
-    without: (seen, ask) =>
-      ask.method === "OPTIONS" && seen.headers["access-control-allow-origin"] === undefined
-        ? {
-            ...seen,
-            headers: omit(
-              seen.headers,
-              Object.keys(seen.headers).filter((name) => name.startsWith("access-control-")),
-            ),
-          }
-        : seen,
-  },
-];
-
-function omit(headers: Seen["headers"], names: readonly string[]): Seen["headers"] {
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => !names.includes(name)));
-}
-
-function told(seen: Seen, ask: Ask): Seen {
-  return differences.reduce((left, { without }) => without(left, ask), seen);
-}
-
-function bootstrapOf(ports: Readonly<Record<string, number>>): string {
-  const list = parseAllDocuments(objects(ports)).map((document) => document.toJS() as KubeObject);
-  for (const object of list) {
-    const kind = kindOf(object);
-    kind?.applyDefaults(object);
-    expect(kind?.validate(object)).toEqual([]);
-  }
-  const snapshot = compileAll(buildWorld(list, "cluster.local")).snapshots.get("shop/edge-1");
-  if (snapshot === undefined) throw new Error("the gateway has no snapshot");
-  const json = snapshotToJson(snapshot);
-  const clusters = Object.values(json.cluster).map((cluster) => {
-    const { eds_cluster_config: _eds, transport_socket_matches: _sockets, ...rest } = cluster as Json;
-    return { ...rest, type: "STATIC", load_assignment: json.endpoint[String(rest.name)] };
-  });
-  const inlined = (value: unknown): unknown => {
-    if (Array.isArray(value)) return value.map(inlined);
-    if (typeof value !== "object" || value === null) return value;
-    const out: Json = {};
-    for (const [key, child] of Object.entries(value)) {
-      if (key === "access_log") continue;
-      if (key === "rds")
-        out.route_config = { ...json.route[(child as { route_config_name: string }).route_config_name], validate_clusters: false };
-      else if (key === "port_value") out[key] = 0;
-      else out[key] = inlined(child);
-    }
-    return out;
-  };
-  return JSON.stringify({
-    node: { id: "gateway", cluster: "gateway" },
-    admin: { address: { socket_address: { address: "127.0.0.1", port_value: 0 } } },
-    static_resources: { listeners: Object.values(json.listener).map(inlined), clusters },
-  });
-}
-
-describe.skipIf(!ready)("our proxy and Envoy with one configuration", () => {
-  const instances: ReturnType<typeof Bun.serve>[] = [];
-  let weft: ProxyProcess;
-  let envoy: ProxyProcess;
+describe.skipIf(!ready)("our proxy and Envoy with one configuration of Gateway API", () => {
+  let alike: Alike;
+  let seen: (readonly [Seen, Seen])[] = [];
 
   beforeAll(async () => {
-    for (const instance of ["one", "two"])
-      instances.push(
-        Bun.serve({
-          hostname: "127.0.0.1",
-          port: 0,
-          fetch: (request) => {
-            const url = new URL(request.url);
-            const own = [...request.headers]
-              .filter(([name]) => /^(x-set|x-add|x-gone|x-backend|x-who|host|x-envoy-original-host)$/.test(name))
-              .sort();
-            return Response.json(
-              { instance, method: request.method, path: `${url.pathname}${url.search}`, headers: own },
-              { headers: { "x-instance": instance } },
-            );
-          },
-        }),
-      );
-    const bootstrap = bootstrapOf({ one: instances[0]!.port!, two: instances[1]!.port! });
-    [weft, envoy] = await Promise.all([ProxyProcess.start("weft", bootstrap), ProxyProcess.start("envoy", bootstrap)]);
-  }, 30_000);
+    alike = await Alike.start(["one", "two"], objects, "shop/edge-1");
+    seen = await alike.all("gateway|80", asks);
+  }, 60_000);
 
   afterAll(async () => {
-    await Promise.all([weft?.stop(), envoy?.stop(), ...instances.map((each) => each.stop(true))]);
+    await alike?.stop();
   }, 15_000);
 
-  test("the table has more than a hundred requests", () => expect(asks.length).toBeGreaterThan(100));
-
-  for (const ask of asks) {
-    const words = `${ask.method} ${ask.host}${ask.path} ${JSON.stringify(ask.headers)}`;
-    test(words, async () => {
-      const [ours, theirs] = await Promise.all([send(weft.port("gateway|80"), ask), send(envoy.port("gateway|80"), ask)]);
-      expect(told(ours, ask)).toEqual(told(theirs, ask));
+  for (const [n, ask] of asks.entries())
+    test(words(ask), () => {
+      const [ours, theirs] = seen[n] as readonly [Seen, Seen];
+      expect(told(ours, ask, ofCors)).toEqual(told(theirs, ask, ofCors));
     });
-  }
 });

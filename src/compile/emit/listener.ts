@@ -255,6 +255,8 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
         },
       },
       httpFilters: [...rbac, ...limitFilters(plan.limits), router],
+      // Our proxy judges, and forwards, the normal form anyway; Envoy has to be told, or `/x/../secret` passes a policy on /secret.
+      ...(rbac.length === 0 ? {} : { normalizePath: true, mergeSlashes: true }),
       upgradeConfigs: upgrades.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),

@@ -55,8 +55,8 @@ const words: Readonly<Record<RetryCondition, number>> = {
   reset: retryOn.reset,
   "reset-before-request": retryOn.resetBeforeRequest,
   "refused-stream": retryOn.refusedStream,
-  "gateway-error": retryOn.gatewayError,
-  // Envoy: 5xx includes connect failures, refused streams and resets.
+  // Envoy: both include connect failures, refused streams and resets.
+  "gateway-error": retryOn.gatewayError | retryOn.connectFailure | retryOn.reset | retryOn.refusedStream,
   "5xx": retryOn.serverError | retryOn.connectFailure | retryOn.reset | retryOn.refusedStream,
   "retriable-4xx": retryOn.retriable4xx,
   "retriable-status-codes": retryOn.statusCodes,

@@ -161,6 +161,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
       "false is not supported (RFC 9112 section 3.2.2 has servers accept the absolute form)",
     );
   }
+  normalForm(gate, manager, filters.rbac.length > 0, path);
   if (manager.useRemoteAddress) gate.add(at(path, "use_remote_address"), "true is not supported: x-forwarded-for is left as it came");
   return {
     kind: "http",
@@ -183,6 +184,22 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     limits: httpLimits(gate, manager, path),
     via: viaName(gate, manager.via, path),
   };
+}
+
+/** Policies judge the normal form of a path, always, and it goes on in that form. Routes see it as it came: there the words would be a promise not kept. */
+function normalForm(gate: Gate, { normalizePath, mergeSlashes, routeSpecifier }: PbManager, judged: boolean, path: string): void {
+  if (normalizePath === false && judged)
+    gate.add(at(path, "normalize_path"), "false is not supported: policies judge the normal form of a path");
+  if (normalizePath !== true && !mergeSlashes) return;
+  const blind =
+    routeSpecifier.case === "routeConfig" &&
+    routeSpecifier.value.virtualHosts.every((host) =>
+      host.routes.every(({ match }) => match?.pathSpecifier.case === "prefix" && match.pathSpecifier.value === "/"),
+    );
+  const field = normalizePath === true ? "normalize_path" : "merge_slashes";
+  if (!judged || !blind)
+    gate.add(at(path, field), "is supported where policies judge the path and no route looks at it; elsewhere paths go on as they came");
+  else if (normalizePath !== true || !mergeSlashes) gate.add(at(path, field), "normalize_path and merge_slashes come together here");
 }
 
 function routeSource(gate: Gate, manager: PbManager, path: string): HttpManagerConfig["routes"] {
