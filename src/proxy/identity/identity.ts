@@ -70,6 +70,8 @@ const alarms = [0.25, 0.1] as const;
 const repeatMs = 3_600_000;
 /** When another root issues, certificates are renewed within this and not at half of their life: a fleet does not come all at once. */
 const renewWithinMs = 10_000;
+/** When it has been revoked: peers refuse it already. */
+const askAgainWithinMs = 500;
 
 export class Identity implements SecretSource {
   readonly #options: IdentityOptions;
@@ -89,6 +91,8 @@ export class Identity implements SecretSource {
   #denyText = "";
   #denied: Denied | null = null;
   #crlPem = "";
+  /** Why our own certificate is refused; null: it is not. */
+  #revoked: string | null = null;
   generation = 0;
 
   constructor(options: IdentityOptions) {
@@ -218,13 +222,32 @@ export class Identity implements SecretSource {
       this.#options.accepted?.();
       this.#options.changed();
     }
-    if (above.length > 0 && above[0] === false && this.#state.at === "resting") {
-      this.#state.timer.cancel();
-      const { clock, random, log, uri } = this.#options;
+    const { random, log, uri } = this.#options;
+    if (this.#held !== undefined && denyList !== undefined) {
+      const { serial, notBeforeMs } = this.#held.chain;
+      const why = this.#denied?.why({ serial, notBeforeMs, principal: uri }) ?? null;
+      if (why !== null && why !== this.#revoked) {
+        log.error(
+          { reason: why },
+          "This proxy's certificate is refused by everybody from now on: another is asked for, by the join token.",
+        );
+        // What was got by this certificate is worth nothing either.
+        this.#channel?.distrustCertificate();
+        this.#renewWithin(random() * askAgainWithinMs);
+      }
+      this.#revoked = why;
+    }
+    if (above.length > 0 && above[0] === false) {
       log.info({ uri }, "Another root issues now: the certificate is renewed.");
-      this.#state = { at: "resting", timer: clock.after(random() * renewWithinMs, () => this.#ask()) };
+      this.#renewWithin(random() * renewWithinMs);
     }
     return undefined;
+  }
+
+  #renewWithin(ms: number): void {
+    if (this.#state.at !== "resting") return;
+    this.#state.timer.cancel();
+    this.#state = { at: "resting", timer: this.#options.clock.after(ms, () => this.#ask()) };
   }
 
   #told(): string {
