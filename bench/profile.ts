@@ -50,10 +50,11 @@ const { values } = parseArgs({
 
 const tools = {
   envoy: { path: null, install: "" },
-  haproxy: { path: null, install: "" },
+  haproxy: findTool("haproxy", process.env),
   nginx: findTool("nginx", process.env),
   wrk: findTool("wrk", process.env),
   h2load: findTool("h2load", process.env),
+  nghttpd: findTool("nghttpd", process.env),
   curl: findTool("curl", process.env),
   taskset: findTool("taskset", process.env),
   openssl: findTool("openssl", process.env),
@@ -71,7 +72,7 @@ interface Set {
 async function prepare(shop: Workshop, plan: Plan, name: string): Promise<Set> {
   const front = frontCases[name];
   if (front !== undefined) {
-    const bench = await frontBench({ shop, tools, plan }, { http2: front.http2, tls: !front.tcp, tcp: front.tcp });
+    const bench = await frontBench({ shop, tools, plan }, { http2: front.http2, tls: !front.tcp, tcp: front.tcp }, front.http2);
     const subject = bench.subjects[0]!;
     return {
       subject,

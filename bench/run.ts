@@ -156,6 +156,7 @@ function findTools(): Record<Tool, Found> {
     nginx: find("nginx"),
     wrk: find("wrk"),
     h2load: find("h2load"),
+    nghttpd: find("nghttpd"),
     curl: find("curl"),
     taskset: find("taskset"),
     openssl: find("openssl"),

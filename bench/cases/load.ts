@@ -9,6 +9,7 @@ import { type CallCount, countCalls, countRecords, type RecordCount } from "../c
 import { checkFront } from "../front-checks.ts";
 import { bodies, fullHandshakes, grpcUnary, type Load, opaque, small, smallHttp2 } from "../load/loads.ts";
 import { grpcFrame, startNginxOrigin } from "../load/nginx-origin.ts";
+import { startQuickOrigins } from "../load/quick-origin.ts";
 import { freePorts } from "../machine.ts";
 import { type CaseResult, measureCase, type Plan, type Work } from "../measure.ts";
 import type { Found, Tool } from "../peers.ts";
@@ -76,10 +77,11 @@ export async function mtlsPair(input: LoadCase): Promise<LoadCaseResult> {
   }
 }
 
-/** What every case on a front stands on. */
+/** What every case on a front stands on. `quick`: small answers over HTTP/2 come from origins that spend little on them. */
 export async function frontBench(
   input: Pick<LoadCase, "shop" | "tools" | "plan">,
   wants: FrontWants,
+  quick = false,
 ): Promise<{
   readonly subjects: readonly Subject[];
   readonly certs: Certificates;
@@ -90,7 +92,9 @@ export async function frontBench(
   if (nginx.path === null) throw new Error(`the origin of this case is nginx: ${nginx.install}`);
   if (curl.path === null) throw new Error(`the checks of this case need curl: ${curl.install}`);
   const certs = certificates(input);
-  const origin = await startNginxOrigin(input.shop, nginx.path, input.plan.driver.cores);
+  const { cores } = input.plan.driver;
+  const { http1, http2 } = await startNginxOrigin(input.shop, nginx.path, cores);
+  const origin = { http1, ...(quick ? await startQuickOrigins(input, http2, cores) : { http2, grpc: http2 }) };
   const subjects = await frontSubjects({ dir: input.shop.dir, tools: input.tools }, origin, certs, wants);
   const grpcFile = join(input.shop.dir, "grpc-request");
   writeFileSync(grpcFile, grpcFrame());
@@ -99,22 +103,26 @@ export async function frontBench(
 }
 
 const onFront =
-  (wants: FrontWants, loads: (certs: Certificates, grpcFile: string) => readonly Load[]) =>
+  (wants: FrontWants, loads: (certs: Certificates, grpcFile: string) => readonly Load[], quick = false) =>
   async (input: LoadCase): Promise<LoadCaseResult> => {
-    const { subjects, certs, grpcFile, check } = await frontBench(input, wants);
+    const { subjects, certs, grpcFile, check } = await frontBench(input, wants, quick);
     return measured(input, { subjects, loads: loads(certs, grpcFile), check, fixedRate: false });
   };
 
 const sizes = ["64k", "1m"] as const;
 
 /** HTTP/2 in; by name of the load what goes out. */
-export const http2Hop = onFront({ http2: true, tls: true, tcp: false }, () => [
-  smallHttp2("h2-h2", false, "http2", ["nginx"]),
-  smallHttp2("h2-http1", false, "http1"),
-  smallHttp2("tls-h2", true, "http2", ["nginx"]),
-]);
+export const http2Hop = onFront(
+  { http2: true, tls: true, tcp: false },
+  () => [
+    smallHttp2("h2-h2", false, "http2", ["nginx"]),
+    smallHttp2("h2-http1", false, "http1"),
+    smallHttp2("tls-h2", true, "http2", ["nginx"]),
+  ],
+  true,
+);
 
-export const grpc = onFront({ http2: true, tls: false, tcp: false }, (_, file) => [grpcUnary(file)]);
+export const grpc = onFront({ http2: true, tls: false, tcp: false }, (_, file) => [grpcUnary(file)], true);
 
 export const bodiesHttp1 = onFront({ http2: false, tls: true, tcp: false }, () =>
   [false, true].flatMap((tls) => sizes.map((size) => bodies("http1", tls, size))),

@@ -139,6 +139,7 @@ export async function pairSubjects(context: BuildContext, certs: Certificates, r
 export interface FrontOrigin {
   readonly http1: number;
   readonly http2: number;
+  readonly grpc: number;
 }
 
 /** Subjects with a front's listeners, Weft first. nginx has no opaque listener here: its stream module is a package of its own. */
@@ -165,6 +166,7 @@ export async function frontSubjects(
       admin: admin!,
       originHttp1: origin.http1,
       originHttp2: origin.http2,
+      originGrpc: origin.grpc,
     };
     subjects.push({
       name,

@@ -18,7 +18,7 @@ const certs: Certificates = {
   impostorClient: identity("impostor-client"),
 };
 const resources = (wants: FrontWants) =>
-  JSON.parse(frontBootstrap({ plain: 1, tls: 2, mutual: 3, tcp: 4, admin: 5, originHttp1: 6, originHttp2: 7 }, certs, wants))
+  JSON.parse(frontBootstrap({ plain: 1, tls: 2, mutual: 3, tcp: 4, admin: 5, originHttp1: 6, originHttp2: 7, originGrpc: 8 }, certs, wants))
     .static_resources;
 
 test("a front has what its case wants and nothing that could keep it from starting", () => {
@@ -28,7 +28,7 @@ test("a front has what its case wants and nothing that could keep it from starti
   expect(JSON.stringify(small)).not.toContain("http2_protocol_options");
   const whole = resources({ http2: true, tls: true, tcp: false });
   expect(whole.listeners.map((one: { name: string }) => one.name)).toEqual(["plain", "tls", "mutual"]);
-  expect(whole.clusters.map((one: { name: string }) => one.name)).toEqual(["one", "nowhere", "two"]);
+  expect(whole.clusters.map((one: { name: string }) => one.name)).toEqual(["one", "nowhere", "two", "calls"]);
 });
 
 test("only the mutual listener asks for certificates, and both offer h2 where it is wanted", () => {

@@ -27,6 +27,8 @@ export interface FrontPorts {
   readonly admin: number;
   readonly originHttp1: number;
   readonly originHttp2: number;
+  /** Plain-text HTTP/2 as well: where the gRPC method is. */
+  readonly originGrpc: number;
 }
 
 /** What a case needs of a front: what it does not need is left out, so that it cannot fail for it. */
@@ -98,7 +100,7 @@ export function frontBootstrap(ports: FrontPorts, certs: Certificates, wants: Fr
     virtualHost("shop", HOST, [
       route({ path: "/api/health" }, "nowhere"),
       route({ path_separated_prefix: "/static" }, "nowhere"),
-      ...(wants.http2 ? [withoutTimeout("/api/two", "two"), route({ path_separated_prefix: "/bench.Echo" }, "two")] : []),
+      ...(wants.http2 ? [withoutTimeout("/api/two", "two"), route({ path_separated_prefix: "/bench.Echo" }, "calls")] : []),
       withoutTimeout("/api/body", "one"),
       route({ path_separated_prefix: "/api" }, "one"),
     ]),
@@ -107,7 +109,12 @@ export function frontBootstrap(ports: FrontPorts, certs: Certificates, wants: Fr
   const clusters = [
     cluster("one", ports.originHttp1),
     cluster("nowhere", ports.originHttp1),
-    ...(wants.http2 ? [cluster("two", ports.originHttp2, { typed_extension_protocol_options: HTTP2 })] : []),
+    ...(wants.http2
+      ? [
+          cluster("two", ports.originHttp2, { typed_extension_protocol_options: HTTP2 }),
+          cluster("calls", ports.originGrpc, { typed_extension_protocol_options: HTTP2 }),
+        ]
+      : []),
   ];
   const alpn = wants.http2 ? ["h2", "http/1.1"] : ["http/1.1"];
   const tls = (caFile: string | null): Json => tlsContext("Downstream", certs.server, caFile, certs.client.spiffeId, alpn);

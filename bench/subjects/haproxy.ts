@@ -113,6 +113,8 @@ export function haproxyFront(path: string, dir: string, ports: FrontPorts, certs
 `;
   const second = `backend two
   server one 127.0.0.1:${ports.originHttp2} proto h2
+backend calls
+  server one 127.0.0.1:${ports.originGrpc} proto h2
 `;
   const opaque = `listen opaque
   mode tcp
@@ -135,7 +137,7 @@ ${REQUEST_ID}  acl shop hdr(host) -i ${HOST}
   use_backend nowhere if other
   use_backend nowhere if shop { path /api/health }
   use_backend nowhere if shop { path_beg /static/ }
-${wants.http2 ? "  use_backend two if shop { path_beg /api/two/ }\n  use_backend two if shop { path_beg /bench.Echo/ }\n" : ""}  use_backend origin if shop { path_beg /api/ }
+${wants.http2 ? "  use_backend two if shop { path_beg /api/two/ }\n  use_backend calls if shop { path_beg /bench.Echo/ }\n" : ""}  use_backend origin if shop { path_beg /api/ }
 backend origin
   server one 127.0.0.1:${ports.originHttp1}
 backend nowhere

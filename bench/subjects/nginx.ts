@@ -110,7 +110,7 @@ export function nginxFront(
     location /static/ { deny all; }
     location /api/upload/ { limit_except POST { deny all; } proxy_pass http://origin; }
     location /api/ { ${readOnly("http://origin")} }
-    ${wants.http2 ? "location /bench.Echo/ { limit_except POST { deny all; } grpc_set_header X-Request-Id $id; grpc_pass grpc://two; }" : ""}
+    ${wants.http2 ? "location /bench.Echo/ { limit_except POST { deny all; } grpc_set_header X-Request-Id $id; grpc_pass grpc://calls; }" : ""}
     location / { deny all; }
   }
 `;
@@ -134,7 +134,7 @@ export function nginxFront(
   const upstreams = [
     upstream("origin", ports.originHttp1),
     upstream("nowhere", ports.originHttp1),
-    ...(wants.http2 ? [upstream("two", ports.originHttp2)] : []),
+    ...(wants.http2 ? [upstream("two", ports.originHttp2), upstream("calls", ports.originGrpc)] : []),
   ];
   return command(path, dir, "nginx-front", `${upstreams.join("")}${status(ports.admin)}${servers.join("")}`, 24_000);
 }

@@ -55,5 +55,5 @@ export const FORBIDDEN_PATH = "/api/admin/keys";
 export const OVER_HTTP2 = "/api/two";
 /** Fronts: a body of this name ("64k", "1m", "1g"). */
 export const bodyPath = (size: string): string => `/api/body/${size}`;
-/** Fronts: a unary gRPC method at the HTTP/2 origin. */
-export const GRPC_PATH = "/bench.Echo/Say";
+/** Fronts: a unary gRPC method at an origin of its own. nghttpd knows the type of an answer by the end of its name. */
+export const GRPC_PATH = "/bench.Echo/Say.grpc";
