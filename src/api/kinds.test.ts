@@ -245,10 +245,21 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   ],
   [
     "external authorization",
-    route(`[{filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC}}], ${to}}]`),
+    route(`[{filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth, port: 9000}, grpc: {}}}], ${to}}]`),
+    [],
+  ],
+  [
+    "external authorization that contradicts itself",
+    route(
+      `[{filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth}, http: {path: check}}}], ${to}}, {backendRefs: [{name: a, port: 80, filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth, port: 80}, http: {}}}]}]}, {filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth, port: 80}, grpc: {allowedHeaders: [a]}}}], ${to}}]`,
+    ),
     [
-      `spec.rules[0].filters[0].type: value "ExternalAuth" ${left}: remove the filter; use an AuthorizationPolicy`,
-      `spec.rules[0].filters[0].externalAuth: field "externalAuth" ${left}: remove the filter; use an AuthorizationPolicy`,
+      "spec.rules[0].filters[0].externalAuth.backendRef.port: is required for a Service",
+      "spec.rules[0].filters[0].externalAuth.grpc: is required for protocol GRPC; {} will do",
+      "spec.rules[0].filters[0].externalAuth.http: must not be there for protocol GRPC",
+      'spec.rules[0].filters[0].externalAuth.http.path: must be a plain path that begins with "/", got "check"',
+      `spec.rules[1].backendRefs[0].filters[0].type: ExternalAuth on a single backend ${left}: put it on the rule`,
+      `spec.rules[2].filters[0].externalAuth.grpc.allowedHeaders: a choice of headers by gRPC ${left}: leave it out: all headers are sent; or use protocol HTTP`,
     ],
   ],
   [
@@ -426,12 +437,23 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   ],
   [
     "a service entry with a wildcard",
-    external('{hosts: ["*.example.com", api], ports: [{number: 443, name: https, protocol: QUIC}], resolution: NONE}'),
+    external('{hosts: ["*.example.com", api, "*"], ports: [{number: 443, name: https, protocol: QUIC}], resolution: DNS}'),
     [
-      `spec.resolution: value "NONE" ${left}: write resolution: DNS, and each host by its name`,
-      `spec.hosts[0]: a wildcard ("*.example.com") ${left}: name each host`,
+      'spec.hosts[0]: "*.example.com" has a wildcard, whose addresses nobody knows beforehand: write resolution NONE or DYNAMIC_DNS, or each host',
       'spec.hosts[1]: "api" has no dot, so that it would hide the short name of a Service; use a full name',
+      "spec.hosts[2]: would be every host: give the namespace the label weft.dev/outbound: allow-any instead",
       'spec.ports[0].protocol: must be one of HTTP, GRPC-WEB, HTTP2, GRPC, HTTPS, TLS, TCP, MONGO, MYSQL, REDIS, got "QUIC"',
+    ],
+  ],
+  [
+    "a service entry that leads anywhere",
+    external(
+      "{hosts: ['*.example.com'], ports: [{number: 80, name: http, targetPort: 8080}], resolution: NONE, location: MESH_INTERNAL, endpoints: [{address: 192.0.2.1}]}",
+    ),
+    [
+      "spec.endpoints: resolution NONE goes where the request says; write STATIC or DNS for endpoints",
+      "spec.ports[0].targetPort: resolution NONE goes to the port that the request names; write STATIC or DNS for another",
+      "spec.location: resolution NONE knows no workloads of the mesh; write MESH_EXTERNAL",
     ],
   ],
   [

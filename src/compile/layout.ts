@@ -12,7 +12,7 @@ import type { WorkloadPlan } from "./plan/plan.ts";
 import { planWorkload } from "./plan/workload.ts";
 import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
-import { audienceOf } from "./policies/httproute.ts";
+import { asksOthers, audienceOf } from "./policies/httproute.ts";
 import { gatewayLimits } from "./policies/limits.ts";
 import {
   clusterResource,
@@ -53,21 +53,22 @@ const openedBy = derived<Opened | undefined>(
     const plan = workloadPlan(world, key);
     if (plan === undefined) return undefined;
     const [listener, inbound] = [new Map<string, XdsResource>(), new Map<string, XdsResource>()];
+    const auth = asksOthers(world, "") ? { auth: true as const } : {};
     for (const port of plan.inbound) {
       put(inbound, inboundClusterResource(world, { appPort: port.appPort, protocol: port.protocol, services: port.services }));
       // The services are named by the cluster's metadata; the listener says nothing of them.
       put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
     }
     if (plan.httpProxyPort !== undefined)
-      put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog, onDemand: plan.usesOthers === true }));
-    for (const upstream of plan.upstreams) put(listener, upstreamResource(world, { upstream, log: plan.accessLog }));
+      put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog, onDemand: plan.usesOthers === true, ...auth }));
+    for (const upstream of plan.upstreams) put(listener, upstreamResource(world, { upstream, log: plan.accessLog, ...auth }));
     if (plan.gateway !== undefined) {
       const { gateway, address, authz } = plan.gateway;
       const limits = gatewayLimits(world, gateway);
       const limited = limits.rates === undefined ? {} : { limits };
       for (const port of gatewayPlan(world, gateway)?.ports ?? []) {
         const rules = authz[port.port] ?? { deny: [], allow: null };
-        put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, ...limited, logToStdout: plan.accessLog.server }));
+        put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, ...limited, ...auth, logToStdout: plan.accessLog.server }));
       }
     }
     return { listeners: sorted(listener), inbound: sorted(inbound) };

@@ -64,18 +64,18 @@ export const inboundClusterResource = emitted<Pick<InboundPlan, "appPort" | "pro
   ({ appPort, protocol, services }) => clusters.inbound(appPort, protocol, services),
 );
 
-export const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan; onDemand: boolean }, typeof ListenerSchema>(
+export const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan; onDemand: boolean; auth?: true }, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   () => httpProxyListener,
-  ({ port, log, onDemand }) => listeners.httpProxy(port, log.client, onDemand),
+  ({ port, log, onDemand, auth }) => listeners.httpProxy(port, log.client, onDemand, auth),
 );
 
-export const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan }, typeof ListenerSchema>(
+export const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan; auth?: true }, typeof ListenerSchema>(
   "listener",
   ListenerSchema,
   ({ upstream }) => upstream.name,
-  ({ upstream, log }) => listeners.upstream(upstream, log.client),
+  ({ upstream, log, auth }) => listeners.upstream(upstream, log.client, auth),
 );
 
 export const gatewayPortResource = emitted<GatewayPortInput, typeof ListenerSchema>(
@@ -237,7 +237,12 @@ function hashOf(world: World, rules: string, cluster: string): HashPlan | undefi
 /** Every cluster that routes send requests to, those that are known to be missing left out. */
 function leadTo(world: World, routes: readonly RoutePlan[]): string[] {
   const out: string[] = [];
-  for (const { action, name } of routes) {
+  for (const { action, name, auth } of routes) {
+    if (auth !== undefined) {
+      if (!planTargets(world).has(auth.cluster))
+        throw new OpenSnapshotError(`route ${name} asks cluster ${auth.cluster}, which is not there`);
+      out.push(auth.cluster);
+    }
     if (action.kind !== "forward") continue;
     for (const { cluster, missing } of [...action.backends, ...(action.mirrors ?? []).map((each) => ({ ...each, missing: false }))]) {
       const there = planTargets(world).has(cluster);

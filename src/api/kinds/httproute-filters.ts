@@ -3,7 +3,7 @@
 
 import { notImplemented, show } from "../schema.ts";
 import { type Add, isService } from "./gateway-refs.ts";
-import type { CorsFilter, HeaderModifier, MirrorFilter, PathModifier, RouteFilter } from "./httproute-spec.ts";
+import type { CorsFilter, ExternalAuthFilter, HeaderModifier, MirrorFilter, PathModifier, RouteFilter } from "./httproute-spec.ts";
 
 /** Filters that may stand several times in one list. */
 const repeatable = new Set(["RequestMirror", "ExtensionRef"]);
@@ -16,6 +16,7 @@ const filterField: Readonly<Record<string, keyof RouteFilter>> = {
   URLRewrite: "urlRewrite",
   RequestMirror: "requestMirror",
   CORS: "cors",
+  ExternalAuth: "externalAuth",
 };
 
 /** `pathTypes`: of the matches of the rule that the filters belong to. */
@@ -40,19 +41,22 @@ export function checkFilters(filters: readonly RouteFilter[], path: string, path
     }
     if (filter.requestMirror !== undefined) checkMirror(filter.requestMirror, `${where}.requestMirror`, add);
     if (filter.cors !== undefined) checkCors(filter.cors, `${where}.cors`, add);
+    if (filter.externalAuth !== undefined) checkExternalAuth(filter.externalAuth, `${where}.externalAuth`, add);
   }
   if (types.has("RequestRedirect") && types.has("URLRewrite"))
     add(`${path}.filters`, "RequestRedirect and URLRewrite exclude each other; remove one");
   return new Set(types.keys());
 }
 
+/** Filters that a single backend cannot have. */
+const ofRules = new Set(["RequestRedirect", "RequestMirror", "CORS", "ExternalAuth"]);
+
 /** Of one backend: Envoy, and so we, can edit headers and name another host there; the rest is the rule's business. */
 export function checkBackendFilters(filters: readonly RouteFilter[], path: string, add: Add): void {
   checkFilters(filters, path, [], add);
   for (const [at, filter] of filters.entries()) {
     const where = `${path}.filters[${at}]`;
-    if (filter.type === "RequestRedirect" || filter.type === "RequestMirror" || filter.type === "CORS")
-      add(`${where}.type`, notImplemented(`${filter.type} on a single backend`, "put it on the rule"));
+    if (ofRules.has(filter.type)) add(`${where}.type`, notImplemented(`${filter.type} on a single backend`, "put it on the rule"));
     if (filter.urlRewrite?.path !== undefined)
       add(`${where}.urlRewrite.path`, notImplemented("the rewrite of a path on a single backend", "put it on the rule"));
   }
@@ -95,6 +99,21 @@ function checkMirror(mirror: MirrorFilter, path: string, add: Add): void {
   if (percent !== undefined && fraction !== undefined) add(path, "percent and fraction exclude each other; remove one");
   const { numerator, denominator = 100 } = fraction ?? { numerator: 0 };
   if (numerator > denominator) add(`${path}.fraction`, `${numerator} of ${denominator} is more than all`);
+}
+
+function checkExternalAuth({ protocol, backendRef, grpc, http }: ExternalAuthFilter, path: string, add: Add): void {
+  if (isService(backendRef) && backendRef.port === undefined) add(`${path}.backendRef.port`, "is required for a Service");
+  const [wanted, other] = protocol === "GRPC" ? (["grpc", "http"] as const) : (["http", "grpc"] as const);
+  const has = { grpc: grpc !== undefined, http: http !== undefined };
+  if (!has[wanted]) add(`${path}.${wanted}`, `is required for protocol ${protocol}; {} will do`);
+  if (has[other]) add(`${path}.${other}`, `must not be there for protocol ${protocol}`);
+  if ((grpc?.allowedHeaders ?? []).length > 0)
+    add(
+      `${path}.grpc.allowedHeaders`,
+      notImplemented("a choice of headers by gRPC", "leave it out: all headers are sent; or use protocol HTTP"),
+    );
+  if (http?.path !== undefined && http.path !== "" && !/^\/[\x21-\x7e]*$/.test(http.path))
+    add(`${path}.http.path`, `must be a plain path that begins with "/", got ${show(http.path)}`);
 }
 
 const methodsOfCors = /^[A-Za-z]+$/;

@@ -23,6 +23,38 @@ const cors: Schema = {
   },
 };
 
+const headerNames: Schema = { type: "array", maxItems: 64, listType: "set", items: headerName };
+
+/** GEP-1494. */
+const externalAuth: Schema = {
+  type: "object",
+  required: ["protocol", "backendRef"],
+  properties: {
+    protocol: { type: "string", enum: ["HTTP", "GRPC"] },
+    backendRef: {
+      type: "object",
+      required: ["name"],
+      properties: {
+        group: { type: "string", maxLength: 253, default: "" },
+        kind: { type: "string", minLength: 1, maxLength: 63, default: "Service" },
+        name: { type: "string", minLength: 1, maxLength: 253 },
+        namespace: { type: "string", minLength: 1, maxLength: 63, pattern: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" },
+        port: { type: "integer", minimum: 1, maximum: 65535 },
+      },
+    },
+    grpc: { type: "object", properties: { allowedHeaders: headerNames } },
+    http: {
+      type: "object",
+      properties: {
+        path: { type: "string", maxLength: 1024 },
+        allowedHeaders: headerNames,
+        allowedResponseHeaders: headerNames,
+      },
+    },
+    forwardBody: { type: "object", properties: { maxSize: { type: "integer", minimum: 0, maximum: 65535 } } },
+  },
+};
+
 /** GEP-3171. */
 const mirrorShare: Readonly<Record<string, Schema>> = {
   percent: { type: "integer", minimum: 0, maximum: 100 },
@@ -70,7 +102,7 @@ function withFilters(schema: Schema, path: string, http: boolean): Schema {
   let out = extendSchema(schema, path, { type: { type: "string", enum: types } });
   out = extendSchema(out, `${path}.requestMirror`, mirrorShare);
   if (http) {
-    out = extendSchema(out, path, { cors });
+    out = extendSchema(out, path, { cors, externalAuth });
     out = extendSchema(out, `${path}.requestRedirect`, {
       statusCode: { type: "integer", default: 302, enum: [301, 302, 303, 307, 308] },
     });

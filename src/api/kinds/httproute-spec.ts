@@ -36,6 +36,20 @@ export interface MirrorFilter {
   readonly fraction?: { readonly numerator: number; readonly denominator?: number };
 }
 
+/** GEP-1494. */
+export interface ExternalAuthFilter {
+  readonly protocol: "HTTP" | "GRPC";
+  readonly backendRef: BackendRef;
+  readonly grpc?: { readonly allowedHeaders?: readonly string[] };
+  readonly http?: {
+    readonly path?: string;
+    readonly allowedHeaders?: readonly string[];
+    readonly allowedResponseHeaders?: readonly string[];
+  };
+  /** Bytes. */
+  readonly forwardBody?: { readonly maxSize?: number };
+}
+
 export interface RouteFilter {
   readonly type: string;
   readonly requestHeaderModifier?: HeaderModifier;
@@ -50,6 +64,7 @@ export interface RouteFilter {
   readonly urlRewrite?: { readonly hostname?: string; readonly path?: PathModifier };
   readonly requestMirror?: MirrorFilter;
   readonly cors?: CorsFilter;
+  readonly externalAuth?: ExternalAuthFilter;
 }
 
 export interface ValueMatch {

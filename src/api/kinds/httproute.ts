@@ -7,8 +7,6 @@ import { hostNames, parentNames } from "./gateway-refs.ts";
 import { httpRouteRules } from "./httproute-rules.ts";
 import { httpRouteSchema } from "./httproute-schema.ts";
 
-const externalAuth = "remove the filter; use an AuthorizationPolicy";
-
 export const httpRouteKind = defineKind({
   group: "gateway.networking.k8s.io",
   versions: ["v1", "v1beta1"],
@@ -22,13 +20,9 @@ export const httpRouteKind = defineKind({
   unimplemented: {
     "spec.useDefaultGateways": "name a Gateway or a Service in spec.parentRefs",
     "spec.rules[].filters[].extensionRef": "remove the filter",
-    "spec.rules[].filters[].externalAuth": externalAuth,
     "spec.rules[].filters[].type=ExtensionRef": "remove the filter",
-    "spec.rules[].filters[].type=ExternalAuth": externalAuth,
     "spec.rules[].backendRefs[].filters[].extensionRef": "remove the filter",
-    "spec.rules[].backendRefs[].filters[].externalAuth": externalAuth,
     "spec.rules[].backendRefs[].filters[].type=ExtensionRef": "remove the filter",
-    "spec.rules[].backendRefs[].filters[].type=ExternalAuth": externalAuth,
   },
   notes: [
     'Parents are Services (`group: ""`, `kind: Service`) and Gateways. A route in the Service\'s namespace speaks for all callers; one in another namespace for callers of that namespace, instead of the former.',
@@ -39,6 +33,7 @@ export const httpRouteKind = defineKind({
     "`hostnames` belong to Gateways; on a route that has Services for parents only they would do nothing, and are refused.",
     "A GRPCRoute on the same port of a Service goes before: an HTTPRoute beside it is not accepted there (`Conflicted`).",
     "Every route is retried up to twice when the request certainly reached no application, or is idempotent and was cut short; `retry` changes number and adds status codes and a pause. There is no timeout unless `timeouts` says so.",
+    "ExternalAuth holds a request until the service has answered, for at most a second, and refuses it with 403 where the service cannot be asked; a rule whose service cannot be resolved answers with 500. Of a body longer than `forwardBody.maxSize` the service is told the beginning.",
     "Regular expressions are RE2 and match the whole path or value.",
     "Refused: two rules, of one route or of two routes on a common parent, that match the same requests and do different things.",
   ],

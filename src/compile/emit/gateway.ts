@@ -22,10 +22,12 @@ export interface GatewayPortInput {
   readonly address: string;
   readonly authz: AuthzPlan;
   readonly limits?: LimitsPlan;
+  /** Some route of the mesh asks an authorization service. */
+  readonly auth?: true;
   readonly logToStdout: boolean;
 }
 
-export function gatewayPort({ plan, address: host, authz, limits, logToStdout }: GatewayPortInput): Listener {
+export function gatewayPort({ plan, address: host, authz, limits, auth, logToStdout }: GatewayPortInput): Listener {
   const name = gatewayListener(plan.port, plan.kind === "udp" ? "udp" : "tcp");
   const base = { name, trafficDirection: TrafficDirection.INBOUND };
   switch (plan.kind) {
@@ -45,7 +47,7 @@ export function gatewayPort({ plan, address: host, authz, limits, logToStdout }:
       return create(ListenerSchema, {
         ...base,
         address: address(host, plan.port),
-        filterChains: [{ name, filters: [managerOver(name, plan.table, upgrades, logToStdout, requestRules(authz), limits)] }],
+        filterChains: [{ name, filters: [managerOver(name, plan.table, upgrades, logToStdout, requestRules(authz), limits, auth)] }],
       });
     case "tls":
       return create(ListenerSchema, {
@@ -59,7 +61,7 @@ export function gatewayPort({ plan, address: host, authz, limits, logToStdout }:
   }
 
   function filtersOf({ name: chain, to }: GatewayChainPlan): FilterInit[] {
-    if (to.kind === "http") return [managerOver(`${name}|${chain}`, to.table, upgrades, logToStdout, requestRules(authz), limits)];
+    if (to.kind === "http") return [managerOver(`${name}|${chain}`, to.table, upgrades, logToStdout, requestRules(authz), limits, auth)];
     return [...connectionRules(authz), tcpProxyTo(`${name}|${chain}`, to.backends, logToStdout)];
   }
 }

@@ -4,9 +4,11 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { speaksHttp } from "../../api/kinds/service.ts";
 import { TrafficDirection } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
+import { ApiVersion } from "../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
 import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/listener_components_pb.ts";
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { CorsSchema } from "../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { ExtAuthzSchema } from "../../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { OnDemandSchema } from "../../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import { RBACSchema as HttpRbacSchema } from "../../wire/gen/envoy/extensions/filters/http/rbac/v3/rbac_pb.ts";
@@ -40,7 +42,7 @@ import { address, any, duration, overAds, secret, stringMatcher } from "./common
 import { limitFilters } from "./limits.ts";
 import { rbacRules } from "./rbac.ts";
 import { upgrades } from "./route.ts";
-import { corsName, faultName, sessionName } from "./route-filters.ts";
+import { authName, corsName, faultName, sessionName } from "./route-filters.ts";
 
 export type FilterInit = MessageInitShape<typeof FilterSchema>;
 
@@ -51,11 +53,33 @@ const detectionMs = 3_000;
 const loopback = "127.0.0.1";
 
 /** Filters that only do what a route tells them to; in the order in which Envoy's users have them. */
-const routeFilters = [
+const beforeAuth = [
   { name: corsName, configType: { case: "typedConfig" as const, value: any(CorsSchema, {}) } },
   { name: faultName, configType: { case: "typedConfig" as const, value: any(HTTPFaultSchema, {}) } },
-  { name: sessionName, configType: { case: "typedConfig" as const, value: any(StatefulSessionSchema, {}) } },
 ];
+const afterAuth = [{ name: sessionName, configType: { case: "typedConfig" as const, value: any(StatefulSessionSchema, {}) } }];
+
+/** Asks nobody but for routes that name whom; the one it names itself does not exist, so that it would refuse whatever came to it. */
+const authFilter = {
+  name: authName,
+  disabled: true,
+  configType: {
+    case: "typedConfig" as const,
+    value: any(ExtAuthzSchema, {
+      transportApiVersion: ApiVersion.V3,
+      services: {
+        case: "httpService",
+        value: {
+          serverUri: {
+            uri: "http://nobody.invalid",
+            httpUpstreamType: { case: "cluster", value: "nobody" },
+            timeout: { $typeName: "google.protobuf.Duration", seconds: 1n, nanos: 0 },
+          },
+        },
+      },
+    }),
+  },
+};
 
 /** Holds a request whose host the table lacks, and asks for it. */
 const askForHosts = { name: "envoy.filters.http.on_demand", configType: { case: "typedConfig" as const, value: any(OnDemandSchema, {}) } };
@@ -63,19 +87,20 @@ const askForHosts = { name: "envoy.filters.http.on_demand", configType: { case: 
 const router = { name: "envoy.filters.http.router", configType: { case: "typedConfig" as const, value: any(RouterSchema, {}) } };
 
 /** What HTTP_PROXY points to: absolute-form requests and CONNECT. */
-export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean): Listener {
+export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean, auth = false): Listener {
+  const before = onDemand ? [askForHosts] : [];
   return create(ListenerSchema, {
     name: httpProxyListener,
     address: address(loopback, port),
     trafficDirection: TrafficDirection.OUTBOUND,
     filterChains: [
-      { filters: [managerOver(httpProxyListener, httpProxyRoutes, ["CONNECT", ...upgrades], logToStdout, onDemand ? [askForHosts] : [])] },
+      { filters: [managerOver(httpProxyListener, httpProxyRoutes, ["CONNECT", ...upgrades], logToStdout, before, undefined, auth)] },
     ],
   });
 }
 
 /** One local port that leads to one service. */
-export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
+export function upstream(plan: UpstreamPlan, logToStdout: boolean, auth = false): Listener {
   const { service, port, cluster } = plan.target;
   const base = { name: plan.name, trafficDirection: TrafficDirection.OUTBOUND };
   const whole: BackendPlan[] = [{ cluster, weight: 1, missing: false }];
@@ -92,7 +117,9 @@ export function upstream(plan: UpstreamPlan, logToStdout: boolean): Listener {
     return create(ListenerSchema, {
       ...base,
       address: address(loopback, plan.localPort),
-      filterChains: [{ filters: [managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout)] }],
+      filterChains: [
+        { filters: [managerOver(plan.name, upstreamListener(service.host, port.port), upgrades, logToStdout, [], undefined, auth)] },
+      ],
     });
   const byName = plan.connections?.byName;
   if (byName === undefined)
@@ -211,13 +238,15 @@ export function managerOver(
   logToStdout: boolean,
   rules: readonly HttpFilterInit[] = [],
   limits: LimitsPlan | undefined = undefined,
+  /** Some route of the mesh asks an authorization service. */
+  auth = false,
 ): FilterInit {
   return typed(
     "envoy.filters.network.http_connection_manager",
     any(HttpConnectionManagerSchema, {
       statPrefix: name,
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
-      httpFilters: [...rules, ...routeFilters, ...limitFilters(limits), router],
+      httpFilters: [...rules, ...beforeAuth, ...(auth ? [authFilter] : []), ...afterAuth, ...limitFilters(limits), router],
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),

@@ -5,16 +5,18 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import type { HeaderMatcherSchema } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { CorsPolicySchema } from "../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { ExtAuthzPerRouteSchema } from "../../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { StatefulSessionPerRouteSchema } from "../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
 import { CookieBasedSessionStateSchema } from "../../wire/gen/envoy/extensions/http/stateful_session/cookie/v3/cookie_pb.ts";
 import { HeaderBasedSessionStateSchema } from "../../wire/gen/envoy/extensions/http/stateful_session/header/v3/header_pb.ts";
 import { FaultSchema } from "../../wire/gen/weft/fault/v1/fault_pb.ts";
-import type { CorsPlan, FaultPlan, SessionPlan, ValueMatchPlan } from "../plan/routes.ts";
+import type { CorsPlan, ExternalAuthPlan, FaultPlan, SessionPlan, ValueMatchPlan } from "../plan/routes.ts";
 import { any, duration, perMillion, stringMatcher } from "./common.ts";
 
 export const corsName = "envoy.filters.http.cors";
 export const faultName = "envoy.filters.http.fault";
+export const authName = "envoy.filters.http.ext_authz";
 export const sessionName = "envoy.filters.http.stateful_session";
 
 export function corsPolicy(plan: CorsPlan): Any {
@@ -65,6 +67,47 @@ export function faultPolicy(plan: FaultPlan, header: (match: ValueMatchPlan) => 
     http,
     ...(resetPerMillion === undefined ? {} : { reset: perMillion(resetPerMillion) }),
     clients: clients.map((client) => stringMatcher(client)),
+  });
+}
+
+/** How long a request waits for the service: what takes longer holds up every request. */
+export const authTimeoutMs = 1_000;
+
+export function authPolicy(plan: ExternalAuthPlan): Any {
+  const names = (list: readonly string[]) => ({ patterns: list.map((value) => stringMatcher({ kind: "exact", value }, true)) });
+  const body =
+    plan.bodyBytes === 0
+      ? { disableRequestBodyBuffering: true }
+      : { withRequestBody: { maxRequestBytes: plan.bodyBytes, allowPartialMessage: true, packAsBytes: plan.kind === "grpc" } };
+  return any(ExtAuthzPerRouteSchema, {
+    override: {
+      case: "checkSettings",
+      value: {
+        ...body,
+        serviceOverride:
+          plan.kind === "grpc"
+            ? {
+                case: "grpcService",
+                value: {
+                  targetSpecifier: { case: "envoyGrpc", value: { clusterName: plan.cluster, authority: plan.host } },
+                  timeout: duration(authTimeoutMs),
+                },
+              }
+            : {
+                case: "httpService",
+                value: {
+                  serverUri: {
+                    uri: `http://${plan.host}`,
+                    httpUpstreamType: { case: "cluster", value: plan.cluster },
+                    timeout: duration(authTimeoutMs),
+                  },
+                  pathPrefix: plan.pathPrefix,
+                  authorizationRequest: { allowedHeaders: names(plan.tellHeaders) },
+                  authorizationResponse: { allowedUpstreamHeaders: names(plan.takeHeaders) },
+                },
+              },
+      },
+    },
   });
 }
 

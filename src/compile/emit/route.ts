@@ -21,6 +21,7 @@ import {
   type BackendPlan,
   defaultRetry,
   defaultRetryOn,
+  type ExternalAuthPlan,
   type ForwardPlan,
   type HashPlan,
   type HeaderEditsPlan,
@@ -33,7 +34,7 @@ import {
   type ValueMatchPlan,
 } from "../plan/routes.ts";
 import { duration, overAds, perMillion, stringMatcher } from "./common.ts";
-import { corsName, corsPolicy, faultName, faultPolicy, sessionName, sessionPolicy } from "./route-filters.ts";
+import { authName, authPolicy, corsName, corsPolicy, faultName, faultPolicy, sessionName, sessionPolicy } from "./route-filters.ts";
 
 type RouteInit = MessageInitShape<typeof RouteSchema>;
 type ActionInit = Exclude<MessageInitShape<typeof RouteActionSchema>, { $typeName: string }>;
@@ -129,7 +130,12 @@ function lengthPrefix(length: number): number[] {
 
 function routesOf(plan: VirtualHostPlan): RouteInit[] {
   const whole: BackendPlan[] = [{ cluster: plan.target.cluster, weight: 1, missing: false }];
-  const out: RouteInit[] = [tunnelInit(tunnelBackends(plan.routes) ?? whole)];
+  const auth = plan.routes?.find((route) => matchesEverything(route.match))?.auth;
+  const out: RouteInit[] = [
+    auth === undefined && (plan.routes ?? []).some((route) => route.auth !== undefined)
+      ? closedTunnel
+      : tunnelInit(tunnelBackends(plan.routes) ?? whole, auth),
+  ];
   if (plan.routes === undefined) {
     out.push(
       routeInit({
@@ -164,7 +170,7 @@ function routesOf(plan: VirtualHostPlan): RouteInit[] {
 }
 
 /** A CONNECT that ends here: its payload goes on as opaque bytes. */
-function tunnelInit(backends: readonly BackendPlan[]): RouteInit {
+function tunnelInit(backends: readonly BackendPlan[], auth?: ExternalAuthPlan): RouteInit {
   return {
     name: "connect",
     match: { pathSpecifier: { case: "connectMatcher", value: {} } },
@@ -175,8 +181,17 @@ function tunnelInit(backends: readonly BackendPlan[]): RouteInit {
         upgradeConfigs: [{ upgradeType: "CONNECT", connectConfig: {} }],
       },
     },
+    ...(auth === undefined ? {} : { typedPerFilterConfig: { [authName]: authPolicy(auth) } }),
   };
 }
+
+/** Some requests must be asked about, and nobody sees those within a tunnel. */
+const closedTunnel = direct(
+  "connect",
+  { pathSpecifier: { case: "connectMatcher", value: {} } },
+  403,
+  "Requests here are subject to external authorization, which cannot look into a tunnel.",
+);
 
 /** A tunnel shows no path and no headers: it follows the rule that matches everything, if that one forwards. Edits of headers have nothing to edit. */
 function tunnelBackends(routes: readonly RoutePlan[] | undefined): readonly BackendPlan[] | undefined {
@@ -200,6 +215,7 @@ function filtersInit(route: RoutePlan): Record<string, Any> {
   return {
     ...(route.cors === undefined ? {} : { [corsName]: corsPolicy(route.cors) }),
     ...(route.fault === undefined ? {} : { [faultName]: faultPolicy(route.fault, headerMatcher) }),
+    ...(route.auth === undefined ? {} : { [authName]: authPolicy(route.auth) }),
     ...(route.session === undefined ? {} : { [sessionName]: sessionPolicy(route.session) }),
   };
 }

@@ -12,6 +12,7 @@ export interface RoutePlan {
   readonly responseHeaders: HeaderEditsPlan;
   readonly cors?: CorsPlan;
   readonly fault?: FaultPlan;
+  readonly auth?: ExternalAuthPlan;
   /** With `forward` only. */
   readonly session?: SessionPlan;
 }
@@ -160,6 +161,22 @@ export interface FaultPlan {
   readonly resetPerMillion?: number;
   /** Likewise: SPIFFE IDs of the callers that are meant, sorted; absent = all. */
   readonly clients?: readonly { readonly kind: "exact" | "prefix"; readonly value: string }[];
+}
+
+/** Who is asked whether a request may pass; what cannot be asked is refused. */
+export interface ExternalAuthPlan {
+  readonly kind: "grpc" | "http";
+  /** Exists. */
+  readonly cluster: string;
+  /** Of the service, as a name. */
+  readonly host: string;
+  /** In front of the request's own; of `http`. */
+  readonly pathPrefix: string;
+  /** Sorted, in lower case; of `http`: what is told beside the necessary, and what its answer may put into the request. */
+  readonly tellHeaders: readonly string[];
+  readonly takeHeaders: readonly string[];
+  /** 0 = nothing of the body is told. */
+  readonly bodyBytes: number;
 }
 
 // ---- defaults ---------------------------------------------------------------------------------------------------------------

@@ -98,12 +98,40 @@ function resolveAll(world: World, route: AnyRouteObject, rules: readonly RuleSha
     for (const [at, ref] of (rule.backendRefs ?? []).entries()) take(ref, `spec.rules[${ruleAt}].backendRefs[${at}]`);
     for (const [at, { requestMirror }] of (rule.filters ?? []).entries())
       if (requestMirror !== undefined) take(requestMirror.backendRef, `spec.rules[${ruleAt}].filters[${at}].requestMirror.backendRef`);
+    for (const [at, { externalAuth }] of (rule.filters ?? []).entries())
+      if (externalAuth !== undefined) {
+        const where = `spec.rules[${ruleAt}].filters[${at}].externalAuth.backendRef`;
+        take(externalAuth.backendRef, where);
+        const wrong = externalAuth.protocol === "GRPC" ? withoutGrpc(world, resolved.get(externalAuth.backendRef), where) : undefined;
+        if (wrong !== undefined) {
+          problems.push(wrong);
+          resolved.set(externalAuth.backendRef, { cluster: "", problem: wrong });
+        }
+      }
   }
   return {
     of: (ref) => ({ cluster: resolved.get(ref)?.cluster ?? "", missing: resolved.get(ref)?.problem !== undefined }),
     verdict: resolvedVerdict(problems, "its share of the traffic is answered with 500, and nothing is mirrored there"),
   };
 }
+
+/** gRPC needs HTTP/2, which a port's name says that it speaks. */
+function withoutGrpc(world: World, found: Resolved | undefined, where: string): RefProblem | undefined {
+  const target = found === undefined || found.problem !== undefined ? undefined : targetPlan(world, found.cluster);
+  if (target === undefined || target.port.protocol === "http2") return undefined;
+  return {
+    reason: "UnsupportedProtocol",
+    message: `${where}: port ${target.port.port} of Service ${target.service.key} does not say that it speaks gRPC; name the port grpc… or set its appProtocol to grpc`,
+  };
+}
+
+/** Some HTTPRoute asks an authorization service: the listeners of callers and gateways then have the filter for it. */
+export const asksOthers = derived<boolean>((world) =>
+  world
+    .objects(httpRouteSource)
+    .all()
+    .some(({ spec }) => (spec.rules ?? []).some((rule) => (rule.filters ?? []).some(({ externalAuth }) => externalAuth !== undefined))),
+);
 
 /** What became of each parent reference of a route that is for Weft, by its kind, blank, `NS/NAME`. */
 export const routeVerdicts = derived<readonly ParentVerdict[]>((world, text) => {

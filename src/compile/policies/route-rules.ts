@@ -4,6 +4,7 @@ import { type BackendRef, durationMs } from "../../api/kinds/gateway-refs.ts";
 import { corsOrigin } from "../../api/kinds/httproute-filters.ts";
 import type {
   CorsFilter,
+  ExternalAuthFilter,
   HeaderModifier,
   MirrorFilter,
   PathModifier,
@@ -18,6 +19,7 @@ import {
   type BackendPlan,
   type CorsPlan,
   defaultRetries,
+  type ExternalAuthPlan,
   type ForwardPlan,
   type HeaderEditsPlan,
   type MatchPlan,
@@ -66,6 +68,17 @@ export function rankOf(match: RouteMatch): number[] {
 /** The routes of one match of a rule; two where a prefix is replaced by path elements. */
 export function planRule(name: string, rule: RouteRule, match: RouteMatch, backendOf: BackendOf): RoutePlan[] {
   const plain = planMatch(match);
+  const asked = filterOf(rule.filters, "externalAuth");
+  const auth = asked === undefined ? undefined : externalAuth(asked, backendOf);
+  if (auth === null) {
+    const body = `The authorization service of HTTPRoute rule ${name} cannot be resolved; the route's status says why.`;
+    return [{ ...everyRoute(name, plain, rule), action: { kind: "direct", status: 500, body } }];
+  }
+  const routes = planAction(name, rule, plain, backendOf);
+  return auth === undefined ? routes : routes.map((route) => ({ ...route, auth }));
+}
+
+function planAction(name: string, rule: RouteRule, plain: MatchPlan, backendOf: BackendOf): RoutePlan[] {
   const redirect = filterOf(rule.filters, "requestRedirect");
   const rewrite = filterOf(rule.filters, "urlRewrite");
   if (redirect !== undefined)
@@ -90,6 +103,22 @@ export function planRule(name: string, rule: RouteRule, match: RouteMatch, backe
     action: { ...base, ...pathRewrite(where, prefix, rewrite?.path) },
     ...session,
   }));
+}
+
+/** null: its service cannot be resolved, so that nothing may pass. */
+function externalAuth({ protocol, backendRef, http, forwardBody }: ExternalAuthFilter, backendOf: BackendOf): ExternalAuthPlan | null {
+  const { cluster, missing } = backendOf(backendRef);
+  if (missing) return null;
+  const names = (list: readonly string[] | undefined) => [...new Set((list ?? []).map((each) => each.toLowerCase()))].sort();
+  return {
+    kind: protocol === "GRPC" ? "grpc" : "http",
+    cluster,
+    host: cluster.split("|")[3] ?? cluster,
+    pathPrefix: http?.path ?? "",
+    tellHeaders: names(http?.allowedHeaders),
+    takeHeaders: names(http?.allowedResponseHeaders),
+    bodyBytes: forwardBody?.maxSize ?? 0,
+  };
 }
 
 /** What a route says whatever its action is. */
