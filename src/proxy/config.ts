@@ -620,7 +620,8 @@ export interface ClusterConfig {
   readonly connectTimeoutMs: number;
   readonly balance: BalanceConfig;
   readonly source:
-    | { readonly kind: "static" | "strict_dns"; readonly endpoints: readonly EndpointConfig[] }
+    /** `dynamic`: to wherever a request says, and without endpoints. */
+    | { readonly kind: "static" | "strict_dns" | "dynamic"; readonly endpoints: readonly EndpointConfig[] }
     | { readonly kind: "eds"; readonly serviceName: string };
   /** First whose `match` is a subset of the endpoint's `transportMatch` wins; an entry with `tls: null` is plain text. */
   readonly transports: readonly {

@@ -4,6 +4,7 @@
 
 import type { ClusterConfig, EndpointConfig } from "../config.ts";
 import type { OutlierDetector } from "../health/outliers.ts";
+import type { Names } from "../names/names.ts";
 import type { LimitName, Refusals } from "../resilience/breakers.ts";
 import type { Budget } from "../resilience/budget.ts";
 import { baseWeight, Endpoint, type Transport } from "./endpoint.ts";
@@ -64,6 +65,8 @@ export class Cluster {
   readonly waiting: Waiter[] = [];
   /** Judges endpoints by their answers; null = not configured. */
   outliers: OutlierDetector | null = null;
+  /** It leads wherever a request says; null = to its endpoints. */
+  names: Names | null = null;
   /** Called when health has changed who is available. */
   onHealth: (() => void) | null = null;
   /** Told of each refusal by a limit. */
@@ -315,6 +318,7 @@ export class Cluster {
   }
 
   retire(): void {
+    this.names?.retire();
     for (const endpoint of this.endpoints) endpoint.retire();
   }
 }

@@ -26,6 +26,7 @@ import { reply } from "./finish.ts";
 import { pauseDown, resumeDown } from "./flow.ts";
 import type { RequestNeeds, UpstreamHalf } from "./halves.ts";
 import { standBack } from "./hedge.ts";
+import { namedEndpoint } from "./named.ts";
 import { endpointHost } from "./rewrite-target.ts";
 import { openTunnel } from "./tunnel.ts";
 
@@ -56,8 +57,12 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
     wanted.hash = x.hash;
   }
   if (x.stick !== null) wanted.address = x.stick;
-  let endpoint = pick(cluster, x.permit as Permit, nowMs, core.random, not);
-  if (endpoint !== null && x.tried !== null) endpoint = untried(x, endpoint, nowMs, not);
+  let endpoint: Endpoint | null;
+  if (cluster.names !== null) {
+    endpoint = namedEndpoint(x, cluster.names, nowMs, not);
+    if (endpoint === null) return;
+  } else endpoint = pick(cluster, x.permit as Permit, nowMs, core.random, not);
+  if (cluster.names === null && endpoint !== null && x.tried !== null) endpoint = untried(x, endpoint, nowMs, not);
   if (x.parked !== null && (endpoint === null || endpoint === not)) {
     standBack(x);
     return;

@@ -157,6 +157,7 @@ export class Live {
         }
         cluster.reconfigure(next, JSON.stringify(cluster.config.balance) === JSON.stringify(next.balance));
         this.#judge(cluster, next);
+        this.#name(cluster, next, transportOf);
         cluster.setEndpoints(endpoints, transportOf, this.#core.ticker.now());
         const checker = this.#check(cluster, live);
         this.#clusters.set(name, { config: next, transportOf, endpoints, cluster, checker });
@@ -165,6 +166,19 @@ export class Live {
         failed.push({ resource: { type: "cluster", name }, reason: sentence(error) });
       }
     }
+  }
+
+  /** A cluster that leads wherever requests say keeps the addresses that it knows. */
+  #name(cluster: Cluster, { source }: ClusterConfig, transportOf: ReturnType<typeof buildTransports>): void {
+    if (source.kind !== "dynamic") {
+      cluster.names?.retire();
+      cluster.names = null;
+      return;
+    }
+    const { Names, systemLookup } = require("../names/names.ts") as typeof import("../names/names.ts");
+    const deps = { lookup: this.#deps.lookup ?? systemLookup, nowMs: () => this.#core.ticker.now(), transportOf };
+    if (cluster.names === null) cluster.names = new Names(cluster, deps);
+    else cluster.names.deps = deps;
   }
 
   /** Outlier detection as configured now. What is out stays out under new settings. */

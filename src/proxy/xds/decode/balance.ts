@@ -58,6 +58,8 @@ export function decodeBalance(
 }
 
 function policy(gate: Gate, cluster: Cluster, path: string): BalanceConfig {
+  // Nobody is chosen there: the request says who.
+  if (cluster.clusterDiscoveryType.case === "clusterType") return { kind: "random" };
   if (cluster.loadBalancingPolicy !== undefined) return byExtension(gate, cluster, at(path, "load_balancing_policy"));
   const kind = choose<Kind>(
     gate,

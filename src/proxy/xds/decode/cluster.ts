@@ -182,7 +182,14 @@ function endpointLimits(
   };
 }
 
+/** Loaded with the first such cluster. */
+const dynamic = () => require("./dynamic.ts") as typeof import("./dynamic.ts");
+
 function endpointSource(gate: Gate, cluster: Cluster, path: string): ClusterConfig["source"] {
+  if (cluster.clusterDiscoveryType.case === "clusterType") {
+    dynamic().decodeDynamic(gate, cluster, cluster.clusterDiscoveryType.value, path);
+    return { kind: "dynamic", endpoints: [] };
+  }
   const type = choose<ClusterConfig["source"]["kind"]>(
     gate,
     at(path, "type"),

@@ -8,6 +8,7 @@ import {
   AdaptiveConcurrency,
   Admission,
   Cors,
+  DynamicForwardProxy,
   ExtAuthz,
   GlobalRateLimit,
   GrpcWeb,
@@ -51,6 +52,7 @@ type HttpFilter =
   /** `quiet`: no x-envoy headers are added. */
   | { readonly kind: "router"; readonly quiet: boolean }
   | { readonly kind: "grpc-web" }
+  | { readonly kind: "nothing" }
   | { readonly kind: "on-demand" }
   /** One of chain/stages.ts: its name, and `config` as the only member of `stages`. */
   | { readonly kind: "stage"; readonly name: StageName; readonly stages: Partial<StageConfigs> };
@@ -60,6 +62,7 @@ const faults = () => require("./fault.ts") as typeof import("./fault.ts");
 const extAuthz = () => require("./ext-authz.ts") as typeof import("./ext-authz.ts");
 const sessions = () => require("./session.ts") as typeof import("./session.ts");
 const globalLimits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
+const names = () => require("./dynamic.ts") as typeof import("./dynamic.ts");
 const overload = () => require("./overload.ts") as typeof import("./overload.ts");
 
 const httpFilters: readonly Extension<HttpFilter>[] = [
@@ -121,6 +124,11 @@ const httpFilters: readonly Extension<HttpFilter>[] = [
     }),
   ),
   extension(GrpcWeb, (): HttpFilter => ({ kind: "grpc-web" })),
+  // Envoy looks names up in a filter, we do in the cluster.
+  extension(DynamicForwardProxy, (gate, filter, path): HttpFilter => {
+    names().decodeNamesFilter(gate, filter, path);
+    return { kind: "nothing" };
+  }),
   extension(OnDemand, (gate, filter, path): HttpFilter => {
     if (filter.odcds !== undefined)
       gate.add(at(path, "odcds"), "is not supported: clusters come with the virtual hosts that are asked for (vhds)");

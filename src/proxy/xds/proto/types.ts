@@ -11,8 +11,10 @@ import type * as routeParts from "../../../wire/gen/envoy/config/route/v3/route_
 import type * as route from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import type * as fileLog from "../../../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import type * as grpcLog from "../../../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import type * as dynamicCluster from "../../../wire/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.ts";
 import type * as adaptive from "../../../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
 import type * as cors from "../../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import type * as dynamicProxy from "../../../wire/gen/envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy_pb.ts";
 import type * as extAuthz from "../../../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
@@ -76,6 +78,10 @@ export const GrpcWeb = messageType<grpcWeb.GrpcWeb>("envoy.extensions.filters.ht
 export const OnDemand = messageType<onDemand.OnDemand>("envoy.extensions.filters.http.on_demand.v3.OnDemand");
 export const Cors = messageType<cors.Cors>("envoy.extensions.filters.http.cors.v3.Cors");
 export const CorsPolicy = messageType<cors.CorsPolicy>("envoy.extensions.filters.http.cors.v3.CorsPolicy");
+export const DynamicCluster = messageType<dynamicCluster.ClusterConfig>("envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig");
+export const DynamicForwardProxy = messageType<dynamicProxy.FilterConfig>(
+  "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+);
 export const HttpFault = messageType<fault.HTTPFault>("envoy.extensions.filters.http.fault.v3.HTTPFault");
 export const OwnFault = messageType<ownFault.Fault>("weft.fault.v1.Fault");
 export const FilterConfig = messageType<routeParts.FilterConfig>("envoy.config.route.v3.FilterConfig");

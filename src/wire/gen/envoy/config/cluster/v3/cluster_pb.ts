@@ -32,7 +32,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file envoy/config/cluster/v3/cluster.proto.
  */
 export const file_envoy_config_cluster_v3_cluster: GenFile = /*@__PURE__*/
-  fileDesc("CiVlbnZveS9jb25maWcvY2x1c3Rlci92My9jbHVzdGVyLnByb3RvEhdlbnZveS5jb25maWcuY2x1c3Rlci52MyLgGwoHQ2x1c3RlchIMCgRuYW1lGAEgASgJEj4KBHR5cGUYAiABKA4yLi5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkRpc2NvdmVyeVR5cGVIABJNChJlZHNfY2x1c3Rlcl9jb25maWcYAyABKAsyMS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkVkc0NsdXN0ZXJDb25maWcSMgoPY29ubmVjdF90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKCWxiX3BvbGljeRgGIAEoDjIpLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuTGJQb2xpY3kSOAoNaGVhbHRoX2NoZWNrcxgIIAMoCzIhLmVudm95LmNvbmZpZy5jb3JlLnYzLkhlYWx0aENoZWNrEkIKEGNpcmN1aXRfYnJlYWtlcnMYCiABKAsyKC5lbnZveS5jb25maWcuY2x1c3Rlci52My5DaXJjdWl0QnJlYWtlcnMSSgoWaHR0cDJfcHJvdG9jb2xfb3B0aW9ucxgOIAEoCzIqLmVudm95LmNvbmZpZy5jb3JlLnYzLkh0dHAyUHJvdG9jb2xPcHRpb25zEkQKEW91dGxpZXJfZGV0ZWN0aW9uGBMgASgLMikuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuT3V0bGllckRldGVjdGlvbhI/ChB0cmFuc3BvcnRfc29ja2V0GBggASgLMiUuZW52b3kuY29uZmlnLmNvcmUudjMuVHJhbnNwb3J0U29ja2V0EjAKCG1ldGFkYXRhGBkgASgLMh4uZW52b3kuY29uZmlnLmNvcmUudjMuTWV0YWRhdGESSQoQY29tbW9uX2xiX2NvbmZpZxgbIAEoCzIvLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuQ29tbW9uTGJDb25maWcSSAoPbG9hZF9hc3NpZ25tZW50GCEgASgLMi8uZW52b3kuY29uZmlnLmVuZHBvaW50LnYzLkNsdXN0ZXJMb2FkQXNzaWdubWVudBJtCiB0eXBlZF9leHRlbnNpb25fcHJvdG9jb2xfb3B0aW9ucxgkIAMoCzJDLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuVHlwZWRFeHRlbnNpb25Qcm90b2NvbE9wdGlvbnNFbnRyeRJQChNyaW5nX2hhc2hfbGJfY29uZmlnGBcgASgLMjEuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5SaW5nSGFzaExiQ29uZmlnSAESWAoXbGVhc3RfcmVxdWVzdF9sYl9jb25maWcYJSABKAsyNS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkxlYXN0UmVxdWVzdExiQ29uZmlnSAESSwoQbWFnbGV2X2xiX2NvbmZpZxg0IAEoCzIvLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuTWFnbGV2TGJDb25maWdIARJUChVyb3VuZF9yb2Jpbl9sYl9jb25maWcYOCABKAsyMy5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlJvdW5kUm9iaW5MYkNvbmZpZ0gBEksKFWxvYWRfYmFsYW5jaW5nX3BvbGljeRgpIAEoCzIsLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkxvYWRCYWxhbmNpbmdQb2xpY3kSVwoYdHJhbnNwb3J0X3NvY2tldF9tYXRjaGVzGCsgAygLMjUuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5UcmFuc3BvcnRTb2NrZXRNYXRjaBqNAQoUVHJhbnNwb3J0U29ja2V0TWF0Y2gSDAoEbmFtZRgBIAEoCRImCgVtYXRjaBgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSPwoQdHJhbnNwb3J0X3NvY2tldBgDIAEoCzIlLmVudm95LmNvbmZpZy5jb3JlLnYzLlRyYW5zcG9ydFNvY2tldBpgChBFZHNDbHVzdGVyQ29uZmlnEjYKCmVkc19jb25maWcYASABKAsyIi5lbnZveS5jb25maWcuY29yZS52My5Db25maWdTb3VyY2USFAoMc2VydmljZV9uYW1lGAIgASgJGrQBCg9TbG93U3RhcnRDb25maWcSNAoRc2xvd19zdGFydF93aW5kb3cYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNwoKYWdncmVzc2lvbhgCIAEoCzIjLmVudm95LmNvbmZpZy5jb3JlLnYzLlJ1bnRpbWVEb3VibGUSMgoSbWluX3dlaWdodF9wZXJjZW50GAMgASgLMhYuZW52b3kudHlwZS52My5QZXJjZW50GmEKElJvdW5kUm9iaW5MYkNvbmZpZxJLChFzbG93X3N0YXJ0X2NvbmZpZxgBIAEoCzIwLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuU2xvd1N0YXJ0Q29uZmlnGtkBChRMZWFzdFJlcXVlc3RMYkNvbmZpZxIyCgxjaG9pY2VfY291bnQYASABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSQAoTYWN0aXZlX3JlcXVlc3RfYmlhcxgCIAEoCzIjLmVudm95LmNvbmZpZy5jb3JlLnYzLlJ1bnRpbWVEb3VibGUSSwoRc2xvd19zdGFydF9jb25maWcYAyABKAsyMC5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlNsb3dTdGFydENvbmZpZxqLAgoQUmluZ0hhc2hMYkNvbmZpZxI3ChFtaW5pbXVtX3Jpbmdfc2l6ZRgBIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50NjRWYWx1ZRJVCg1oYXNoX2Z1bmN0aW9uGAMgASgOMj4uZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5SaW5nSGFzaExiQ29uZmlnLkhhc2hGdW5jdGlvbhI3ChFtYXhpbXVtX3Jpbmdfc2l6ZRgEIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50NjRWYWx1ZSIuCgxIYXNoRnVuY3Rpb24SCwoHWFhfSEFTSBAAEhEKDU1VUk1VUl9IQVNIXzIQARpCCg5NYWdsZXZMYkNvbmZpZxIwCgp0YWJsZV9zaXplGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQ2NFZhbHVlGp0FCg5Db21tb25MYkNvbmZpZxI3ChdoZWFsdGh5X3BhbmljX3RocmVzaG9sZBgBIAEoCzIWLmVudm95LnR5cGUudjMuUGVyY2VudBJhChR6b25lX2F3YXJlX2xiX2NvbmZpZxgCIAEoCzJBLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuQ29tbW9uTGJDb25maWcuWm9uZUF3YXJlTGJDb25maWdIABJvChtsb2NhbGl0eV93ZWlnaHRlZF9sYl9jb25maWcYAyABKAsySC5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkNvbW1vbkxiQ29uZmlnLkxvY2FsaXR5V2VpZ2h0ZWRMYkNvbmZpZ0gAEm8KHGNvbnNpc3RlbnRfaGFzaGluZ19sYl9jb25maWcYByABKAsySS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkNvbW1vbkxiQ29uZmlnLkNvbnNpc3RlbnRIYXNoaW5nTGJDb25maWcafAoRWm9uZUF3YXJlTGJDb25maWcSLwoPcm91dGluZ19lbmFibGVkGAEgASgLMhYuZW52b3kudHlwZS52My5QZXJjZW50EjYKEG1pbl9jbHVzdGVyX3NpemUYAiABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDY0VmFsdWUaGgoYTG9jYWxpdHlXZWlnaHRlZExiQ29uZmlnGlYKGUNvbnNpc3RlbnRIYXNoaW5nTGJDb25maWcSOQoTaGFzaF9iYWxhbmNlX2ZhY3RvchgCIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZUIbChlsb2NhbGl0eV9jb25maWdfc3BlY2lmaWVyGloKIlR5cGVkRXh0ZW5zaW9uUHJvdG9jb2xPcHRpb25zRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAEiVwoNRGlzY292ZXJ5VHlwZRIKCgZTVEFUSUMQABIOCgpTVFJJQ1RfRE5TEAESDwoLTE9HSUNBTF9ETlMQAhIHCgNFRFMQAxIQCgxPUklHSU5BTF9EU1QQBCKTAQoITGJQb2xpY3kSDwoLUk9VTkRfUk9CSU4QABIRCg1MRUFTVF9SRVFVRVNUEAESDQoJUklOR19IQVNIEAISCgoGUkFORE9NEAMSCgoGTUFHTEVWEAUSFAoQQ0xVU1RFUl9QUk9WSURFRBAGEiAKHExPQURfQkFMQU5DSU5HX1BPTElDWV9DT05GSUcQByIECAQQBEIYChZjbHVzdGVyX2Rpc2NvdmVyeV90eXBlQgsKCWxiX2NvbmZpZyKyAQoTTG9hZEJhbGFuY2luZ1BvbGljeRJFCghwb2xpY2llcxgBIAMoCzIzLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkxvYWRCYWxhbmNpbmdQb2xpY3kuUG9saWN5GlQKBlBvbGljeRJKChZ0eXBlZF9leHRlbnNpb25fY29uZmlnGAQgASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuVHlwZWRFeHRlbnNpb25Db25maWdiBnByb3RvMw", [file_envoy_config_cluster_v3_circuit_breaker, file_envoy_config_cluster_v3_outlier_detection, file_envoy_config_core_v3_base, file_envoy_config_core_v3_config_source, file_envoy_config_core_v3_extension, file_envoy_config_core_v3_health_check, file_envoy_config_core_v3_protocol, file_envoy_config_endpoint_v3_endpoint, file_envoy_type_v3_percent, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_wrappers]);
+  fileDesc("CiVlbnZveS9jb25maWcvY2x1c3Rlci92My9jbHVzdGVyLnByb3RvEhdlbnZveS5jb25maWcuY2x1c3Rlci52MyLNHQoHQ2x1c3RlchIMCgRuYW1lGAEgASgJEj4KBHR5cGUYAiABKA4yLi5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkRpc2NvdmVyeVR5cGVIABJKCgxjbHVzdGVyX3R5cGUYJiABKAsyMi5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkN1c3RvbUNsdXN0ZXJUeXBlSAASTQoSZWRzX2NsdXN0ZXJfY29uZmlnGAMgASgLMjEuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5FZHNDbHVzdGVyQ29uZmlnEjIKD2Nvbm5lY3RfdGltZW91dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI8CglsYl9wb2xpY3kYBiABKA4yKS5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkxiUG9saWN5EjgKDWhlYWx0aF9jaGVja3MYCCADKAsyIS5lbnZveS5jb25maWcuY29yZS52My5IZWFsdGhDaGVjaxJCChBjaXJjdWl0X2JyZWFrZXJzGAogASgLMiguZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2lyY3VpdEJyZWFrZXJzEkoKFmh0dHAyX3Byb3RvY29sX29wdGlvbnMYDiABKAsyKi5lbnZveS5jb25maWcuY29yZS52My5IdHRwMlByb3RvY29sT3B0aW9ucxJEChFvdXRsaWVyX2RldGVjdGlvbhgTIAEoCzIpLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLk91dGxpZXJEZXRlY3Rpb24SPwoQdHJhbnNwb3J0X3NvY2tldBgYIAEoCzIlLmVudm95LmNvbmZpZy5jb3JlLnYzLlRyYW5zcG9ydFNvY2tldBIwCghtZXRhZGF0YRgZIAEoCzIeLmVudm95LmNvbmZpZy5jb3JlLnYzLk1ldGFkYXRhEkkKEGNvbW1vbl9sYl9jb25maWcYGyABKAsyLy5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLkNvbW1vbkxiQ29uZmlnEkgKD2xvYWRfYXNzaWdubWVudBghIAEoCzIvLmVudm95LmNvbmZpZy5lbmRwb2ludC52My5DbHVzdGVyTG9hZEFzc2lnbm1lbnQSbQogdHlwZWRfZXh0ZW5zaW9uX3Byb3RvY29sX29wdGlvbnMYJCADKAsyQy5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlR5cGVkRXh0ZW5zaW9uUHJvdG9jb2xPcHRpb25zRW50cnkSUAoTcmluZ19oYXNoX2xiX2NvbmZpZxgXIAEoCzIxLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuUmluZ0hhc2hMYkNvbmZpZ0gBElgKF2xlYXN0X3JlcXVlc3RfbGJfY29uZmlnGCUgASgLMjUuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5MZWFzdFJlcXVlc3RMYkNvbmZpZ0gBEksKEG1hZ2xldl9sYl9jb25maWcYNCABKAsyLy5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLk1hZ2xldkxiQ29uZmlnSAESVAoVcm91bmRfcm9iaW5fbGJfY29uZmlnGDggASgLMjMuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5Sb3VuZFJvYmluTGJDb25maWdIARJLChVsb2FkX2JhbGFuY2luZ19wb2xpY3kYKSABKAsyLC5lbnZveS5jb25maWcuY2x1c3Rlci52My5Mb2FkQmFsYW5jaW5nUG9saWN5ElcKGHRyYW5zcG9ydF9zb2NrZXRfbWF0Y2hlcxgrIAMoCzI1LmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuVHJhbnNwb3J0U29ja2V0TWF0Y2gaTQoRQ3VzdG9tQ2x1c3RlclR5cGUSDAoEbmFtZRgBIAEoCRIqCgx0eXBlZF9jb25maWcYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55Go0BChRUcmFuc3BvcnRTb2NrZXRNYXRjaBIMCgRuYW1lGAEgASgJEiYKBW1hdGNoGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBI/ChB0cmFuc3BvcnRfc29ja2V0GAMgASgLMiUuZW52b3kuY29uZmlnLmNvcmUudjMuVHJhbnNwb3J0U29ja2V0GmAKEEVkc0NsdXN0ZXJDb25maWcSNgoKZWRzX2NvbmZpZxgBIAEoCzIiLmVudm95LmNvbmZpZy5jb3JlLnYzLkNvbmZpZ1NvdXJjZRIUCgxzZXJ2aWNlX25hbWUYAiABKAkatAEKD1Nsb3dTdGFydENvbmZpZxI0ChFzbG93X3N0YXJ0X3dpbmRvdxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI3CgphZ2dyZXNzaW9uGAIgASgLMiMuZW52b3kuY29uZmlnLmNvcmUudjMuUnVudGltZURvdWJsZRIyChJtaW5fd2VpZ2h0X3BlcmNlbnQYAyABKAsyFi5lbnZveS50eXBlLnYzLlBlcmNlbnQaYQoSUm91bmRSb2JpbkxiQ29uZmlnEksKEXNsb3dfc3RhcnRfY29uZmlnGAEgASgLMjAuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5TbG93U3RhcnRDb25maWca2QEKFExlYXN0UmVxdWVzdExiQ29uZmlnEjIKDGNob2ljZV9jb3VudBgBIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZRJAChNhY3RpdmVfcmVxdWVzdF9iaWFzGAIgASgLMiMuZW52b3kuY29uZmlnLmNvcmUudjMuUnVudGltZURvdWJsZRJLChFzbG93X3N0YXJ0X2NvbmZpZxgDIAEoCzIwLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuU2xvd1N0YXJ0Q29uZmlnGosCChBSaW5nSGFzaExiQ29uZmlnEjcKEW1pbmltdW1fcmluZ19zaXplGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQ2NFZhbHVlElUKDWhhc2hfZnVuY3Rpb24YAyABKA4yPi5lbnZveS5jb25maWcuY2x1c3Rlci52My5DbHVzdGVyLlJpbmdIYXNoTGJDb25maWcuSGFzaEZ1bmN0aW9uEjcKEW1heGltdW1fcmluZ19zaXplGAQgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQ2NFZhbHVlIi4KDEhhc2hGdW5jdGlvbhILCgdYWF9IQVNIEAASEQoNTVVSTVVSX0hBU0hfMhABGkIKDk1hZ2xldkxiQ29uZmlnEjAKCnRhYmxlX3NpemUYASABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDY0VmFsdWUanQUKDkNvbW1vbkxiQ29uZmlnEjcKF2hlYWx0aHlfcGFuaWNfdGhyZXNob2xkGAEgASgLMhYuZW52b3kudHlwZS52My5QZXJjZW50EmEKFHpvbmVfYXdhcmVfbGJfY29uZmlnGAIgASgLMkEuZW52b3kuY29uZmlnLmNsdXN0ZXIudjMuQ2x1c3Rlci5Db21tb25MYkNvbmZpZy5ab25lQXdhcmVMYkNvbmZpZ0gAEm8KG2xvY2FsaXR5X3dlaWdodGVkX2xiX2NvbmZpZxgDIAEoCzJILmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuQ29tbW9uTGJDb25maWcuTG9jYWxpdHlXZWlnaHRlZExiQ29uZmlnSAASbwocY29uc2lzdGVudF9oYXNoaW5nX2xiX2NvbmZpZxgHIAEoCzJJLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkNsdXN0ZXIuQ29tbW9uTGJDb25maWcuQ29uc2lzdGVudEhhc2hpbmdMYkNvbmZpZxp8ChFab25lQXdhcmVMYkNvbmZpZxIvCg9yb3V0aW5nX2VuYWJsZWQYASABKAsyFi5lbnZveS50eXBlLnYzLlBlcmNlbnQSNgoQbWluX2NsdXN0ZXJfc2l6ZRgCIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50NjRWYWx1ZRoaChhMb2NhbGl0eVdlaWdodGVkTGJDb25maWcaVgoZQ29uc2lzdGVudEhhc2hpbmdMYkNvbmZpZxI5ChNoYXNoX2JhbGFuY2VfZmFjdG9yGAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlQhsKGWxvY2FsaXR5X2NvbmZpZ19zcGVjaWZpZXIaWgoiVHlwZWRFeHRlbnNpb25Qcm90b2NvbE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSIwoFdmFsdWUYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55OgI4ASJXCg1EaXNjb3ZlcnlUeXBlEgoKBlNUQVRJQxAAEg4KClNUUklDVF9ETlMQARIPCgtMT0dJQ0FMX0ROUxACEgcKA0VEUxADEhAKDE9SSUdJTkFMX0RTVBAEIpMBCghMYlBvbGljeRIPCgtST1VORF9ST0JJThAAEhEKDUxFQVNUX1JFUVVFU1QQARINCglSSU5HX0hBU0gQAhIKCgZSQU5ET00QAxIKCgZNQUdMRVYQBRIUChBDTFVTVEVSX1BST1ZJREVEEAYSIAocTE9BRF9CQUxBTkNJTkdfUE9MSUNZX0NPTkZJRxAHIgQIBBAEIlAKD0Ruc0xvb2t1cEZhbWlseRIICgRBVVRPEAASCwoHVjRfT05MWRABEgsKB1Y2X09OTFkQAhIQCgxWNF9QUkVGRVJSRUQQAxIHCgNBTEwQBEIYChZjbHVzdGVyX2Rpc2NvdmVyeV90eXBlQgsKCWxiX2NvbmZpZyKyAQoTTG9hZEJhbGFuY2luZ1BvbGljeRJFCghwb2xpY2llcxgBIAMoCzIzLmVudm95LmNvbmZpZy5jbHVzdGVyLnYzLkxvYWRCYWxhbmNpbmdQb2xpY3kuUG9saWN5GlQKBlBvbGljeRJKChZ0eXBlZF9leHRlbnNpb25fY29uZmlnGAQgASgLMiouZW52b3kuY29uZmlnLmNvcmUudjMuVHlwZWRFeHRlbnNpb25Db25maWdiBnByb3RvMw", [file_envoy_config_cluster_v3_circuit_breaker, file_envoy_config_cluster_v3_outlier_detection, file_envoy_config_core_v3_base, file_envoy_config_core_v3_config_source, file_envoy_config_core_v3_extension, file_envoy_config_core_v3_health_check, file_envoy_config_core_v3_protocol, file_envoy_config_endpoint_v3_endpoint, file_envoy_type_v3_percent, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster
@@ -52,6 +52,12 @@ export type Cluster = Message<"envoy.config.cluster.v3.Cluster"> & {
      */
     value: Cluster_DiscoveryType;
     case: "type";
+  } | {
+    /**
+     * @generated from field: envoy.config.cluster.v3.Cluster.CustomClusterType cluster_type = 38;
+     */
+    value: Cluster_CustomClusterType;
+    case: "clusterType";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -164,6 +170,28 @@ export const ClusterSchema: GenMessage<Cluster> = /*@__PURE__*/
   messageDesc(file_envoy_config_cluster_v3_cluster, 0);
 
 /**
+ * @generated from message envoy.config.cluster.v3.Cluster.CustomClusterType
+ */
+export type Cluster_CustomClusterType = Message<"envoy.config.cluster.v3.Cluster.CustomClusterType"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: google.protobuf.Any typed_config = 2;
+   */
+  typedConfig?: Any | undefined;
+};
+
+/**
+ * Describes the message envoy.config.cluster.v3.Cluster.CustomClusterType.
+ * Use `create(Cluster_CustomClusterTypeSchema)` to create a new message.
+ */
+export const Cluster_CustomClusterTypeSchema: GenMessage<Cluster_CustomClusterType> = /*@__PURE__*/
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 0);
+
+/**
  * @generated from message envoy.config.cluster.v3.Cluster.TransportSocketMatch
  */
 export type Cluster_TransportSocketMatch = Message<"envoy.config.cluster.v3.Cluster.TransportSocketMatch"> & {
@@ -188,7 +216,7 @@ export type Cluster_TransportSocketMatch = Message<"envoy.config.cluster.v3.Clus
  * Use `create(Cluster_TransportSocketMatchSchema)` to create a new message.
  */
 export const Cluster_TransportSocketMatchSchema: GenMessage<Cluster_TransportSocketMatch> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 0);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 1);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.EdsClusterConfig
@@ -210,7 +238,7 @@ export type Cluster_EdsClusterConfig = Message<"envoy.config.cluster.v3.Cluster.
  * Use `create(Cluster_EdsClusterConfigSchema)` to create a new message.
  */
 export const Cluster_EdsClusterConfigSchema: GenMessage<Cluster_EdsClusterConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 1);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 2);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.SlowStartConfig
@@ -237,7 +265,7 @@ export type Cluster_SlowStartConfig = Message<"envoy.config.cluster.v3.Cluster.S
  * Use `create(Cluster_SlowStartConfigSchema)` to create a new message.
  */
 export const Cluster_SlowStartConfigSchema: GenMessage<Cluster_SlowStartConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 2);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 3);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.RoundRobinLbConfig
@@ -254,7 +282,7 @@ export type Cluster_RoundRobinLbConfig = Message<"envoy.config.cluster.v3.Cluste
  * Use `create(Cluster_RoundRobinLbConfigSchema)` to create a new message.
  */
 export const Cluster_RoundRobinLbConfigSchema: GenMessage<Cluster_RoundRobinLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 3);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 4);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.LeastRequestLbConfig
@@ -281,7 +309,7 @@ export type Cluster_LeastRequestLbConfig = Message<"envoy.config.cluster.v3.Clus
  * Use `create(Cluster_LeastRequestLbConfigSchema)` to create a new message.
  */
 export const Cluster_LeastRequestLbConfigSchema: GenMessage<Cluster_LeastRequestLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 4);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 5);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.RingHashLbConfig
@@ -308,7 +336,7 @@ export type Cluster_RingHashLbConfig = Message<"envoy.config.cluster.v3.Cluster.
  * Use `create(Cluster_RingHashLbConfigSchema)` to create a new message.
  */
 export const Cluster_RingHashLbConfigSchema: GenMessage<Cluster_RingHashLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 5);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 6);
 
 /**
  * @generated from enum envoy.config.cluster.v3.Cluster.RingHashLbConfig.HashFunction
@@ -334,7 +362,7 @@ export type Cluster_RingHashLbConfig_HashFunction = (typeof Cluster_RingHashLbCo
  * Describes the enum envoy.config.cluster.v3.Cluster.RingHashLbConfig.HashFunction.
  */
 export const Cluster_RingHashLbConfig_HashFunctionSchema: GenEnum<Cluster_RingHashLbConfig_HashFunction> = /*@__PURE__*/
-  enumDesc(file_envoy_config_cluster_v3_cluster, 0, 5, 0);
+  enumDesc(file_envoy_config_cluster_v3_cluster, 0, 6, 0);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.MaglevLbConfig
@@ -351,7 +379,7 @@ export type Cluster_MaglevLbConfig = Message<"envoy.config.cluster.v3.Cluster.Ma
  * Use `create(Cluster_MaglevLbConfigSchema)` to create a new message.
  */
 export const Cluster_MaglevLbConfigSchema: GenMessage<Cluster_MaglevLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 6);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig
@@ -390,7 +418,7 @@ export type Cluster_CommonLbConfig = Message<"envoy.config.cluster.v3.Cluster.Co
  * Use `create(Cluster_CommonLbConfigSchema)` to create a new message.
  */
 export const Cluster_CommonLbConfigSchema: GenMessage<Cluster_CommonLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 8);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig
@@ -412,7 +440,7 @@ export type Cluster_CommonLbConfig_ZoneAwareLbConfig = Message<"envoy.config.clu
  * Use `create(Cluster_CommonLbConfig_ZoneAwareLbConfigSchema)` to create a new message.
  */
 export const Cluster_CommonLbConfig_ZoneAwareLbConfigSchema: GenMessage<Cluster_CommonLbConfig_ZoneAwareLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7, 0);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 8, 0);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
@@ -425,7 +453,7 @@ export type Cluster_CommonLbConfig_LocalityWeightedLbConfig = Message<"envoy.con
  * Use `create(Cluster_CommonLbConfig_LocalityWeightedLbConfigSchema)` to create a new message.
  */
 export const Cluster_CommonLbConfig_LocalityWeightedLbConfigSchema: GenMessage<Cluster_CommonLbConfig_LocalityWeightedLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7, 1);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 8, 1);
 
 /**
  * @generated from message envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig
@@ -442,7 +470,7 @@ export type Cluster_CommonLbConfig_ConsistentHashingLbConfig = Message<"envoy.co
  * Use `create(Cluster_CommonLbConfig_ConsistentHashingLbConfigSchema)` to create a new message.
  */
 export const Cluster_CommonLbConfig_ConsistentHashingLbConfigSchema: GenMessage<Cluster_CommonLbConfig_ConsistentHashingLbConfig> = /*@__PURE__*/
-  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 7, 2);
+  messageDesc(file_envoy_config_cluster_v3_cluster, 0, 8, 2);
 
 /**
  * @generated from enum envoy.config.cluster.v3.Cluster.DiscoveryType
@@ -535,6 +563,47 @@ export type Cluster_LbPolicy = (typeof Cluster_LbPolicy)[keyof typeof Cluster_Lb
  */
 export const Cluster_LbPolicySchema: GenEnum<Cluster_LbPolicy> = /*@__PURE__*/
   enumDesc(file_envoy_config_cluster_v3_cluster, 0, 1);
+
+/**
+ * @generated from enum envoy.config.cluster.v3.Cluster.DnsLookupFamily
+ */
+export const Cluster_DnsLookupFamily = {
+  /**
+   * @generated from enum value: AUTO = 0;
+   */
+  AUTO: 0,
+
+  /**
+   * @generated from enum value: V4_ONLY = 1;
+   */
+  V4_ONLY: 1,
+
+  /**
+   * @generated from enum value: V6_ONLY = 2;
+   */
+  V6_ONLY: 2,
+
+  /**
+   * @generated from enum value: V4_PREFERRED = 3;
+   */
+  V4_PREFERRED: 3,
+
+  /**
+   * @generated from enum value: ALL = 4;
+   */
+  ALL: 4,
+} as const;
+
+/**
+ * @generated from enum envoy.config.cluster.v3.Cluster.DnsLookupFamily
+ */
+export type Cluster_DnsLookupFamily = (typeof Cluster_DnsLookupFamily)[keyof typeof Cluster_DnsLookupFamily] | UnknownEnum;
+
+/**
+ * Describes the enum envoy.config.cluster.v3.Cluster.DnsLookupFamily.
+ */
+export const Cluster_DnsLookupFamilySchema: GenEnum<Cluster_DnsLookupFamily> = /*@__PURE__*/
+  enumDesc(file_envoy_config_cluster_v3_cluster, 0, 2);
 
 /**
  * @generated from message envoy.config.cluster.v3.LoadBalancingPolicy
