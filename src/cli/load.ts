@@ -6,6 +6,7 @@ export const loaders: Readonly<Record<string, () => Promise<{ readonly run: Run 
   apply: () => import("./verbs/apply.ts"),
   validate: () => import("./verbs/validate.ts"),
   diff: () => import("./verbs/diff.ts"),
+  audit: () => import("./verbs/audit.ts"),
   history: () => import("./verbs/history.ts"),
   rollback: () => import("./verbs/rollback.ts"),
   backup: () => import("./verbs/backup.ts"),

@@ -475,6 +475,33 @@ export const verbs: readonly VerbSpec[] = [
     ],
   },
   {
+    name: "audit",
+    summary: "show who asked for which change, when, from where, and what became of it",
+    about: [
+      "Reads the control plane's audit log: every write, refused ones too, every token given out, every backup and profile, and every look into this log. What objects say is not in it. Oldest first; a control plane has the requests that it answered itself.",
+      "The administrator may; others where a ClusterRole names the path /weft/v1alpha1/audit.",
+    ],
+    operands: [],
+    flags: [
+      { name: "user", value: "USER", help: "by USER, or by who acted as them" },
+      { name: "verb", value: "VERB", help: "create, update, patch, delete, deletecollection; the method of what is no object" },
+      { name: "resource", value: "RESOURCE", help: "plural of a kind: services, httproutes, users/token" },
+      { name: "name", value: "NAME", help: "of objects of this name" },
+      { name: "from", value: "ADDRESS", help: "from an address that begins so" },
+      { name: "denied", help: "only what was refused" },
+      { name: "since", value: "TIME", help: "not older than this, for example 1h" },
+      { name: "limit", value: "N", help: "the newest so many, 0 to 10000 (default 100)" },
+      { name: "follow", short: "f", help: "go on with what comes" },
+    ],
+    usesApi: true,
+    outputs: ["text", "json"],
+    examples: [
+      { says: "what was refused in the last hour", command: "weft audit --denied --since 1h" },
+      { says: "who changed roles, as it happens", command: "weft audit --resource rolebindings --follow" },
+      { says: "what alice did in namespace shop, as JSON lines", command: "weft audit --user alice -n shop -o json" },
+    ],
+  },
+  {
     name: "rollback",
     summary: "bring objects back to what they were at a revision",
     about: [

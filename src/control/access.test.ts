@@ -41,7 +41,8 @@ async function mesh(more: Partial<Parameters<typeof startControlPlane>[0]> = {})
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
       const text = await response.text();
-      return { status: response.status, headers: response.headers, body: text.startsWith("{") ? JSON.parse(text) : text };
+      const lines = response.headers.get("content-type")?.includes("jsonl") === true;
+      return { status: response.status, headers: response.headers, body: text.startsWith("{") && !lines ? JSON.parse(text) : text };
     };
   const admin = asToken(readFileSync(join(dir, "admin.token"), "utf8").trim());
   const good = async (answer: Promise<Answer>) => {
@@ -375,6 +376,45 @@ describe("audit log", () => {
     expect(text).not.toContain("eyJ");
     expect(statSync(join(dir, "audit.log")).mode & 0o777).toBe(0o600);
   });
+});
+
+test("the audit log is read by the administrator and who a role names, and who reads it stands in it", async () => {
+  const { admin, user, good } = await mesh();
+  const alice = await user("alice");
+  await admin("DELETE", `${shop}/nothing`);
+  expect((await alice("GET", "/weft/v1alpha1/audit")).status).toBe(403);
+  const lines = async (as: Ask, query: string) => {
+    const { body } = await as("GET", `/weft/v1alpha1/audit?${query}`);
+    return body
+      .trim()
+      .split("\n")
+      .filter(Boolean)
+      .map((line: string) => JSON.parse(line));
+  };
+  // Refused writes of those who may not, and of what is not there, and the refused look.
+  expect(await lines(admin, "denied&since=2020-01-01T00:00:00Z")).toMatchObject([
+    { user: "admin", verb: "delete", resource: "services", namespace: "shop", name: "nothing", code: 404 },
+    { user: "alice", verb: "get", path: "/weft/v1alpha1/audit", code: 403, reason: "Forbidden" },
+  ]);
+  expect((await admin("GET", "/weft/v1alpha1/audit?limit=many")).status).toBe(400);
+  await good(
+    admin("POST", `${rbac}/clusterroles`, {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name: "auditor" },
+      rules: [{ nonResourceURLs: ["/weft/v1alpha1/audit"], verbs: ["get"] }],
+    }),
+  );
+  await good(
+    admin("POST", `${rbac}/clusterrolebindings`, {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name: "auditor" },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "auditor" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: "alice" }],
+    }),
+  );
+  expect(await lines(alice, "resource=clusterroles")).toMatchObject([{ user: "admin", verb: "create", name: "auditor", code: 201 }]);
 });
 
 test("who asks too often is told when to come back; the administrator is not", async () => {

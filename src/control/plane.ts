@@ -545,6 +545,15 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         },
       },
       {
+        prefix: "/weft/v1alpha1/audit",
+        sensitive: true,
+        handle: async (request, _caller, hold) => {
+          const url = new URL(request.url);
+          if (request.method !== "GET" || url.pathname !== "/weft/v1alpha1/audit") return undefined;
+          return (await import("./apiserver/audit-read.ts")).answerAudit(url, dir, audit, hold);
+        },
+      },
+      {
         prefix: "/weft/v1alpha1/profile/",
         sensitive: true,
         handle: async (request, _caller, hold) =>

@@ -40,6 +40,8 @@ export interface AuditEntry {
 
 export interface AuditLog {
   record(entry: AuditEntry): void;
+  /** Hears of each line from now on, written or not. Returns what ends it. */
+  follow(hear: (line: AuditEntry & { readonly at: string }) => void): () => void;
   close(): void;
 }
 
@@ -53,6 +55,7 @@ export function openAuditLog(dir: string, clock: Clock, log: Logger, maxBytes = 
   let fd: number | undefined;
   let size = 0;
   let failing = false;
+  const followers = new Set<(line: AuditEntry & { readonly at: string }) => void>();
 
   function rotate(): void {
     if (fd !== undefined) closeSync(fd);
@@ -68,7 +71,9 @@ export function openAuditLog(dir: string, clock: Clock, log: Logger, maxBytes = 
 
   return {
     record(entry) {
-      const line = Buffer.from(`${JSON.stringify({ at: new Date(clock.now()).toISOString(), ...entry })}\n`);
+      const dated = { at: new Date(clock.now()).toISOString(), ...entry };
+      for (const hear of [...followers]) hear(dated);
+      const line = Buffer.from(`${JSON.stringify(dated)}\n`);
       try {
         if (fd === undefined) {
           fd = openSync(path, "a", 0o600);
@@ -86,6 +91,10 @@ export function openAuditLog(dir: string, clock: Clock, log: Logger, maxBytes = 
         if (!failing) log.error({ cause, path }, "The audit log cannot be written; requests are answered all the same");
         failing = true;
       }
+    },
+    follow(hear) {
+      followers.add(hear);
+      return () => void followers.delete(hear);
     },
     close() {
       if (fd !== undefined) closeSync(fd);
