@@ -8,6 +8,7 @@ import { routeConflicts } from "./conflicts/httproute.ts";
 import { peerAuthenticationConflicts } from "./conflicts/peerauthentication.ts";
 import { serviceConflicts } from "./conflicts/service.ts";
 import { serviceEntryConflicts } from "./conflicts/serviceentry.ts";
+import { sidecarConflicts } from "./conflicts/sidecar.ts";
 import { telemetryConflicts } from "./conflicts/telemetry.ts";
 import { virtualServiceConflicts } from "./conflicts/virtualservice.ts";
 import { entryConflicts } from "./conflicts/workloadentry.ts";
@@ -23,6 +24,7 @@ const byKind: Readonly<Record<string, Conflicts>> = {
   PeerAuthentication: peerAuthenticationConflicts as Conflicts,
   Service: serviceConflicts as Conflicts,
   ServiceEntry: serviceEntryConflicts as Conflicts,
+  Sidecar: sidecarConflicts as Conflicts,
   Telemetry: telemetryConflicts as Conflicts,
   VirtualService: virtualServiceConflicts as Conflicts,
   WorkloadEntry: entryConflicts as Conflicts,

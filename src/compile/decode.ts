@@ -8,8 +8,10 @@ import { VirtualHostSchema } from "../wire/gen/envoy/config/route/v3/route_compo
 import { RouteConfigurationSchema } from "../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { FileAccessLogSchema } from "../wire/gen/envoy/extensions/access_loggers/file/v3/file_pb.ts";
 import { HttpGrpcAccessLogConfigSchema, TcpGrpcAccessLogConfigSchema } from "../wire/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import { ClusterConfigSchema as DynamicClusterSchema } from "../wire/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.ts";
 import { AdaptiveConcurrencySchema } from "../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
 import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { FilterConfigSchema as DynamicForwardProxySchema } from "../wire/gen/envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy_pb.ts";
 import { ExtAuthzPerRouteSchema, ExtAuthzSchema } from "../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { LocalRateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
@@ -50,6 +52,8 @@ const registry = createRegistry(
   AdaptiveConcurrencySchema,
   AdmissionSchema,
   DescriptorSchema,
+  DynamicClusterSchema,
+  DynamicForwardProxySchema,
   LocalRateLimitSchema,
   RateLimitSchema,
   ClientSideWeightedRoundRobinSchema,

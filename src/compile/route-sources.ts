@@ -9,6 +9,7 @@ import type { SecretObject } from "../api/kinds/gateway-secret.ts";
 import type { GatewayClassObject, GatewayObject, ReferenceGrantObject } from "../api/kinds/gateway-spec.ts";
 import type { GRPCRouteObject } from "../api/kinds/grpcroute-spec.ts";
 import type { ServiceEntryObject } from "../api/kinds/serviceentry-spec.ts";
+import type { SidecarObject } from "../api/kinds/sidecar-spec.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { namespaceOf, source } from "./objects.ts";
 
@@ -45,6 +46,8 @@ export const serviceEntrySource = source<ServiceEntryObject, "host">("networking
   host: (entry) => entry.spec.hosts,
 });
 
+export const sidecarSource = source<SidecarObject>("networking.istio.io", "Sidecar", {});
+
 /** All of them. */
 export const routeSources = [
   grpcRouteSource,
@@ -59,4 +62,5 @@ export const routeSources = [
   secretSource,
   namespaceSource,
   serviceEntrySource,
+  sidecarSource,
 ] as const;

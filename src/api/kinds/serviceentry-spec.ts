@@ -18,7 +18,12 @@ export interface ServiceEntryEndpoint {
   readonly serviceAccount?: string;
 }
 
-export type Resolution = "NONE" | "STATIC" | "DNS" | "DNS_ROUND_ROBIN";
+export type Resolution = "NONE" | "STATIC" | "DNS" | "DNS_ROUND_ROBIN" | "DYNAMIC_DNS";
+
+/** A request goes to the host and port that it says. Absent is Istio's default, NONE. */
+export function leadsAnywhere(resolution: Resolution | undefined): boolean {
+  return resolution === undefined || resolution === "NONE" || resolution === "DYNAMIC_DNS";
+}
 
 export interface ServiceEntryObject extends KubeObject {
   spec: {
@@ -29,6 +34,7 @@ export interface ServiceEntryObject extends KubeObject {
     endpoints?: ServiceEntryEndpoint[];
     workloadSelector?: { labels?: Record<string, string> };
     exportTo?: string[];
+    subjectAltNames?: string[];
   };
 }
 

@@ -2,10 +2,16 @@
 
 import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
-import { notImplemented, type Schema, show } from "../schema.ts";
+import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
 import published from "../schemas/serviceentry.json" with { type: "json" };
 import { type Add, gather } from "./gateway-refs.ts";
-import { entryProtocol, entryProtocols, type ServiceEntryObject } from "./serviceentry-spec.ts";
+import { entryProtocol, entryProtocols, leadsAnywhere, type ServiceEntryObject } from "./serviceentry-spec.ts";
+
+/** Newer than the schema that the package publishes. */
+const resolutions: Readonly<Record<string, Schema>> = {
+  resolution: { type: "string", enum: ["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] },
+};
+const whole = extendSchema(published as Schema, "", resolutions);
 
 const byName = "callers reach the hosts by name, through their sidecar";
 
@@ -19,11 +25,9 @@ export const serviceEntryKind = defineKind({
   namespaced: true,
   hasStatus: true,
   requiredFields: ["spec"],
-  fields: { spec: published as Schema },
+  fields: { spec: whole },
   unimplemented: {
     "spec.addresses": `${byName}; remove them`,
-    "spec.subjectAltNames": "name them in the tls settings of a DestinationRule for the host",
-    "spec.resolution=NONE": "write resolution: DNS, and each host by its name",
     "spec.endpoints[].locality": "balancing by locality is not built for ServiceEntries",
     "spec.endpoints[].network": "there is one network",
   },
@@ -32,7 +36,10 @@ export const serviceEntryKind = defineKind({
     "`resolution: DNS` asks for the host's addresses (or those of the endpoints' names) and goes on asking; `STATIC` takes the addresses of `endpoints`, or the WorkloadEntries that `workloadSelector` selects. `DNS_ROUND_ROBIN` is balanced as `DNS` is.",
     "A port's protocol: HTTP and GRPC-WEB are HTTP/1.1, HTTP2 and GRPC are HTTP/2, and routes and policies see requests; TCP, TLS, HTTPS and the rest are carried as bytes, with the application's own TLS inside. To have the sidecar begin TLS, write protocol HTTP and `tls` of a DestinationRule for the host.",
     "Traffic to `endpoints` goes in plain text unless an endpoint has the label security.istio.io/tlsMode: istio, which stands for a sidecar; selected WorkloadEntries as behind a Service.",
-    "Refused: hosts of the mesh's own domain, a host that another ServiceEntry has in a namespace that sees both, hosts with a wildcard.",
+    "`resolution: NONE` and `DYNAMIC_DNS` lead where the request says. Only there a host may have a wildcard (`*.example.com`): the name is asked for in DNS when a request comes; a name without wildcard goes before it, as does the longer wildcard. A host without one is asked for as with `DNS`.",
+    "`subjectAltNames` are the names that a server's certificate must have, where a DestinationRule begins TLS (SIMPLE, MUTUAL) and names none itself.",
+    "Which hosts that nobody has made known may be called is said by the label `weft.dev/outbound` of a Namespace and by a Sidecar's outboundTrafficPolicy.",
+    "Refused: hosts of the mesh's own domain, and a host that another ServiceEntry has.",
   ],
   rules: serviceEntryRules,
   columns: [
@@ -48,14 +55,12 @@ const hostName = /^(?=.{1,253}$)[a-z0-9_]([-a-z0-9_]*[a-z0-9])?(\.[a-z0-9_]([-a-
 function serviceEntryRules(object: KubeObject): Violation[] {
   const spec: Partial<ServiceEntryObject["spec"]> = (object as ServiceEntryObject).spec;
   return gather((add) => {
-    checkHosts(spec.hosts ?? [], add);
-    checkPorts(spec, add);
     const { endpoints = [], workloadSelector, resolution } = spec;
-    if (resolution === undefined)
-      add(
-        "spec.resolution",
-        "is required: DNS to ask for addresses, STATIC for those in endpoints; Istio's default, NONE, is not implemented",
-      );
+    checkHosts(spec.hosts ?? [], leadsAnywhere(resolution), add);
+    checkPorts(spec, add);
+    if (leadsAnywhere(resolution)) checkAnywhere(spec, add);
+    for (const [at, name] of (spec.subjectAltNames ?? []).entries())
+      if (name === "") add(`spec.subjectAltNames[${at}]`, "must not be empty");
     if (endpoints.length > 0 && workloadSelector !== undefined)
       add("spec.workloadSelector", "endpoints and workloadSelector exclude each other; remove one");
     if (resolution === "STATIC" && endpoints.length === 0 && workloadSelector === undefined)
@@ -75,13 +80,32 @@ function serviceEntryRules(object: KubeObject): Violation[] {
   });
 }
 
-function checkHosts(hosts: readonly string[], add: Add): void {
+/** What a request says decides where it goes. */
+function checkAnywhere({ endpoints = [], ports = [], resolution = "NONE", location }: Partial<ServiceEntryObject["spec"]>, add: Add): void {
+  if (endpoints.length > 0)
+    add("spec.endpoints", `resolution ${resolution} goes where the request says; write STATIC or DNS for endpoints`);
+  for (const [at, { targetPort, number }] of ports.entries())
+    if (targetPort !== undefined && targetPort !== number)
+      add(
+        `spec.ports[${at}].targetPort`,
+        `resolution ${resolution} goes to the port that the request names; write STATIC or DNS for another`,
+      );
+  if (location === "MESH_INTERNAL") add("spec.location", `resolution ${resolution} knows no workloads of the mesh; write MESH_EXTERNAL`);
+}
+
+function checkHosts(hosts: readonly string[], wildcards: boolean, add: Add): void {
   if (hosts.length === 0) add("spec.hosts", "must name at least one host");
   const seen = new Map<string, number>();
   for (const [at, host] of hosts.entries()) {
     const path = `spec.hosts[${at}]`;
-    if (host.includes("*")) add(path, notImplemented(`a wildcard (${show(host)})`, "name each host"));
-    else if (!hostName.test(host)) add(path, `${show(host)} is no DNS name in lower case`);
+    if (host.startsWith("*.") && !wildcards)
+      add(
+        path,
+        `${show(host)} has a wildcard, whose addresses nobody knows beforehand: write resolution NONE or DYNAMIC_DNS, or each host`,
+      );
+    else if (host === "*") add(path, "would be every host: give the namespace the label weft.dev/outbound: allow-any instead");
+    else if (host.startsWith("*.") && !hostName.test(host.slice(2))) add(path, `${show(host)} is no *. and a DNS name in lower case`);
+    else if (!host.startsWith("*.") && !hostName.test(host)) add(path, `${show(host)} is no DNS name in lower case`);
     else if (host === "cluster.local" || host.endsWith(".cluster.local"))
       add(path, `${show(host)} is in the mesh's own domain; a Service without selector and an EndpointSlice makes such a name`);
     else if (!host.includes(".")) add(path, `${show(host)} has no dot, so that it would hide the short name of a Service; use a full name`);

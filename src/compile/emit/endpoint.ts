@@ -28,7 +28,13 @@ function localityOf(text: string) {
 
 function lbEndpoint(endpoint: EndpointPlan, transport: Transport) {
   return {
-    hostIdentifier: { case: "endpoint" as const, value: { address: address(endpoint.address, endpoint.port, transport) } },
+    hostIdentifier: {
+      case: "endpoint" as const,
+      value: {
+        address: address(endpoint.address, endpoint.port, transport),
+        ...(endpoint.hostname === undefined ? {} : { hostname: endpoint.hostname }),
+      },
+    },
     loadBalancingWeight: endpoint.weight,
     metadata: {
       filterMetadata: {

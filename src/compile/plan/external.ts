@@ -3,11 +3,11 @@
 
 import type { ServiceObject } from "../../api/kinds/service.ts";
 import { isAddress } from "../../api/kinds/serviceentry.ts";
-import { entryProtocol, type ServiceEntryObject } from "../../api/kinds/serviceentry-spec.ts";
+import { entryProtocol, leadsAnywhere, type ServiceEntryObject } from "../../api/kinds/serviceentry-spec.ts";
 import { outboundCluster, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
 import { serviceEntrySource } from "../route-sources.ts";
-import { byAge, derived, equal, namespaceOf, type ServiceModel, type ServicePortModel, selectedIn, type World } from "../world.ts";
+import { byAge, derived, equal, keyOf, namespaceOf, type ServiceModel, type ServicePortModel, selectedIn, type World } from "../world.ts";
 import type { EndpointPlan, ExternalPlan } from "./plan.ts";
 
 function entryOf(world: World, host: string): ServiceEntryObject | undefined {
@@ -18,6 +18,12 @@ function entryOf(world: World, host: string): ServiceEntryObject | undefined {
 export function externalNamespace(world: World, host: string): string | undefined {
   const entry = entryOf(world, host);
   return entry === undefined ? undefined : namespaceOf(entry);
+}
+
+/** `NS/NAME` of the entry that speaks for a host. */
+export function externalOverride(world: World, host: string): string | undefined {
+  const entry = entryOf(world, host);
+  return entry === undefined ? undefined : keyOf(entry);
 }
 
 /** Every cluster of every host, sorted. */
@@ -65,8 +71,28 @@ export const externalService = derived<ServiceModel | undefined>((world, host) =
 export function externalPlan(world: World, host: string): ExternalPlan | undefined {
   const entry = entryOf(world, host);
   if (entry === undefined) return undefined;
-  return { dns: entry.spec.resolution !== "STATIC", namespace: namespaceOf(entry), exportTo: entry.spec.exportTo ?? ["*"] };
+  const { resolution, exportTo = ["*"] } = entry.spec;
+  // A host without wildcard is known beforehand, whatever the resolution: its name is asked for as with DNS.
+  const anywhere = leadsAnywhere(resolution) && isWildcard(host);
+  return { dns: !anywhere && resolution !== "STATIC", ...(anywhere ? { anywhere } : {}), namespace: namespaceOf(entry), exportTo };
 }
+
+/** Names that a server's certificate must have. */
+export function externalNames(world: World, host: string): readonly string[] {
+  return entryOf(world, host)?.spec.subjectAltNames ?? [];
+}
+
+export function isWildcard(host: string): boolean {
+  return host.startsWith("*");
+}
+
+/** Some entry has a host with a wildcard. */
+export const anyWildcards = derived<boolean>((world) =>
+  world
+    .objects(serviceEntrySource)
+    .all()
+    .some(({ spec }) => spec.hosts.some(isWildcard)),
+);
 
 /** Callers of a namespace may use it. */
 export function isVisible({ namespace, exportTo }: ExternalPlan, caller: string): boolean {
@@ -80,7 +106,7 @@ export function externalEndpoints(
   port: ServicePortModel,
 ): { readonly endpoints: readonly EndpointPlan[]; readonly identities: readonly string[] } {
   const entry = entryOf(world, host);
-  if (entry === undefined || entry.spec.workloadSelector !== undefined) return { endpoints: [], identities: [] };
+  if (entry === undefined || entry.spec.workloadSelector !== undefined || isWildcard(host)) return { endpoints: [], identities: [] };
   const namespace = namespaceOf(entry);
   const usual = typeof port.targetPort === "number" ? port.targetPort : port.port;
   const given = entry.spec.endpoints ?? [];
@@ -100,6 +126,8 @@ export function externalEndpoints(
       mutualTls,
       identity,
       workload: `;${namespace};${host};;`,
+      // Of a name that is asked for it is that name, of an address the host's.
+      hostname: each.address === undefined || isAddress(each.address) ? host : each.address,
     };
   });
   const named = entry.spec.resolution === "STATIC" ? endpoints.filter(({ address }) => isAddress(address)) : endpoints;

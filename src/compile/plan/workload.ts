@@ -9,6 +9,7 @@ import { gatewayPlan } from "../policies/gateway-plan.ts";
 import { connectionsFor } from "../policies/layer4route.ts";
 import { workloadLimits } from "../policies/limits.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
+import { mayKnow } from "../policies/sidecar.ts";
 import { foldAccessLog } from "../policies/telemetry.ts";
 import { compareText, derived, equal, resolvePort, type ServiceRef, serviceRef, type WorkloadModel, type World } from "../world.ts";
 import { callerOf } from "./caller.ts";
@@ -107,6 +108,18 @@ export function inboundProtocol(
   return { protocol: protocol ?? portProtocol({ name }), services };
 }
 
+/** Clusters of the upstreams that a workload declares, whether it may know them or not. By the workload's key. */
+export const declaredUpstreams = derived<readonly string[]>((world, key) => {
+  const workload = world.workloads.get(key);
+  const parsed = parseUpstreams(workload?.entry.metadata.annotations?.[annotations.upstreams] ?? "");
+  if (workload === undefined || typeof parsed === "string") return [];
+  return parsed.flatMap(({ service, namespace = workload.namespace, port, transport }) => {
+    const found = world.services.get(`${namespace}/${service}`);
+    const number = port ?? (transport === "udp" ? found?.defaultUdpPort : found?.defaultPort)?.port;
+    return number === undefined ? [] : [outboundCluster(number, serviceHost(service, namespace), transport)];
+  });
+}, equal);
+
 function planUpstreams(world: World, targets: ReadonlyMap<string, TargetPlan>, workload: WorkloadModel): UpstreamPlan[] {
   const parsed = parseUpstreams(workload.entry.metadata.annotations?.[annotations.upstreams] ?? "");
   if (typeof parsed === "string") return [];
@@ -120,7 +133,7 @@ function planUpstreams(world: World, targets: ReadonlyMap<string, TargetPlan>, w
     const host = serviceHost(upstream.service, namespace);
     const target = number === undefined ? undefined : targets.get(outboundCluster(number, host, transport));
     // No such service yet: the local port stays closed, and opens with the service.
-    if (target === undefined) continue;
+    if (target === undefined || !mayKnow(world, workload.key, target.cluster)) continue;
     const base = upstreamListener(host, target.port.port, transport);
     const name = names.has(base) ? `${base}|${upstream.localPort}` : base;
     names.add(name);
