@@ -11,6 +11,7 @@ import { gatewayKind } from "./kinds/gateway.ts";
 import { secretKind } from "./kinds/gateway-secret.ts";
 import { gatewayClassKind } from "./kinds/gatewayclass.ts";
 import { grpcRouteKind } from "./kinds/grpcroute.ts";
+import { hedgingPolicyKind } from "./kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
 import { joinTokenKind } from "./kinds/jointoken.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
@@ -61,6 +62,7 @@ export const kinds: readonly DefinedKind[] = [
   trafficShiftKind,
   rateLimitPolicyKind,
   overloadPolicyKind,
+  hedgingPolicyKind,
   eventKind,
   joinTokenKind,
   revocationKind,

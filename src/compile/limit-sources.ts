@@ -1,5 +1,6 @@
 // Owns: how the compiler looks up RateLimitPolicies and OverloadPolicies. Entries of the table in ./sources.ts.
 
+import type { HedgingPolicyObject } from "../api/kinds/hedgingpolicy-spec.ts";
 import type { OverloadPolicyObject } from "../api/kinds/overloadpolicy-spec.ts";
 import type { TargetRef } from "../api/kinds/policy-targets.ts";
 import type { RateLimitPolicyObject } from "../api/kinds/ratelimitpolicy-spec.ts";
@@ -18,4 +19,6 @@ const byTarget = {
 export const rateLimitSource = source<RateLimitPolicyObject, "target">("weft.dev", "RateLimitPolicy", byTarget);
 export const overloadSource = source<OverloadPolicyObject, "target">("weft.dev", "OverloadPolicy", byTarget);
 
-export const limitSources = [rateLimitSource, overloadSource];
+export const hedgingSource = source<HedgingPolicyObject, "target">("weft.dev", "HedgingPolicy", byTarget);
+
+export const limitSources = [rateLimitSource, overloadSource, hedgingSource];

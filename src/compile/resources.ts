@@ -29,6 +29,7 @@ import type { AccessLogPlan, InboundPlan, TargetPlan, UpstreamPlan } from "./pla
 import { type BackendPlan, defaultRetry, type HashPlan, noEdits, type RoutePlan } from "./plan/routes.ts";
 import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
+import { withHedge } from "./policies/hedging.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { connectionsFor } from "./policies/layer4route.ts";
 import { OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameResource } from "./snapshot.ts";
@@ -218,7 +219,9 @@ function tunnelRoute(backends: readonly BackendPlan[]): RoutePlan {
 }
 
 /** With the key that the route's first backend hashes by, unless the route says one itself. `rules`: as `ruleCaller` has it. */
-function withKey(world: World, route: RoutePlan, rules: string): RoutePlan {
+function withKey(world: World, given: RoutePlan, rules: string): RoutePlan {
+  const [first] = given.action.kind === "forward" ? given.action.backends : [];
+  const route = withHedge(given, first === undefined ? undefined : targetPlan(world, first.cluster)?.hedgeAfterMs);
   const { action } = route;
   if (action.kind !== "forward" || action.hash !== undefined) return route;
   for (const { cluster } of action.backends) {

@@ -1,13 +1,14 @@
 // Owns: what RateLimitPolicies and OverloadPolicies are told, for each target (GEP-713's PolicyStatus): whether the policy decides there, and whether every proxy
 // that serves there can do all that it says. Never decides which policy speaks.
 
+import type { HedgingPolicyObject } from "../api/kinds/hedgingpolicy-spec.ts";
 import type { OverloadPolicyObject } from "../api/kinds/overloadpolicy-spec.ts";
 import type { TargetRef } from "../api/kinds/policy-targets.ts";
 import type { RateLimitPolicyObject } from "../api/kinds/ratelimitpolicy-spec.ts";
 import { speaksHttp } from "../api/kinds/service.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
 import { condition } from "./condition.ts";
-import { overloadSource, rateLimitSource } from "./limit-sources.ts";
+import { hedgingSource, overloadSource, rateLimitSource } from "./limit-sources.ts";
 import type { Source } from "./objects.ts";
 import { gatewayModel } from "./policies/gateway.ts";
 import { attachedTo, beyondEnvoy } from "./policies/limits.ts";
@@ -25,17 +26,23 @@ export function overloadStatus(world: World, key: string): Record<string, unknow
   return policy === undefined ? undefined : statusOf(world, overloadSource, policy, beyondEnvoy(policy));
 }
 
-/** `beyond`: fields that an Envoy does not enforce. */
-function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject>(
+export function hedgingStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const policy = world.objects(hedgingSource).get(key);
+  return policy === undefined ? undefined : statusOf(world, hedgingSource, policy, undefined);
+}
+
+/** `beyond`: fields that an Envoy does not enforce; undefined = callers follow it, and not the instances. */
+function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject | HedgingPolicyObject>(
   world: World,
   source: Source<T, "target">,
   policy: T,
-  beyond: readonly string[],
+  beyond: readonly string[] | undefined,
 ): Record<string, unknown> {
   const namespace = namespaceOf(policy);
   const ancestors = policy.spec.targetRefs.map((ref) => {
-    const accepted = acceptedAt(world, source as unknown as Source<Policy, "target">, policy, ref);
-    const enforced = accepted.status === "True" && ref.kind === "Service" ? enforcedAt(world, policy, ref, beyond) : [];
+    const accepted = acceptedAt(world, source as unknown as Source<Policy, "target">, policy, ref, beyond === undefined);
+    const enforced =
+      beyond !== undefined && accepted.status === "True" && ref.kind === "Service" ? enforcedAt(world, policy, ref, beyond) : [];
     return {
       ancestorRef: {
         group: ref.group,
@@ -51,7 +58,7 @@ function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject>(
   return { ancestors };
 }
 
-function acceptedAt(world: World, source: Source<Policy, "target">, policy: Policy, ref: TargetRef): Condition {
+function acceptedAt(world: World, source: Source<Policy, "target">, policy: Policy, ref: TargetRef, ofCallers: boolean): Condition {
   const say = (holds: boolean, reason: string, message: string) => condition(policy, "Accepted", holds, reason, message);
   const key = `${namespaceOf(policy)}/${ref.name}`;
   if (ref.kind === "Gateway") {
@@ -85,7 +92,11 @@ function acceptedAt(world: World, source: Source<Policy, "target">, policy: Poli
   return say(
     true,
     "Accepted",
-    ref.kind === "Gateway" ? `every process of Gateway ${key} goes by it` : `the sidecar of each instance of Service ${key} goes by it`,
+    ofCallers
+      ? `every caller of Service ${key} goes by it, proxies other than Weft's aside`
+      : ref.kind === "Gateway"
+        ? `every process of Gateway ${key} goes by it`
+        : `the sidecar of each instance of Service ${key} goes by it`,
   );
 }
 

@@ -7,6 +7,7 @@ import { destinationRuleKind } from "../api/kinds/destinationrule.ts";
 import { gatewayKind } from "../api/kinds/gateway.ts";
 import { gatewayClassKind } from "../api/kinds/gatewayclass.ts";
 import { grpcRouteKind } from "../api/kinds/grpcroute.ts";
+import { hedgingPolicyKind } from "../api/kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "../api/kinds/httproute.ts";
 import { overloadPolicyKind } from "../api/kinds/overloadpolicy.ts";
 import { rateLimitPolicyKind } from "../api/kinds/ratelimitpolicy.ts";
@@ -18,7 +19,7 @@ import { virtualServiceKind } from "../api/kinds/virtualservice.ts";
 import { faultSwitch } from "../api/kinds/virtualservice-spec.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
 import { condition } from "./condition.ts";
-import { overloadSource, rateLimitSource } from "./limit-sources.ts";
+import { hedgingSource, overloadSource, rateLimitSource } from "./limit-sources.ts";
 import { type Source, sourceId } from "./objects.ts";
 import { clustersOf, portPlan } from "./plan/mesh.ts";
 import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
@@ -40,7 +41,7 @@ import {
 import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
 import { backendTlsStatus } from "./status-backendtls.ts";
 import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
-import { overloadStatus, rateLimitStatus } from "./status-limits.ts";
+import { hedgingStatus, overloadStatus, rateLimitStatus } from "./status-limits.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
 /** The status an object should have; to be written only where it differs, times of transition aside. */
@@ -77,6 +78,7 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
   [resourceOf(rateLimitPolicyKind)]: { source: rateLimitSource, make: rateLimitStatus },
   [resourceOf(overloadPolicyKind)]: { source: overloadSource, make: overloadStatus },
+  [resourceOf(hedgingPolicyKind)]: { source: hedgingSource, make: hedgingStatus },
 };
 
 /** The status of one object, by its kind's key in the store, a blank, and its `NS/NAME`; undefined = nothing is to be said. */

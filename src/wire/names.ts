@@ -123,6 +123,9 @@ export const balanceMetadata = {
   localityShares: "locality_shares",
 } as const;
 
+/** Route metadata `filter_metadata["weft.dev"]`: what Envoy has no word for that means the same, and passes over. A read goes to another instance too after so long. */
+export const routeMetadata = { filter: "weft.dev", hedgeAfterMs: "hedge_after_ms" } as const;
+
 /** What our RateLimitPolicies are to Envoy's RateLimit API: the domain, and the entry that each descriptor begins with: `NAMESPACE/POLICY/RULE`. */
 export const globalLimitDomain = "weft";
 export const globalRuleKey = "weft.dev/rule";

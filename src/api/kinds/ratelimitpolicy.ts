@@ -128,7 +128,7 @@ function checkPolicy({ spec }: RateLimitPolicyObject, add: Add): void {
     add,
   );
   checkRuleNames(spec.rules, add);
-  const names = new Map(spec.rules.map((rule, at) => [ruleName(rule, at), at]));
+  const names = new Map([...spec.rules.entries()].reverse().map(([at, rule]) => [ruleName(rule, at), at]));
   for (const [at, rule] of spec.rules.entries()) {
     const path = `spec.rules[${at}]`;
     const same = names.get(ruleName(rule, at));

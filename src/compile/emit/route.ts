@@ -15,7 +15,7 @@ import {
   VirtualHostSchema,
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
-import { reasonHeader } from "../../wire/names.ts";
+import { reasonHeader, routeMetadata } from "../../wire/names.ts";
 import type { TargetPlan } from "../plan/plan.ts";
 import {
   type BackendPlan,
@@ -147,6 +147,7 @@ function routesOf(plan: VirtualHostPlan): RouteInit[] {
           timeoutMs: 0,
           retry: defaultRetry,
           ...(plan.target.hash === undefined ? {} : { hash: [plan.target.hash] }),
+          ...(plan.target.hedgeAfterMs === undefined ? {} : { hedgeAfterMs: plan.target.hedgeAfterMs }),
         },
         requestHeaders: noEdits,
         responseHeaders: noEdits,
@@ -207,6 +208,9 @@ export function routeInit(route: RoutePlan): RouteInit {
     match: matchInit(route.match),
     action: actionInit(route),
     ...editsInit(route.requestHeaders, route.responseHeaders),
+    ...(route.action.kind !== "forward" || route.action.hedgeAfterMs === undefined
+      ? {}
+      : { metadata: { filterMetadata: { [routeMetadata.filter]: { [routeMetadata.hedgeAfterMs]: route.action.hedgeAfterMs } } } }),
     ...(Object.keys(filters).length === 0 ? {} : { typedPerFilterConfig: filters }),
   };
 }

@@ -9,6 +9,7 @@ import { backendTls } from "../policies/backendtlspolicy.ts";
 import { datagramRefusal } from "../policies/datagrams.ts";
 import { demandsMutualTls } from "../policies/demands-mutual-tls.ts";
 import { audienceAndName, rulesOf, subsetNames, subsetOf, trafficPlan } from "../policies/destinationrule.ts";
+import { hedgeAfterMs } from "../policies/hedging.ts";
 import { mutualTlsMode } from "../policies/peerauthentication.ts";
 import { serviceSource } from "../sources.ts";
 import {
@@ -88,6 +89,7 @@ export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
   if (port === undefined || (subset !== "" && (port.protocol === "udp" || subsetOf(rulesOf(world, service.host), subset) === undefined)))
     return undefined;
   const { hash } = trafficPlan(world, service.host, port.port, subset);
+  const hedge = world.services.has(service.key) ? hedgeAfterMs(world, `${service.key} ${port.name}`) : undefined;
   return {
     service: serviceRef(service),
     port,
@@ -95,6 +97,7 @@ export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
     isDefault: subset === "" && service.defaultPort?.port === port.port,
     ...(subset === "" ? {} : { subset }),
     ...(hash === undefined ? {} : { hash }),
+    ...(hedge === undefined ? {} : { hedgeAfterMs: hedge }),
     ...externally(world, service),
   };
 }, equal);

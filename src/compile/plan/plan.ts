@@ -25,6 +25,8 @@ export interface TargetPlan {
   readonly external?: ExternalPlan;
   /** The key of requests, where its balancer hashes. */
   readonly hash?: HashPlan;
+  /** Callers send a read to another instance too where the first has not answered by then. */
+  readonly hedgeAfterMs?: number;
 }
 
 /** A host of a ServiceEntry. */

@@ -52,6 +52,8 @@ export interface ForwardPlan {
   /** Of the whole request; 0 = none. */
   readonly timeoutMs: number;
   readonly retry: RetryPlan;
+  /** A read that has no answer by then goes to another instance too; absent = never. */
+  readonly hedgeAfterMs?: number;
   /** Replaces what the match's path (exact or prefix) fitted. */
   readonly prefixRewrite?: string;
   /** Instead of `prefixRewrite`: the first group of `regex` and so on as `\1`. */

@@ -29,7 +29,14 @@ export function attachedTo<T extends Attached>(
     .filter(({ spec }) => spec.targetRefs.some((ref) => ref.kind === kind && ref.name === name && (ref.sectionName ?? "") === section));
 }
 
-function deciding<T extends Attached>(world: World, source: Source<T, "target">, kind: "Service" | "Gateway", key: string, port: string) {
+/** The policy that decides at a target. */
+export function deciding<T extends Attached>(
+  world: World,
+  source: Source<T, "target">,
+  kind: "Service" | "Gateway",
+  key: string,
+  port: string,
+) {
   const ofPort = port === "" ? undefined : attachedTo(world, source, kind, key, port)[0];
   return ofPort ?? attachedTo(world, source, kind, key, "")[0];
 }

@@ -11,6 +11,7 @@ import type {
   VirtualHost,
 } from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import type { RouteConfiguration } from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
+import { routeMetadata } from "../../../wire/names.ts";
 import type {
   DirectAction,
   ForwardAction,
@@ -137,7 +138,7 @@ function virtualHost(gate: Gate, host: VirtualHost, table: Edits, path: string):
 function route(gate: Gate, one: Route, around: Around, path: string): RouteConfig {
   const match = routeMatch(gate, one.match, at(path, "match"));
   const all = fold(edits(gate, one, path), around.edits);
-  const action = routeAction(gate, one, around.retry, all, path);
+  const action = hedged(gate, one, routeAction(gate, one, around.retry, all, path), path);
   const written = { ...around.stages, ...perRouteStages(gate, one.typedPerFilterConfig, at(path, "typed_per_filter_config")) };
   const stages = limited(one, around.host) ? limits().withRateLimits(gate, one, around.host, written, path) : written;
   if (action.kind === "forward" && action.terminateConnect && match.path.kind !== "connect") {
@@ -168,6 +169,17 @@ function route(gate: Gate, one: Route, around: Around, path: string): RouteConfi
     responseHeaders: all.response,
     ...(Object.keys(stages).length === 0 ? {} : { stages }),
   };
+}
+
+/** What our control plane says of a hedge in metadata, as Envoy's own words for it would have writes repeated too. */
+function hedged(gate: Gate, one: Route, action: RouteConfig["action"], path: string): RouteConfig["action"] {
+  const afterMs = one.metadata?.filterMetadata[routeMetadata.filter]?.[routeMetadata.hedgeAfterMs];
+  if (afterMs === undefined || action.kind !== "forward" || action.retry === null || action.retry.perTryTimeoutMs > 0) return action;
+  if (typeof afterMs !== "number" || !(afterMs > 0)) {
+    gate.add(at(path, `metadata.filter_metadata["${routeMetadata.filter}"].${routeMetadata.hedgeAfterMs}`), "is not a number above 0");
+    return action;
+  }
+  return { ...action, retry: { ...action.retry, perTryTimeoutMs: afterMs, hedge: true } };
 }
 
 /** Loaded with the first rate limit of a route. */
