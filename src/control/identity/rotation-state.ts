@@ -72,11 +72,14 @@ export function writeRotation(state: RotationState): string {
 
 /** What is kept when the new root has taken the old one's place. */
 export function finished(files: CaFiles, state: RotationState): CaFiles {
+  const old = files.certificatePem.trim();
+  // Where this was cut short before, the new one may stand in its place already.
+  const known = old === state.next.certificatePem.trim() || files.retired.includes(old);
   return {
     certificatePem: state.next.certificatePem,
     keyPem: state.next.keyPem,
     rotation: undefined,
-    retired: files.retired.includes(files.certificatePem.trim()) ? files.retired : `${files.retired}${files.certificatePem.trim()}\n`,
+    retired: known ? files.retired : `${files.retired}${old}\n`,
   };
 }
 
