@@ -91,6 +91,9 @@ function unknownHost(what: string): Uint8Array {
   );
 }
 
+/** Envoy holds a listener up until its first virtual host has come, or for so long: there is none before somebody asks. */
+const hostsOverAds = { ...overAds, initialFetchTimeout: duration(50) };
+
 /**
  * A RouteConfiguration: protobuf joins repeated fields by concatenation, so encoded virtual hosts follow the encoded rest. `onDemand`: hosts that are not
  * in it are asked for one by one (VHDS).
@@ -101,7 +104,7 @@ export function routeTableBytes(name: string, virtualHosts: readonly Uint8Array[
     create(RouteConfigurationSchema, {
       name,
       ignorePortInHostMatching: ignorePort,
-      ...(onDemand ? { vhds: { configSource: overAds } } : {}),
+      ...(onDemand ? { vhds: { configSource: hostsOverAds } } : {}),
     }),
   );
   const tags = virtualHosts.map((bytes) => lengthPrefix(bytes.length));

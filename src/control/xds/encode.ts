@@ -67,17 +67,14 @@ export function encodeDelta(offer: Offer, identifier: string): Uint8Array {
   const writer = new BinaryWriter().tag(1, WireType.LengthDelimited).string(offer.version);
   for (const resource of offer.resources) writer.tag(2, WireType.LengthDelimited).bytes(deltaEntry(resource));
   writer.tag(4, WireType.LengthDelimited).string(typeUrl[offer.type]).tag(5, WireType.LengthDelimited).string(offer.nonce);
-  for (const name of offer.removed) {
-    // A virtual host that there is not is told as a resource without content (Envoy, "VHDS": else requests wait for it); others are told as removed.
-    if (offer.type === "host") writer.tag(2, WireType.LengthDelimited).bytes(nothing(name));
-    writer.tag(6, WireType.LengthDelimited).string(name);
-  }
+  for (const name of offer.absent ?? []) writer.tag(2, WireType.LengthDelimited).bytes(nothing(name));
+  for (const name of offer.removed) writer.tag(6, WireType.LengthDelimited).string(name);
   return writer.tag(7, WireType.LengthDelimited).bytes(controlPlane(identifier)).finish();
 }
 
-/** message Resource, by its name alone. */
+/** A virtual host that there is not: a Resource without content, and with the name as its alias (Envoy, "VHDS"; else requests wait for it). */
 function nothing(name: string): Uint8Array {
-  return new BinaryWriter().tag(3, WireType.LengthDelimited).string(name).finish();
+  return new BinaryWriter().tag(3, WireType.LengthDelimited).string(name).tag(4, WireType.LengthDelimited).string(name).finish();
 }
 
 function controlPlane(identifier: string): Uint8Array {

@@ -16,6 +16,8 @@ export interface Offer {
   readonly version: string;
   readonly resources: readonly XdsResource[];
   readonly removed: readonly string[];
+  /** Virtual hosts that were asked for, and there are none: of other types these are among the removed. */
+  readonly absent?: readonly string[];
 }
 
 export interface Rejection {
@@ -329,7 +331,10 @@ export class TypeLedger {
     this.#owed = false;
     for (const name of absent) this.#toldAbsent.add(name);
     const resources = this.mode === "sotw" && carriesAll[this.type] ? this.#wholeState(true) : changed;
-    return this.#send(resources, changed, absent, [], kept);
+    if (this.type !== "host") return this.#send(resources, changed, absent, [], kept);
+    const offer = { ...this.#send(resources, changed, [], [], kept), absent };
+    this.#inFlight = { offer, changed, dropped: [] };
+    return offer;
   }
 
   /** Everything that should be gone. State of the world has no such response for endpoints and routes: undefined, and the account is closed. */

@@ -7,6 +7,7 @@ import { ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb
 import { NodeSchema } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { ClusterLoadAssignmentSchema } from "../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
 import { ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { VirtualHostSchema } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { RouterSchema } from "../../wire/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { HttpConnectionManagerSchema } from "../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
@@ -16,7 +17,7 @@ import {
   DeltaDiscoveryResponseSchema,
   DiscoveryResponseSchema,
 } from "../../wire/gen/envoy/service/discovery/v3/discovery_pb.ts";
-import { typeUrl, type XdsType } from "../../wire/xds-types.ts";
+import { type StreamType, typeUrl } from "../../wire/xds-types.ts";
 import type { ClusterConfig, ProxyConfig } from "../config.ts";
 import type { ApplyFailure } from "../engine.ts";
 import { ControlChannel } from "./channel.ts";
@@ -158,7 +159,7 @@ async function server(port?: number): Promise<FakeControlPlane> {
 let nonce = 0;
 function push(
   stream: FakeStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>,
-  type: XdsType,
+  type: StreamType,
   items: Record<string, [string, Uint8Array]>,
   removed: string[] = [],
 ): string {
@@ -176,7 +177,7 @@ function push(
 
 const answerTo = (stream: FakeStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>, id: string) =>
   until(() => stream.requests.find((r) => r.responseNonce === id), `an answer to ${id}`);
-const asks = (stream: FakeStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>, type: XdsType) =>
+const asks = (stream: FakeStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>, type: StreamType) =>
   until(() => stream.requests.find((r) => r.typeUrl === typeUrl[type] && r.responseNonce === ""), `a subscription to ${type}`);
 
 /** Brings a proxy to its first applied configuration: one cluster, one listener. */
@@ -194,6 +195,61 @@ async function settled(fake: FakeControlPlane, h: Harness): Promise<FakeStream<D
 }
 
 describe("delta", () => {
+  test("a host that a request needs is asked for, put into its table, and named first on the next stream", async () => {
+    const fake = await server();
+    const h = start(fake.port, true);
+    const stream = await settled(fake, h);
+    const lazy = toBinary(
+      RouteConfigurationSchema,
+      fromJson(RouteConfigurationSchema, { name: "r", vhds: { configSource: { ads: {}, resourceApiVersion: "V3" } } }),
+    );
+    await answerTo(stream, push(stream, "route", { r: ["2", lazy] }));
+    await until(() => h.applied.at(-1)?.routes.get("r")?.onDemand !== undefined, "the table that asks");
+    expect(stream.requests.some((r) => r.typeUrl === typeUrl.host)).toBe(false);
+    h.client.demand("r", "far");
+    h.client.demand("r", "far");
+    h.client.demand("r", "nobody");
+    await until(() => stream.requests.filter((r) => r.typeUrl === typeUrl.host).length === 2, "two names are asked for");
+    expect(stream.requests.filter((r) => r.typeUrl === typeUrl.host).map((r) => r.resourceNamesSubscribe)).toEqual([
+      ["r/far"],
+      ["r/nobody"],
+    ]);
+    const host = (name: string, domain: string, to: string) =>
+      toBinary(
+        VirtualHostSchema,
+        fromJson(VirtualHostSchema, { name, domains: [domain], routes: [{ match: { prefix: "/" }, route: { cluster: to } }] }),
+      );
+    push(stream, "host", { "r/far": ["1", host("r/far", "far", "a")] });
+    await until(() => h.applied.at(-1)?.routes.get("r")?.virtualHosts.length === 1, "the host is in the table");
+    // A host that there is not, in the words that Envoy wants.
+    stream.send(
+      create(DeltaDiscoveryResponseSchema, {
+        typeUrl: typeUrl.host,
+        nonce: "none",
+        resources: [{ name: "r/nobody", aliases: ["r/nobody"] }],
+      }),
+    );
+    expect((await answerTo(stream, "none")).errorDetail).toBeUndefined();
+    await until(() => h.applied.at(-1)?.routes.get("r")?.onDemand?.absent.length === 1, "its absence is known");
+    expect(h.client.status().types.find((each) => each.type === "host")?.resources).toEqual([
+      { name: "r/far", version: "1", state: "accepted" },
+      { name: "r/nobody", version: "", state: "absent" },
+    ]);
+    expect(h.client.kept()?.host?.map(({ name }) => name)).toEqual([]);
+    // One that cannot be used is rejected alone, and absent for callers.
+    h.client.demand("r", "bad");
+    const bad = push(stream, "host", { "r/bad": ["1", host("r/bad", "b*d", "a")] });
+    expect((await answerTo(stream, bad)).errorDetail?.message).toContain("r/bad");
+    await until(() => h.applied.at(-1)?.routes.get("r")?.onDemand?.absent.length === 2, "it counts as absent");
+
+    stream.end();
+    const again = await until(() => (fake.delta.length > 1 ? fake.delta.at(-1) : undefined), "another stream");
+    await until(() => again.requests.length >= 5);
+    expect(again.requests[0]).toMatchObject({ typeUrl: typeUrl.host, initialResourceVersions: { "r/far": "1" } });
+    expect(again.requests[0]?.resourceNamesSubscribe.toSorted()).toEqual(["r/bad", "r/far", "r/nobody"]);
+    expect(again.requests[0]?.node?.id).toBe("sidecar~shop~cart");
+  });
+
   test("the first configuration goes in whole, in the order cluster, endpoint, listener, route", async () => {
     const fake = await server();
     const h = start(fake.port, true);
@@ -365,8 +421,8 @@ describe("state of the world", () => {
     const fake = await server();
     const h = start(fake.port, false);
     const stream = await until(() => fake.sotw[0]);
-    const sent = (type: XdsType) => stream.requests.filter((r) => r.typeUrl === typeUrl[type]);
-    const respond = async (type: XdsType, versionInfo: string, ...resources: Uint8Array[]) => {
+    const sent = (type: StreamType) => stream.requests.filter((r) => r.typeUrl === typeUrl[type]);
+    const respond = async (type: StreamType, versionInfo: string, ...resources: Uint8Array[]) => {
       const before = sent(type).length;
       stream.send(
         create(DiscoveryResponseSchema, {
