@@ -25,6 +25,7 @@ import { refusedKinds } from "./kinds/refused.ts";
 import { revocationKind } from "./kinds/revocation.ts";
 import { serviceKind } from "./kinds/service.ts";
 import { serviceEntryKind } from "./kinds/serviceentry.ts";
+import { sidecarKind } from "./kinds/sidecar.ts";
 import { tcpRouteKind } from "./kinds/tcproute.ts";
 import { telemetryKind } from "./kinds/telemetry.ts";
 import { tlsRouteKind } from "./kinds/tlsroute.ts";
@@ -55,6 +56,7 @@ export const kinds: readonly DefinedKind[] = [
   backendTlsPolicyKind,
   destinationRuleKind,
   virtualServiceKind,
+  sidecarKind,
   authorizationPolicyKind,
   peerAuthenticationKind,
   telemetryKind,

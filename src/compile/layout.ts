@@ -2,11 +2,10 @@
 // make listeners again, nor a new endpoint tables. Everything here is derived.
 
 import { speaksHttp } from "../api/kinds/service.ts";
-import { clusterHost, httpProxyRoutes } from "../wire/names.ts";
+import { clusterDomain, clusterHost, httpProxyRoutes } from "../wire/names.ts";
 import { demandedHost, type XdsResource, type XdsSnapshot } from "../wire/xds-types.ts";
-import { unusedHostBytes } from "./emit/route.ts";
 import { callerOf } from "./plan/caller.ts";
-import { isVisible } from "./plan/external.ts";
+import { anyWildcards, isVisible } from "./plan/external.ts";
 import { clusterOfAuthority, planTargets, targetPlan } from "./plan/mesh.ts";
 import type { WorkloadPlan } from "./plan/plan.ts";
 import { planWorkload } from "./plan/workload.ts";
@@ -14,6 +13,7 @@ import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { asksOthers, audienceOf } from "./policies/httproute.ts";
 import { gatewayLimits } from "./policies/limits.ts";
+import { mayKnow, reachesOthers, restriction } from "./policies/sidecar.ts";
 import {
   clusterResource,
   clustersOfConnections,
@@ -26,7 +26,10 @@ import {
   gatewayTable,
   inboundClusterResource,
   inboundResource,
+  passthroughHostOf,
+  passthroughResource,
   proxyTable,
+  restrictedTable,
   upstreamResource,
   upstreamTable,
   wholeProxyTable,
@@ -42,7 +45,7 @@ export const workloadPlan = derived<WorkloadPlan | undefined>((world, key) => {
   return workload === undefined ? undefined : planWorkload(world, planTargets(world), workload);
 }, equal);
 
-/** Of the plan alone, but for the ports of a gateway: listeners, and the clusters of the application itself. */
+/** Of the plan alone, but for the ports of a gateway: listeners, and the clusters that are no service's. */
 interface Opened {
   readonly listeners: Resources;
   readonly inbound: Resources;
@@ -60,7 +63,17 @@ const openedBy = derived<Opened | undefined>(
       put(listener, inboundResource(world, { port: { ...port, services: [] }, trustDomain: world.trustDomain, log: plan.accessLog }));
     }
     if (plan.httpProxyPort !== undefined)
-      put(listener, forwardProxyResource(world, { port: plan.httpProxyPort, log: plan.accessLog, onDemand: plan.usesOthers === true, ...auth }));
+      put(
+        listener,
+        forwardProxyResource(world, {
+          port: plan.httpProxyPort,
+          log: plan.accessLog,
+          onDemand: plan.usesOthers === true,
+          names: reachesOthers(world, key) || anyWildcards(world, ""),
+          ...auth,
+        }),
+      );
+    if (plan.httpProxyPort !== undefined && reachesOthers(world, key)) put(inbound, passthroughResource(world, {}));
     for (const upstream of plan.upstreams) put(listener, upstreamResource(world, { upstream, log: plan.accessLog, ...auth }));
     if (plan.gateway !== undefined) {
       const { gateway, address, authz } = plan.gateway;
@@ -68,7 +81,10 @@ const openedBy = derived<Opened | undefined>(
       const limited = limits.rates === undefined ? {} : { limits };
       for (const port of gatewayPlan(world, gateway)?.ports ?? []) {
         const rules = authz[port.port] ?? { deny: [], allow: null };
-        put(listener, gatewayPortResource(world, { plan: port, address, authz: rules, ...limited, ...auth, logToStdout: plan.accessLog.server }));
+        put(
+          listener,
+          gatewayPortResource(world, { plan: port, address, authz: rules, ...limited, ...auth, logToStdout: plan.accessLog.server }),
+        );
       }
     }
     return { listeners: sorted(listener), inbound: sorted(inbound) };
@@ -99,10 +115,13 @@ const ledBy = derived<Led | undefined>(
       for (const each of table.clusters) outbound.add(each);
     };
     const asked = askedBy(world, plan);
+    const restricted = restriction(world, key);
     if (plan.httpProxyPort !== undefined) {
-      if (plan.usesOthers === true) lead(proxyTable(world, caller, usedBy(world, plan, plan.uses ?? []), null));
-      else if (asked === undefined) put(route, wholeProxyTable(world, caller));
-      else lead(proxyTable(world, caller, usedBy(world, plan, asked), unusedHostBytes));
+      const open = reachesOthers(world, key);
+      if (plan.usesOthers === true) lead(proxyTable(world, caller, usedBy(world, plan, plan.uses ?? []), "asked"));
+      else if (asked !== undefined) lead(proxyTable(world, caller, usedBy(world, plan, asked), open ? "passthrough" : "unused"));
+      else if (restricted !== undefined) lead(restrictedTable(world, `${open ? "passthrough" : "hidden"}\n${caller}\n${restricted}`));
+      else put(route, wholeProxyTable(world, `${open ? "passthrough" : "unknown"} ${caller}`));
     }
     for (const upstream of plan.upstreams) {
       const { cluster, port } = upstream.target;
@@ -123,7 +142,7 @@ const ledBy = derived<Led | undefined>(
       }
     }
     const hosts = plan.usesOthers === true ? demandedBy(world, plan, outbound) : undefined;
-    const whole = plan.httpProxyPort !== undefined && asked === undefined;
+    const whole = plan.httpProxyPort !== undefined && asked === undefined && restricted === undefined;
     return {
       routes: sorted(route),
       outbound: whole ? null : [...outbound].sort(),
@@ -150,7 +169,15 @@ function demandedBy(world: World, { workload, uses = [], upstreams }: WorkloadPl
   }
   for (const host of asked) {
     const cluster = clusterOfDemand(world, namespace, host);
-    const made = cluster === undefined || given.has(cluster) ? undefined : demandedHostOf(world, callerOf(world, key), cluster, host);
+    if (cluster === undefined && reachesOthers(world, key) && !host.split(":")[0]?.endsWith(`.${clusterDomain}`)) {
+      const other = passthroughHostOf(world, host);
+      found.set(other.name, other);
+      continue;
+    }
+    const made =
+      cluster === undefined || given.has(cluster) || !mayKnow(world, key, cluster)
+        ? undefined
+        : demandedHostOf(world, callerOf(world, key), cluster, host);
     if (made === undefined) continue;
     found.set(made.value.name, made.value);
     for (const each of made.clusters) outbound.add(each);
@@ -162,12 +189,17 @@ function demandedBy(world: World, { workload, uses = [], upstreams }: WorkloadPl
 function clusterOfDemand(world: World, namespace: string, host: string): string | undefined {
   const own = clusterOfAuthority(world, namespace, host);
   if (own !== undefined) return own;
-  return externalHosts(world, "")
-    .get(host)
-    ?.find((cluster) => {
+  const known = externalHosts(world, "");
+  const parts = host.split(".");
+  // The name itself, then wildcards, the longest first.
+  for (const name of [host, ...parts.slice(1).map((_, at) => `*.${parts.slice(at + 1).join(".")}`)]) {
+    const found = known.get(name)?.find((cluster) => {
       const external = targetPlan(world, cluster)?.external;
       return external !== undefined && isVisible(external, namespace);
     });
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** The clusters alone: they stand still while tables change. */
@@ -187,7 +219,7 @@ function usedBy(world: World, plan: WorkloadPlan, asked: readonly string[]): rea
   const names = new Set(plan.upstreams.map(({ target }) => target.cluster));
   for (const authority of asked) {
     const cluster = clusterOfAuthority(world, plan.workload.namespace, authority);
-    if (cluster !== undefined) names.add(cluster);
+    if (cluster !== undefined && mayKnow(world, plan.workload.key, cluster)) names.add(cluster);
   }
   return [...names].sort();
 }
@@ -253,7 +285,7 @@ export function resourcesFor(
   const found = new Set<string>();
   for (const name of names) {
     const cluster = name.includes("|") ? name : clusterOfAuthority(world, namespace, name);
-    if (cluster === undefined || !planTargets(world).has(cluster)) continue;
+    if (cluster === undefined || !planTargets(world).has(cluster) || !mayKnow(world, workload, cluster)) continue;
     found.add(cluster);
     const table = upstreamTable(world, `${audienceOf(world, cluster, caller)} ${rules} ${cluster}`);
     for (const each of table?.clusters ?? []) found.add(each);

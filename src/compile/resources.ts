@@ -13,6 +13,7 @@ import {
   httpProxyRoutes,
   inboundCluster,
   inboundListener,
+  passthroughCluster,
   upstreamListener,
 } from "../wire/names.ts";
 import { demandedHost, type XdsResource, type XdsType } from "../wire/xds-types.ts";
@@ -20,7 +21,16 @@ import * as clusters from "./emit/cluster.ts";
 import { loadAssignment } from "./emit/endpoint.ts";
 import { type GatewayPortInput, gatewayPort } from "./emit/gateway.ts";
 import * as listeners from "./emit/listener.ts";
-import { gatewayHostBytes, routeTableBytes, unknownHostBytes, virtualHostBytes } from "./emit/route.ts";
+import {
+  gatewayHostBytes,
+  hiddenHostBytes,
+  passthroughHostBytes,
+  routeTableBytes,
+  unknownHostBytes,
+  unknownServiceBytes,
+  unusedHostBytes,
+  virtualHostBytes,
+} from "./emit/route.ts";
 import { callerNamespace } from "./plan/caller.ts";
 import { isVisible } from "./plan/external.ts";
 import type { GatewayPortPlan } from "./plan/gateways.ts";
@@ -32,6 +42,7 @@ import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { withHedge } from "./policies/hedging.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { connectionsFor } from "./policies/layer4route.ts";
+import { knownClusters } from "./policies/sidecar.ts";
 import { OpenSnapshotError, resourceOfBytes, resourceOfMessage, sameResource } from "./snapshot.ts";
 import { derived, equal, type World } from "./world.ts";
 
@@ -65,11 +76,14 @@ export const inboundClusterResource = emitted<Pick<InboundPlan, "appPort" | "pro
   ({ appPort, protocol, services }) => clusters.inbound(appPort, protocol, services),
 );
 
-export const forwardProxyResource = emitted<{ port: number; log: AccessLogPlan; onDemand: boolean; auth?: true }, typeof ListenerSchema>(
+export const forwardProxyResource = emitted<
+  { port: number; log: AccessLogPlan; onDemand: boolean; names: boolean; auth?: true },
+  typeof ListenerSchema
+>(
   "listener",
   ListenerSchema,
   () => httpProxyListener,
-  ({ port, log, onDemand, auth }) => listeners.httpProxy(port, log.client, onDemand, auth),
+  ({ port, log, onDemand, names, auth }) => listeners.httpProxy(port, log.client, onDemand, names, auth),
 );
 
 export const upstreamResource = emitted<{ upstream: UpstreamPlan; log: AccessLogPlan; auth?: true }, typeof ListenerSchema>(
@@ -93,6 +107,13 @@ export const clusterResource = derived<XdsResource | undefined>((world, text) =>
     ? undefined
     : resourceOfMessage("cluster", plan.cluster, ClusterSchema, clusters.outbound(plan, world.trustDomain));
 }, sameResource);
+
+export const passthroughResource = emitted<Record<never, never>, typeof ClusterSchema>(
+  "cluster",
+  ClusterSchema,
+  () => passthroughCluster,
+  () => clusters.passthrough(),
+);
 
 /** By its cluster's name, or as `forCaller` says it. */
 export const endpointResource = derived<XdsResource | undefined>((world, text) => {
@@ -180,6 +201,12 @@ export function demandedHostOf(world: World, caller: string, cluster: string, ho
   const key: DemandedKey = { cluster, ...toldOf(world, cluster, caller), host };
   return demandedResource(world, JSON.stringify(key));
 }
+
+/** A host that nobody has made known, for a caller that may reach it. */
+export const passthroughHostOf = derived<XdsResource>((_world, host) => {
+  const name = demandedHost(httpProxyRoutes, host);
+  return resourceOfBytes("host", name, passthroughHostBytes(name, host));
+}, sameResource);
 
 /** Hosts outside the mesh by the names that lead there: to a cluster for each entry that claims one. */
 export const externalHosts = derived<ReadonlyMap<string, readonly string[]>>((world) => {
@@ -282,14 +309,35 @@ export const upstreamTable = derived<Leading<XdsResource> | undefined>(
   (a, b) => sameResource(a?.value, b?.value) && equal(a?.clusters, b?.clusters),
 );
 
-/** The forward proxy's table over the whole mesh: the same for all workloads that nothing tells apart. By caller. */
-export const wholeProxyTable = derived<XdsResource>((world, caller) => {
+/** What a forward proxy does with hosts that are not in its table: it asks for them, or answers. */
+export type Others = "asked" | "unknown" | "unused" | "hidden" | "passthrough";
+
+const othersBytes: Readonly<Record<Others, readonly Uint8Array[]>> = {
+  asked: [],
+  unknown: [unknownHostBytes],
+  unused: [unusedHostBytes],
+  hidden: [hiddenHostBytes],
+  passthrough: [unknownServiceBytes, passthroughHostBytes("passthrough", "*")],
+};
+
+/** The forward proxy's table over the whole mesh: the same for all workloads that nothing tells apart. By `Others`, blank, caller. */
+export const wholeProxyTable = derived<XdsResource>((world, text) => {
   const clusters = [...planTargets(world).keys()];
-  return proxyTable(world, caller, clusters, unknownHostBytes).value;
+  const at = text.indexOf(" ");
+  return proxyTable(world, text.slice(at + 1), clusters, text.slice(0, at) as Others).value;
 }, sameResource);
 
-/** The same over the services that somebody uses, in the order given; names of others are answered by `others`; null = they are asked for. */
-export function proxyTable(world: World, caller: string, ports: readonly string[], others: Uint8Array | null): Leading<XdsResource> {
+/** The same over the services that a Sidecar lets its callers know. By `Others`, line break, caller, line break, what `restriction` says. */
+export const restrictedTable = derived<Leading<XdsResource>>(
+  (world, text) => {
+    const [others = "", caller = "", restricted = ""] = text.split("\n");
+    return proxyTable(world, caller, knownClusters(world, restricted), others as Others);
+  },
+  (a, b) => sameResource(a.value, b.value) && equal(a.clusters, b.clusters),
+);
+
+/** The same over the services that somebody uses, in the order given; what becomes of others `others` says. */
+export function proxyTable(world: World, caller: string, ports: readonly string[], others: Others): Leading<XdsResource> {
   const namespace = callerNamespace(caller);
   const hosts: Uint8Array[] = [];
   const clusters: string[] = [];
@@ -303,8 +351,8 @@ export function proxyTable(world: World, caller: string, ports: readonly string[
     hosts.push(host.value);
     clusters.push(...host.clusters);
   }
-  if (others !== null) hosts.push(others);
-  const bytes = routeTableBytes(httpProxyRoutes, hosts, false, others === null);
+  hosts.push(...othersBytes[others]);
+  const bytes = routeTableBytes(httpProxyRoutes, hosts, false, others === "asked");
   return { value: resourceOfBytes("route", httpProxyRoutes, bytes), clusters };
 }
 

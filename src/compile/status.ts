@@ -12,6 +12,8 @@ import { httpRouteKind } from "../api/kinds/httproute.ts";
 import { overloadPolicyKind } from "../api/kinds/overloadpolicy.ts";
 import { rateLimitPolicyKind } from "../api/kinds/ratelimitpolicy.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
+import { serviceEntryKind } from "../api/kinds/serviceentry.ts";
+import { sidecarKind } from "../api/kinds/sidecar.ts";
 import { tcpRouteKind } from "../api/kinds/tcproute.ts";
 import { tlsRouteKind } from "../api/kinds/tlsroute.ts";
 import { udpRouteKind } from "../api/kinds/udproute.ts";
@@ -34,12 +36,15 @@ import {
   gatewayClassSource,
   gatewaySource,
   grpcRouteSource,
+  serviceEntrySource,
+  sidecarSource,
   tcpRouteSource,
   tlsRouteSource,
   udpRouteSource,
 } from "./route-sources.ts";
 import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
 import { backendTlsStatus } from "./status-backendtls.ts";
+import { serviceEntryStatus, sidecarStatus } from "./status-egress.ts";
 import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
 import { hedgingStatus, overloadStatus, rateLimitStatus } from "./status-limits.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
@@ -73,6 +78,8 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(backendTlsPolicyKind)]: { source: backendTlsSource, make: backendTlsStatus },
   [resourceOf(gatewayClassKind)]: { source: gatewayClassSource, make: gatewayClassStatus },
   [resourceOf(virtualServiceKind)]: { source: virtualServiceSource, make: virtualServiceStatus },
+  [resourceOf(sidecarKind)]: { source: sidecarSource, make: sidecarStatus },
+  [resourceOf(serviceEntryKind)]: { source: serviceEntrySource, make: serviceEntryStatus },
   [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },
   [resourceOf(destinationRuleKind)]: { source: destinationRuleSource, make: destinationRuleStatus },
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },

@@ -35,6 +35,9 @@ export function inboundCluster(appPort: number): string {
   return `inbound|${appPort}||`;
 }
 
+/** Where hosts lead that nobody has made known; Istio's name. */
+export const passthroughCluster = "PassthroughCluster";
+
 /** The listener that the application's HTTP_PROXY points to, and its route configuration. */
 export const httpProxyListener = "outbound-http-proxy";
 export const httpProxyRoutes = "outbound-http-proxy";

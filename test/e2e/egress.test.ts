@@ -1,7 +1,10 @@
 // Hosts outside the mesh with real processes: what a ServiceEntry makes known is reached by name through the sidecar, what none names is answered with 502
-// and a sentence that names the way out, and two entries for one host are refused.
+// and a sentence that names the way out, and two entries for one host are refused. Then hosts that nobody has named: by a wildcard, and by the switch of
+// the namespace, over which a Sidecar goes; what a Sidecar hides, through the forward proxy and at explicit ports.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { connect } from "node:net";
+import { freePort } from "../../demo/cast.ts";
 import { app, eventually, type Running, TestMesh } from "../support/mesh.ts";
 
 let mesh: TestMesh;
@@ -81,3 +84,89 @@ test("a host that goes is unknown again", async () => {
     ).status,
   ).toBe(502);
 });
+
+/** Asks until an answer has this status; the answer. */
+const until = (host: string, status: number) =>
+  eventually(
+    10_000,
+    () => ask(host),
+    (answer) => answer.status === status,
+  );
+
+/** The first line of an answer to CONNECT. */
+function tunnel(authority: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const socket = connect(Number(new URL(client.httpProxy).port), "127.0.0.1", () => {
+    socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+  });
+  let text = "";
+  socket.on("data", (bytes) => {
+    text += bytes.toString("latin1");
+    if (!text.includes("\r\n")) return;
+    socket.destroy();
+    resolve(text.slice(0, text.indexOf("\r\n")));
+  });
+  socket.on("error", reject);
+  return promise;
+}
+
+const localhostNames = await Bun.dns.lookup("any.localhost").then(
+  () => true,
+  () => false,
+);
+
+test.skipIf(!localhostNames)(
+  "a wildcard leads to whatever host a request says, on the ports of the entry",
+  async () => {
+    const { port } = outside;
+    await mesh.apply(
+      `{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: any, namespace: shop}, spec: {hosts: ["*.localhost"], resolution: NONE, ports: [{number: ${port}, name: http, protocol: HTTP}]}}`,
+    );
+    const { body } = await until(`one.localhost:${port}`, 200);
+    expect(JSON.parse(body)).toEqual({ host: `one.localhost:${port}`, path: "/some/path" });
+    expect((await ask(`two.localhost:${port}`)).status).toBe(200);
+    expect((await ask("two.localhost:81")).status).toBe(502);
+    expect(await tunnel(`three.localhost:${port}`)).toStartWith("HTTP/1.1 200 ");
+  },
+  60_000,
+);
+
+const shop = (labels: string) => `{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: ${labels}}}`;
+
+test("a namespace lets calls out to hosts that nobody has named, but not under the mesh's own names", async () => {
+  const host = `127.0.0.1:${outside.port}`;
+  expect((await ask(host)).status).toBe(502);
+  expect(await tunnel(host)).toStartWith("HTTP/1.1 502 ");
+  await mesh.apply(shop("{weft.dev/outbound: allow-any}"));
+  expect(JSON.parse((await until(host, 200)).body)).toEqual({ host, path: "/some/path" });
+  expect(await tunnel(host)).toStartWith("HTTP/1.1 200 ");
+  expect((await ask("nobody.shop.svc.cluster.local")).status).toBe(502);
+  const { status, body } = await ask("no-such-host.invalid");
+  expect([status, body]).toEqual([503, expect.stringContaining("the name no-such-host.invalid has no address that can be found")]);
+  const { code, err } = await mesh.processes.weft(["apply", "-f", "-"], shop("{weft.dev/outbound: maybe}"));
+  expect([code === 0, err]).toEqual([false, expect.stringContaining('must be registry-only or allow-any, got "maybe"')]);
+}, 60_000);
+
+test("a Sidecar goes before the namespace, and hides services from the forward proxy and from explicit ports", async () => {
+  const port = await freePort();
+  await mesh.run({ service: "cart", name: "cart", command: app("echo.ts") });
+  const caller = await mesh.run({ service: "caller", name: "caller", command: app("echo.ts"), upstreams: [`cart=${port}`] });
+  const explicit = () =>
+    fetch(`http://127.0.0.1:${port}/`).then(
+      (answer) => answer.status,
+      () => 0,
+    );
+  const named = async () => (await fetch("http://cart/", { proxy: caller.httpProxy })).status;
+  await eventually(10_000, explicit, (status) => status === 200);
+  expect(await named()).toBe(200);
+  const sidecar = (spec: string) =>
+    mesh.apply(`{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: default, namespace: shop}, spec: ${spec}}`);
+  await sidecar('{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ["./client.shop.svc.cluster.local"]}]}');
+  await until(`127.0.0.1:${outside.port}`, 502);
+  await eventually(10_000, explicit, (status) => status === 0);
+  await eventually(10_000, named, (status) => status === 502);
+  expect((await fetch("http://client/", { proxy: caller.httpProxy })).status).toBe(200);
+  await sidecar('{egress: [{hosts: ["./*"]}]}');
+  await eventually(10_000, explicit, (status) => status === 200);
+  await until(`127.0.0.1:${outside.port}`, 200);
+}, 60_000);

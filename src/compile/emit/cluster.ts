@@ -3,7 +3,8 @@
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { type PortProtocol, speaksHttp } from "../../api/kinds/service.ts";
-import { type Cluster, Cluster_DiscoveryType, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { ClusterConfigSchema as DynamicClusterSchema } from "../../wire/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.ts";
 import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import {
   SubjectAltNameMatcher_SanType,
@@ -11,7 +12,7 @@ import {
 } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
-import { inboundCluster, meshRootsSecret, sidecarMetadata, workloadCertificateSecret } from "../../wire/names.ts";
+import { inboundCluster, meshRootsSecret, passthroughCluster, sidecarMetadata, workloadCertificateSecret } from "../../wire/names.ts";
 import type { PortPlan } from "../plan/plan.ts";
 import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
@@ -48,26 +49,53 @@ function alpn(protocol: PortProtocol): string[] {
   return [protocol === "http2" ? http2Alpn : httpAlpn];
 }
 
+/** The names that all clusters and the filter share, as Envoy wants them to: one cache, whatever leads there. */
+export const namesCache = { name: "weft" } as const;
+
+/** To the host and port that a request says. */
+const anywhere: Exclude<MessageInitShape<typeof ClusterSchema>, Cluster> = {
+  clusterDiscoveryType: {
+    case: "clusterType",
+    value: {
+      name: "envoy.clusters.dynamic_forward_proxy",
+      typedConfig: any(DynamicClusterSchema, { clusterImplementationSpecifier: { case: "dnsCacheConfig", value: namesCache } }),
+    },
+  },
+};
+
+/** Hosts that nobody has made known, where callers may reach them. */
+export function passthrough(): Cluster {
+  return create(ClusterSchema, {
+    ...anywhere,
+    name: passthroughCluster,
+    connectTimeout: duration(connectTimeoutMs),
+    lbPolicy: Cluster_LbPolicy.CLUSTER_PROVIDED,
+    circuitBreakers: { thresholds: [{ maxRetries }] },
+    metadata: { filterMetadata: { istio: { services: [{ host: passthroughCluster, name: passthroughCluster, namespace: "" }] } } },
+  });
+}
+
 export function outbound(plan: PortPlan, trustDomain: string): Cluster {
   const { service, port, traffic } = plan;
   const words = {
-    ...(port.protocol === "http" ? { [sidecarMetadata.protocol]: "auto" } : {}),
-    ...ownWords(speaksHttp(port.protocol), traffic),
+    ...(port.protocol === "http" && !plan.external?.anywhere ? { [sidecarMetadata.protocol]: "auto" } : {}),
+    ...(plan.external?.anywhere ? {} : ownWords(speaksHttp(port.protocol), traffic)),
   };
   const init: MessageInitShape<typeof ClusterSchema> = {
     name: plan.cluster,
-    ...(plan.external?.dns
-      ? {
-          clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.STRICT_DNS },
-          loadAssignment: loadAssignment(plan),
-        }
-      : {
-          clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.EDS },
-          edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
-        }),
+    ...(plan.external?.anywhere
+      ? anywhere
+      : plan.external?.dns
+        ? {
+            clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.STRICT_DNS },
+            loadAssignment: loadAssignment(plan),
+          }
+        : {
+            clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.EDS },
+            edsClusterConfig: { edsConfig: overAds, serviceName: plan.cluster },
+          }),
     connectTimeout: duration(traffic.connectTimeoutMs ?? connectTimeoutMs),
-    ...balancing(traffic),
-    ...judgement(traffic),
+    ...(plan.external?.anywhere ? { lbPolicy: Cluster_LbPolicy.CLUSTER_PROVIDED } : { ...balancing(traffic), ...judgement(traffic) }),
     circuitBreakers: {
       thresholds: [port.protocol === "udp" ? { maxConnections: maxUdpSessions } : limits(traffic, { maxRetries })],
       ...(traffic.limits?.instanceConnections === undefined
@@ -76,7 +104,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
     },
     typedExtensionProtocolOptions: protocolOptions(port.protocol),
     // Datagrams have no transport socket: they go as they are.
-    ...(port.protocol === "udp"
+    ...(port.protocol === "udp" || plan.external?.anywhere
       ? {}
       : traffic.tls !== undefined && traffic.backendTls === undefined
         ? { transportSocket: origination(traffic.tls, service.host, alpn(port.protocol)) }

@@ -8,6 +8,7 @@ import { ApiVersion } from "../../wire/gen/envoy/config/core/v3/config_source_pb
 import type { FilterSchema } from "../../wire/gen/envoy/config/listener/v3/listener_components_pb.ts";
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { CorsSchema } from "../../wire/gen/envoy/extensions/filters/http/cors/v3/cors_pb.ts";
+import { FilterConfigSchema as DynamicForwardProxySchema } from "../../wire/gen/envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy_pb.ts";
 import { ExtAuthzSchema } from "../../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import { HTTPFaultSchema } from "../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { OnDemandSchema } from "../../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
@@ -37,7 +38,7 @@ import type { LimitsPlan } from "../plan/limits.ts";
 import type { AuthzPlan, InboundPlan, UpstreamPlan } from "../plan/plan.ts";
 import type { BackendPlan } from "../plan/routes.ts";
 import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
-import { http2Alpn, httpAlpn } from "./cluster.ts";
+import { http2Alpn, httpAlpn, namesCache } from "./cluster.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 import { limitFilters } from "./limits.ts";
 import { rbacRules } from "./rbac.ts";
@@ -86,9 +87,18 @@ const askForHosts = { name: "envoy.filters.http.on_demand", configType: { case: 
 
 const router = { name: "envoy.filters.http.router", configType: { case: "typedConfig" as const, value: any(RouterSchema, {}) } };
 
+/** Looks up the names of clusters that lead wherever a request says; of use to Envoy alone, our proxy does it in the cluster. */
+const askForNames = {
+  name: "envoy.filters.http.dynamic_forward_proxy",
+  configType: {
+    case: "typedConfig" as const,
+    value: any(DynamicForwardProxySchema, { implementationSpecifier: { case: "dnsCacheConfig", value: namesCache } }),
+  },
+};
+
 /** What HTTP_PROXY points to: absolute-form requests and CONNECT. */
-export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean, auth = false): Listener {
-  const before = onDemand ? [askForHosts] : [];
+export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean, names: boolean, auth = false): Listener {
+  const before = [...(onDemand ? [askForHosts] : []), ...(names ? [askForNames] : [])];
   return create(ListenerSchema, {
     name: httpProxyListener,
     address: address(loopback, port),

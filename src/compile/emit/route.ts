@@ -15,7 +15,7 @@ import {
   VirtualHostSchema,
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
-import { reasonHeader, routeMetadata } from "../../wire/names.ts";
+import { clusterDomain, passthroughCluster, reasonHeader, routeMetadata } from "../../wire/names.ts";
 import type { TargetPlan } from "../plan/plan.ts";
 import {
   type BackendPlan,
@@ -76,13 +76,32 @@ export const unusedHostBytes: Uint8Array = unknownHost(
   "The host of this request is none of the services that this workload is said to use (weft run --uses).",
 );
 
-function unknownHost(what: string): Uint8Array {
+/** Where callers may reach hosts that nobody has made known: in the place of `unknownHostBytes`. `domain`: `*`, or the one host that is asked for. */
+export function passthroughHostBytes(name: string, domain: string): Uint8Array {
+  const backends: BackendPlan[] = [{ cluster: passthroughCluster, weight: 1, missing: false }];
+  const action = { kind: "forward" as const, backends, timeoutMs: 0, retry: defaultRetry };
+  const match: MatchPlan = { path: { kind: "prefix", value: "/" }, method: undefined, headers: [], query: [] };
+  const rest = routeInit({ name: "passthrough", match, action, requestHeaders: noEdits, responseHeaders: noEdits });
+  return toBinary(VirtualHostSchema, create(VirtualHostSchema, { name, domains: [domain], routes: [tunnelInit(backends), rest] }));
+}
+
+/** Names of the mesh's own domain that no service has stay unknown, whoever may be reached outside. */
+export const unknownServiceBytes: Uint8Array = unknownHost(
+  "The host of this request is no service of the mesh.",
+  "unknown-service",
+  `*.${clusterDomain}`,
+);
+
+/** The same where a Sidecar says which services its callers know. */
+export const hiddenHostBytes: Uint8Array = unknownHost("The host of this request is none of those that a Sidecar lets this workload know.");
+
+function unknownHost(what: string, name = "unknown-host", domain = "*"): Uint8Array {
   const words = `${what} ${nameForms}`;
   return toBinary(
     VirtualHostSchema,
     create(VirtualHostSchema, {
-      name: "unknown-host",
-      domains: ["*"],
+      name,
+      domains: [domain],
       routes: [
         direct("unknown-host-connect", { pathSpecifier: { case: "connectMatcher", value: {} } }, 502, words),
         direct("unknown-host", { pathSpecifier: { case: "prefix", value: "/" } }, 502, words),

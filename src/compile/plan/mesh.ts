@@ -25,8 +25,9 @@ import {
   type WorkloadModel,
   type World,
 } from "../world.ts";
-import { externalClusters, externalEndpoints, externalPlan, externalService } from "./external.ts";
+import { externalClusters, externalEndpoints, externalNames, externalPlan, externalService } from "./external.ts";
 import type { EndpointPlan, PortPlan, TargetPlan, WithheldPlan } from "./plan.ts";
+import type { TrafficPlan } from "./traffic.ts";
 
 /** Cluster id in metrics and endpoint metadata. */
 export const clusterId = "weft";
@@ -160,9 +161,17 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan, audie
   }
   const rules = trafficPlan(world, host, port.port, subset ?? "");
   const policy = target.external === undefined ? backendTls(world, `${service.key} ${port.name}`) : undefined;
-  const traffic = policy === undefined ? rules : { ...rules, backendTls: policy };
+  const named = target.external === undefined ? rules : withNames(rules, externalNames(world, service.host));
+  const traffic = policy === undefined ? named : { ...named, backendTls: policy };
   const reached = policy?.kind === "closed" ? endpoints.filter(({ mutualTls }) => mutualTls) : endpoints;
   return { ...target, traffic, endpoints: distinct(reached), withheld: [], identities: [...identities].sort() };
+}
+
+/** A rule that begins TLS and names nobody asks for the names of the ServiceEntry, as in Istio. */
+function withNames(rules: TrafficPlan, names: readonly string[]): TrafficPlan {
+  const { tls } = rules;
+  if (tls?.kind !== "tls" || tls.names.length > 0 || names.length === 0) return rules;
+  return { ...rules, tls: { ...tls, names: [...names].sort() } };
 }
 
 /** Datagrams go to the application itself, in plain text and without a caller's name: nobody gets them whose policies say otherwise. */

@@ -33,6 +33,8 @@ export interface TargetPlan {
 export interface ExternalPlan {
   /** The proxy asks DNS for its addresses, and goes on asking. */
   readonly dns: boolean;
+  /** A request goes to the host and port that it says. */
+  readonly anywhere?: true;
   /** Of the entry. */
   readonly namespace: string;
   /** Namespaces of callers that may use it; `*` = all, `.` = its own. */
@@ -76,6 +78,8 @@ export interface EndpointPlan {
   readonly workload: string;
   /** `region/zone/sub-zone`; absent = not told. */
   readonly locality?: string;
+  /** The name that it is known by, for routes that write the endpoint's name as host; absent = it has none. */
+  readonly hostname?: string;
 }
 
 // ---- one workload -----------------------------------------------------------------------------------------------------------
