@@ -12,11 +12,14 @@ const read = ["get", "list", "watch"];
 const write = ["create", "update", "patch", "delete", "deletecollection"];
 const meshGroups = ["", "discovery.k8s.io", "gateway.networking.k8s.io", "networking.istio.io", "security.istio.io", "telemetry.istio.io"];
 
+/** Policies of ours about traffic. */
+const limits = ["ratelimitpolicies", "overloadpolicies", "hedgingpolicies"];
+
 const viewRules: PolicyRule[] = [
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: read },
   // Core group without secrets: they hold private keys.
   { apiGroups: [""], resources: ["namespaces", "services", "services/status", "events", "configmaps"], verbs: read },
-  { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges", "trafficshifts"], verbs: read },
+  { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges", "trafficshifts", ...limits], verbs: read },
 ];
 // Core group without serviceaccounts/token: a token is an identity.
 const editRules: PolicyRule[] = [
@@ -24,7 +27,7 @@ const editRules: PolicyRule[] = [
   { apiGroups: [""], resources: ["services", "services/status", "events", "configmaps"], verbs: write },
   { apiGroups: [""], resources: ["secrets"], verbs: [...read, ...write] },
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: write },
-  { apiGroups: ["weft.dev"], resources: ["trafficshifts"], verbs: write },
+  { apiGroups: ["weft.dev"], resources: ["trafficshifts", ...limits], verbs: write },
 ];
 const adminRules: PolicyRule[] = [
   ...editRules,

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { loadPackageDefinition, Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import type { GlobalRateLimitConfig, RateAction } from "../config.ts";
+import type { GlobalRateLimitConfig, RateAction, StageConfigs } from "../config.ts";
 import { mostLimitCalls } from "../resilience/limit-calls.ts";
 import {
   catchAll,
@@ -79,7 +79,12 @@ const filter: NonNullable<GlobalRateLimitConfig["filter"]> = {
 const byUser: RateAction = { kind: "header", key: "user", name: "x-user", skipIfAbsent: false };
 
 let seen = 0;
-function through(more: Partial<typeof filter> = {}, limits: GlobalRateLimitConfig["limits"] = [[byUser]], routes = catchAll("c")): Running {
+function through(
+  more: Partial<typeof filter> = {},
+  limits: GlobalRateLimitConfig["limits"] = [[byUser]],
+  routes = catchAll("c"),
+  others: Partial<StageConfigs> = {},
+): Running {
   seen = 0;
   const origin = rawOrigin((text, write) => {
     seen += text.split("GET ").length - 1;
@@ -92,7 +97,9 @@ function through(more: Partial<typeof filter> = {}, limits: GlobalRateLimitConfi
     cluster("dead", [endpoint(1)], { protocol: "http2" }),
     cluster("old", [endpoint(port)]),
   ];
-  const running = start(hop(clusters, routes, { stages: { globalRateLimit: { filter: { ...filter, ...more }, route: null, limits } } }));
+  const running = start(
+    hop(clusters, routes, { stages: { ...others, globalRateLimit: { filter: { ...filter, ...more }, route: null, limits } } }),
+  );
   open.push(() => running.engine.close());
   return running;
 }
@@ -245,4 +252,28 @@ test("another spelling of a path is no way around a limit by path", async () => 
   expect(asked).toHaveLength(4);
   await ask(running, "", "/apis");
   expect(asked).toHaveLength(4);
+});
+
+test("of a local and a global limit the nearer is told", async () => {
+  const running = through({}, [[byUser]], catchAll("c"), {
+    rateLimit: {
+      bucket: { maxTokens: 3, perFill: 1, fillMs: 60_000 },
+      descriptors: [],
+      limits: [],
+      status: 429,
+      resourceExhausted: false,
+      tellHeaders: true,
+      alwaysDefault: true,
+      enabled: 1,
+      enforced: 1,
+      maxDynamic: 2,
+    },
+  });
+  let left = 1;
+  respond = (_request, reply) =>
+    reply({ overallCode: "OK", statuses: [{ code: "OK", currentLimit: { requestsPerUnit: 9, unit: "HOUR" }, limitRemaining: left }] });
+  const told = async () => (await ask(running)).match(/x-ratelimit-limit: \d+/g);
+  expect(await told()).toEqual(["x-ratelimit-limit: 9"]);
+  left = 5;
+  expect(await told()).toEqual(["x-ratelimit-limit: 3"]);
 });

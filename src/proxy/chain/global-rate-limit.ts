@@ -110,7 +110,9 @@ function askStage(filter: Filter, domain: string, limits: readonly (readonly Rat
       const answer = asked?.answer ?? null;
       if (asked === null || answer === null) return;
       let lines = answer.answerLines;
-      if (filter.tellHeaders) lines += answer.limitLines;
+      // Of a local limit and this one the nearer is told (chain/rate-limit.ts asks the same).
+      const local = x.rateBucket;
+      if (filter.tellHeaders && (local === null || answer.remaining < local.left(x.down.core.ticker.nowMs))) lines += answer.limitLines;
       if (asked.over && bytes === null) {
         lines += filter.refusalLines;
         if (filter.tellLimited) lines += "x-envoy-ratelimited: true\r\n";

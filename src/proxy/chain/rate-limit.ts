@@ -90,7 +90,7 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
       const nowMs = x.down.core.ticker.nowMs;
       const seconds = Math.max(1, Math.ceil(bucket.waitMs(nowMs) / 1_000));
       let lines = "";
-      if (config.tellHeaders) {
+      if (config.tellHeaders && bucket.left(nowMs) <= (x.askedLimit?.answer?.remaining ?? Number.POSITIVE_INFINITY)) {
         const window = Math.max(1, Math.round((bucket.config.maxTokens * bucket.config.fillMs) / bucket.config.perFill / 1_000));
         lines = `x-ratelimit-limit: ${bucket.config.maxTokens}, ${bucket.config.maxTokens};w=${window}\r\nx-ratelimit-remaining: ${bucket.left(nowMs)}\r\nx-ratelimit-reset: ${seconds}\r\n`;
       }

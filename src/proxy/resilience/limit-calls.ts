@@ -27,6 +27,8 @@ export interface LimitAnswer {
   readonly over: boolean;
   /** `x-ratelimit-…` (draft-polli-ratelimit-headers-03); empty = the service named no limit. */
   readonly limitLines: string;
+  /** Of the limit that is nearest; Infinity = the service named none. */
+  readonly remaining: number;
   /** Until the limit that is nearest begins anew; 0 = not told. */
   readonly resetSeconds: number;
   /** What the service adds to the answer and to the request. */
@@ -308,6 +310,7 @@ function readAnswer(response: RateLimitResponse): LimitAnswer {
       nearest === null
         ? ""
         : `x-ratelimit-limit: ${nearest.currentLimit?.requestsPerUnit ?? 0}${windows}\r\nx-ratelimit-remaining: ${nearest.limitRemaining}\r\nx-ratelimit-reset: ${resetSeconds}\r\n`,
+    remaining: nearest === null ? Number.POSITIVE_INFINITY : nearest.limitRemaining,
     resetSeconds,
     answerLines: linesOf(response.responseHeadersToAdd),
     requestLines: linesOf(response.requestHeadersToAdd),
