@@ -171,7 +171,9 @@ export function changeRequest(x: Exchange, changes: Changes, more: readonly Pair
   for (let i = 0; i < head.count; i++)
     if (!gone.has(nameAt(bytes, head, i)))
       lines += text(bytes, head.nameFrom[i] as number, i === head.count - 1 ? head.to - 2 : (head.nameFrom[i + 1] as number));
-  for (const [name, value] of [...replaced, ...append, ...ifAbsent.filter(([name]) => !present.has(name))])
+  // Envoy: where there is nothing, nothing is appended.
+  const appended = append.filter(([name]) => present.has(name) && !gone.has(name));
+  for (const [name, value] of [...replaced, ...appended, ...ifAbsent.filter(([name]) => !present.has(name))])
     lines += `${name}: ${value}\r\n`;
   const changed = Buffer.from(`${lines}\r\n`, "latin1");
   if (changed.length > head.limits.headBytes) return false;

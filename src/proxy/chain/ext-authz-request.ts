@@ -65,6 +65,16 @@ export function bodyOf(x: Exchange, settings: AuthBody | null): Buffer {
   return whole.subarray(0, settings.maxBytes);
 }
 
+/** A request without a body has nothing that could be left out. */
+function hasBody(x: Exchange): boolean {
+  return !x.requestDone || x.bodySize > 0;
+}
+
+/** More of it is there, or to come, than is told. */
+function isPart(x: Exchange, settings: AuthBody): boolean {
+  return !x.requestDone || x.bodySize > settings.maxBytes;
+}
+
 export const partialHeader = "x-envoy-auth-partial-body";
 
 /** A CheckRequest in protobuf's binary form. */
@@ -93,7 +103,7 @@ export function checkRequest(
   ] as const)
     if (told.names(name) && !told.not(name)) headers[name] = value;
   const body = bodyOf(x, settings);
-  if (settings !== null) headers[partialHeader] = String(!x.requestDone || x.bodySize > settings.maxBytes);
+  if (settings !== null && hasBody(x)) headers[partialHeader] = String(isPart(x, settings));
   const wallMs = core.wallMs();
   const { trustDomain, namespace, serviceAccount } = core.local;
   const own = x.chain.inbound && trustDomain !== "" ? `spiffe://${trustDomain}/ns/${namespace}/sa/${serviceAccount}` : "";
@@ -142,6 +152,6 @@ export function httpHead(
   const added = new Set(service.addHeaders.map(({ name }) => name));
   for (const [name, value] of toldFields(bytes, head, told)) if (!added.has(name)) lines += `${name}: ${value}\r\n`;
   for (const { name, value } of service.addHeaders) lines += `${name}: ${value}\r\n`;
-  if (settings !== null) lines += `${partialHeader}: ${!x.requestDone || x.bodySize > settings.maxBytes}\r\n`;
+  if (settings !== null && hasBody(x)) lines += `${partialHeader}: ${isPart(x, settings)}\r\n`;
   return Buffer.from(`${lines}content-length: ${bodySize}\r\n\r\n`, "latin1");
 }
