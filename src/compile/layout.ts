@@ -202,6 +202,9 @@ function clusterOfDemand(world: World, namespace: string, host: string): string 
   return undefined;
 }
 
+/** The tables alone: they stand still while hosts are asked for beside them. */
+const routesOf = derived<Resources>((world, key) => ledBy(world, key)?.routes ?? new Map<string, XdsResource>(), sameMap);
+
 /** The clusters alone: they stand still while tables change. */
 const outboundOf = derived<readonly string[] | null>((world, key) => {
   const led = ledBy(world, key);
@@ -262,7 +265,7 @@ export const snapshotOf = derived<XdsSnapshot | undefined>(
     if (opened === undefined || led === undefined) return undefined;
     return {
       workload: key,
-      resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: opened.listeners, route: led.routes },
+      resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: opened.listeners, route: routesOf(world, key) },
       ...(led.hosts === undefined ? {} : { hosts: led.hosts }),
     };
   },
