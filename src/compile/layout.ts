@@ -265,7 +265,12 @@ export const snapshotOf = derived<XdsSnapshot | undefined>(
     if (opened === undefined || led === undefined) return undefined;
     return {
       workload: key,
-      resources: { cluster: clustersOf(world, key), endpoint: endpointsOf(world, key), listener: opened.listeners, route: routesOf(world, key) },
+      resources: {
+        cluster: clustersOf(world, key),
+        endpoint: endpointsOf(world, key),
+        listener: opened.listeners,
+        route: routesOf(world, key),
+      },
       ...(led.hosts === undefined ? {} : { hosts: led.hosts }),
     };
   },
