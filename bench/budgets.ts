@@ -19,7 +19,7 @@ export type BudgetRule =
   | {
       readonly kind: "figure";
       readonly subject: string;
-      readonly figure: "rssAnonMb" | "readyMs" | "tookMs" | "eachKb" | "grownMb" | "timesBest";
+      readonly figure: "rssAnonMb" | "readyMs" | "tookMs" | "eachKb" | "grownMb" | "timesBest" | "failed" | "lostPercent" | "timesIdle";
       readonly load?: string;
     };
 
@@ -30,7 +30,7 @@ export interface Budget {
   /** The value must not be above, or for a `yield-ratio` not below. */
   readonly limit: number;
   /** `x` for ratios. */
-  readonly unit: "x" | "MB" | "KB" | "ms";
+  readonly unit: "x" | "MB" | "KB" | "ms" | "%" | "requests";
   /** The requirement, in its own words. */
   readonly source: string;
 }
@@ -239,5 +239,38 @@ export const budgets: readonly Budget[] = [
     unit: "x",
     source:
       "traffic management, Numbers: one of ten back ends ten times slower: p99 at 60 % load at most 1.1 x the best of Envoy's policies in the same run",
+  },
+  {
+    name: "kill-failed",
+    case: "kill",
+    rule: { kind: "figure", subject: "weft", figure: "failed" },
+    limit: 0,
+    unit: "requests",
+    source:
+      "traffic management, Numbers: killing one of three instances with SIGKILL under 2 000 requests/s of idempotent calls: zero failed requests at the client",
+  },
+  {
+    name: "brown-out-errors",
+    case: "brown-out",
+    rule: { kind: "figure", subject: "weft", figure: "lostPercent" },
+    limit: 1,
+    unit: "%",
+    source: "traffic management, Numbers: a brown-out (one instance answers 50 % errors): error rate at the client under 1 % within 2 s",
+  },
+  {
+    name: "overload-goodput-lost",
+    case: "overload",
+    rule: { kind: "figure", subject: "weft", figure: "lostPercent" },
+    limit: 10,
+    unit: "%",
+    source: "traffic management, Overload: with an open-loop load at twice the capacity goodput stays at or above 90 % of capacity",
+  },
+  {
+    name: "overload-p99",
+    case: "overload",
+    rule: { kind: "figure", subject: "weft", figure: "timesIdle" },
+    limit: 2,
+    unit: "x",
+    source: "traffic management, Numbers: adaptive concurrency holds p99 within 2 x of unloaded p99 at twice the capacity",
   },
 ];

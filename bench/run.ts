@@ -6,6 +6,7 @@ import { budgets } from "./budgets.ts";
 import type { QuietCase, QuietResult } from "./cases/collect.ts";
 import { idleConnections, slowReaders } from "./cases/connections.ts";
 import { change, firstTraffic } from "./cases/demo.ts";
+import { brownOut, kill, overload } from "./cases/faults.ts";
 import { idleMemory, start } from "./cases/idle.ts";
 import {
   bodiesHttp1,
@@ -49,6 +50,9 @@ const quietCases = {
   "idle-memory": idleMemory,
   start,
   "skewed-backends": skewed,
+  kill,
+  "brown-out": brownOut,
+  overload,
   change,
   "first-traffic": firstTraffic,
   soak,

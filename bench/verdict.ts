@@ -31,6 +31,9 @@ export interface Measured {
   readonly eachKb?: Spread;
   readonly grownMb?: Spread;
   readonly timesBest?: Spread;
+  readonly failed?: Spread;
+  readonly lostPercent?: Spread;
+  readonly timesIdle?: Spread;
 }
 
 /** A subject that could not run, as far as verdicts care. */

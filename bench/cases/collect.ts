@@ -36,6 +36,14 @@ export interface QuietFigures {
   readonly requestsPerSecond?: Spread;
   /** Its p99 over that of the best peer of the same round. */
   readonly timesBest?: Spread;
+  /** Of requests that were answered with 200, in ms from when they fell due. */
+  readonly p99Ms?: Spread;
+  /** Requests that failed at the client. */
+  readonly failed?: Spread;
+  /** Percent: of requests that failed, or of a service's capacity that was not used. */
+  readonly lostPercent?: Spread;
+  /** Its p99 over that of the same without load. */
+  readonly timesIdle?: Spread;
   readonly note?: string;
 }
 
