@@ -649,6 +649,12 @@ export const verbs: readonly VerbSpec[] = [
       { name: "service-account", value: "NAME", help: "create: whom the holder joins as (required)" },
       { name: "ttl", value: "TIME", help: "create: how long it is good for, 10m to 720h (default 1h)" },
       { name: "reusable", help: "create: good for any number of instances until it expires" },
+      {
+        name: "socket",
+        value: "PATH",
+        operand: "file",
+        help: "create: at the socket of this machine's control plane (weft up --join-socket), which asks the kernel who you are; needs no other credential",
+      },
       { name: "server", value: "URL", help: "create: address to write into the kubeconfig (default: the one in use)" },
       { name: "all-namespaces", short: "A", help: "list: of all namespaces" },
     ],
@@ -662,6 +668,10 @@ export const verbs: readonly VerbSpec[] = [
       {
         says: "for a group of machines that grows by itself",
         command: "weft token create --service-account reviews -n shop --reusable --ttl 168h > join.kubeconfig",
+      },
+      {
+        says: "on the control plane's own machine, by being the user that its --join-users names",
+        command: "weft token create --socket /run/weft/join.sock --service-account reviews -n shop > join.kubeconfig",
       },
       { says: "what is out there", command: "weft token list -A" },
       { says: "make one worthless", command: "weft token revoke reviews-x7k2p -n shop" },

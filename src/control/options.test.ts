@@ -29,6 +29,8 @@ test("a flag goes before the environment, that before the file, that before the 
     caFiles: undefined,
     caPassphraseFile: undefined,
     caPassphrase: undefined,
+    joinSocket: undefined,
+    joinUsers: undefined,
     clientCaFile: undefined,
     apiRate: 7,
     store: { kind: "sqlite", dir: undefined },

@@ -20,6 +20,10 @@ export interface UpOptions {
   readonly caPassphraseFile: string | undefined;
   /** The same from `$WEFT_CA_PASSPHRASE`, which counts where no file is named. */
   readonly caPassphrase: string | undefined;
+  /** Unix socket at which programs of this machine join; undefined = none. */
+  readonly joinSocket: string | undefined;
+  /** As whom users of this machine may join; undefined = only whoever runs the control plane, as anybody. */
+  readonly joinUsers: string | undefined;
   /** Authorities whose client certificates are credentials at the API; undefined = none are. */
   readonly clientCaFile: string | undefined;
   /** Requests a second of one credential; undefined = the default, 0 = no limit. */
@@ -57,6 +61,8 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --ca-root FILE        roots to trust, where the file of --ca-cert does not end in one; several while one replaces another
   --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it
   --client-ca FILE      authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups
+  --join-socket PATH    Unix socket at which programs of this machine get join tokens for being who they are (Linux)
+  --join-users RULES    who may join there as whom: USER=NAMESPACE/ACCOUNT,USER=NAMESPACE/*,USER=* (default: this user alone)
   --api-rate N          requests a second that one user or service account may make (default 200; 0 = no limit)
   --store STORE         sqlite (default, in the data folder), or etcd://HOST:PORT,HOST:PORT/PREFIX, which several control planes
                         share; etcds:// by TLS (prefix /weft if none is named)
@@ -92,6 +98,8 @@ const settings = [
   "ca-key",
   "ca-root",
   "ca-passphrase-file",
+  "join-socket",
+  "join-users",
   "client-ca",
   "api-rate",
   "store",
@@ -179,6 +187,8 @@ export function parseOptions(
     throw new UsageError(`${called("ca-root")} is for an authority that is given; give it with --ca-cert FILE --ca-key FILE`);
   if (caCert !== undefined && caKey === undefined)
     throw new UsageError(`${called("ca-cert")} is an authority to issue from; give its private key too, with --ca-key FILE`);
+  if (given.has("join-users") && !given.has("join-socket"))
+    throw new UsageError(`${called("join-users")} is for the socket at which they join; name it with --join-socket PATH`);
   const home = env.HOME;
   const dataDir = given.get("data") ?? (home === undefined ? undefined : `${home}/.weft`);
   if (dataDir === undefined || dataDir === "") throw new UsageError("no folder for the state: name one with --data DIR or $WEFT_DATA");
@@ -226,6 +236,8 @@ export function parseOptions(
     dashboardPort: port("dashboard-port"),
     trustDomain,
     caFiles: caCert === undefined || caKey === undefined ? undefined : { certificateFile: caCert, keyFile: caKey, rootFile: caRoot },
+    joinSocket: given.get("join-socket"),
+    joinUsers: given.get("join-users"),
     caPassphraseFile: given.get("ca-passphrase-file"),
     caPassphrase: env.WEFT_CA_PASSPHRASE === "" ? undefined : env.WEFT_CA_PASSPHRASE,
     logLevel: oneOf("log-level", levels, "info"),

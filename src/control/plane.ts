@@ -44,7 +44,7 @@ import { Revocations } from "./identity/revocations.ts";
 import { RootRotation, type TrustReport } from "./identity/rotation.ts";
 import { type CaFiles, type CaStore, folderStore, readCaFolder, sameFiles } from "./identity/rotation-state.ts";
 import type { Secret } from "./identity/secret.ts";
-import { openSigningKey, openTokenAuthority } from "./identity/token.ts";
+import { openSigningKey, openTokenAuthority, tokenLifeSeconds } from "./identity/token.ts";
 import { userTokens } from "./identity/usertoken.ts";
 import { adminKubeconfig } from "./kubeconfig.ts";
 import type { Session } from "./lease/session.ts";
@@ -65,6 +65,7 @@ import { LoadReports } from "./xds/load.ts";
 import { ProxyList } from "./xds/proxies.ts";
 import { ProxylessSource } from "./xds/proxyless.ts";
 import { startXdsServer } from "./xds/server.ts";
+import { insteadOf } from "./xds/unserved.ts";
 
 /** Weft's own version. */
 export const version = "0.1.0";
@@ -85,6 +86,9 @@ export interface ControlPlaneOptions {
   /** Of the authority's key: a file, or the passphrase itself where none is named. */
   readonly caPassphraseFile?: string | undefined;
   readonly caPassphrase?: string | undefined;
+  /** Unix socket at which programs of this machine join, and the rules of who may. */
+  readonly joinSocket?: string | undefined;
+  readonly joinUsers?: string | undefined;
   /** PEM file of authorities whose client certificates are credentials at the API; undefined = none are. */
   readonly clientCaFile?: string | undefined;
   /** Requests a second that one user or service account may make of the API; 0 = no limit. */
@@ -454,7 +458,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             happened(node.key, "Normal", "ProxyDisconnected", "the stream of its proxy ended");
           },
           unknownType: (typeUrl, agent) =>
-            log.info({ typeUrl, agent }, "A proxy asked for a type that is not served here; it is left alone"),
+            log.info({ typeUrl, agent, instead: insteadOf(typeUrl) }, "A proxy asked for a type that is not served here; it is left alone"),
         },
       },
     ),
@@ -611,6 +615,26 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const ports: Ports = { api: apiListener.port, xds: xds.port, dashboard: dashboard.port };
   rememberPorts(dir, ports);
   const apiUrl = `https://${hostPort(reachable(listen), apiListener.port)}`;
+  if (options.joinSocket !== undefined) {
+    const { openJoinSocket, parseJoinRules, readPasswd } = await import("./identity/join-socket.ts");
+    const { openPeerCredentials } = await import("./identity/peer-credentials.ts");
+    const joining = openJoinSocket({
+      path: resolve(options.joinSocket),
+      rules: options.joinUsers === undefined ? [] : parseJoinRules(options.joinUsers, readPasswd),
+      ownUid: process.getuid?.() ?? 0,
+      clock,
+      log,
+      credentials: openPeerCredentials(),
+      issue: async (account) => {
+        const issued = await tokens.issue(account, tokenLifeSeconds.default);
+        return { token: issued.token.reveal(), expiresAt: new Date(issued.expiresAtMs).toISOString() };
+      },
+      access: () => ({ server: apiUrl, caBundle: apiRoots() }),
+      onJoined: ({ namespace, serviceAccount }, { uid, pid }) =>
+        event("info", `join token for service account ${serviceAccount} given to user ${uid} of this machine (process ${pid})`, namespace),
+    });
+    undo.add(() => joining.stop());
+  }
   const kubeconfigPath = join(dir, "admin.kubeconfig");
   const writeKubeconfig = () => writeFileAtomic(kubeconfigPath, adminKubeconfig(apiUrl, apiRoots(), admin), privateMode);
   writeKubeconfig();

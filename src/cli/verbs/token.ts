@@ -32,9 +32,11 @@ export async function run(invocation: Invocation): Promise<number> {
 
 async function create(invocation: Invocation): Promise<number> {
   const { args, terminal } = invocation;
-  const { client, namespace } = openSession(invocation);
   const account = args.text("service-account");
   if (account === undefined) throw new UsageFailure("weft token create needs --service-account NAME");
+  const socket = args.text("socket");
+  if (socket !== undefined) return joinHere(invocation, socket, account);
+  const { client, namespace } = openSession(invocation);
   const ttlMs = args.durationMs("ttl") ?? 3_600_000;
   if (ttlMs < 600_000 || ttlMs > 30 * 86_400_000) throw new UsageFailure(`--ttl takes 10m to 720h, not "${args.text("ttl")}"`);
   const server = args.text("server") ?? client.access.server;
@@ -73,6 +75,24 @@ async function create(invocation: Invocation): Promise<number> {
   const use = object.spec.use === "Once" ? "for one instance" : "for any number of instances";
   terminal.err(
     `# ${name} joins as service account ${account} in ${namespace} until ${expiresAt}, ${use}; use it with: weft run --kubeconfig FILE\n`,
+  );
+  return 0;
+}
+
+/** From the control plane of this machine, which asks the kernel who is calling. */
+async function joinHere({ args, terminal }: Invocation, socket: string, serviceAccount: string): Promise<number> {
+  const odd = ["ttl", "server"].find((name) => args.text(name) !== undefined) ?? (args.on("reusable") ? "reusable" : undefined);
+  if (odd !== undefined)
+    throw new UsageFailure(`--${odd} does not go with --socket: such a token is good for an hour, at this machine's control plane`);
+  const namespace = args.text("namespace") ?? "default";
+  const { askToJoin } = await import("../join.ts");
+  const { token, expiresAt, server, caBundle } = await askToJoin(socket, namespace, serviceAccount);
+  const format = args.text("output");
+  if (await printed(terminal, format, { namespace, serviceAccount, expiresAt, token })) return 0;
+  if (format === "token") terminal.out(`${token}\n`);
+  else terminal.out(formatKubeconfig({ server, ca: caBundle, token, namespace }, `${namespace}:${serviceAccount}`));
+  terminal.err(
+    `# joins as service account ${serviceAccount} in ${namespace} until ${expiresAt}; use it with: weft run --kubeconfig FILE\n`,
   );
   return 0;
 }
