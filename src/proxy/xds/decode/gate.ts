@@ -10,6 +10,7 @@ import { joinPath } from "../proto/json.ts";
 import { type AnyValue, enumDesc, type MessageType } from "../proto/message.ts";
 import { isHarmlessNumber } from "./harmless.ts";
 import { ipFamily } from "./ip.ts";
+import { unservedField } from "./unserved.ts";
 
 /** One thing wrong with a configuration. `path` uses proto field names and is relative to the resource, or to the bootstrap file. */
 export interface Violation {
@@ -63,7 +64,7 @@ export function decodeStrict<T>(gate: Gate, type: MessageType<T>, bytes: Uint8Ar
     return decodeBinary(type, bytes, (message, field, where) => {
       if (isHarmlessNumber(message, field)) return;
       const full = where === "" ? path : path === "" ? where : `${path}.${where}`;
-      gate.add(full, `field ${field} of ${message} is not supported`);
+      gate.add(full, unservedField(message, field));
     });
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
