@@ -1,6 +1,6 @@
 // Owns: reading a request's body under a limit and decoding it to plain data. Never knows what the data means.
 
-import { badRequest, bodyTooLarge, unsupportedMediaType } from "./status.ts";
+import { badRequest, bodyTooLarge, bodyTooSlow, unsupportedMediaType } from "./status.ts";
 
 /** Kubernetes' limit for a request body. */
 export const maxBodyBytes = 3 * 1024 * 1024;
@@ -8,28 +8,48 @@ export const maxBodyBytes = 3 * 1024 * 1024;
 /** Deeper nesting than any real object has; recursion over it must not be a way to overflow the stack. */
 const maxDepth = 100;
 
+/** Reading YAML takes 6 us a node, on the thread that answers everybody: as much as this is a second and a half at worst. JSON takes a twentieth. */
+export const maxYamlBytes = 256 * 1024;
+
+/** A body that comes by drops holds memory and a connection: 3 MiB in a minute is slow for any real link. */
+export const bodyWithinMs = 60_000;
+
 /** The media type without parameters, lower case; empty when the header is missing. */
 export function mediaTypeOf(request: Request): string {
   return (request.headers.get("content-type") ?? "").split(";", 1)[0]!.trim().toLowerCase();
 }
 
-/** The body's bytes. Throws 413 over the limit. */
-async function readBytes(request: Request): Promise<Buffer> {
+/** The body's bytes. Throws 413 over the limit, 408 when they do not come in time. */
+async function readBytes(request: Request, withinMs: number): Promise<Buffer> {
   const announced = Number(request.headers.get("content-length") ?? 0);
   if (announced > maxBodyBytes) throw tooLarge();
+  const reader = request.body?.getReader();
+  if (reader === undefined) return Buffer.alloc(0);
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    reader.cancel().catch(() => undefined);
+  }, withinMs);
   const parts: Uint8Array[] = [];
   let size = 0;
-  for await (const part of request.body ?? []) {
-    size += part.byteLength;
-    if (size > maxBodyBytes) throw tooLarge();
-    parts.push(part);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (late) throw bodyTooSlow(`the body did not come within ${withinMs / 1000} s`);
+      if (done) return Buffer.concat(parts);
+      size += value.byteLength;
+      if (size > maxBodyBytes) throw tooLarge();
+      parts.push(value);
+    }
+  } finally {
+    clearTimeout(timer);
+    reader.releaseLock();
   }
-  return Buffer.concat(parts);
 }
 
-/** The body as text. Throws 413 over the limit, 400 when it is not UTF-8. */
-export async function readText(request: Request): Promise<string> {
-  const bytes = await readBytes(request);
+/** The body as text. Throws 413 over the limit, 408 when it is late, 400 when it is not UTF-8. */
+export async function readText(request: Request, withinMs = bodyWithinMs): Promise<string> {
+  const bytes = await readBytes(request, withinMs);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
@@ -47,7 +67,7 @@ export async function readData(request: Request): Promise<unknown> {
   if (type === "application/yaml" || type === "application/x-yaml" || type === "text/yaml") return parseYaml(await readText(request));
   if (type === "" || type === "application/json" || type === "text/json") return parseJson(await readText(request));
   if (type === "application/vnd.kubernetes.protobuf") {
-    const bytes = await readBytes(request);
+    const bytes = await readBytes(request, bodyWithinMs);
     const { decodeProtobuf } = await import("./protobuf.ts");
     return bytes.length === 0 ? undefined : decodeProtobuf(bytes);
   }
@@ -77,6 +97,10 @@ export async function parseYaml(text: string): Promise<unknown> {
       if (!(error instanceof SyntaxError)) throw error;
     }
   }
+  if (text.length > maxYamlBytes)
+    throw bodyTooLarge(
+      `YAML is read up to ${maxYamlBytes / 1024} KiB, and this is ${Math.ceil(text.length / 1024)}; send it as JSON, which may have 3 MiB`,
+    );
   // Loaded on first use: most clients send JSON, and start-up is budgeted.
   const { parseAllDocuments } = await import("yaml");
   const documents = parseAllDocuments(text, { prettyErrors: true });

@@ -25,6 +25,8 @@ export interface Core {
   readonly feed: (kind: KindDefinition) => Feed;
   /** What ends each open watch. */
   readonly watches: Set<() => void>;
+  /** How many of them each user has. */
+  readonly watching: Map<string, number>;
 }
 
 /** One kind's objects: from the store, or from live state. */

@@ -1,15 +1,19 @@
 // Owns: JSON patch (RFC 6902) with JSON pointers (RFC 6901). Never changes its arguments; the first operation that fails fails the patch.
 
-import { isRecord } from "./body.ts";
+import { isRecord, maxBodyBytes } from "./body.ts";
 import { badRequest } from "./status.ts";
 
 /** More operations than any tool sends; each may copy the document. */
 const maxOperations = 1000;
 
+/** What "copy" may add up to, as text: copies of copies double with each operation. As much as a body may bring. */
+const maxCopiedBytes = maxBodyBytes;
+
 /** Throws 400 naming the operation that cannot be done. */
 export function jsonPatch(target: unknown, patch: unknown): unknown {
   if (!Array.isArray(patch)) throw badRequest("a JSON patch is a list of operations");
   if (patch.length > maxOperations) throw badRequest(`the JSON patch has ${patch.length} operations; at most ${maxOperations} are taken`);
+  let copied = 0;
   let document: unknown = structuredClone(target);
   for (const [at, operation] of patch.entries()) {
     const fail = (why: string) => badRequest(`JSON patch, operation ${at}: ${why}`);
@@ -43,9 +47,13 @@ export function jsonPatch(target: unknown, patch: unknown): unknown {
         document = add(remove(document, origin, fail), to, moved, fail);
         break;
       }
-      case "copy":
-        document = add(document, to, structuredClone(read(document, source(), fail)), fail);
+      case "copy": {
+        const text = JSON.stringify(read(document, source(), fail));
+        copied += text.length;
+        if (copied > maxCopiedBytes) throw fail(`the copies add up to more than ${maxCopiedBytes} bytes (3 MiB)`);
+        document = add(document, to, JSON.parse(text), fail);
         break;
+      }
       case "test":
         if (!Bun.deepEquals(read(document, to, fail), value(), true))
           throw fail(`the value at ${JSON.stringify(path)} is not the one tested for`);

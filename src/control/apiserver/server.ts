@@ -39,7 +39,7 @@ const kubernetesLevel = { major: "1", minor: "34" };
 export function createApiServer(deps: ApiServerDeps): ApiServer {
   const registry = makeRegistry(deps.kinds);
   const feeds = new Map<KindDefinition, Feed>();
-  const core: Core = { deps, registry, exclusive: makeLock(), feed: feedOf, watches: new Set() };
+  const core: Core = { deps, registry, exclusive: makeLock(), feed: feedOf, watches: new Set(), watching: new Map() };
 
   // Revisions of live state begin at the time of start: larger than any an earlier process gave out.
   function feedOf(kind: KindDefinition): Feed {

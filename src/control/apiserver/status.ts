@@ -57,6 +57,7 @@ export const methodNotAllowed = (message: string) => new ApiError(405, "MethodNo
 export const notAcceptable = (message: string) => new ApiError(406, "NotAcceptable", message);
 export const unsupportedMediaType = (message: string) => new ApiError(415, "UnsupportedMediaType", message);
 export const bodyTooLarge = (message: string) => new ApiError(413, "RequestEntityTooLarge", message);
+export const bodyTooSlow = (message: string) => new ApiError(408, "Timeout", message);
 /** 429; kubectl and client-go wait as long and try again. */
 export const tooManyRequests = (message: string, seconds: number) =>
   new ApiError(429, "TooManyRequests", message, { retryAfterSeconds: seconds });

@@ -8,7 +8,7 @@ import { shownAs } from "./objects.ts";
 import { wholeNumber } from "./reads.ts";
 import { apiVersionOf } from "./registry.ts";
 import { parseSelectors } from "./selector.ts";
-import { badRequest, expired } from "./status.ts";
+import { badRequest, expired, tooManyRequests } from "./status.ts";
 import { makeTable, partialOf } from "./table.ts";
 
 /** Unsent bytes at which a watch is ended: the client reads too slowly, and comes back from the last event it saw. */
@@ -23,10 +23,52 @@ const bookmarkEveryMs = 60_000;
 const heartbeat = " ";
 const heartbeatEveryMs = 15_000;
 
+/** Each holds a stream, timers and perhaps the names of its objects. A controller has some dozens; of all together a small server still bears. */
+export const maxWatchesOfUser = 1_000;
+export const maxWatches = 10_000;
+const watchAgainSeconds = 5;
+
 type EventType = "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
 
 export async function watchObjects(core: Core, call: ResourceCall): Promise<Response> {
   const { owns } = permit(core, call, "watch");
+  const leave = enter(core, call.caller.user);
+  try {
+    return await openWatch(core, call, owns, leave);
+  } catch (error) {
+    leave();
+    throw error;
+  }
+}
+
+/** Counts a watch until what is returned is called, however often. Throws 429. */
+function enter(core: Core, user: string): () => void {
+  const { watching, watches } = core;
+  const own = watching.get(user) ?? 0;
+  if (own >= maxWatchesOfUser)
+    throw tooManyRequests(`${user} has ${own} watches open, the most that one credential may; end some`, watchAgainSeconds);
+  if (watches.size >= maxWatches)
+    throw tooManyRequests(
+      `${watches.size} watches are open here, the most that this control plane serves; try again later`,
+      watchAgainSeconds,
+    );
+  watching.set(user, own + 1);
+  let left = false;
+  return () => {
+    if (left) return;
+    left = true;
+    const now = (watching.get(user) ?? 1) - 1;
+    if (now === 0) watching.delete(user);
+    else watching.set(user, now);
+  };
+}
+
+async function openWatch(
+  core: Core,
+  call: ResourceCall,
+  owns: ((object: KubeObject) => boolean) | undefined,
+  leave: () => void,
+): Promise<Response> {
   const { kind, namespace } = call.target;
   const { query } = call;
   const selected = parseSelectors(query, kind);
@@ -99,6 +141,7 @@ export async function watchObjects(core: Core, call: ResourceCall): Promise<Resp
     call.request.signal.removeEventListener("abort", close);
     for (const timer of timers) timer.cancel();
     end.stop();
+    leave();
   });
   if (call.request.signal.aborted) stream.end();
   call.hold();

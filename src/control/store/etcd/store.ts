@@ -133,6 +133,7 @@ class SharedStore implements EtcdStore {
       rows,
       random,
       nowMs: () => clock.now(),
+      monoMs: () => clock.mono(),
       maxRequestBytes: options.maxRequestBytes ?? defaultRequestBytes,
       giveUpMs,
       written: async (written, texts) => {

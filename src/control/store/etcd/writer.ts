@@ -38,6 +38,8 @@ export interface WriterOptions {
   readonly rows: Rows;
   readonly random: () => number;
   readonly nowMs: () => number;
+  /** For time limits: it never steps. */
+  readonly monoMs: () => number;
   /** What one request of etcd may hold (its --max-request-bytes). */
   readonly maxRequestBytes: number;
   /** A write that others keep coming before, or whose outcome stays unknown, is given up after it. */
@@ -127,9 +129,9 @@ export class Writer {
   }
 
   async #commit(groups: readonly Pending[]): Promise<void> {
-    const { rows, nowMs, random } = this.#options;
+    const { rows, monoMs, random } = this.#options;
     const { layout } = rows;
-    const giveUpAt = nowMs() + this.#options.giveUpMs;
+    const giveUpAt = monoMs() + this.#options.giveUpMs;
     const [{ fence } = { fence: undefined }] = groups;
     const pieces = new Map<PendingWrite, Body>();
     const keys = new Map<string, ObjectRow | undefined>();
@@ -176,7 +178,7 @@ export class Writer {
         return this.#answer(groups, judged);
       }
       if (fence !== undefined && !(await this.#holds(fence))) throw new FencedError(fence.name);
-      if (nowMs() >= giveUpAt)
+      if (monoMs() >= giveUpAt)
         throw new StoreFailure(
           `others kept writing to the store for ${this.#options.giveUpMs} ms before this write could be made; nothing was written. Try again.`,
         );
@@ -192,7 +194,7 @@ export class Writer {
 
   /** Sends until it is known what became of it. Comparing the head, etcd can carry out one of several tries at most. */
   async #send(request: ReturnType<typeof transaction>, first: Revision, id: string, giveUpAt: number): Promise<"written" | "lost"> {
-    const { rows, nowMs } = this.#options;
+    const { rows, monoMs } = this.#options;
     let unsure: EtcdError | undefined;
     for (;;) {
       let answer: TxnResponse;
@@ -201,7 +203,7 @@ export class Writer {
       } catch (cause) {
         if (!(cause instanceof EtcdError) || !cause.trouble.unknownOutcome) throw cause;
         unsure = cause;
-        if (nowMs() >= giveUpAt) {
+        if (monoMs() >= giveUpAt) {
           throw new StoreFailure(`${cause.message} It is not known whether the write was made: look before you try again.`, { cause });
         }
         await Bun.sleep(unsurePauseMs);
