@@ -156,12 +156,12 @@ function routeStatus(
 function destinationRuleStatus(world: World, key: string): Record<string, unknown> | undefined {
   const verdict = ruleVerdict(world, key);
   if (verdict === undefined) return undefined;
-  const { rule, host, service, overruled, empty } = verdict;
+  const { rule, host, service, callers, overruled, empty } = verdict;
   const reason = !service ? "NoSuchService" : overruled ? "Overruled" : "Accepted";
   const words = {
     NoSuchService: `there is no Service ${host}; the rule takes effect when it is created`,
     Overruled: `a rule in the namespace of ${host} decides in its place`,
-    Accepted: `every caller of ${host} goes by it`,
+    Accepted: `${callers} of ${host} goes by it`,
   }[reason];
   const conditions = [condition(rule, "Accepted", service && !overruled, reason, words)];
   if (service && (rule.spec?.subsets ?? []).length > 0)
@@ -195,6 +195,12 @@ function virtualServiceStatus(world: World, key: string): Record<string, unknown
           `${verdict.unresolved.join("; ")}; its share of the traffic is answered with 500, and nothing is mirrored there`,
         ),
   ];
+  if (verdict.subsets !== undefined)
+    conditions.push(
+      verdict.subsets.length === 0
+        ? condition(object, "SubsetsResolved", true, "SubsetsResolved", "every subset has instances")
+        : condition(object, "SubsetsResolved", false, "NoInstances", `${verdict.subsets.join("; ")}: requests that are led there get 503`),
+    );
   if (verdict.delegation !== undefined)
     conditions.push(
       verdict.delegation.length === 0

@@ -88,6 +88,8 @@ export function mayTellApart(rule: Pick<DestinationRuleObject, "metadata" | "spe
   if (workloadSelector !== undefined || (exportTo ?? []).some((word) => word !== "*")) return true;
   const namespace = rule.metadata.namespace ?? "default";
   const host = ruleHost(rule);
+  // A wildcard reaches over namespaces, but for one over its own.
+  if (host === `*.${namespace}.svc.cluster.local`) return false;
   // Of a host outside the mesh's domain nobody knows here whose namespace it is of.
   return namespace !== rootNamespace && (!host.endsWith(".svc.cluster.local") || host.split(".")[1] !== namespace);
 }

@@ -1,11 +1,10 @@
 // Owns: networking.istio.io DestinationRule: how callers of a service choose among its instances, how many connections and requests they allow
 // themselves, when they give an instance up, and which of them a subset means. What cannot be enforced is refused.
 
-import { ageColumn, defineKind, textColumn } from "../define.ts";
+import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
-import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
+import { extendSchema, type Schema, show } from "../schema.ts";
 import schema from "../schemas/destinationrule.json" with { type: "json" };
-import { rootNamespace } from "./authorizationpolicy.ts";
 import {
   type ConsistentHash,
   type DestinationRuleObject,
@@ -59,10 +58,11 @@ export const destinationRuleKind = defineKind({
   fields: { spec: { ...whole, required: ["host"] } },
   unimplemented: {
     ...Object.fromEntries(places.flatMap((place) => Object.entries(sections).map(([path, way]) => [`spec.${place}.${path}`, way]))),
-    "spec.workloadSelector": "a rule speaks for all callers",
   },
   notes: [
-    "`host` is a Service: its short name in the rule's namespace, or NAME.NAMESPACE.svc.cluster.local. Rules stand in the Service's namespace, or in `weft-system` as a default for Services that have none of their own.",
+    "`host` is a Service (its short name in the rule's namespace, or NAME.NAMESPACE.svc.cluster.local), a host of a ServiceEntry, or a wildcard over both (`*.shop.svc.cluster.local`), which speaks where no rule of the namespace names the host itself.",
+    "Of the rules about a host those of the caller's namespace decide, as in Istio; where it has none, those of the Service's namespace (of the ServiceEntry's), and where that has none, those of `weft-system`. A rule in another namespace than the Service's speaks to callers of its own alone.",
+    "`exportTo` says whose callers a rule speaks to: namespaces, `.` its own, `*` all. `workloadSelector` says which workloads of its own namespace; for these it goes before rules without.",
     "Several rules of one namespace for one host are one: the oldest that has a trafficPolicy decides it, subsets are added up.",
     "A subset's trafficPolicy replaces the sections that it has; of `portLevelSettings` the entry of a port replaces all sections for that port, as in Istio.",
     "A subset is a choice by labels of WorkloadEntries; routes lead to it. The status says when nothing fits it.",
@@ -96,20 +96,23 @@ function ruleRules(object: KubeObject): Violation[] {
     if (subset.trafficPolicy !== undefined) policyRules(subset.trafficPolicy, `${path}.trafficPolicy`, add);
   }
   for (const [n, to] of (spec.exportTo ?? []).entries())
-    if (to !== "*")
-      add(`spec.exportTo[${n}]`, notImplemented(show(to), 'rules speak for callers of all namespaces; write "*" or leave it out'));
+    if (to === "~") add(`spec.exportTo[${n}]`, '"~" exports to nobody, so that the rule would do nothing; delete it instead');
+    else if (to !== "*" && to !== "." && !dnsLabel.test(to))
+      add(`spec.exportTo[${n}]`, `must be ".", "*" or the name of a namespace, got ${show(to)}`);
+  if (spec.workloadSelector !== undefined && Object.keys(spec.workloadSelector.matchLabels ?? {}).length === 0)
+    add("spec.workloadSelector.matchLabels", "must name at least one label; leave workloadSelector out to mean all callers");
   annotationRules(rule, add);
   return out;
 }
 
 function hostRules(rule: DestinationRuleObject, add: Add): void {
   const host = rule.spec?.host ?? "";
-  const namespace = rule.metadata.namespace ?? "default";
   if (host.includes("*")) {
-    add("spec.host", notImplemented("a wildcard", "write one rule for each Service"));
+    if (host !== "*" && !/^\*(\.[a-z0-9_]([-a-z0-9_]*[a-z0-9])?)+$/.test(host))
+      add("spec.host", `${show(host)} must be * or *. and a DNS name`);
     return;
   }
-  const [name = "", of = ""] = ruleHost(rule).split(".");
+  const [name = ""] = ruleHost(rule).split(".");
   // The host of a ServiceEntry; whether there is one, the status says.
   const external =
     host.includes(".") && !ruleHost(rule).endsWith(".cluster.local") && /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(ruleHost(rule));
@@ -120,13 +123,7 @@ function hostRules(rule: DestinationRuleObject, add: Add): void {
     ruleHost(rule).split(".").length !== 5
   ) {
     add("spec.host", `${show(host)} must be the name of a Service, NAME.NAMESPACE.svc.cluster.local, or a host of a ServiceEntry`);
-    return;
   }
-  if (of !== namespace && namespace !== rootNamespace)
-    add(
-      "spec.host",
-      notImplemented(`a rule in namespace ${namespace} for a Service of ${of}`, `put it into namespace ${of}, or into ${rootNamespace}`),
-    );
 }
 
 function policyRules(policy: TrafficPolicy, path: string, add: Add): void {

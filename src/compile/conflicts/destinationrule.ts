@@ -1,6 +1,7 @@
 // Owns: two DestinationRules of one namespace for one host that decide the same thing differently: its trafficPolicy, or a subset.
 
 import { type DestinationRuleObject, ruleHost } from "../../api/kinds/destinationrule-spec.ts";
+import { exportedTo } from "../../api/kinds/virtualservice-spec.ts";
 import type { Violation } from "../../api/meta.ts";
 import { destinationRuleSource } from "../sources.ts";
 import { keyOf, namespaceOf, type World } from "../world.ts";
@@ -11,6 +12,9 @@ export function destinationRuleConflicts(world: World, candidate: DestinationRul
   const { trafficPolicy, subsets = [] } = candidate.spec ?? {};
   for (const other of world.objects(destinationRuleSource).by("host", ruleHost(candidate))) {
     if (keyOf(other) === keyOf(candidate) || namespaceOf(other) !== namespaceOf(candidate)) continue;
+    // One for some workloads goes before one for all, and two for different callers never meet.
+    if (canonical(other.spec?.workloadSelector ?? {}) !== canonical(candidate.spec?.workloadSelector ?? {})) continue;
+    if (!meet(exportedTo(other.spec?.exportTo, namespaceOf(other)), exportedTo(candidate.spec?.exportTo, namespaceOf(candidate)))) continue;
     const theirs = other.spec?.trafficPolicy;
     if (trafficPolicy !== undefined && theirs !== undefined && canonical(trafficPolicy) !== canonical(theirs))
       out.push({
@@ -28,4 +32,8 @@ export function destinationRuleConflicts(world: World, candidate: DestinationRul
     }
   }
   return out;
+}
+
+function meet(a: readonly string[], b: readonly string[]): boolean {
+  return a.includes("*") || b.includes("*") || a.some((each) => b.includes(each));
 }

@@ -87,7 +87,7 @@ export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
   const subset = word === "udp" ? "" : word;
   const plain = subset === "" ? cluster : cluster.replace(`|${subset}|`, "||");
   const port = service.ports.findLast((each) => clusterOf(service, each) === plain);
-  if (port === undefined || (subset !== "" && (port.protocol === "udp" || subsetOf(rulesOf(world, service.host), subset) === undefined)))
+  if (port === undefined || (subset !== "" && (port.protocol === "udp" || !subsetNames(world, service.host).includes(subset))))
     return undefined;
   const { hash } = trafficPlan(world, service.host, port.port, subset);
   const hedge = world.services.has(service.key) ? hedgeAfterMs(world, `${service.key} ${port.name}`) : undefined;

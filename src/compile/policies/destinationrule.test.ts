@@ -5,8 +5,9 @@ import { destinationRuleKind } from "../../api/kinds/destinationrule.ts";
 import { type DestinationRuleObject, parseHealthCheck, ruleDurationMs } from "../../api/kinds/destinationrule-spec.ts";
 import { admit } from "../admit.ts";
 import { buildWorld } from "../compile.ts";
+import { portPlan } from "../plan/mesh.ts";
 import { clusterResource } from "../resources.ts";
-import { foldTraffic, rulesOf } from "./destinationrule.ts";
+import { foldTraffic, forCaller, ruleCaller, rulesOf } from "./destinationrule.ts";
 
 function rule(spec: unknown, name = "r", namespace = "shop", annotations: Record<string, string> = {}): DestinationRuleObject {
   return {
@@ -31,12 +32,7 @@ const host = "cart.shop.svc.cluster.local";
 describe("bad input", () => {
   const cases: readonly [string, unknown, RegExp][] = [
     ["no host", {}, /^spec\.host: /],
-    ["a wildcard", { host: "*.shop" }, /^spec\.host: a wildcard is not implemented/],
-    [
-      "another namespace",
-      { host: "cart.bank.svc.cluster.local" },
-      /^spec\.host: a rule in namespace shop for a Service of bank .* put it into namespace bank/,
-    ],
+    ["a wildcard that is none", { host: "ca*t" }, /^spec\.host: "ca\*t" must be \* or \*\. and a DNS name/],
     ["an unknown field", { host: "cart", trafficPolcy: {} }, /did you mean "trafficPolicy"/],
     [
       "two ways to choose",
@@ -89,8 +85,13 @@ describe("bad input", () => {
       /80 has its settings in portLevelSettings\[0\] already/,
     ],
     ["mutual TLS without files", { host: "cart", trafficPolicy: { tls: { mode: "MUTUAL" } } }, /MUTUAL needs clientCertificate/],
-    ["callers of one namespace", { host: "cart", exportTo: ["."] }, /spec\.exportTo\[0\]: "\." is not implemented/],
-    ["some callers", { host: "cart", workloadSelector: { matchLabels: { a: "b" } } }, /workloadSelector.*is not implemented/],
+    ["callers of nowhere", { host: "cart", exportTo: ["~"] }, /spec\.exportTo\[0\]: "~" exports to nobody/],
+    ["callers of no namespace", { host: "cart", exportTo: ["Bank"] }, /spec\.exportTo\[0\]: must be "\.", "\*" or the name/],
+    [
+      "some callers, but nobody says which",
+      { host: "cart", workloadSelector: {} },
+      /workloadSelector\.matchLabels: must name at least one/,
+    ],
   ];
   for (const [name, spec, wanted] of cases) test(name, () => expect(problems(spec).join("\n")).toMatch(wanted));
   test("annotations are checked like fields", () => {
@@ -192,4 +193,61 @@ test("a change of a rule makes its cluster anew, and no other", () => {
   const after = names.map((name) => clusterResource(world, name)?.version);
   expect(after[0]).not.toBe(before[0]);
   expect(after[1]).toBe(before[1]);
+});
+
+describe("callers told apart", () => {
+  const simple = (choice: string, more: object = {}) => ({ host, trafficPolicy: { loadBalancer: { simple: choice } }, ...more });
+  const seen = (rules: readonly DestinationRuleObject[], caller: string) => {
+    const world = buildWorld([service, ...rules], "cluster.local");
+    return rulesOf(world, forCaller(world, ruleCaller(world, caller), host, host))?.policy?.loadBalancer?.simple;
+  };
+
+  test("a caller's own namespace goes before the service's, and that before the root's", () => {
+    const rules = [
+      rule(simple("RANDOM"), "r", "weft-system"),
+      rule(simple("ROUND_ROBIN"), "r", "shop"),
+      rule(simple("LEAST_REQUEST"), "r", "bank"),
+    ];
+    expect([seen(rules, "bank"), seen(rules, "shop"), seen(rules, "other")]).toEqual(["LEAST_REQUEST", "ROUND_ROBIN", "ROUND_ROBIN"]);
+    expect(seen(rules.slice(0, 1), "other")).toBe("RANDOM");
+  });
+
+  test("exportTo and workloadSelector say who is meant; a name goes before a wildcard", () => {
+    const rules = [
+      rule(simple("RANDOM", { exportTo: ["bank"] }), "a", "shop"),
+      rule(simple("ROUND_ROBIN", { host: "*.shop.svc.cluster.local" }), "bb", "shop"),
+      rule(simple("LEAST_REQUEST", { workloadSelector: { matchLabels: { tier: "gold" } } }), "ccc", "shop"),
+    ];
+    expect(["bank", "other", "shop", 'shop{"tier":"gold"}', 'bank{"tier":"gold"}'].map((caller) => seen(rules, caller))).toEqual([
+      "RANDOM",
+      "ROUND_ROBIN",
+      "ROUND_ROBIN",
+      "LEAST_REQUEST",
+      "RANDOM",
+    ]);
+  });
+
+  test("who is told the same shares one cluster, and a subset of some callers alone has no instances for others", () => {
+    const rules = [rule(simple("RANDOM"), "a", "shop"), rule({ host, subsets: [{ name: "v1", labels: { version: "v1" } }] }, "b", "bank")];
+    const entry = {
+      apiVersion: "networking.istio.io/v1",
+      kind: "WorkloadEntry",
+      metadata: { name: "w", namespace: "shop", labels: { app: "cart", version: "v1" } },
+      spec: { address: "127.0.0.1", ports: { http: 4000 } },
+    };
+    const selecting = { ...service, spec: { ...service.spec, selector: { app: "cart" } } };
+    const world = buildWorld([selecting, entry, ...rules], "cluster.local");
+    const at = (caller: string, cluster: string) => forCaller(world, ruleCaller(world, caller), host, cluster);
+    const all = `outbound|80||${host}`;
+    expect(["shop", "other", "bank"].map((caller) => at(caller, all))).toEqual([all, all, `bank\u0000${all}`]);
+    const subset = `outbound|80|v1|${host}`;
+    expect([portPlan(world, at("bank", subset))?.endpoints.length, portPlan(world, at("shop", subset))?.endpoints.length]).toEqual([1, 0]);
+  });
+
+  test("two for the same host contradict each other only where they speak to the same callers", () => {
+    const world = buildWorld([service, rule(simple("RANDOM", { exportTo: ["bank"] }), "a")], "cluster.local");
+    expect(admit(world, rule(simple("ROUND_ROBIN", { exportTo: ["."] }), "b"))).toEqual([]);
+    expect(admit(world, rule(simple("ROUND_ROBIN", { workloadSelector: { matchLabels: { a: "b" } } }), "b"))).toEqual([]);
+    expect(admit(world, rule(simple("ROUND_ROBIN"), "b")).map(({ path }) => path)).toEqual(["spec.trafficPolicy"]);
+  });
 });

@@ -17,12 +17,13 @@ import {
   type TrafficPolicy,
 } from "../../api/kinds/destinationrule-spec.ts";
 import { exportedTo } from "../../api/kinds/virtualservice-spec.ts";
-import { matchesLabels } from "../../api/selector.ts";
+import { formatLabels, matchesLabels } from "../../api/selector.ts";
 import { type Caller, callerText, hasLabels, only, parseCaller } from "../plan/caller.ts";
 import { externalNamespace, externalService } from "../plan/external.ts";
 import type { HashPlan } from "../plan/routes.ts";
 import type { BalancerPlan, LocalityPlan, OriginationPlan, OutlierPlan, TrafficPlan } from "../plan/traffic.ts";
-import { destinationRuleSource } from "../sources.ts";
+import { serviceEntrySource } from "../route-sources.ts";
+import { destinationRuleSource, serviceSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 
 /** All rules that speak about one host, as one. */
@@ -34,19 +35,50 @@ export interface HostRules {
 
 /** Who may be told other things than everybody: text of a caller where any rule of the mesh tells callers apart, else empty. */
 export function ruleCaller(world: World, caller: string): string {
-  return world.objects(destinationRuleSource).keys("apart", "").length === 0 ? "" : caller;
+  return anyApart(world, "") ? caller : "";
 }
+
+const anyApart = derived<boolean>((world) =>
+  world
+    .objects(destinationRuleSource)
+    .by("apart", "")
+    .some((rule) => tellsApart(world, rule)),
+);
+
+/** A rule beside the one that its host is of speaks to its own callers; others where they say so. */
+function tellsApart(world: World, rule: DestinationRuleObject): boolean {
+  const { exportTo, workloadSelector } = rule.spec ?? {};
+  if (workloadSelector !== undefined || (exportTo ?? []).some((word) => word !== "*")) return true;
+  return mayTellApart(rule) && externalNamespace(world, ruleHost(rule)) !== namespaceOf(rule);
+}
+
+/** Whether callers of a host may be told different things. */
+const hostApart = derived<boolean>((world, host) =>
+  rulesAbout(world, host)
+    .flat()
+    .some((rule) => tellsApart(world, rule)),
+);
 
 /** Whose host it is: the namespace of its Service, or of the ServiceEntry that has it. */
 function ownerOf(world: World, host: string): string | undefined {
   return externalNamespace(world, host) ?? host.split(".")[1];
 }
 
+/** Rules about a host by the name they say, the most specific first: itself, `*.shop.svc.cluster.local`, …, `*`. None is empty. */
+function rulesAbout(world: World, host: string): readonly (readonly DestinationRuleObject[])[] {
+  const parts = host.split(".");
+  const names = [host, ...parts.slice(1).map((_, at) => `*.${parts.slice(at + 1).join(".")}`), "*"];
+  return [...new Set(names)].flatMap((name) => {
+    const found = world.objects(destinationRuleSource).by("host", name);
+    return found.length === 0 ? [] : [[...found].sort(byAge)];
+  });
+}
+
 /** Rules for a caller about a host, oldest first. Istio's order: those of the caller's namespace, of the service's, of the root's. */
 function chosen(world: World, host: string, caller: Caller): readonly DestinationRuleObject[] {
-  const all = [...world.objects(destinationRuleSource).by("host", host)].sort(byAge);
+  const about = rulesAbout(world, host);
   const service = ownerOf(world, host);
-  const from = (namespace: string | undefined) =>
+  const from = (all: readonly DestinationRuleObject[], namespace: string | undefined) =>
     all.filter((rule) => {
       if (namespaceOf(rule) !== namespace) return false;
       const to = exportedTo(rule.spec?.exportTo, namespaceOf(rule));
@@ -54,13 +86,14 @@ function chosen(world: World, host: string, caller: Caller): readonly Destinatio
       const selector = rule.spec?.workloadSelector?.matchLabels;
       return selector === undefined || (namespace === caller.namespace && hasLabels(caller, selector));
     });
-  for (const namespace of [caller.namespace, service, rootNamespace]) {
-    const rules = from(namespace);
-    if (rules.length === 0) continue;
-    // What is for these workloads alone goes before what is for all of the namespace.
-    const selected = rules.filter((rule) => rule.spec?.workloadSelector !== undefined);
-    return selected.length > 0 ? selected : rules;
-  }
+  for (const namespace of [caller.namespace, service, rootNamespace])
+    for (const all of about) {
+      const rules = from(all, namespace);
+      if (rules.length === 0) continue;
+      // What is for these workloads alone goes before what is for all of the namespace.
+      const selected = rules.filter((rule) => rule.spec?.workloadSelector !== undefined);
+      return selected.length > 0 ? selected : rules;
+    }
   return [];
 }
 
@@ -71,10 +104,9 @@ function chosen(world: World, host: string, caller: Caller): readonly Destinatio
 const ruleAudience = derived<string>((world, text) => {
   const [words = "", host = ""] = text.split("\u0000");
   const caller = parseCaller(words);
-  const rules = world.objects(destinationRuleSource).by("host", host);
-  const asked = rules.flatMap((rule) =>
-    namespaceOf(rule) === caller.namespace ? Object.keys(rule.spec?.workloadSelector?.matchLabels ?? {}) : [],
-  );
+  const asked = rulesAbout(world, host)
+    .flat()
+    .flatMap((rule) => (namespaceOf(rule) === caller.namespace ? Object.keys(rule.spec?.workloadSelector?.matchLabels ?? {}) : []));
   const projected = { namespace: caller.namespace, labels: only(caller.labels, asked) };
   return equal(chosen(world, host, projected).map(keyOf), chosen(world, host, nobody).map(keyOf)) ? "" : callerText(projected);
 });
@@ -83,7 +115,7 @@ const nobody: Caller = { namespace: "", labels: {} };
 
 /** As `rulesOf` and the plans of ports take it: what stands in front of a host or a cluster where a caller is told other things than everybody. */
 export function forCaller(world: World, caller: string, host: string | undefined, name: string): string {
-  const apart = host === undefined ? "" : ruleCaller(world, caller);
+  const apart = host === undefined || caller === "" || !hostApart(world, host) ? "" : caller;
   const audience = apart === "" ? "" : ruleAudience(world, `${apart}\u0000${host}`);
   return audience === "" ? name : `${audience}\u0000${name}`;
 }
@@ -118,9 +150,9 @@ export const rulesOf = derived<HostRules | undefined>((world, text) => {
 /** Names of the subsets that any caller may be led to, sorted. By the host. */
 export const subsetNames = derived<readonly string[]>((world, host) => {
   const names = new Set((rulesOf(world, host)?.subsets ?? []).map(({ name }) => name));
-  if (world.objects(destinationRuleSource).keys("apart", "").length > 0)
-    for (const rule of world.objects(destinationRuleSource).by("host", host))
-      if (mayTellApart(rule)) for (const { name } of rule.spec?.subsets ?? []) names.add(name);
+  if (hostApart(world, host))
+    for (const rule of rulesAbout(world, host).flat())
+      if (tellsApart(world, rule)) for (const { name } of rule.spec?.subsets ?? []) names.add(name);
   return [...names].sort();
 }, equal);
 
@@ -286,11 +318,26 @@ function tlsPlan(tls: PolicySections["tls"]): OriginationPlan | undefined {
   }
 }
 
+/** `NS/NAME` of a rule whose subset of this name no instance of the host fits; undefined = somebody does, or there is no such subset. */
+export function emptySubset(world: World, host: string, subset: string): string | undefined {
+  const [key] = world.objects(serviceSource).keys("host", host);
+  const service = key === undefined ? externalService(world, host) : world.services.get(key);
+  const all = rulesAbout(world, host)
+    .flat()
+    .flatMap((rule) => (rule.spec?.subsets ?? []).filter(({ name }) => name === subset).map(({ labels = {} }) => ({ rule, labels })));
+  const [first] = all;
+  if (first === undefined) return undefined;
+  const fits = all.some(({ labels }) => (service?.workloads ?? []).some((workload) => matchesLabels(labels, workload.labels)));
+  return fits ? undefined : keyOf(first.rule);
+}
+
 /** What is to be told of a rule: whether its host is there, and which of its subsets mean nobody. */
 export interface RuleVerdict {
   readonly rule: DestinationRuleObject;
   readonly host: string;
   readonly service: boolean;
+  /** Whom it speaks to, in words. */
+  readonly callers: string;
   /** A rule of the Service's own namespace stands before it. */
   readonly overruled: boolean;
   /** Names of subsets that no instance fits, sorted. */
@@ -302,15 +349,46 @@ export function ruleVerdict(world: World, key: string): RuleVerdict | undefined 
   const rule = world.objects(destinationRuleSource).get(key);
   if (rule === undefined) return undefined;
   const host = ruleHost(rule);
+  if (host.startsWith("*")) return wildcardVerdict(world, rule, host);
   const outside = externalNamespace(world, host);
   const [name = "", within = ""] = host.split(".");
   const namespace = outside ?? within;
   const service = outside === undefined ? world.services.get(`${namespace}/${name}`) : externalService(world, host);
   const all = world.objects(destinationRuleSource).by("host", host);
-  const overruled = namespaceOf(rule) !== namespace && all.some((each) => namespaceOf(each) === namespace);
+  // Only a default of the root's can be overruled: others speak to callers of their own namespace, or are of the service's.
+  const overruled =
+    namespaceOf(rule) === rootNamespace &&
+    namespace !== rootNamespace &&
+    all.some((each) => namespaceOf(each) === namespace && !tellsApart(world, each));
   const empty = (service === undefined ? [] : (rule.spec?.subsets ?? []))
     .filter(({ labels = {} }) => !service?.workloads.some((workload) => matchesLabels(labels, workload.labels)))
     .map((subset) => subset.name)
     .sort();
-  return { rule, host, service: service !== undefined, overruled, empty };
+  return { rule, host, service: service !== undefined, callers: callersOf(rule, namespace), overruled, empty };
+}
+
+/** A wildcard is there for any service that fits it; its subsets are looked for among all of their instances. */
+function wildcardVerdict(world: World, rule: DestinationRuleObject, host: string): RuleVerdict {
+  const suffix = host.slice(1);
+  const fits = (name: string) => name.endsWith(suffix);
+  const services = [...world.services.values()].filter((each) => fits(each.host));
+  const outside = world
+    .objects(serviceEntrySource)
+    .all()
+    .some(({ spec }) => spec.hosts.some(fits));
+  const empty = (services.length === 0 ? [] : (rule.spec?.subsets ?? []))
+    .filter(({ labels = {} }) => !services.some(({ workloads }) => workloads.some((each) => matchesLabels(labels, each.labels))))
+    .map((subset) => subset.name)
+    .sort();
+  return { rule, host, service: services.length > 0 || outside, callers: callersOf(rule, namespaceOf(rule)), overruled: false, empty };
+}
+
+/** `owner`: whose host it is. */
+function callersOf(rule: DestinationRuleObject, owner: string): string {
+  const namespace = namespaceOf(rule);
+  const to = exportedTo(rule.spec?.exportTo, namespace);
+  const labels = rule.spec?.workloadSelector?.matchLabels;
+  if (labels !== undefined) return `every caller with ${formatLabels(labels)} in namespace ${namespace}`;
+  if (namespace !== owner && namespace !== rootNamespace) return `every caller in namespace ${namespace}`;
+  return to.includes("*") ? "every caller" : `every caller in namespace ${to.join(", ")}`;
 }

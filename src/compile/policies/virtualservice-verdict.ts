@@ -3,15 +3,18 @@
 
 import {
   boundGateways,
+  type Destination,
   speaksToMesh,
   type VirtualMatch,
   type VirtualServiceObject,
   virtualHosts,
+  wholeHost,
 } from "../../api/kinds/virtualservice-spec.ts";
 import { externalService } from "../plan/external.ts";
 import { matchesEverything } from "../plan/routes.ts";
 import { serviceSource, virtualServiceSource } from "../sources.ts";
 import { derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { emptySubset } from "./destinationrule.ts";
 import { unboundReason } from "./virtual-gateway.ts";
 import { speaker, spokenTo } from "./virtualservice.ts";
 import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
@@ -23,6 +26,8 @@ export interface VirtualVerdict {
   readonly acceptedMessage: string;
   /** Empty = every destination is there. */
   readonly unresolved: readonly string[];
+  /** Destinations whose subset has no instances, in words; undefined = no destination names a subset. */
+  readonly subsets: readonly string[] | undefined;
   /** Empty = every delegation is followed; undefined = there is none. */
   readonly delegation: readonly string[] | undefined;
   /** Gateways where it says nothing, in words; undefined = it names none. */
@@ -41,6 +46,7 @@ export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) =
   const wantsFaults = whole.routes.some(({ route, fault }) => route.fault !== undefined || fault !== undefined);
   return {
     ...accepted(world, object),
+    subsets: subsetsOf(world, object, whole.routes),
     unresolved: [...whole.routes.flatMap((route) => lostOf(world, route)), ...lostConnections(world, object)],
     delegation: (object.spec?.http ?? []).some(({ delegate }) => delegate !== undefined) ? whole.problems : undefined,
     gateways:
@@ -91,12 +97,40 @@ function accepted(world: World, object: VirtualServiceObject): Accepted {
   return { accepted: true, acceptedReason: "Accepted", acceptedMessage: "every route is understood" };
 }
 
-function lostOf(world: World, { route, namespace, where }: WholeRoute): string[] {
+type Placed = readonly [place: string, to: Destination | undefined];
+
+function destinationsOf({ route, where }: WholeRoute): readonly Placed[] {
   return [
-    ...(route.route ?? []).map((one, at) => [`${where}.route[${at}].destination`, one.destination] as const),
+    ...(route.route ?? []).map((one, at): Placed => [`${where}.route[${at}].destination`, one.destination]),
     ...(route.mirror === undefined ? [] : [[`${where}.mirror`, route.mirror] as const]),
-    ...(route.mirrors ?? []).map((one, at) => [`${where}.mirrors[${at}].destination`, one.destination] as const),
-  ].flatMap(([place, to]) => {
+    ...(route.mirrors ?? []).map((one, at): Placed => [`${where}.mirrors[${at}].destination`, one.destination]),
+  ];
+}
+
+/** Subsets that routes lead to and that mean nobody. */
+function subsetsOf(world: World, object: VirtualServiceObject, routes: readonly WholeRoute[]): readonly string[] | undefined {
+  const own = namespaceOf(object);
+  const all = [
+    ...routes.flatMap((route) => destinationsOf(route).map(([place, to]) => ({ place, to, namespace: route.namespace }))),
+    ...(["tls", "tcp"] as const).flatMap((layer) =>
+      (object.spec?.[layer] ?? []).flatMap(({ route = [] }, n) =>
+        route.map(({ destination }, at) => ({ place: `spec.${layer}[${n}].route[${at}].destination`, to: destination, namespace: own })),
+      ),
+    ),
+  ].filter(({ to }) => to?.subset !== undefined);
+  if (all.length === 0) return undefined;
+  return all.flatMap(({ place, to, namespace }) => {
+    const host = wholeHost(to?.host ?? "", namespace);
+    const rule = emptySubset(world, host, to?.subset ?? "");
+    return rule === undefined
+      ? []
+      : [`${place}: no instance of ${host} fits subset ${JSON.stringify(to?.subset)} of DestinationRule ${rule}`];
+  });
+}
+
+function lostOf(world: World, whole: WholeRoute): string[] {
+  const { namespace } = whole;
+  return destinationsOf(whole).flatMap(([place, to]) => {
     const problem = to === undefined ? "" : resolveFully(world, namespace, to).problem;
     return problem === "" ? [] : [`${place}: ${problem}`];
   });
