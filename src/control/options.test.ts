@@ -27,6 +27,7 @@ test("a flag goes before the environment, that before the file, that before the 
     dashboardPort: 300,
     trustDomain: undefined,
     caFiles: undefined,
+    caRootFile: undefined,
     caPassphraseFile: undefined,
     caPassphrase: undefined,
     joinSocket: undefined,
@@ -53,7 +54,6 @@ test("what is wrong is said with where it stands", () => {
   const refused: [argv: string[], env: Record<string, string>, words: RegExp][] = [
     [["--ca-cert", "a"], {}, /^--ca-cert is an authority to issue from; give its private key too, with --ca-key FILE$/],
     [[], { WEFT_CA_KEY: "b" }, /^\$WEFT_CA_KEY is the key of an authority; give its certificate too/],
-    [["--ca-root", "r"], {}, /^--ca-root is for an authority that is given/],
     [[], { WEFT_API_PORT: "x" }, /^\$WEFT_API_PORT takes a port from 0 to 65535 .*, not "x"$/],
     [["--config", file("api-prot: 1\n")], {}, /has "api-prot", which is not known; did you mean "api-port"/],
   ];

@@ -16,6 +16,8 @@ export interface UpOptions {
   readonly trustDomain: string | undefined;
   /** The user's own certificate authority; undefined = Weft's. */
   readonly caFiles: GivenFiles | undefined;
+  /** Roots to trust beside those of Weft's own authority. */
+  readonly caRootFile: string | undefined;
   /** Of the authority's key. */
   readonly caPassphraseFile: string | undefined;
   /** The same from `$WEFT_CA_PASSPHRASE`, which counts where no file is named. */
@@ -44,7 +46,7 @@ export class UsageError extends Error {
 }
 
 export const usage = `Usage: weft up [--data DIR] [--listen ADDRESS] [--api-port N] [--xds-port N] [--dashboard-port N]
-               [--trust-domain NAME] [--ca-cert FILE --ca-key FILE [--ca-root FILE]] [--ca-passphrase-file FILE] [--client-ca FILE] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
+               [--trust-domain NAME] [--ca-cert FILE --ca-key FILE] [--ca-root FILE] [--ca-passphrase-file FILE] [--client-ca FILE] [--api-rate N] [--config FILE] [--log-level LEVEL] [--log-format FORMAT]
                [--store STORE [--store-key FILE] [--etcd-ca FILE] [--etcd-cert FILE --etcd-key FILE]
                 [--etcd-user NAME --etcd-password-file FILE] [--etcd-max-request-bytes N]] [--xds-address HOST:PORT]
 
@@ -58,7 +60,7 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --trust-domain NAME   trust domain of the mesh's identities, fixed at the first start (default cluster.local)
   --ca-cert FILE        certificate authority to issue from, PEM: issuing certificate first, then those above it (default: one of its own)
   --ca-key FILE         its private key, PEM
-  --ca-root FILE        roots to trust, where the file of --ca-cert does not end in one; several while one replaces another
+  --ca-root FILE        roots to trust, beside Weft's own or where the file of --ca-cert does not end in one; several while one replaces another
   --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it
   --client-ca FILE      authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups
   --join-socket PATH    Unix socket at which programs of this machine get join tokens for being who they are (Linux)
@@ -183,8 +185,6 @@ export function parseOptions(
   const [caCert, caKey, caRoot] = [given.get("ca-cert"), given.get("ca-key"), given.get("ca-root")];
   if (caCert === undefined && caKey !== undefined)
     throw new UsageError(`${called("ca-key")} is the key of an authority; give its certificate too, with --ca-cert FILE`);
-  if (caCert === undefined && caRoot !== undefined)
-    throw new UsageError(`${called("ca-root")} is for an authority that is given; give it with --ca-cert FILE --ca-key FILE`);
   if (caCert !== undefined && caKey === undefined)
     throw new UsageError(`${called("ca-cert")} is an authority to issue from; give its private key too, with --ca-key FILE`);
   if (given.has("join-users") && !given.has("join-socket"))
@@ -236,6 +236,7 @@ export function parseOptions(
     dashboardPort: port("dashboard-port"),
     trustDomain,
     caFiles: caCert === undefined || caKey === undefined ? undefined : { certificateFile: caCert, keyFile: caKey, rootFile: caRoot },
+    caRootFile: caCert === undefined ? caRoot : undefined,
     joinSocket: given.get("join-socket"),
     joinUsers: given.get("join-users"),
     caPassphraseFile: given.get("ca-passphrase-file"),

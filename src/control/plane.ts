@@ -83,6 +83,8 @@ export interface ControlPlaneOptions {
   readonly trustDomain?: string | undefined;
   /** The user's own certificate authority; undefined = Weft's. */
   readonly caFiles?: GivenFiles | undefined;
+  /** Roots to trust beside those of Weft's own authority. */
+  readonly caRootFile?: string | undefined;
   /** Of the authority's key: a file, or the passphrase itself where none is named. */
   readonly caPassphraseFile?: string | undefined;
   readonly caPassphrase?: string | undefined;
@@ -190,6 +192,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     clock,
     random: randomBytes,
     given: options.caFiles,
+    rootFile: options.caRootFile,
     passphrase,
   });
   await shared?.opened(authority, keptBefore);

@@ -9,7 +9,7 @@ import type { Identity } from "../../wire/spiffe.ts";
 import { type CaCertificate, readCaCertificates } from "./ca-certificate.ts";
 import { IdentityError } from "./failure.ts";
 import { createFileOnce, ensureFolder, privateMode, publicMode, readIfThere, readPrivate, writeFileAtomic } from "./files.ts";
-import { type GivenFiles, readGiven } from "./given.ts";
+import { type GivenFiles, readGiven, readRoots } from "./given.ts";
 import { isEncrypted, readKey, writeKey } from "./key-file.ts";
 import {
   generateKeyPem,
@@ -83,6 +83,8 @@ export interface AuthorityOptions {
   readonly random: RandomBytes;
   /** The user's own authority; absent: ours. */
   readonly given?: GivenFiles | undefined;
+  /** Roots that are trusted beside those of our own authority: what the mesh is to move to, or comes from. */
+  readonly rootFile?: string | undefined;
   /** Of the authority's key; a plain one that is ours is encrypted with it at once. */
   readonly passphrase?: Secret | undefined;
 }
@@ -112,12 +114,14 @@ interface Trust {
 export async function openAuthority(options: AuthorityOptions): Promise<Authority> {
   const { dir, clock, random, passphrase } = options;
   ensureFolder(dir);
+  const beside = options.given !== undefined || options.rootFile === undefined ? [] : readRoots(options.rootFile, clock.now());
   const opened = options.given === undefined ? openOwn(options) : openGiven(options, options.given);
   const { created } = opened;
   let trust = opened.trust;
   const { trustDomain } = trust;
   const changed = new Set<() => void>();
-  const rootPem = () => trust.roots.map((root) => root.pem).join("");
+  const rootPem = () =>
+    [...trust.roots, ...beside.filter((one) => !trust.roots.some((root) => root.pem === one.pem))].map((root) => root.pem).join("");
   const chainPem = (issuer: LiveIssuer) => (trust.chain[0] === issuer.certificate ? trust.chain.map((one) => one.pem) : []);
 
   return {

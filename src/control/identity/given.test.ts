@@ -225,6 +225,17 @@ describe("two authorities for one mesh", () => {
     expect((await open(data, file, "mesh", at("root.crt"))).rootPem.match(/BEGIN/g)?.length).toBe(1);
   });
 
+  test("another root is trusted beside our own, which goes on issuing, and must be one", async () => {
+    const data = mkdtempSync(join(dir, "beside-"));
+    const open = (rootFile: string) =>
+      openAuthority({ dir: data, trustDomain: "example.org", clock: new PausedClock(now()), random, rootFile });
+    const opened = await open(at("root.crt"));
+    expect(opened.rootPem).toBe(readFileSync(join(data, "ca.crt"), "utf8") + new X509Certificate(readFileSync(at("root.crt"))).toString());
+    expect(opened.issuing.certificate.pem).toBe(readFileSync(join(data, "ca.crt"), "utf8"));
+    await expect(open(at("middle.crt"))).rejects.toThrow(/CN=middle .* is not a root/);
+    await expect(open(at("leaf.crt"))).rejects.toThrow(/is not a root/);
+  });
+
   test("the folder of a given authority is not opened without it", async () => {
     const data = mkdtempSync(join(dir, "given-"));
     await open(data, chain("r.pem", "mesh", "middle", "root"), "mesh");

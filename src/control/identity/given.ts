@@ -43,13 +43,8 @@ export function readGiven(
   const chain = selfSignedAt < 0 ? inChain : inChain.slice(0, selfSignedAt);
   const ownRoots = selfSignedAt < 0 ? [] : inChain.slice(selfSignedAt);
   const roots = [...ownRoots];
-  for (const root of rootFile === undefined ? [] : certificatesIn("--ca-root", rootFile)) {
-    if (!root.selfSigned)
-      throw new IdentityError(
-        `--ca-root ${rootFile}: ${nameOf(root)} is not a root (it is signed by ${oneLine(root.x509.issuer)}); intermediates belong into --ca-cert`,
-      );
+  for (const root of rootFile === undefined ? [] : readRoots(rootFile, nowMs))
     if (!roots.some((one) => one.pem === root.pem)) roots.push(root);
-  }
   const issuing = inChain[0] as CaCertificate;
   if (roots.length === 0)
     throw new IdentityError(
@@ -78,6 +73,19 @@ export function readGiven(
   const domain = trustDomainOf([...chain, root], trustDomain, certificateFile);
   const ordered = [root, ...roots.filter((one) => one !== root)];
   return { chain, issuing, roots: ordered, signer: localSigner(key), trustDomain: domain };
+}
+
+/** The roots of `--ca-root`, each one checked. Throws IdentityError. */
+export function readRoots(file: string, nowMs: number): CaCertificate[] {
+  const roots = certificatesIn("--ca-root", file);
+  for (const root of roots) {
+    if (!root.selfSigned)
+      throw new IdentityError(
+        `--ca-root ${file}: ${nameOf(root)} is not a root (it is signed by ${oneLine(root.x509.issuer)}); intermediates belong into --ca-cert`,
+      );
+    checkAuthority(root, `--ca-root ${file}`, nowMs);
+  }
+  return roots;
 }
 
 function certificatesIn(flag: string, file: string): CaCertificate[] {
