@@ -3,14 +3,23 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { loadPackageDefinition, Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { systemClock } from "../../base/clock.ts";
+import { silentLogger } from "../../base/log.ts";
+import { MetricRegistry } from "../../base/metric.ts";
+import type { Permit } from "../authz/permit.ts";
+import { Cluster } from "../balance/cluster.ts";
 import type { GlobalRateLimitConfig, RateAction, StageConfigs } from "../config.ts";
-import { mostLimitCalls } from "../resilience/limit-calls.ts";
+import { encodeRequest, LimitCalls, limitService, mostLimitCalls } from "../resilience/limit-calls.ts";
+import { buildTransports } from "../runtime/build.ts";
+import { Core } from "../runtime/core.ts";
 import {
   catchAll,
   cluster,
   endpoint,
   forward,
   hop,
+  localWorkload,
+  noSecrets,
   RawPeer,
   type Running,
   rawOrigin,
@@ -177,23 +186,35 @@ test("without an answer in time, or without a service, it is as the configuratio
   }
 });
 
-test("no more calls are under way than the bound", async () => {
-  const running = through({ denyOnFailure: true });
-  const waiting: (() => void)[] = [];
-  respond = (_request, reply) => waiting.push(() => reply({ overallCode: "OK" }));
-  const peers: RawPeer[] = [];
-  for (let n = 0; n < mostLimitCalls; n++) {
-    const peer = await RawPeer.connect(running.port());
-    open.push(() => peer.close());
-    peer.send("GET / HTTP/1.1\r\nHost: a\r\nx-user: ann\r\n\r\n");
-    peers.push(peer);
-  }
-  await until(() => running.engine.stats().activeRequests === mostLimitCalls);
-  expect(await ask(running)).toMatch(/^HTTP\/1.1 500/);
-  for (const peer of peers.slice(1)) peer.close();
-  await until(() => running.engine.stats().activeRequests === 1);
-  for (const go of waiting) go();
-  await until(() => (peers[0] as RawPeer).text.startsWith("HTTP/1.1 200"));
+test("no more calls are under way than the bound, and each ends when its time is over", async () => {
+  respond = () => {};
+  const core = new Core({
+    clock: systemClock,
+    log: silentLogger,
+    metrics: new MetricRegistry(),
+    random: Math.random,
+    secrets: noSecrets,
+    local: localWorkload,
+    accessLog: () => ({ write() {} }),
+  });
+  const config = cluster("limits", [endpoint(port)], { protocol: "http2" });
+  const limits = new Cluster(config, undefined);
+  limits.setEndpoints([endpoint(port)], buildTransports(config, noSecrets), core.ticker.now());
+  const service = limitService({ name: "limits", current: limits }, "", [], 3_000);
+  const calls = new LimitCalls();
+  const answers: unknown[] = [];
+  const message = encodeRequest("d", [[{ key: "k", value: "v" }]]);
+  const question = () => calls.ask(core, service, {} as Permit, message, (answer) => answers.push(answer));
+  const giveUps = Array.from({ length: mostLimitCalls }, question);
+  expect(giveUps.every((one) => typeof one === "function")).toBe(true);
+  expect(question()).toBe("1024 requests wait for a rate limit service already");
+  (giveUps[0] as () => void)();
+  expect(typeof question()).toBe("function");
+  expect(limits.activeRequests).toBe(mostLimitCalls);
+  await until(() => answers.length === mostLimitCalls, "every call's end", 20_000);
+  expect(new Set(answers)).toEqual(new Set(["no answer within 3000 ms"]));
+  expect([limits.activeRequests, limits.endpoints[0]?.active]).toEqual([0, 0]);
+  for (const one of limits.endpoints) for (const connection of [...one.shared]) connection.dispose();
 }, 30_000);
 
 test("routes and virtual hosts add descriptors, by the filter's stage, and may name another domain", async () => {
