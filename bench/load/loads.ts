@@ -27,6 +27,8 @@ export interface Load {
 const MIB = 1 << 20;
 /** Small requests: a runtime with a compiler has made its code by then; a compiled proxy loses nothing by it. */
 const warmRequests = 100_000;
+/** Bodies: as many as bring a compiler to rest by their frames and reads, in some seconds. */
+const warmBodies = { "64k": 30_000, "1m": 5_000 } as const;
 const requests = (result: SaturationResult): LoadResult => ({ ...result, units: result.requests });
 const mebibytes = (result: SaturationResult): LoadResult => ({ ...result, units: result.bytes / MIB });
 
@@ -86,6 +88,7 @@ export function bodies(protocol: "http1" | "http2", tls: boolean, size: "64k" | 
   return {
     name: `${size} ${tls ? "tls" : "plain"}`,
     unit: "MiB",
+    warmRequests: warmBodies[size],
     ...(protocol === "http2" ? { without: ["nginx"] } : {}),
     run: async (driver, subject, seconds) => {
       const { http2: http2Port, tls: tlsPort } = front(subject);

@@ -43,7 +43,7 @@ export async function startNginxOrigin(
 events { worker_connections 16384; }
 http {
   access_log off; ${temp} sendfile on; tcp_nopush on; tcp_nodelay on; client_max_body_size 0;
-  keepalive_requests 1000000000; keepalive_timeout 3600s; client_header_timeout 3600s; http2_max_concurrent_streams 1000; send_timeout 3600s;
+  keepalive_requests 1000000000; keepalive_timeout 3600s; client_header_timeout 3600s; http2_max_concurrent_streams 1000; http2_chunk_size 16k; send_timeout 3600s;
   open_file_cache max=16; types {} default_type application/octet-stream;
   server {
     listen 127.0.0.1:${http1} backlog=4096; listen 127.0.0.1:${http2} http2 backlog=4096; root ${root};

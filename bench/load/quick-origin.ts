@@ -71,6 +71,14 @@ function startNghttpd(shop: Workshop, path: string, port: number, cores: string)
   writeFileSync(file, grpcFrame());
   const types = join(shop.dir, "calls.types");
   writeFileSync(types, "application/grpc grpc\n");
-  const flags = ["--no-tls", "--no-content-length", "--trailer=grpc-status: 0", `--mime-types-file=${types}`, "--max-concurrent-streams=1000", "-a", "127.0.0.1"];
+  const flags = [
+    "--no-tls",
+    "--no-content-length",
+    "--trailer=grpc-status: 0",
+    `--mime-types-file=${types}`,
+    "--max-concurrent-streams=1000",
+    "-a",
+    "127.0.0.1",
+  ];
   shop.start("call-origin", [path, ...flags, "-d", root, String(port)], cores);
 }
