@@ -35,7 +35,10 @@ test("conditions that say no, and bindings to nothing", () => {
     routes: [
       object("HTTPRoute", "r", { status: { parents: [{ conditions: [no("ResolvedRefs"), { ...no("Accepted"), status: "True" }] }] } }),
     ],
-    policies: [object("AuthorizationPolicy", "p", { status: { conditions: [no("Enforced")] } })],
+    policies: [
+      object("AuthorizationPolicy", "p", { status: { conditions: [no("Enforced")] } }),
+      object("RateLimitPolicy", "l", { status: { ancestors: [{ conditions: [no("Accepted")] }, { conditions: [no("Enforced")] }] } }),
+    ],
     roles: [object("Role", "there", {})],
     bindings: [
       object("RoleBinding", "good", { roleRef: { kind: "Role", name: "there" } }),
@@ -45,6 +48,8 @@ test("conditions that say no, and bindings to nothing", () => {
   expect(found.map(({ level, about }) => `${level} ${about}`)).toEqual([
     "error HTTPRoute shop/r",
     "warning AuthorizationPolicy shop/p",
+    "error RateLimitPolicy shop/l",
+    "warning RateLimitPolicy shop/l",
     "warning RoleBinding shop/bad",
   ]);
   expect(found[0]?.message).toBe("ResolvedRefs is False (Why): because");

@@ -71,6 +71,7 @@ export function objectFindings(mesh: Mesh): Finding[] {
     ...emptyServices(mesh),
     ...mesh.routes.flatMap(routeFindings),
     ...mesh.policies.flatMap(policyFindings),
+    ...mesh.policies.flatMap(attachedFindings),
     ...danglingBindings(mesh),
   ];
 }
@@ -127,6 +128,23 @@ function routeFindings(route: KubeObject): Finding[] {
           about: named(route),
           message: `${each.type} is False (${each.reason}): ${each.message}`,
           fix: "make what it refers to, or correct the reference",
+        }),
+      ),
+  );
+}
+
+/** Of policies that are attached to something: each target has its word. */
+function attachedFindings(policy: KubeObject): Finding[] {
+  const { ancestors } = (policy.status ?? {}) as { ancestors?: unknown[] };
+  return (ancestors ?? []).flatMap((ancestor) =>
+    conditionsOf(ancestor)
+      .filter(({ status }) => status === "False")
+      .map(
+        ({ type, reason, message }): Finding => ({
+          level: type === "Accepted" ? "error" : "warning",
+          about: named(policy),
+          message: `${type} is False (${reason}): ${message}`,
+          fix: "correct its target, or make and start what it is for",
         }),
       ),
   );

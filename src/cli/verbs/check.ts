@@ -97,7 +97,12 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
     entries: await list("/apis/networking.istio.io/v1/workloadentries"),
     slices: await list("/apis/discovery.k8s.io/v1/endpointslices"),
     routes: await list("/apis/gateway.networking.k8s.io/v1/httproutes"),
-    policies: await list("/apis/security.istio.io/v1/authorizationpolicies"),
+    policies: [
+      ...(await list("/apis/security.istio.io/v1/authorizationpolicies")),
+      ...(await list("/apis/weft.dev/v1alpha1/ratelimitpolicies")),
+      ...(await list("/apis/weft.dev/v1alpha1/overloadpolicies")),
+      ...(await list("/apis/weft.dev/v1alpha1/hedgingpolicies")),
+    ],
     roles: await list("/apis/rbac.authorization.k8s.io/v1/roles"),
     clusterRoles: await list("/apis/rbac.authorization.k8s.io/v1/clusterroles"),
     bindings: [
