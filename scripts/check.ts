@@ -48,6 +48,10 @@ const checks: readonly Check[] = [
         : "src/wire/gen differs from what proto/ generates: run npm run generate and commit the result";
     },
   },
+  {
+    name: "the reference of kinds is what the kinds say",
+    run: () => command([process.execPath, "scripts/generate-kind-docs.ts", "--check"]),
+  },
   { name: "nothing stands twice", run: () => command([bin("jscpd"), "--config", ".jscpd.json"]) },
 ];
 

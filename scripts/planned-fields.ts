@@ -1,0 +1,36 @@
+// Owns: which of the fields that are refused today are meant to be built. For docs/reference/kinds.md only: nothing reads it at run time, and what is refused is said by
+// the kinds themselves. An entry whose field is built meanwhile says nothing any more, and is named by the generator.
+
+/** By kind, generic paths as in its refusals (`spec.action=CUSTOM`), or their ends after a dot; `*` = the kind as a whole. */
+export const planned: Readonly<Record<string, readonly string[]>> = {
+  EndpointSlice: ["addressType=FQDN", "endpoints[].hints"],
+  ServiceEntry: ["endpoints[].locality"],
+  Gateway: ["spec.tls", "listeners[].tls.frontendValidation"],
+  DestinationRule: [
+    "connectionPool.tcp.maxConnectionDuration",
+    "connectionPool.tcp.tcpKeepalive",
+    "connectionPool.http.idleTimeout",
+    "connectionPool.http.maxRequestsPerConnection",
+    "connectionPool.http.useClientProtocol",
+    "loadBalancer.localityLbSetting.failoverPriority",
+    "tls.credentialName",
+  ],
+  AuthorizationPolicy: [
+    "spec.action=CUSTOM",
+    "spec.action=AUDIT",
+    "spec.provider",
+    "spec.targetRef",
+    "spec.targetRefs",
+    "rules[].when",
+    "source.requestPrincipals",
+    "source.notRequestPrincipals",
+    "source.remoteIpBlocks",
+    "source.notRemoteIpBlocks",
+  ],
+  RequestAuthentication: ["*"],
+  Telemetry: ["spec.metrics", "spec.tracing", "spec.targetRef", "spec.targetRefs", "accessLogging[].filter"],
+};
+
+export function isPlanned(kind: string, path: string): boolean {
+  return (planned[kind] ?? []).some((each) => path === each || path.endsWith(`.${each}`));
+}
