@@ -122,8 +122,6 @@ function checkTls(listener: GatewayListener, tls: NonNullable<GatewayListener["t
   if (refs.length + given.length === 0)
     add(`${path}.certificateRefs`, `is required for mode Terminate: the name of a Secret, or name files in options ${known.join(" and ")}`);
   if (refs.length > 0 && given.length > 0) add(`${path}.options`, "files and certificateRefs exclude each other; remove one");
-  if (refs.length > 1)
-    add(`${path}.certificateRefs`, notImplemented("more than one certificate for a listener", "write a listener for each hostname"));
   for (const [at, ref] of refs.entries())
     if ((ref.group ?? "") !== "" || (ref.kind ?? "Secret") !== "Secret")
       add(`${path}.certificateRefs[${at}]`, `a certificate comes from a Secret, not from ${ref.group ?? ""}/${ref.kind ?? ""}`);

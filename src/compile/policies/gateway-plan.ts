@@ -45,12 +45,9 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
         if (listener.protocol === "HTTPS") {
           const table = gatewayRoutes(port, listener.name);
           tables.push({ name: table, hosts: hostsOf(world, model, [listener], listeners) });
-          chains.push({
-            name: listener.name,
-            serverNames: serverNames([listener.hostname]),
-            certificate: listener.certificate,
-            to: { kind: "http", table },
-          });
+          const names = hostnamesOf(listeners);
+          for (const { hosts, certificate, name } of byCertificate(listener, [listener.hostname], names))
+            chains.push({ name, serverNames: serverNames(hosts), certificate, to: { kind: "http", table } });
         } else chains.push(...tlsChains(world, model, listener, listeners));
       }
       if (chains.length > 0) ports.push({ kind: "tls", port, chains });
@@ -115,7 +112,7 @@ function hostsOf(
         ) !== listener.hostname
       )
         continue;
-      out.set(domain, { domain, routes: routesOf(domain, here) });
+      out.set(domain, { domain, routes: routesOf(domain, here).map((route) => redirectedFrom(listener, route)) });
     }
     // VirtualServices have what no route of Gateway API names; of two for one host the older speaks.
     const named = new Set(here.flatMap(({ hosts }) => hosts));
@@ -131,6 +128,16 @@ function hostsOf(
       }
   }
   return [...out.values()].sort((a, b) => compareText(a.domain, b.domain));
+}
+
+/**
+ * Gateway API, HTTPRequestRedirectFilter.port: where neither scheme nor port are given the port is the listener's, and not spelled out where it is the
+ * scheme's own. A proxy keeps the port of the request, but not beside another host.
+ */
+function redirectedFrom({ port, protocol }: ListenerModel, route: RoutePlan): RoutePlan {
+  const { action } = route;
+  if (action.kind !== "redirect" || action.host === undefined || action.scheme !== undefined || action.port !== undefined) return route;
+  return port === (protocol === "HTTPS" ? 443 : 80) ? route : { ...route, action: { ...action, port } };
 }
 
 /** Gateway API: the most specific hostname first, then as everywhere. */
@@ -184,13 +191,14 @@ function tlsChains(world: World, model: GatewayModel, listener: ListenerModel, n
       );
     for (const host of hosts) taken.add(host);
     const backends = live(reading.backends);
-    if (hosts.length > 0 && backends.length > 0)
-      out.push({
-        name: `${listener.name}|${key}`,
-        serverNames: serverNames([...new Set(hosts)].sort()),
-        certificate: listener.certificate,
-        to: { kind: "tcp", backends },
-      });
+    if (hosts.length === 0 || backends.length === 0) continue;
+    for (const chain of byCertificate(
+      listener,
+      [...new Set(hosts)].sort(),
+      [...hostnamesOf(neighbours), ...taken],
+      `${listener.name}|${key}`,
+    ))
+      out.push({ name: chain.name, serverNames: serverNames(chain.hosts), certificate: chain.certificate, to: { kind: "tcp", backends } });
   }
   for (const { byName } of virtualConnectionsAt(world, gateway, model.namespace, listener))
     for (const { route, hosts, backends } of byName) {
@@ -207,14 +215,45 @@ function tlsChains(world: World, model: GatewayModel, listener: ListenerModel, n
   if (out.length > 0 || routes.length > 0 || listener.passthrough) return out;
   const backends = opaqueAt(world, model, listener);
   if (backends.length === 0) return [];
-  return [
-    {
-      name: listener.name,
-      serverNames: serverNames([listener.hostname]),
-      certificate: listener.certificate,
-      to: { kind: "tcp", backends },
-    },
-  ];
+  return byCertificate(listener, [listener.hostname], hostnamesOf(neighbours)).map(({ name, hosts, certificate }) => ({
+    name,
+    serverNames: serverNames(hosts),
+    certificate,
+    to: { kind: "tcp", backends },
+  }));
+}
+
+function hostnamesOf(listeners: readonly ListenerModel[]): string[] {
+  return listeners.map((each) => each.hostname);
+}
+
+interface CertifiedHosts {
+  readonly name: string;
+  readonly hosts: readonly string[];
+  readonly certificate: GatewayChainPlan["certificate"];
+}
+
+/**
+ * Who answers for `hosts` with which certificate: the listener's first for all of them, and each further one for its own names below them that nobody
+ * more specific has (`others`: all names of the port) and no certificate before it.
+ */
+function byCertificate(
+  listener: ListenerModel,
+  hosts: readonly string[],
+  others: readonly string[],
+  name = listener.name,
+): CertifiedHosts[] {
+  const out: CertifiedHosts[] = [{ name, hosts, certificate: listener.certificate }];
+  const taken = new Set([...hosts, ...listener.names]);
+  for (const [at, { certificate, names }] of listener.others.entries()) {
+    const own = names.filter((each) => {
+      const host = bestCovering(hosts, each);
+      return host !== undefined && !taken.has(each) && bestCovering([...others, host], each) === host;
+    });
+    for (const each of own) taken.add(each);
+    if (own.length > 0) out.push({ name: `${name}|${at + 2}`, hosts: [...new Set(own)].sort(), certificate });
+  }
+  return out;
 }
 
 /** How many routes are attached, by the listener's name. By `NS/NAME` of the Gateway. */

@@ -5,6 +5,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { tlsSecretType } from "../../api/kinds/gateway-secret.ts";
 import {
   builtInClass,
+  type CertificateRef,
   type GatewayListener,
   type GatewayObject,
   gatewayController,
@@ -46,6 +47,16 @@ export interface ListenerModel {
   /** A reference of its own that leads nowhere; where it is the certificate, the listener is not opened. */
   readonly unresolved: Trouble | undefined;
   readonly certificate: CertificatePlan | undefined;
+  /** Names of `certificate`. */
+  readonly names: readonly string[];
+  /** Those beside `certificate`, for the names that they alone have. */
+  readonly others: readonly NamedCertificate[];
+}
+
+export interface NamedCertificate {
+  readonly certificate: CertificatePlan;
+  /** Its DNS names, in lower case; of a wildcard the star stands for one label. */
+  readonly names: readonly string[];
 }
 
 /** By `NS/NAME`; undefined = there is no such Gateway, or it is not Weft's. */
@@ -77,8 +88,9 @@ function listenerModel(world: World, gateway: GatewayObject, listener: GatewayLi
   const kinds = asked.length === 0 ? known : known.filter((kind) => asked.some((each) => each.kind === kind && isGatewayGroup(each.group)));
   const wrong = asked.filter((each) => !known.includes(each.kind) || !isGatewayGroup(each.group));
   const passthrough = tls?.mode === "Passthrough";
-  const certificate = tls === undefined || passthrough ? undefined : certificateOf(world, gateway, listener);
-  const bad = certificate !== undefined && "reason" in certificate ? certificate : undefined;
+  const certificates = tls === undefined || passthrough ? [] : certificatesOf(world, gateway, listener);
+  const bad = certificates.find((each): each is Trouble => "reason" in each);
+  const [first, ...others] = certificates.filter((each): each is NamedCertificate => !("reason" in each));
   const hostname = lower(listener.hostname);
   return {
     name,
@@ -98,7 +110,9 @@ function listenerModel(world: World, gateway: GatewayObject, listener: GatewayLi
             reason: "InvalidRouteKinds",
             message: `a listener of protocol ${protocol} takes ${known.join(", ")}, not ${wrong.map((each) => each.kind).join(", ")}`,
           }),
-    certificate: bad === undefined ? (certificate as CertificatePlan | undefined) : undefined,
+    certificate: first?.certificate,
+    names: first?.names ?? [],
+    others,
   };
 }
 
@@ -125,12 +139,18 @@ function conflictOf({ port, protocol }: GatewayListener, hostname: string, befor
   return undefined;
 }
 
-function certificateOf(world: World, gateway: GatewayObject, { tls }: GatewayListener): CertificatePlan | Trouble {
+/** In the order in which they are named: the first is for all names that no other has. */
+function certificatesOf(world: World, gateway: GatewayObject, { tls }: GatewayListener): (NamedCertificate | Trouble)[] {
   const options = tls?.options ?? {};
   const [chainFile, keyFile] = [options[tlsFiles.certificate], options[tlsFiles.privateKey]];
-  if (chainFile !== undefined && keyFile !== undefined) return { kind: "files", chain: chainFile, privateKey: keyFile };
-  const ref = tls?.certificateRefs?.[0];
-  if (ref === undefined) return { reason: "InvalidCertificateRef", message: "tls names no certificate" };
+  if (chainFile !== undefined && keyFile !== undefined)
+    return [{ certificate: { kind: "files", chain: chainFile, privateKey: keyFile }, names: [] }];
+  const refs = tls?.certificateRefs ?? [];
+  if (refs.length === 0) return [{ reason: "InvalidCertificateRef", message: "tls names no certificate" }];
+  return refs.map((ref) => certificateOf(world, gateway, ref));
+}
+
+function certificateOf(world: World, gateway: GatewayObject, ref: CertificateRef): NamedCertificate | Trouble {
   const namespace = ref.namespace ?? namespaceOf(gateway);
   const key = `${namespace}/${ref.name}`;
   if (namespace !== namespaceOf(gateway) && !permitted(world, gateway, "Secret", namespace, ref.name))
@@ -144,13 +164,13 @@ function certificateOf(world: World, gateway: GatewayObject, { tls }: GatewayLis
     return { reason: "InvalidCertificateRef", message: `Secret ${key} is of type ${secret.type ?? ""}, not ${tlsSecretType}` };
   const text = (name: string) => Buffer.from(secret.data?.[name] ?? "", "base64").toString("utf8");
   const [chain, privateKey] = [text("tls.crt"), text("tls.key")];
-  const wrong = mismatch(chain, privateKey);
-  if (wrong !== undefined) return { reason: "InvalidCertificateRef", message: `Secret ${key}: ${wrong}` };
-  return { kind: "pem", chain, privateKey };
+  const names = namesOf(chain, privateKey);
+  if (typeof names === "string") return { reason: "InvalidCertificateRef", message: `Secret ${key}: ${names}` };
+  return { certificate: { kind: "pem", chain, privateKey }, names };
 }
 
-/** What a proxy would refuse, found here, so that one bad Secret does not cost the whole port. */
-function mismatch(chain: string, privateKey: string): string | undefined {
+/** The names of the certificate; or what a proxy would refuse, found here, so that one bad Secret does not cost the whole port. */
+function namesOf(chain: string, privateKey: string): readonly string[] | string {
   let certificate: X509Certificate;
   try {
     certificate = new X509Certificate(chain);
@@ -162,7 +182,7 @@ function mismatch(chain: string, privateKey: string): string | undefined {
   } catch {
     return "tls.key holds no private key that can be read";
   }
-  return undefined;
+  return (certificate.subjectAltName ?? "").split(", ").flatMap((name) => (name.startsWith("DNS:") ? [name.slice(4).toLowerCase()] : []));
 }
 
 /** Whether a listener takes routes from a namespace. */

@@ -49,7 +49,7 @@ export function writeDirect(
   return size + body.length;
 }
 
-/** `matchedSize`: length of the route's path prefix, -1 for none. */
+/** `matchedSize`: length of the route's path prefix, -1 for none. `secure`: the request came by TLS. */
 export function writeRedirect(
   redirect: CompiledRedirect,
   matchedSize: number,
@@ -58,6 +58,7 @@ export function writeRedirect(
   edits: CompiledEdits | null,
   close: boolean,
   lines: Uint8Array | null = null,
+  secure = false,
 ): number {
   const { action, rewrite } = redirect;
   const authority = text(bytes, head.authorityFrom, head.authorityTo);
@@ -65,7 +66,7 @@ export function writeRedirect(
   const question = target.indexOf("?");
   const path = question < 0 ? target : target.slice(0, question);
   const query = question < 0 ? "" : target.slice(question);
-  const scheme = action.scheme ?? "http";
+  const scheme = action.scheme ?? (secure ? "https" : "http");
   const colon = authority.lastIndexOf(":");
   const hasPort = colon > authority.lastIndexOf("]");
   const host = action.host ?? (hasPort ? authority.slice(0, colon) : authority);

@@ -417,7 +417,7 @@ function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: 
     x.status = route.redirect.action.status;
     if (x.stages !== null) answerStages(x, null, null);
     const edits = route.responseEdits === null ? null : applyEdits(x, route.responseEdits, null, null, true);
-    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, edits, close, x.answerLines);
+    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, edits, close, x.answerLines, x.chain.tls !== null);
     x.details = "direct_response";
   }
   x.half.sendReply(size);
