@@ -153,7 +153,7 @@ async function certificateFindings(client: Client): Promise<Finding[]> {
       "certificate authority",
       new X509Certificate(ca).validToDate,
       authorityNearMs,
-      "plan its replacement: move ca.crt out of the data folder and start weft up again, a new one is made for the same key",
+      "replace it under traffic: weft ca rotate (a given one: docs/certificates.md)",
     );
   const { hostname, port } = new URL(server);
   const host = hostname.replace(/^\[|\]$/g, "");
@@ -173,7 +173,7 @@ async function certificateFindings(client: Client): Promise<Finding[]> {
   return out;
 }
 
-const privateFiles = ["weft.db", "ca.key", "signing.key", "server.key", "admin.token", "admin.kubeconfig", "audit.log"];
+const privateFiles = ["weft.db", "ca.key", "ca.rotation", "signing.key", "server.key", "admin.token", "admin.kubeconfig", "audit.log"];
 
 function folderFindings(data: string): Finding[] {
   const out: Finding[] = [];
