@@ -345,6 +345,8 @@ export interface TcpProxyConfig {
   readonly maxConnectAttempts?: number;
   /** 0 or absent = none (Envoy `max_downstream_connection_duration`). */
   readonly maxDurationMs?: number;
+  /** Where the cluster hashes, the client's address is the key (Envoy `hash_policy`). */
+  readonly hashesSource?: true;
 }
 
 /** Envoy's `udp_proxy`: a session for each client address and port, which keeps its endpoint. */
@@ -619,8 +621,7 @@ export interface ClusterConfig {
   /** Default 5 000 (Envoy). */
   readonly connectTimeoutMs: number;
   readonly balance: BalanceConfig;
-  readonly source:
-    /** `dynamic`: to wherever a request says, and without endpoints. */
+  readonly source: /** `dynamic`: to wherever a request says, and without endpoints. */
     | { readonly kind: "static" | "strict_dns" | "dynamic"; readonly endpoints: readonly EndpointConfig[] }
     | { readonly kind: "eds"; readonly serviceName: string };
   /** First whose `match` is a subset of the endpoint's `transportMatch` wins; an entry with `tls: null` is plain text. */

@@ -113,7 +113,8 @@ export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean,
 export function upstream(plan: UpstreamPlan, logToStdout: boolean, auth = false): Listener {
   const { service, port, cluster } = plan.target;
   const base = { name: plan.name, trafficDirection: TrafficDirection.OUTBOUND };
-  const whole: BackendPlan[] = [{ cluster, weight: 1, missing: false }];
+  const key = plan.target.hash?.kind === "source" ? { hashesSource: true as const } : {};
+  const whole: BackendPlan[] = [{ cluster, weight: 1, missing: false, ...key }];
   if (port.protocol === "udp") {
     // Without anybody the datagrams are dropped, as if the cluster had no endpoints.
     const to = plan.connections === undefined ? cluster : (plan.connections.backends[0]?.cluster ?? cluster);
@@ -305,22 +306,31 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
 /** Connections shared out by weight. A cluster that is not there closes those that fall to it. */
 export function tcpProxyTo(name: string, backends: readonly BackendPlan[], logToStdout: boolean): FilterInit {
   const [only] = backends;
-  if (backends.length === 1 && only !== undefined) return tcpProxy(name, only.cluster, logToStdout);
+  const hashed = backends.some(({ hashesSource }) => hashesSource === true);
+  if (backends.length === 1 && only !== undefined) return tcpProxy(name, only.cluster, logToStdout, hashed);
   const clusters = backends.map(({ cluster, weight }) => ({ name: cluster, weight }));
   return typed(
     "envoy.filters.network.tcp_proxy",
     any(TcpProxySchema, {
       statPrefix: name,
       clusterSpecifier: { case: "weightedClusters", value: { clusters } },
+      ...(hashed ? hashedBySource : {}),
       accessLog: tcpAccessLogs(logToStdout),
     }),
   );
 }
 
-function tcpProxy(name: string, cluster: string, logToStdout: boolean): FilterInit {
+const hashedBySource = { hashPolicy: [{ policySpecifier: { case: "sourceIp" as const, value: {} } }] };
+
+function tcpProxy(name: string, cluster: string, logToStdout: boolean, hashed = false): FilterInit {
   return typed(
     "envoy.filters.network.tcp_proxy",
-    any(TcpProxySchema, { statPrefix: name, clusterSpecifier: { case: "cluster", value: cluster }, accessLog: tcpAccessLogs(logToStdout) }),
+    any(TcpProxySchema, {
+      statPrefix: name,
+      clusterSpecifier: { case: "cluster", value: cluster },
+      ...(hashed ? hashedBySource : {}),
+      accessLog: tcpAccessLogs(logToStdout),
+    }),
   );
 }
 

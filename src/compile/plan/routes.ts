@@ -71,6 +71,8 @@ export interface BackendPlan {
   readonly missing: boolean;
   readonly requestHeaders?: HeaderEditsPlan;
   readonly responseHeaders?: HeaderEditsPlan;
+  /** Of opaque bytes: the client's address is the key, where the cluster hashes. */
+  readonly hashesSource?: true;
   /** Only where there are several backends; of a single one it is the route's. */
   readonly hostRewrite?: string;
 }

@@ -5,6 +5,7 @@ import { parseInbound, parseUpstreams, parseUses } from "../../api/kinds/workloa
 import { portNumber } from "../../api/port.ts";
 import { annotations, outboundCluster, serviceHost, upstreamListener, usesOthers } from "../../wire/names.ts";
 import { foldAuthorization } from "../policies/authorizationpolicy.ts";
+import { forCaller, ruleCaller, trafficPlan } from "../policies/destinationrule.ts";
 import { gatewayPlan } from "../policies/gateway-plan.ts";
 import { connectionsFor } from "../policies/layer4route.ts";
 import { workloadLimits } from "../policies/limits.ts";
@@ -108,6 +109,16 @@ export function inboundProtocol(
   return { protocol: protocol ?? portProtocol({ name }), services };
 }
 
+/** What this caller's connections are hashed by, which may be another key than everybody's. */
+function withKey(world: World, target: TargetPlan, workload: string): TargetPlan {
+  const { service, port, cluster } = target;
+  const caller = ruleCaller(world, callerOf(world, workload));
+  if (port.protocol !== "tcp" || forCaller(world, caller, service.host, cluster) === cluster) return target;
+  const { hash: _everybodys, ...rest } = target;
+  const { hash } = trafficPlan(world, forCaller(world, caller, service.host, service.host), port.port, "");
+  return hash === undefined ? rest : { ...rest, hash };
+}
+
 /** Clusters of the upstreams that a workload declares, whether it may know them or not. By the workload's key. */
 export const declaredUpstreams = derived<readonly string[]>((world, key) => {
   const workload = world.workloads.get(key);
@@ -131,12 +142,13 @@ function planUpstreams(world: World, targets: ReadonlyMap<string, TargetPlan>, w
     const { transport } = upstream;
     const number = upstream.port ?? (transport === "udp" ? service?.defaultUdpPort : service?.defaultPort)?.port;
     const host = serviceHost(upstream.service, namespace);
-    const target = number === undefined ? undefined : targets.get(outboundCluster(number, host, transport));
+    const found = number === undefined ? undefined : targets.get(outboundCluster(number, host, transport));
     // No such service yet: the local port stays closed, and opens with the service.
-    if (target === undefined || !mayKnow(world, workload.key, target.cluster)) continue;
-    const base = upstreamListener(host, target.port.port, transport);
+    if (found === undefined || !mayKnow(world, workload.key, found.cluster)) continue;
+    const base = upstreamListener(host, found.port.port, transport);
     const name = names.has(base) ? `${base}|${upstream.localPort}` : base;
     names.add(name);
+    const target = withKey(world, found, workload.key);
     const connections = speaksHttp(target.port.protocol) ? undefined : connectionsFor(world, target.cluster, callerOf(world, workload.key));
     out.push({ name, localPort: upstream.localPort, target, ...(connections === undefined ? {} : { connections }) });
   }

@@ -49,6 +49,7 @@ export const readLayer4 = derived<Layer4Reading | undefined>((world, text) => {
       cluster: resolved[at]?.cluster ?? "",
       weight: ref.weight ?? 1,
       missing: resolved[at]?.problem !== undefined,
+      ...keyOfConnections(world, resolved[at]?.cluster ?? ""),
     })),
     attached: (route.spec.parentRefs ?? []).map((ref) =>
       attach(world, route, ref, (each) => each === protocol, `has no ${protocol.toUpperCase()} there (%), which a ${kind} is for`),
@@ -85,6 +86,11 @@ export function inOrder(
     const reading = readLayer4(world, `${kind} ${key}`);
     return reading?.attached.some(fits) ? [{ key, reading }] : [];
   });
+}
+
+/** What connections to a cluster are hashed by, for everybody. */
+export function keyOfConnections(world: World, cluster: string): Pick<BackendPlan, "hashesSource"> {
+  return targetPlan(world, cluster)?.hash?.kind === "source" ? { hashesSource: true } : {};
 }
 
 /** Those that a port can use: none that leads nowhere. */

@@ -120,7 +120,10 @@ export function connectionBackends(world: World, namespace: string, { route = []
   const several = route.length > 1;
   return route.flatMap(({ destination, weight }): BackendPlan[] => {
     const share = several ? (weight ?? 0) : 1;
-    return destination === undefined || share === 0 ? [] : [{ ...resolve(world, namespace, destination), weight: share }];
+    if (destination === undefined || share === 0) return [];
+    const to = resolve(world, namespace, destination);
+    const key = targetPlan(world, to.cluster)?.hash?.kind === "source" ? { hashesSource: true as const } : {};
+    return [{ ...to, weight: share, ...key }];
   });
 }
 

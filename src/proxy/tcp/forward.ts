@@ -6,6 +6,7 @@ import type { Permit } from "../authz/permit.ts";
 import type { Cluster, ClusterSlot } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
 import { pick } from "../balance/pick.ts";
+import { hash64, wanted } from "../balance/wanted.ts";
 import type { ChainMember, ChainSlot, CompiledChain, TcpChain } from "../chain/chain.ts";
 import type { HostPort, TcpProxyConfig } from "../config.ts";
 import { type Failure, failures } from "../http/failure.ts";
@@ -119,6 +120,10 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   #connect(not: Endpoint | null): void {
     const cluster = this.#cluster as Cluster;
     const now = this.core.ticker.now();
+    if (this.#config().hashesSource === true) {
+      wanted.hashed = true;
+      wanted.hash = hash64(this.out.wire?.remoteAddress ?? "");
+    }
     const endpoint = pick(cluster, this.#permit as Permit, now, this.core.random, not);
     if (endpoint === null) {
       if (cluster.full) cluster.refused("instances");

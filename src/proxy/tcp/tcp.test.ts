@@ -340,6 +340,25 @@ describe("times and attempts", () => {
     }
   });
 
+  test("by the client's address: all of one client's connections reach one instance", async () => {
+    const seats = [seat(), seat(), seat()];
+    const ring = { kind: "ring_hash", minSize: 1024, maxSize: 8_388_608 } as const;
+    const one = run(
+      opaque(
+        seats.map(({ port }) => endpoint(port)),
+        { hashesSource: true },
+        { balance: ring },
+      ),
+    );
+    const count = () => seats.map(({ sockets }) => sockets.length);
+    for (let n = 0; n < 8; n++) {
+      const client = await dial(one.port());
+      client.send("x");
+      await until(() => count().reduce((sum, each) => sum + each, 0) === n + 1, "the connection");
+    }
+    expect(count().sort()).toEqual([0, 0, 8]);
+  });
+
   test("a limit of connections, and a policy, refuse before anything is sent", async () => {
     const server = seat();
     const limits = { maxConnections: 1, maxPending: 1, maxRequests: 1, maxRetries: 1 };

@@ -28,7 +28,16 @@ export function decodeTcpProxy(gate: Gate, proxy: PbTcpProxy, path: string): Tcp
     idleTimeoutMs: millis(gate, at(path, "idle_timeout"), proxy.idleTimeout, 3_600_000),
     ...(attempts === undefined ? {} : { maxConnectAttempts: attempts }),
     maxDurationMs,
+    ...(hashesSource(gate, proxy, at(path, "hash_policy")) ? { hashesSource: true } : {}),
   };
+}
+
+/** Envoy takes at most one, and knows one more: of a filter's state, which no filter here makes. */
+function hashesSource(gate: Gate, { hashPolicy: [first, ...more] }: PbTcpProxy, path: string): boolean {
+  if (first === undefined) return false;
+  if (more.length > 0) gate.add(`${path}[1]`, "at most one");
+  if (first.policySpecifier.case !== "sourceIp") gate.add(`${path}[0]`, "needs source_ip");
+  return true;
 }
 
 const subsets = "is not supported: clusters have no subsets here; give each subset its own cluster";

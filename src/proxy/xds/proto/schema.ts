@@ -215,7 +215,7 @@ M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager codec_type
 E ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.CodecType AUTO=0 HTTP1=1 HTTP2=2 HTTP3=3
 M ~x.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig upgrade_type=1=s enabled=3=wb
 M ~x.filters.network.rbac.v3.RBAC rules=1=m~c.rbac.v3.RBAC stat_prefix=3=s
-M ~x.filters.network.tcp_proxy.v3.TcpProxy stat_prefix=1=s cluster=2=s=cluster_specifier weighted_clusters=10=m~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster=cluster_specifier access_log=5=*m~c.accesslog.v3.AccessLog max_connect_attempts=7=wu idle_timeout=8=D metadata_match=9=m~c.core.v3.Metadata max_downstream_connection_duration=13=D
+M ~x.filters.network.tcp_proxy.v3.TcpProxy stat_prefix=1=s cluster=2=s=cluster_specifier weighted_clusters=10=m~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster=cluster_specifier access_log=5=*m~c.accesslog.v3.AccessLog max_connect_attempts=7=wu idle_timeout=8=D metadata_match=9=m~c.core.v3.Metadata hash_policy=11=*menvoy.type.v3.HashPolicy max_downstream_connection_duration=13=D
 M ~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster clusters=1=*m~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight
 M ~x.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight name=1=s weight=2=u metadata_match=3=m~c.core.v3.Metadata
 M ~x.filters.udp.udp_proxy.v3.Route cluster=1=s
@@ -283,6 +283,8 @@ M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_p
 M envoy.type.matcher.v3.ListStringMatcher patterns=1=*menvoy.type.matcher.v3.StringMatcher
 M envoy.type.metadata.v3.MetadataKey key=1=s path=2=*menvoy.type.metadata.v3.MetadataKey.PathSegment
 M envoy.type.metadata.v3.MetadataKey.PathSegment key=1=s=segment
+M envoy.type.v3.HashPolicy source_ip=1=menvoy.type.v3.HashPolicy.SourceIp=policy_specifier
+M envoy.type.v3.HashPolicy.SourceIp
 E envoy.type.v3.StatusCode Empty=0 Forbidden=403 TooManyRequests=429 InternalServerError=500 ServiceUnavailable=503
 M envoy.type.v3.HttpStatus code=1=eenvoy.type.v3.StatusCode
 M envoy.type.v3.Percent value=1=d

@@ -10,6 +10,8 @@ import type { AccessLog } from "../../../../../config/accesslog/v3/accesslog_pb.
 import { file_envoy_config_accesslog_v3_accesslog } from "../../../../../config/accesslog/v3/accesslog_pb.ts";
 import type { Metadata } from "../../../../../config/core/v3/base_pb.ts";
 import { file_envoy_config_core_v3_base } from "../../../../../config/core/v3/base_pb.ts";
+import type { HashPolicy } from "../../../../../type/v3/hash_policy_pb.ts";
+import { file_envoy_type_v3_hash_policy } from "../../../../../type/v3/hash_policy_pb.ts";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -18,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto.
  */
 export const file_envoy_extensions_filters_network_tcp_proxy_v3_tcp_proxy: GenFile = /*@__PURE__*/
-  fileDesc("Cj1lbnZveS9leHRlbnNpb25zL2ZpbHRlcnMvbmV0d29yay90Y3BfcHJveHkvdjMvdGNwX3Byb3h5LnByb3RvEi1lbnZveS5leHRlbnNpb25zLmZpbHRlcnMubmV0d29yay50Y3BfcHJveHkudjMitwUKCFRjcFByb3h5EhMKC3N0YXRfcHJlZml4GAEgASgJEhEKB2NsdXN0ZXIYAiABKAlIABJkChF3ZWlnaHRlZF9jbHVzdGVycxgKIAEoCzJHLmVudm95LmV4dGVuc2lvbnMuZmlsdGVycy5uZXR3b3JrLnRjcF9wcm94eS52My5UY3BQcm94eS5XZWlnaHRlZENsdXN0ZXJIABI4CgphY2Nlc3NfbG9nGAUgAygLMiQuZW52b3kuY29uZmlnLmFjY2Vzc2xvZy52My5BY2Nlc3NMb2cSOgoUbWF4X2Nvbm5lY3RfYXR0ZW1wdHMYByABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSLwoMaWRsZV90aW1lb3V0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjYKDm1ldGFkYXRhX21hdGNoGAkgASgLMh4uZW52b3kuY29uZmlnLmNvcmUudjMuTWV0YWRhdGESRQoibWF4X2Rvd25zdHJlYW1fY29ubmVjdGlvbl9kdXJhdGlvbhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhrhAQoPV2VpZ2h0ZWRDbHVzdGVyEmcKCGNsdXN0ZXJzGAEgAygLMlUuZW52b3kuZXh0ZW5zaW9ucy5maWx0ZXJzLm5ldHdvcmsudGNwX3Byb3h5LnYzLlRjcFByb3h5LldlaWdodGVkQ2x1c3Rlci5DbHVzdGVyV2VpZ2h0GmUKDUNsdXN0ZXJXZWlnaHQSDAoEbmFtZRgBIAEoCRIOCgZ3ZWlnaHQYAiABKA0SNgoObWV0YWRhdGFfbWF0Y2gYAyABKAsyHi5lbnZveS5jb25maWcuY29yZS52My5NZXRhZGF0YUITChFjbHVzdGVyX3NwZWNpZmllcmIGcHJvdG8z", [file_envoy_config_accesslog_v3_accesslog, file_envoy_config_core_v3_base, file_google_protobuf_duration, file_google_protobuf_wrappers]);
+  fileDesc("Cj1lbnZveS9leHRlbnNpb25zL2ZpbHRlcnMvbmV0d29yay90Y3BfcHJveHkvdjMvdGNwX3Byb3h5LnByb3RvEi1lbnZveS5leHRlbnNpb25zLmZpbHRlcnMubmV0d29yay50Y3BfcHJveHkudjMi5wUKCFRjcFByb3h5EhMKC3N0YXRfcHJlZml4GAEgASgJEhEKB2NsdXN0ZXIYAiABKAlIABJkChF3ZWlnaHRlZF9jbHVzdGVycxgKIAEoCzJHLmVudm95LmV4dGVuc2lvbnMuZmlsdGVycy5uZXR3b3JrLnRjcF9wcm94eS52My5UY3BQcm94eS5XZWlnaHRlZENsdXN0ZXJIABI4CgphY2Nlc3NfbG9nGAUgAygLMiQuZW52b3kuY29uZmlnLmFjY2Vzc2xvZy52My5BY2Nlc3NMb2cSOgoUbWF4X2Nvbm5lY3RfYXR0ZW1wdHMYByABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWUSLwoMaWRsZV90aW1lb3V0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjYKDm1ldGFkYXRhX21hdGNoGAkgASgLMh4uZW52b3kuY29uZmlnLmNvcmUudjMuTWV0YWRhdGESLgoLaGFzaF9wb2xpY3kYCyADKAsyGS5lbnZveS50eXBlLnYzLkhhc2hQb2xpY3kSRQoibWF4X2Rvd25zdHJlYW1fY29ubmVjdGlvbl9kdXJhdGlvbhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhrhAQoPV2VpZ2h0ZWRDbHVzdGVyEmcKCGNsdXN0ZXJzGAEgAygLMlUuZW52b3kuZXh0ZW5zaW9ucy5maWx0ZXJzLm5ldHdvcmsudGNwX3Byb3h5LnYzLlRjcFByb3h5LldlaWdodGVkQ2x1c3Rlci5DbHVzdGVyV2VpZ2h0GmUKDUNsdXN0ZXJXZWlnaHQSDAoEbmFtZRgBIAEoCRIOCgZ3ZWlnaHQYAiABKA0SNgoObWV0YWRhdGFfbWF0Y2gYAyABKAsyHi5lbnZveS5jb25maWcuY29yZS52My5NZXRhZGF0YUITChFjbHVzdGVyX3NwZWNpZmllcmIGcHJvdG8z", [file_envoy_config_accesslog_v3_accesslog, file_envoy_config_core_v3_base, file_envoy_type_v3_hash_policy, file_google_protobuf_duration, file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
@@ -65,6 +67,11 @@ export type TcpProxy = Message<"envoy.extensions.filters.network.tcp_proxy.v3.Tc
    * @generated from field: envoy.config.core.v3.Metadata metadata_match = 9;
    */
   metadataMatch?: Metadata | undefined;
+
+  /**
+   * @generated from field: repeated envoy.type.v3.HashPolicy hash_policy = 11;
+   */
+  hashPolicy: HashPolicy[];
 
   /**
    * @generated from field: google.protobuf.Duration max_downstream_connection_duration = 13;
