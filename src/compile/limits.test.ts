@@ -148,6 +148,27 @@ describe("which of several decides", () => {
   });
 });
 
+test("a proxy that is not Weft's is told of where it leaves something out", () => {
+  const overload =
+    "{apiVersion: weft.dev/v1alpha1, kind: OverloadPolicy, metadata: {name: o, namespace: shop}, spec: {targetRefs: [{kind: Service, name: api}], queue: {max: 5}}}";
+  const world = buildWorld(objects(mesh + limit("r", "2026-01-01T00:00:00Z", 1) + overload), "cluster.local");
+  const enforced = (kind: string, name: string) => {
+    const found = statusOf(world, `${kind}.weft.dev shop/${name}`)?.status as {
+      ancestors: { conditions: { type: string; reason: string; message: string }[] }[];
+    };
+    const word = found.ancestors[0]?.conditions.find(({ type }) => type === "Enforced");
+    return `${word?.reason}: ${word?.message.split("does not enforce ")[1] ?? ""}`;
+  };
+  const both = () => [enforced("ratelimitpolicies", "r"), enforced("overloadpolicies", "o")];
+  expect(both()).toEqual(["Enforced: ", "Enforced: "]);
+  world.setForeign("shop/api-1", "envoy/1.40.0");
+  expect(both()).toEqual(["Enforced: ", "ForeignProxy: queue"]);
+  world.setForeign("shop/api-1", "grpc-go/1.80.0");
+  expect(both()).toEqual(["ForeignProxy: any of it", "ForeignProxy: any of it"]);
+  world.setForeign("shop/api-1", undefined);
+  expect(both()).toEqual(["Enforced: ", "Enforced: "]);
+});
+
 test("a path in a rule means whole segments, whatever the query", () => {
   const expression = (path: { type: "Exact" | "PathPrefix" | "RegularExpression"; value: string }): RegExp => {
     const rule = { id: "a/b/c", scope: "Global" as const, match: { path }, by: [], requests: 1, perMs: 1_000, burst: 1 };

@@ -107,9 +107,16 @@ function enforcedAt(world: World, policy: Policy, ref: TargetRef, beyond: readon
   const service = world.services.get(`${namespaceOf(policy)}/${ref.name}`);
   const workloads = service?.workloads ?? [];
   const bare = workloads.filter(({ mutualTls }) => !mutualTls).map(({ key }) => key);
-  const foreign = beyond.length === 0 ? [] : workloads.filter(({ key }) => world.foreign(key) !== undefined).map(({ key }) => key);
+  const foreign = workloads.filter(({ key }) => lacks(world.foreign(key), beyond).length > 0).map(({ key }) => key);
   const say = (holds: boolean, reason: string, message: string) => [condition(policy, "Enforced", holds, reason, message)];
-  if (workloads.length === 0) return say(false, "NoInstance", "the Service selects no instance yet");
+  if (workloads.length === 0)
+    return (service?.slices.length ?? 0) > 0
+      ? say(
+          false,
+          "NoSidecar",
+          "the instances in the Service's EndpointSlices have no sidecar of Weft's: nothing holds requests to them to the policy",
+        )
+      : say(false, "NoInstance", "the Service selects no instance yet");
   if (bare.length > 0)
     return say(
       false,
@@ -120,9 +127,15 @@ function enforcedAt(world: World, policy: Policy, ref: TargetRef, beyond: readon
     return say(
       false,
       "ForeignProxy",
-      `${named(foreign)} ${foreign.length === 1 ? "is" : "are"} served by a proxy that is not Weft's (${world.foreign(foreign[0] as string)}), which does not enforce ${beyond.join(", ")}`,
+      `${named(foreign)} ${foreign.length === 1 ? "is" : "are"} served by a proxy that is not Weft's (${world.foreign(foreign[0] as string)}), which does not enforce ${lacks(world.foreign(foreign[0] as string), beyond).join(", ")}`,
     );
   return say(true, "Enforced", "every instance has a sidecar that does all of it");
+}
+
+/** What a proxy leaves out. An Envoy has filters for the rest; a gRPC program that is its own proxy has none of them. */
+function lacks(agent: string | undefined, beyond: readonly string[]): readonly string[] {
+  if (agent === undefined) return [];
+  return agent.startsWith("envoy") ? beyond : ["any of it"];
 }
 
 function named(keys: readonly string[]): string {
