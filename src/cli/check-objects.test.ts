@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import type { ProxyObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { type Mesh, objectFindings, proxyFindings } from "./check-objects.ts";
-import { redacted } from "./verbs/bug-report.ts";
+import { redacted, redactedLine } from "./verbs/bug-report.ts";
 
 const object = (kind: string, name: string, rest: Record<string, unknown>, metadata: Record<string, unknown> = {}): KubeObject => ({
   apiVersion: "v1",
@@ -83,4 +83,36 @@ test("a report has no copies of objects and no annotation that sounds like a sec
   const annotations = { "kubectl.kubernetes.io/last-applied-configuration": "{}", "example.com/api-key": "k", note: "n" };
   const { metadata } = redacted(object("Service", "a", {}, { annotations, managedFields: [{}] }));
   expect(metadata).toEqual({ name: "a", namespace: "shop", annotations: { "example.com/api-key": "[redacted]", note: "n" } });
+});
+
+test("nor headers and fields that do, nor values in the queries of logged requests", () => {
+  const spec = {
+    filters: [
+      {
+        set: [
+          { name: "Authorization", value: "Basic x" },
+          { name: "x-user", value: "u" },
+        ],
+      },
+    ],
+    headers: { request: { set: { cookie: "a=b", "x-plain": "p" } } },
+    tls: { credentialName: "shop-cert", certificateRefs: [{ name: "shop-cert" }] },
+    password: "p",
+  };
+  expect(redacted(object("HTTPRoute", "a", { spec })).spec).toEqual({
+    filters: [
+      {
+        set: [
+          { name: "Authorization", value: "[redacted]" },
+          { name: "x-user", value: "u" },
+        ],
+      },
+    ],
+    headers: { request: { set: { cookie: "[redacted]", "x-plain": "p" } } },
+    tls: { credentialName: "shop-cert", certificateRefs: [{ name: "shop-cert" }] },
+    password: "[redacted]",
+  });
+  expect(redactedLine('{"path":"/a?x=1&access_token=abc&y=2","other":"key=1"}')).toBe(
+    '{"path":"/a?x=1&access_token=[redacted]&y=2","other":"key=1"}',
+  );
 });

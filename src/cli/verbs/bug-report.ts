@@ -13,8 +13,8 @@ import { findings } from "./check.ts";
 const copies = "kubectl.kubernetes.io/last-applied-configuration";
 /** Lines of the control plane's log of what it did and saw. */
 const lastLogLines = 2_000;
-/** Words of an annotation's name behind which people keep what nobody should see. */
-const telling = /(secret|token|password|passwd|credential|api-?key|private)/i;
+/** Words of the name of an annotation, header or field behind which people keep what nobody should see. */
+const telling = /(secret|token|password|passwd|credential|api-?key|private|authorization|cookie)/i;
 
 export async function run(invocation: Invocation): Promise<number> {
   const { args, terminal, stop } = invocation;
@@ -43,7 +43,7 @@ export async function run(invocation: Invocation): Promise<number> {
   await part("log.jsonl", async () => {
     const lines: string[] = [];
     for await (const line of client.lines("/insight/v1alpha1/logs", { signal: AbortSignal.any([stop, AbortSignal.timeout(15_000)]) })) {
-      lines.push(line);
+      lines.push(redactedLine(line));
       if (lines.length > lastLogLines) lines.shift();
     }
     return `${lines.join("\n")}\n`;
@@ -71,12 +71,38 @@ export async function run(invocation: Invocation): Promise<number> {
   return 0;
 }
 
-/** Without copies, and without the values of annotations that sound like secrets. */
+/** Without copies, and without what sounds like a secret: values of annotations, headers and fields. */
 export function redacted(object: KubeObject): KubeObject {
   const { managedFields: _managed, annotations, ...metadata } = object.metadata;
-  if (annotations === undefined) return { ...object, metadata };
+  const { metadata: _metadata, ...rest } = object;
+  const shown = Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, hidden(value, 0)]));
+  const made = { ...shown, metadata } as KubeObject;
+  if (annotations === undefined) return made;
   const kept = Object.entries(annotations)
     .filter(([name]) => name !== copies)
-    .map(([name, value]) => [name, telling.test(name) ? "[redacted]" : value]);
-  return { ...object, metadata: { ...metadata, annotations: Object.fromEntries(kept) as Record<string, string> } };
+    .map(([name, value]) => [name, telling.test(name) ? mark : value]);
+  return { ...made, metadata: { ...metadata, annotations: Object.fromEntries(kept) as Record<string, string> } };
+}
+
+const mark = "[redacted]";
+/** Deeper than any kind goes. */
+const mostDepth = 60;
+
+/** `{authorization: …}` of a map of headers, `{name: Authorization, value: …}` of a list, and fields that are called so. Names of objects stay: they are what a report is about. */
+function hidden(value: unknown, depth: number): unknown {
+  if (depth > mostDepth || typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((each) => hidden(each, depth + 1));
+  const record = value as Record<string, unknown>;
+  const named = typeof record.name === "string" && telling.test(record.name) ? record.name : undefined;
+  return Object.fromEntries(
+    Object.entries(record).map(([name, inner]) => {
+      const secret = (named !== undefined && name === "value") || (telling.test(name) && !/(Name|Ref|Refs|Port)$/.test(name));
+      return [name, secret && typeof inner === "string" ? mark : hidden(inner, depth + 1)];
+    }),
+  );
+}
+
+/** Of a line of the log: values in the query of a request. */
+export function redactedLine(line: string): string {
+  return line.replace(/([?&][\w.-]*(?:secret|token|passw|credential|key|code|signature)[\w.-]*=)[^&\s"\\]+/gi, `$1${mark}`);
 }
