@@ -9,7 +9,7 @@ import { MetricRegistry } from "../../base/metric.ts";
 import type { Permit } from "../authz/permit.ts";
 import { Cluster } from "../balance/cluster.ts";
 import type { GlobalRateLimitConfig, RateAction, StageConfigs } from "../config.ts";
-import { encodeRequest, LimitCalls, limitService, mostLimitCalls } from "../resilience/limit-calls.ts";
+import { encodeRequest, type LimitCall, LimitCalls, limitService, mostLimitCalls } from "../resilience/limit-calls.ts";
 import { buildTransports } from "../runtime/build.ts";
 import { Core } from "../runtime/core.ts";
 import {
@@ -204,12 +204,12 @@ test("no more calls are under way than the bound, and each ends when its time is
   const calls = new LimitCalls();
   const answers: unknown[] = [];
   const message = encodeRequest("d", [[{ key: "k", value: "v" }]]);
-  const question = () => calls.ask(core, service, {} as Permit, message, (answer) => answers.push(answer));
-  const giveUps = Array.from({ length: mostLimitCalls }, question);
-  expect(giveUps.every((one) => typeof one === "function")).toBe(true);
+  const question = () => calls.ask(core, service, {} as Permit, message, { limitKnown: (answer) => void answers.push(answer) });
+  const asked = Array.from({ length: mostLimitCalls }, question);
+  expect(asked.filter((one) => typeof one === "string")).toEqual([]);
   expect(question()).toBe("1024 requests wait for a rate limit service already");
-  (giveUps[0] as () => void)();
-  expect(typeof question()).toBe("function");
+  (asked[0] as LimitCall).giveUp();
+  expect(typeof question()).toBe("object");
   expect(limits.activeRequests).toBe(mostLimitCalls);
   await until(() => answers.length === mostLimitCalls, "every call's end", 20_000);
   expect(new Set(answers)).toEqual(new Set(["no answer within 3000 ms"]));

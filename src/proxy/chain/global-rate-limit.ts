@@ -9,7 +9,15 @@ import { type Failure, failures } from "../http/failure.ts";
 import { reply } from "../http/finish.ts";
 import { addAnswerLines, addRequestLines } from "../http/staged.ts";
 import type { Head } from "../http1/head.ts";
-import { encodeRequest, type LimitAnswer, LimitCalls, type LimitService, limitService } from "../resilience/limit-calls.ts";
+import {
+  encodeRequest,
+  type LimitAnswer,
+  type LimitAsker,
+  type LimitCall,
+  LimitCalls,
+  type LimitService,
+  limitService,
+} from "../resilience/limit-calls.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import { stateOf } from "../runtime/stage-state.ts";
 import { compileActions, describe, type Entry, type Maker } from "./descriptors.ts";
@@ -17,11 +25,31 @@ import { type Stage, type StageFamily, type Verdict, verdict } from "./stage.ts"
 
 type Filter = NonNullable<GlobalRateLimitConfig["filter"]>;
 
-/** Of one request. `giveUp` ends the call without a sound; null: it is over. */
-export interface AskedLimit {
-  giveUp: (() => void) | null;
-  over: boolean;
-  answer: LimitAnswer | null;
+/** What becomes of an answer: `go`, or `replied`. Of the stage, for all its requests. */
+type Told = (x: Exchange, asked: AskedLimit, answer: LimitAnswer | string) => Verdict;
+
+/** The question of one request. */
+export class AskedLimit implements LimitAsker {
+  /** null: it is over, or was never made. */
+  call: LimitCall | null = null;
+  over = false;
+  answer: LimitAnswer | null = null;
+  readonly #x: Exchange;
+  readonly #serial: number;
+  readonly #told: Told;
+
+  constructor(x: Exchange, told: Told) {
+    this.#x = x;
+    this.#serial = x.serial;
+    this.#told = told;
+  }
+
+  limitKnown(answer: LimitAnswer | string): void {
+    const x = this.#x;
+    this.call = null;
+    if (x.serial !== this.#serial || x.askedLimit !== this || !x.held) return;
+    if (this.#told(x, this, answer) === verdict.go) x.resume(this.#serial);
+  }
 }
 
 export const globalRateLimitFamily: StageFamily<GlobalRateLimitConfig> = {
@@ -63,8 +91,7 @@ function askStage(filter: Filter, domain: string, limits: readonly (readonly Rat
   };
   const unknown: Failure = { ...failures.limitUnknown, status: filter.failureStatus };
 
-  const told = (x: Exchange, asked: AskedLimit, answer: LimitAnswer | string): Verdict => {
-    asked.giveUp = null;
+  const told: Told = (x, asked, answer) => {
     const { shedding, log } = x.down.core;
     if (typeof answer === "string") {
       shedding.asked(where, filter.denyOnFailure ? "error_denied" : "error_allowed");
@@ -93,16 +120,11 @@ function askStage(filter: Filter, domain: string, limits: readonly (readonly Rat
       if (filter.enabled < 1 && x.down.core.random() >= filter.enabled) return verdict.go;
       const descriptors = descriptorsOf(makers, x, bytes, head);
       if (descriptors === null) return verdict.go;
-      const asked: AskedLimit = { giveUp: null, over: false, answer: null };
+      const asked = new AskedLimit(x, told);
       x.askedLimit = asked;
-      const { serial } = x;
-      const message = encodeRequest(domain, descriptors);
-      const started = calls.ask(x.down.core, service, x.permit as Permit, message, (answer) => {
-        if (x.serial !== serial || x.askedLimit !== asked || !x.held) return;
-        if (told(x, asked, answer) === verdict.go) x.resume(serial);
-      });
+      const started = calls.ask(x.down.core, service, x.permit as Permit, encodeRequest(domain, descriptors), asked);
       if (typeof started === "string") return told(x, asked, started);
-      asked.giveUp = started;
+      asked.call = started;
       return verdict.held;
     },
     answer(x, bytes) {
@@ -122,7 +144,7 @@ function askStage(filter: Filter, domain: string, limits: readonly (readonly Rat
       if (lines !== "") addAnswerLines(x, latin1(lines));
     },
     end(x) {
-      x.askedLimit?.giveUp?.();
+      x.askedLimit?.call?.giveUp();
       x.askedLimit = null;
     },
   };

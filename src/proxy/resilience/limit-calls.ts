@@ -1,5 +1,6 @@
 // Owns: asking a rate limit service (`envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`): one unary gRPC call over a stream of the connections that
 // requests to its cluster take: the same TLS, the same identity, the same pool. Each call ends exactly once, with an answer or a sentence. Decides nothing.
+// rule 3: an answer is read with the generic decoder and told in text, since each has cost a round trip by then.
 
 import type { Timer } from "../../base/clock.ts";
 import type { RateLimitResponse } from "../../wire/gen/envoy/service/ratelimit/v3/rls_pb.ts";
@@ -71,7 +72,10 @@ export function encodeRequest(
   return framed;
 }
 
-type Done = (answer: LimitAnswer | string) => void;
+/** Who asks: told once, later than the call that asked. A sentence: there is no answer, and why. */
+export interface LimitAsker {
+  limitKnown(answer: LimitAnswer | string): void;
+}
 
 /** The calls of one process, and the one timer that ends those which take too long. */
 export class LimitCalls {
@@ -79,8 +83,8 @@ export class LimitCalls {
   #timer: Timer | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
 
-  /** A function that gives the call up, or why there is none. `done` comes later, never within this call. */
-  ask(core: Core, service: LimitService, permit: Permit, message: Buffer, done: Done): (() => void) | string {
+  /** The call that is under way, or why there is none. */
+  ask(core: Core, service: LimitService, permit: Permit, message: Buffer, asker: LimitAsker): LimitCall | string {
     const cluster = service.slot.current;
     if (cluster === null) return `there is no cluster ${service.slot.name}`;
     if (this.#under.size >= mostLimitCalls) return `${mostLimitCalls} requests wait for a rate limit service already`;
@@ -88,17 +92,16 @@ export class LimitCalls {
     const endpoint = pick(cluster, permit, nowMs, core.random, null);
     if (endpoint === null) return `cluster ${service.slot.name} has no instance`;
     if (!speaksHttp2(endpoint)) return `cluster ${service.slot.name} does not speak HTTP/2, which gRPC needs`;
-    const call = new LimitCall(core, cluster, endpoint, service, message, (answer) => {
-      this.#under.delete(call);
-      done(answer);
-    });
+    const call = new LimitCall(this, core, cluster, endpoint, service, message, asker);
     if (!call.start(nowMs)) return `cluster ${service.slot.name} is at its limit of connections`;
     this.#under.add(call);
     this.#arm(core, call.deadlineMs, nowMs);
-    return () => {
-      this.#under.delete(call);
-      call.giveUp();
-    };
+    return call;
+  }
+
+  /** For the call itself. */
+  ended(call: LimitCall): void {
+    this.#under.delete(call);
   }
 
   #arm(core: Core, deadlineMs: number, nowMs: number): void {
@@ -125,14 +128,16 @@ const head = new Head();
 const plan = new RequestPlan();
 const needs: RequestNeeds = { isHead: false, allowSwitch: false, unchunk: true, addChunks: false, end: true, endsWithData: false };
 
-class LimitCall implements UpstreamOwner {
+/** One question. It ends by itself, or is given up. */
+export class LimitCall implements UpstreamOwner {
   readonly deadlineMs: number;
+  readonly #calls: LimitCalls;
   readonly #core: Core;
   readonly #cluster: Cluster;
   readonly #endpoint: Endpoint;
   readonly #service: LimitService;
   readonly #message: Buffer;
-  readonly #done: Done;
+  readonly #asker: LimitAsker;
   #half: UpstreamHalf | null = null;
   #over = false;
   #status = 0;
@@ -140,13 +145,22 @@ class LimitCall implements UpstreamOwner {
   #body: Buffer[] = [];
   #size = 0;
 
-  constructor(core: Core, cluster: Cluster, endpoint: Endpoint, service: LimitService, message: Buffer, done: Done) {
+  constructor(
+    calls: LimitCalls,
+    core: Core,
+    cluster: Cluster,
+    endpoint: Endpoint,
+    service: LimitService,
+    message: Buffer,
+    asker: LimitAsker,
+  ) {
+    this.#calls = calls;
     this.#core = core;
     this.#cluster = cluster;
     this.#endpoint = endpoint;
     this.#service = service;
     this.#message = message;
-    this.#done = done;
+    this.#asker = asker;
     this.deadlineMs = core.ticker.nowMs + service.timeoutMs;
   }
 
@@ -160,6 +174,7 @@ class LimitCall implements UpstreamOwner {
     return true;
   }
 
+  /** Ends it without a word. */
   giveUp(): void {
     if (this.#leave()) this.#drop();
   }
@@ -167,7 +182,7 @@ class LimitCall implements UpstreamOwner {
   expire(): void {
     if (!this.#leave()) return;
     this.#drop();
-    this.#done(`no answer within ${this.#service.timeoutMs} ms`);
+    this.#asker.limitKnown(`no answer within ${this.#service.timeoutMs} ms`);
   }
 
   #send(half: UpstreamHalf): void {
@@ -180,6 +195,7 @@ class LimitCall implements UpstreamOwner {
   #leave(): boolean {
     if (this.#over) return false;
     this.#over = true;
+    this.#calls.ended(this);
     this.#cluster.activeRequests--;
     this.#endpoint.active--;
     return true;
@@ -196,7 +212,7 @@ class LimitCall implements UpstreamOwner {
   #fail(why: string): void {
     if (!this.#leave()) return;
     this.#drop();
-    this.#done(why);
+    this.#asker.limitKnown(why);
   }
 
   #complete(half: UpstreamHalf): void {
@@ -204,7 +220,7 @@ class LimitCall implements UpstreamOwner {
     half.owner = null;
     half.release(true, this.#core.ticker.nowMs);
     if (!this.#leave()) return;
-    this.#done(this.#judge());
+    this.#asker.limitKnown(this.#judge());
   }
 
   #judge(): LimitAnswer | string {
