@@ -46,7 +46,7 @@ async function kubeconfig(name: string, subject: string, ca = "people"): Promise
   const admin = readFileSync(file("data/admin.kubeconfig"), "utf8");
   const data = (path: string) => readFileSync(path).toString("base64");
   const user = `client-certificate-data: ${data(to)}\n    client-key-data: ${data(file(`${name}.key`))}`;
-  writeFileSync(file(`${name}.kubeconfig`), admin.replace(/token: .*/, user));
+  writeFileSync(file(`${name}.kubeconfig`), admin.replace(/^ {4}token: .*$/m, `    ${user}`));
   return file(`${name}.kubeconfig`);
 }
 
