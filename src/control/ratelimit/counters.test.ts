@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import fc from "fast-check";
 import { Counters, mostCounters, mostTold, parseTold } from "./counters.ts";
 
 const minute = 60_000;
@@ -61,4 +62,35 @@ test("bounded: the one unused for longest goes, and what is told is the most use
 test("what is no word of a control plane is not taken", () => {
   for (const text of ["", "{}", '[["k",60000,0]]', '[["k",0,0,1]]', '[["k",60000,0,-1]]', '[["k",60000,0,1.5]]'])
     expect(parseTold(text)).toBeUndefined();
+});
+
+test("however the questions fall, control planes that tell each other give out no more than the limit and what the others admit meanwhile", () => {
+  const question = fc.record({ plane: fc.nat(2), hits: fc.integer({ min: 1, max: 5 }), tells: fc.boolean() });
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 50 }), fc.array(question, { maxLength: 200 }), (limit, questions) => {
+      const planes = [0, 1, 2].map(() => new Counters());
+      for (const plane of planes) plane.planes = 3;
+      let given = 0;
+      // What each has given out since the others last heard of it.
+      const untold = [0, 0, 0];
+      let most = 0;
+      for (const { plane, hits, tells } of questions) {
+        const counters = planes[plane] as Counters;
+        if (!counters.take([ask("k", limit)], hits, 0)[0]?.over) {
+          given += hits;
+          untold[plane] = (untold[plane] as number) + hits;
+        }
+        most = Math.max(
+          most,
+          untold.reduce((a, b) => a + b, 0),
+        );
+        if (!tells) continue;
+        const told = counters.tell(0);
+        if (told !== undefined) for (const [at, other] of planes.entries()) if (at !== plane) other.hear(String(plane), told, 0);
+        untold[plane] = 0;
+      }
+      return given <= limit + most;
+    }),
+    { numRuns: 300 },
+  );
 });

@@ -14,6 +14,13 @@ export interface Entry {
   readonly value: string;
 }
 
+/** Bytes of a value that is told as it is. A longer one goes by its digest: clients choose headers, and each value is the name of a bucket that is kept. */
+export const mostValue = 1_024;
+
+function bounded(value: string): string {
+  return value.length <= mostValue ? value : `sha256:${new Bun.CryptoHasher("sha256").update(value).digest("hex")}`;
+}
+
 /** An action compiled: its entry of a descriptor; null: the request has none, so that there is no descriptor; `skip`: a descriptor without it. */
 export type Maker = (x: Exchange, bytes: Uint8Array, head: Head) => Entry | null | "skip";
 
@@ -27,13 +34,13 @@ function maker(action: RateAction, source: string): Maker {
     case "header": {
       const name = latin1(action.name.toLowerCase());
       return (x, bytes, head) => {
-        if (action.name === ":path") return { key: action.key, value: pathText(x, bytes, head) };
+        if (action.name === ":path") return { key: action.key, value: bounded(pathText(x, bytes, head)) };
         if (action.name === ":method") return { key: action.key, value: text(bytes, head.from, head.methodTo) };
-        if (action.name === ":authority") return { key: action.key, value: text(bytes, head.authorityFrom, head.authorityTo) };
+        if (action.name === ":authority") return { key: action.key, value: bounded(text(bytes, head.authorityFrom, head.authorityTo)) };
         const i = fieldNamed(bytes, head, name);
         // An empty value names nobody: sending one is no way around a limit.
         if (i < 0 || head.valueFrom[i] === head.valueTo[i]) return action.skipIfAbsent ? "skip" : null;
-        return { key: action.key, value: text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number) };
+        return { key: action.key, value: bounded(text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number)) };
       };
     }
     case "remote":

@@ -28,6 +28,7 @@ import {
   table,
   until,
 } from "../testing/fixture.ts";
+import { mostValue } from "./descriptors.ts";
 
 interface Request {
   domain: string;
@@ -273,6 +274,19 @@ test("another spelling of a path is no way around a limit by path", async () => 
   expect(asked).toHaveLength(4);
   await ask(running, "", "/apis");
   expect(asked).toHaveLength(4);
+});
+
+test("a long value goes by its digest, and an empty one is none", async () => {
+  const running = through({}, [[{ kind: "generic", key: "rule", value: "r" }, { ...byUser, skipIfAbsent: true } as RateAction]]);
+  const value = async (user: string) => {
+    asked.length = 0;
+    await ask(running, `x-user: ${user}\r\n`);
+    return asked[0]?.descriptors[0]?.entries.map((entry) => entry.value);
+  };
+  const long = "u".repeat(mostValue + 1);
+  expect(await value(long)).toEqual(["r", `sha256:${new Bun.CryptoHasher("sha256").update(long).digest("hex")}`]);
+  expect(await value("u".repeat(mostValue))).toEqual(["r", "u".repeat(mostValue)]);
+  expect(await value("")).toEqual(["r"]);
 });
 
 test("of a local and a global limit the nearer is told", async () => {
