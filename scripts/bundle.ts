@@ -53,8 +53,30 @@ async function bundle(command: BundledCommand): Promise<string | undefined> {
   }
 }
 
+/** dist/main.js: src/main.ts and what it needs to choose, in one file. Commands stay where they are. */
+async function entry(): Promise<void> {
+  const made = await Bun.build({
+    entrypoints: [join(root, "src/main.ts")],
+    target: "bun",
+    format: "esm",
+    minify: { whitespace: true, syntax: true },
+    plugins: [
+      {
+        name: "commands stay outside",
+        setup(build) {
+          build.onResolve({ filter: /^\.\/(cli|control)\// }, ({ path }) => ({ path: `../src/${path.slice(2)}`, external: true }));
+        },
+      },
+    ],
+  });
+  await Bun.write(join(root, "dist/main.js"), await (made.outputs[0] as Blob).text());
+}
+
 for (const command of Object.keys(bundledCommands) as BundledCommand[]) {
   const problem = await bundle(command);
   if (problem !== undefined)
     process.stderr.write(`dist/${command} was not made; the command starts from its sources, slower: ${problem}\n`);
 }
+await entry().catch((error: unknown) => {
+  process.stderr.write(`dist/main.js was not made; commands start from src/main.ts, slower: ${String(error)}\n`);
+});

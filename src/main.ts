@@ -12,8 +12,10 @@ type Main = (argv: readonly string[]) => unknown;
 
 async function load(name: BundledCommand): Promise<Main> {
   const root = join(import.meta.dir, "..");
-  const { main } = (await import(freshBundle(root, name) ?? join(root, bundledCommands[name]))) as { main: Main };
-  return main;
+  const bundle = freshBundle(root, name);
+  // A bundle is one file: there is nothing to load beside it, and so nothing to wait for.
+  const loaded = bundle === undefined ? await import(join(root, bundledCommands[name])) : require(bundle);
+  return (loaded as { main: Main }).main;
 }
 
 async function pick(name: string | undefined): Promise<Main> {

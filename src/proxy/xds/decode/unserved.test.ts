@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { RouteConfigurationSchema } from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
+import { RouteConfigurationSchema, VhdsSchema } from "../../../wire/gen/envoy/config/route/v3/route_pb.ts";
 import { OnDemandSchema } from "../../../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import { HttpConnectionManager, Listener, OnDemand } from "../proto/types.ts";
 import { type DecodeWorld, decodeStrict, Gate, sayViolations } from "./gate.ts";
@@ -37,7 +37,7 @@ test("filters by ECDS and scoped routes", () => {
 });
 
 test("virtual hosts on demand where they could not come, or would lack what the table adds", () => {
-  const ads = { configSource: { configSourceSpecifier: { case: "ads" as const, value: {} }, resourceApiVersion: 2 } };
+  const ads = create(VhdsSchema, { configSource: { configSourceSpecifier: { case: "ads", value: {} }, resourceApiVersion: 2 } });
   const said = (more: object, of: DecodeWorld = world): string => {
     const bytes = toBinary(RouteConfigurationSchema, create(RouteConfigurationSchema, { name: "r", vhds: ads, ...more }));
     const read = decodeResource("route", bytes, of);
@@ -46,7 +46,7 @@ test("virtual hosts on demand where they could not come, or would lack what the 
   expect(said({})).toBe('taken, {"absent":[]}');
   expect(said({}, { ...world, delta: true })).toBe('taken, {"absent":[]}');
   expect(said({}, { ...world, delta: false })).toContain("vhds: needs the delta variant");
-  expect(said({ vhds: {} })).toContain("vhds.config_source: needs ads");
+  expect(said({ vhds: create(VhdsSchema) })).toContain("vhds.config_source: needs ads");
   expect(said({ ignorePortInHostMatching: true })).toContain("vhds: is not supported beside ignore_port_in_host_matching");
   expect(said({ requestHeadersToRemove: ["x"] })).toContain("vhds: is not supported beside edits");
 });
