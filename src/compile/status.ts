@@ -9,6 +9,7 @@ import { gatewayClassKind } from "../api/kinds/gatewayclass.ts";
 import { grpcRouteKind } from "../api/kinds/grpcroute.ts";
 import { hedgingPolicyKind } from "../api/kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "../api/kinds/httproute.ts";
+import { istioGatewayKind } from "../api/kinds/istiogateway.ts";
 import { overloadPolicyKind } from "../api/kinds/overloadpolicy.ts";
 import { rateLimitPolicyKind } from "../api/kinds/ratelimitpolicy.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
@@ -28,7 +29,8 @@ import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
 import { type OpenPort, openPorts } from "./plan/workload.ts";
 import { appliesTo, needsHttp } from "./policies/authorizationpolicy.ts";
 import { ruleVerdict } from "./policies/destinationrule.ts";
-import { type ParentVerdict, routeVerdicts } from "./policies/httproute.ts";
+import { routeVerdicts } from "./policies/gateway-requests.ts";
+import type { ParentVerdict } from "./policies/httproute.ts";
 import { layer4Verdicts } from "./policies/layer4route.ts";
 import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import {
@@ -36,6 +38,7 @@ import {
   gatewayClassSource,
   gatewaySource,
   grpcRouteSource,
+  istioGatewaySource,
   serviceEntrySource,
   sidecarSource,
   tcpRouteSource,
@@ -45,7 +48,7 @@ import {
 import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
 import { backendTlsStatus } from "./status-backendtls.ts";
 import { serviceEntryStatus, sidecarStatus } from "./status-egress.ts";
-import { gatewayClassStatus, gatewayStatus } from "./status-gateway.ts";
+import { gatewayClassStatus, gatewayStatus, istioGatewayStatus } from "./status-gateway.ts";
 import { hedgingStatus, overloadStatus, rateLimitStatus } from "./status-limits.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
@@ -76,6 +79,7 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(udpRouteKind)]: { source: udpRouteSource, make: routeStatus(udpRouteSource, "UDPRoute", layer4Verdicts) },
   [resourceOf(gatewayKind)]: { source: gatewaySource, make: gatewayStatus },
   [resourceOf(backendTlsPolicyKind)]: { source: backendTlsSource, make: backendTlsStatus },
+  [resourceOf(istioGatewayKind)]: { source: istioGatewaySource, make: istioGatewayStatus },
   [resourceOf(gatewayClassKind)]: { source: gatewayClassSource, make: gatewayClassStatus },
   [resourceOf(virtualServiceKind)]: { source: virtualServiceSource, make: virtualServiceStatus },
   [resourceOf(sidecarKind)]: { source: sidecarSource, make: sidecarStatus },

@@ -13,7 +13,7 @@ import type { Condition, KubeObject } from "../../src/api/meta.ts";
 import { eventually, TestMesh } from "../support/mesh.ts";
 
 let mesh: TestMesh;
-const ports = { http: 0, https: 0, tls: 0, tcp: 0, udp: 0 };
+const ports = { http: 0, calls: 0, https: 0, tls: 0, tcp: 0, udp: 0 };
 const stops: (() => void)[] = [];
 
 async function run(command: readonly string[], input = ""): Promise<{ readonly code: number; readonly out: string }> {
@@ -114,7 +114,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: all, namespace: shop}
 spec:
-  parentRefs: [{name: edge}]
+  parentRefs: [{name: edge, sectionName: web}, {name: edge, sectionName: secure}]
   rules:
     - matches: [{path: {value: /see-other}}]
       filters: [{type: RequestRedirect, requestRedirect: {statusCode: 303, path: {type: ReplaceFullPath, replaceFullPath: /seen}}}]
@@ -145,7 +145,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
 metadata: {name: echo, namespace: shop}
 spec:
-  parentRefs: [{name: edge, sectionName: web}]
+  parentRefs: [{name: edge, sectionName: calls}]
   hostnames: [grpc.example.com]
   rules:
     - matches: [{method: {service: test.Echo, method: Say}}]
@@ -183,7 +183,7 @@ let certificates: Readonly<Record<"a" | "b" | "db" | "lines" | "ca" | "vault", P
 
 beforeAll(async () => {
   mesh = await TestMesh.start();
-  for (const name of ["http", "https", "tls", "tcp", "udp"] as const) ports[name] = await freePort();
+  for (const name of ["http", "calls", "https", "tls", "tcp", "udp"] as const) ports[name] = await freePort();
   const ca = await certificate("ca", "DNS:ca.example.com");
   const [a, b, db, lines, ofVault] = await Promise.all([
     certificate("a", "DNS:a.example.com,DNS:shared.example.com"),
@@ -240,6 +240,7 @@ spec:
   gatewayClassName: weft
   listeners:
     - {name: web, port: ${ports.http}, protocol: HTTP}
+    - {name: calls, port: ${ports.calls}, protocol: HTTP}
     - {name: secure, port: ${ports.https}, protocol: HTTPS, hostname: "*.example.com", tls: {certificateRefs: [{name: a}, {name: b}]}}
     - {name: passed, port: ${ports.tls}, protocol: TLS, hostname: db.example.com, tls: {mode: Passthrough}}
     - {name: ended, port: ${ports.tls}, protocol: TLS, hostname: lines.example.com, tls: {certificateRefs: [{name: lines}]}}
@@ -438,7 +439,7 @@ test("a UDPRoute carries datagrams both ways", async () => {
 }, 30_000);
 
 test("a GRPCRoute leads a client of another library by method, and refuses what it has no rule for", async () => {
-  const client = new grpc.Client(`127.0.0.1:${ports.http}`, grpc.credentials.createInsecure(), {
+  const client = new grpc.Client(`127.0.0.1:${ports.calls}`, grpc.credentials.createInsecure(), {
     "grpc.default_authority": "grpc.example.com",
   });
   const call = (path: string) =>

@@ -1,17 +1,13 @@
 // Owns: how listeners and the routes attached to them fold into what a gateway's process opens (GatewayPlan), and how many routes each listener has.
 // A request belongs to the listener with the most specific hostname on its port, whether that has routes for it or not.
 
-import type { AnyRouteObject } from "../../api/kinds/gateway-refs.ts";
 import { gatewayRoutes } from "../../wire/names.ts";
-import type { Source } from "../objects.ts";
 import type { GatewayChainPlan, GatewayHostPlan, GatewayPlan, GatewayPortPlan, GatewayTablePlan } from "../plan/gateways.ts";
 import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
-import { grpcRouteSource } from "../route-sources.ts";
-import { httpRouteSource } from "../sources.ts";
-import { byAge, compareText, derived, equal, keyOf, type World } from "../world.ts";
+import { compareText, derived, equal, type World } from "../world.ts";
 import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./gateway.ts";
 import { bestCovering, specificity } from "./gateway-hosts.ts";
-import { type RequestRouteKind, type RouteReading, readRoute } from "./httproute.ts";
+import { requestRoutes } from "./gateway-requests.ts";
 import { inOrder, type Layer4Kind, live } from "./layer4route.ts";
 import type { AttachedListener } from "./parents.ts";
 import { byPrecedence, type RankedRoute } from "./route-rules.ts";
@@ -59,34 +55,6 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
 
 function serverNames(hosts: readonly string[]): string[] {
   return hosts.includes("*") ? [] : [...hosts];
-}
-
-interface AtListener {
-  readonly kind: RequestRouteKind;
-  readonly key: string;
-  readonly reading: RouteReading;
-  readonly listeners: readonly AttachedListener[];
-}
-
-/** HTTP and gRPC routes attached to a Gateway, oldest first. */
-function requestRoutes(world: World, gateway: string): AtListener[] {
-  const of = (kind: RequestRouteKind, from: Source<AnyRouteObject, "gateway">) =>
-    world
-      .objects(from)
-      .by("gateway", gateway)
-      .map((route) => ({ kind, route }));
-  const all = [
-    ...of("HTTPRoute", httpRouteSource as Source<AnyRouteObject, "gateway">),
-    ...of("GRPCRoute", grpcRouteSource as Source<AnyRouteObject, "gateway">),
-  ];
-  return all
-    .sort((a, b) => byAge(a.route, b.route))
-    .flatMap(({ kind, route }) => {
-      const key = keyOf(route);
-      const reading = readRoute(world, `${kind} ${key}`);
-      const listeners = (reading?.attached ?? []).filter((each) => each.gateway === gateway).flatMap((each) => each.listeners);
-      return reading === undefined || listeners.length === 0 ? [] : [{ kind, key, reading, listeners }];
-    });
 }
 
 /** `neighbours`: every listener of the port, whose hostnames take requests away from less specific ones. */

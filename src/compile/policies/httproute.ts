@@ -133,8 +133,8 @@ export const asksOthers = derived<boolean>((world) =>
     .some(({ spec }) => (spec.rules ?? []).some((rule) => (rule.filters ?? []).some(({ externalAuth }) => externalAuth !== undefined))),
 );
 
-/** What became of each parent reference of a route that is for Weft, by its kind, blank, `NS/NAME`. */
-export const routeVerdicts = derived<readonly ParentVerdict[]>((world, text) => {
+/** The same as `routeVerdicts` of gateway-requests.ts, whoever else is attached to the same Gateways. */
+export const verdictsAtServices = derived<readonly ParentVerdict[]>((world, text) => {
   const [kind, key = ""] = text.split(" ") as [RequestRouteKind, string];
   const route = world.objects(sourceOf[kind]).get(key);
   const reading = readRoute(world, text);
