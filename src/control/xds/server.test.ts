@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import type { KubeObject } from "../../api/meta.ts";
-import { systemClock } from "../../base/clock.ts";
+import { type Clock, systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import {
   DeltaDiscoveryRequestSchema,
@@ -23,7 +23,7 @@ import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from ".
 import { typeUrl, type XdsSnapshot, type XdsType } from "../../wire/xds-types.ts";
 import { openAuthority, serverNames } from "../identity/authority.ts";
 import { openTokenAuthority } from "../identity/token.ts";
-import { maxStreamsPerNode } from "./gate.ts";
+import { maxStreamsPerNode, newStreamsBurst } from "./gate.ts";
 import { ProxyList } from "./proxies.ts";
 import { startXdsServer } from "./server.ts";
 import type { Session } from "./session.ts";
@@ -70,7 +70,7 @@ const entry = (namespace: string, name: string, serviceAccount: string): KubeObj
   spec: { address: "127.0.0.1", serviceAccount },
 });
 
-async function world(port = 0, dir = mkdtempSync(join(tmpdir(), "weft-xds-"))) {
+async function world(port = 0, dir = mkdtempSync(join(tmpdir(), "weft-xds-")), clock: Clock = systemClock) {
   const random = (count: number) => crypto.getRandomValues(new Uint8Array(count));
   const authority = await openAuthority({ dir, trustDomain: undefined, clock: systemClock, random });
   const tokens = openTokenAuthority(dir, authority.trustDomain, systemClock);
@@ -82,7 +82,7 @@ async function world(port = 0, dir = mkdtempSync(join(tmpdir(), "weft-xds-"))) {
   const server = await startXdsServer(
     { host: "127.0.0.1", port, certificatePem: certificate.certificatePem, key: certificate.keyPem },
     {
-      clock: systemClock,
+      clock,
       log: silentLogger,
       authority,
       tokens,
@@ -554,4 +554,76 @@ describe("clients that take and do not read", () => {
     expect(refused.map((stream) => stream.error?.code)).toEqual([status.PERMISSION_DENIED]);
     expect(refused[0]?.error?.details).toContain(`has ${maxStreamsPerNode} streams open already`);
   }, 30_000);
+});
+
+describe("clients that mean harm", () => {
+  test("a node with megabytes of metadata costs nothing that stays, and one message beyond the limit ends its stream alone", async () => {
+    const w = await world();
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a"] }));
+    const token = await w.token("reviews");
+    const huge = (bytes: number) => ({ ...node, userAgentName: "x".repeat(bytes / 2), metadata: { a: "y".repeat(bytes / 2) } });
+    const large = delta(client(w), token);
+    large.call.write({ node: huge(6 * 1024 * 1024), typeUrl: url("cluster") });
+    await until("it is served", () => large.got.length === 1, 10_000);
+    expect(w.proxies.list()[0]?.status.agent.length).toBeLessThanOrEqual(200);
+    const larger = delta(client(w), token);
+    larger.call.write({ node: huge(9 * 1024 * 1024), typeUrl: url("cluster") });
+    await until("it is refused", () => larger.error !== undefined, 10_000);
+    expect(larger.error?.code).toBe(status.RESOURCE_EXHAUSTED);
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["b"] }));
+    large.call.write({ typeUrl: url("cluster"), responseNonce: large.got[0]!.nonce });
+    await until("the first goes on", () => large.got.length > 1);
+  }, 60_000);
+
+  test("bytes that are no request end their stream alone", async () => {
+    const w = await world();
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a"] }));
+    const token = await w.token("reviews");
+    const good = delta(client(w), token);
+    good.call.write({ node, typeUrl: url("cluster") });
+    await until("a good one is served", () => good.got.length === 1);
+    for (const bytes of [[0xff], [0x0a, 0x7f, 1], [0x0a, 2, 0x0a, 9], Array.from({ length: 300 }, (_each, n) => (n * 89) % 256)]) {
+      const errors: ServiceError[] = [];
+      const call = client(w).makeBidiStreamRequest(
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+        (m: Buffer) => m,
+        (b: Buffer) => b,
+        metadata(token),
+      );
+      call.on("error", (error: ServiceError) => errors.push(error));
+      call.on("data", () => {});
+      cleanups.push(() => call.cancel());
+      call.write(Buffer.from(bytes));
+      await until(`an end for ${bytes.length} bytes`, () => errors.length === 1, 10_000);
+    }
+    expect(good.error).toBeUndefined();
+    good.call.write({ typeUrl: url("cluster"), responseNonce: good.got[0]!.nonce });
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a", "b"] }));
+    await until("the good one goes on", () => good.got.length === 2);
+  }, 60_000);
+
+  test("a flood of streams is let in at its pace; those within are served, and so is who comes after it", async () => {
+    // Time stands still for the pace, whatever this machine takes for so many streams.
+    let nowMs = 0;
+    const w = await world(undefined, undefined, { ...systemClock, mono: () => nowMs });
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a"] }));
+    const token = await w.token("reviews");
+    const good = delta(client(w), token);
+    good.call.write({ node, typeUrl: url("cluster") });
+    await until("a good one is served", () => good.got.length === 1, 10_000);
+    const c = client(w);
+    // None of them says a word.
+    const flood = Array.from({ length: newStreamsBurst + 99 }, () => delta(c, token));
+    const sentAway = () => flood.filter(({ error }) => error?.code === status.UNAVAILABLE);
+    await until("the rest is sent away", () => sentAway().length === 100, 30_000);
+    for (const { error } of sentAway()) expect(error?.details).toContain("takes 500 new streams a second");
+    w.source.put("shop/reviews-1", snapshot("shop/reviews-1", { cluster: ["a", "b"] }));
+    good.call.write({ typeUrl: url("cluster"), responseNonce: good.got[0]!.nonce });
+    await until("the good one goes on", () => good.got.length === 2, 10_000);
+    nowMs = 1_000;
+    const late = delta(client(w), token);
+    late.call.write({ node, typeUrl: url("cluster") });
+    await until("one that comes later is served", () => late.got.length === 1, 10_000);
+    for (const stream of flood) stream.call.cancel();
+  }, 90_000);
 });
