@@ -1,7 +1,7 @@
 // Owns: the mesh's certificate authority: whose key signs, which roots are trusted, and what it signs. It is made once, on first start (`ca.key`, `ca.crt`), or
 // given by the user (`given.ts`); a root is replaced by `rotation.ts` alone. Never hands out a key; never signs a name that is not the caller's own.
 
-import { createPrivateKey, generateKeyPairSync, X509Certificate } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
@@ -120,6 +120,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
   let trust = opened.trust;
   const { trustDomain } = trust;
   const changed = new Set<() => void>();
+  const keys: OpenKeys = new Map();
   const rootPem = () =>
     [...trust.roots, ...beside.filter((one) => !trust.roots.some((root) => root.pem === one.pem))].map((root) => root.pem).join("");
   const chainPem = (issuer: LiveIssuer) => (trust.chain[0] === issuer.certificate ? trust.chain.map((one) => one.pem) : []);
@@ -144,16 +145,18 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
       return trust.rotation;
     },
     adopt(files) {
-      trust = trustOf(files, dir, passphrase);
+      trust = trustOf(files, dir, passphrase, keys);
       for (const run of [...changed]) run();
     },
     makeNext() {
       const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
       const signer = localSigner(privateKey);
+      const keyPem = writeKey(privateKey, passphrase);
+      keys.set(keyPem, privateKey);
       const kind = Buffer.from(random(4)).toString("hex");
       return {
         certificatePem: makeRoot(signer, trustDomain, clock.now(), random, kind),
-        keyPem: writeKey(privateKey, passphrase),
+        keyPem,
       };
     },
     onChange(run) {
@@ -299,10 +302,13 @@ function encryptedAtRest(dir: string, files: CaFiles, passphrase: Secret | undef
   return after;
 }
 
+/** Keys by their text, so that a long-winded passphrase is gone through once for each; a rotation adds one. */
+type OpenKeys = Map<string, KeyObject>;
+
 /** What follows from what is kept. Throws IdentityError where it does not fit together. */
-function trustOf(files: CaFiles, dir: string, passphrase: Secret | undefined): Trust {
+function trustOf(files: CaFiles, dir: string, passphrase: Secret | undefined, keys: OpenKeys = new Map()): Trust {
   const certificatePath = join(dir, caFileNames.certificate);
-  const current = readPair(certificatePath, files.certificatePem, join(dir, caFileNames.key), files.keyPem, passphrase);
+  const current = readPair(certificatePath, files.certificatePem, join(dir, caFileNames.key), files.keyPem, passphrase, keys);
   const rotation = files.rotation === undefined ? undefined : readRotation(files.rotation);
   const { trustDomain } = current;
   if (rotation === undefined)
@@ -317,7 +323,7 @@ function trustOf(files: CaFiles, dir: string, passphrase: Secret | undefined): T
       rotation,
     };
   const path = join(dir, caFileNames.rotation);
-  const next = readPair(path, rotation.next.certificatePem, path, rotation.next.keyPem, passphrase);
+  const next = readPair(path, rotation.next.certificatePem, path, rotation.next.keyPem, passphrase, keys);
   if (next.trustDomain !== trustDomain)
     throw new IdentityError(
       `${path} holds a root of the trust domain ${next.trustDomain}, and ${certificatePath} is of ${trustDomain}; restore the files that belong together`,
@@ -336,7 +342,14 @@ function trustOf(files: CaFiles, dir: string, passphrase: Secret | undefined): T
   };
 }
 
-function readPair(certificatePath: string, certificatePem: string, keyPath: string, keyPem: string, passphrase: Secret | undefined) {
+function readPair(
+  certificatePath: string,
+  certificatePem: string,
+  keyPath: string,
+  keyPem: string,
+  passphrase: Secret | undefined,
+  keys: OpenKeys,
+) {
   const root = readFolderRoots(certificatePath, certificatePem)[0] as CaCertificate;
   const trustDomain = root.trustDomains[0];
   if (trustDomain === undefined || !root.x509.ca) {
@@ -344,7 +357,8 @@ function readPair(certificatePath: string, certificatePem: string, keyPath: stri
       `${certificatePath} is not a root of a mesh: it must be a CA certificate whose subjectAltName is the URI spiffe://TRUSTDOMAIN`,
     );
   }
-  const key = readKey(keyPath, keyPem, passphrase);
+  const key = keys.get(keyPem) ?? readKey(keyPath, keyPem, passphrase);
+  keys.set(keyPem, key);
   if (!root.x509.checkPrivateKey(key)) {
     throw new IdentityError(`${keyPath} is not the key of ${certificatePath}; restore the pair that belongs together`);
   }
