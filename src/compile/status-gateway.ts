@@ -86,10 +86,15 @@ function listenerConditions(gateway: KubeObject, listener: ListenerModel, open: 
 
 /** GEP-2162: what of the standard is there, in its names, sorted. */
 const features = [
+  "BackendTLSPolicy",
+  "BackendTLSPolicySANValidation",
   "GRPCRoute",
   "Gateway",
   "GatewayPort8080",
   "HTTPRoute",
+  "HTTPRoute303RedirectStatusCode",
+  "HTTPRoute307RedirectStatusCode",
+  "HTTPRoute308RedirectStatusCode",
   "HTTPRouteBackendRequestHeaderModification",
   "HTTPRouteBackendTimeout",
   "HTTPRouteCORS",
