@@ -219,7 +219,8 @@ export function decodeAdmission(gate: Gate, filter: Admission, path: string): Ad
   if (filter.shareBy === 2 && filter.shareHeader === "") gate.add(at(path, "share_header"), "is missing, which share_by: HEADER needs");
   if (filter.shareBy !== 2 && filter.shareHeader !== "") gate.add(at(path, "share_header"), "needs share_by: HEADER");
   if (filter.shareBy > 2) gate.add(at(path, "share_by"), `${filter.shareBy} is not known`);
-  if (filter.status !== 0 && (filter.status < 400 || filter.status > 599)) gate.add(at(path, "status"), `${filter.status} is not from 400 to 599`);
+  if (filter.status !== 0 && (filter.status < 400 || filter.status > 599))
+    gate.add(at(path, "status"), `${filter.status} is not from 400 to 599`);
   return {
     ...adaptive,
     status: filter.status || 503,
