@@ -17,6 +17,7 @@ const sources: Readonly<Record<string, string>> = {
   referencegrant: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1beta1/ReferenceGrant.mjs",
   serviceentry: "@kubernetes-models/istio/networking.istio.io/v1beta1/ServiceEntry.mjs",
   authorizationpolicy: "@kubernetes-models/istio/security.istio.io/v1/AuthorizationPolicy.mjs",
+  istiogateway: "@kubernetes-models/istio/networking.istio.io/v1beta1/Gateway.mjs",
   sidecar: "@kubernetes-models/istio/networking.istio.io/v1beta1/Sidecar.mjs",
   destinationrule: "@kubernetes-models/istio/networking.istio.io/v1beta1/DestinationRule.mjs",
   peerauthentication: "@kubernetes-models/istio/security.istio.io/v1beta1/PeerAuthentication.mjs",

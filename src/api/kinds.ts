@@ -13,6 +13,7 @@ import { gatewayClassKind } from "./kinds/gatewayclass.ts";
 import { grpcRouteKind } from "./kinds/grpcroute.ts";
 import { hedgingPolicyKind } from "./kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
+import { istioGatewayKind } from "./kinds/istiogateway.ts";
 import { joinTokenKind } from "./kinds/jointoken.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
@@ -57,6 +58,7 @@ export const kinds: readonly DefinedKind[] = [
   destinationRuleKind,
   virtualServiceKind,
   sidecarKind,
+  istioGatewayKind,
   authorizationPolicyKind,
   peerAuthenticationKind,
   telemetryKind,

@@ -5,6 +5,7 @@ import type { KubeObject, Violation } from "../api/meta.ts";
 import { policyConflicts } from "./conflicts/authorizationpolicy.ts";
 import { destinationRuleConflicts } from "./conflicts/destinationrule.ts";
 import { routeConflicts } from "./conflicts/httproute.ts";
+import { gatewayConflicts } from "./conflicts/istiogateway.ts";
 import { peerAuthenticationConflicts } from "./conflicts/peerauthentication.ts";
 import { serviceConflicts } from "./conflicts/service.ts";
 import { serviceEntryConflicts } from "./conflicts/serviceentry.ts";
@@ -21,6 +22,7 @@ const byKind: Readonly<Record<string, Conflicts>> = {
   HTTPRoute: routeConflicts as Conflicts,
   AuthorizationPolicy: policyConflicts as Conflicts,
   DestinationRule: destinationRuleConflicts as Conflicts,
+  Gateway: gatewayConflicts as Conflicts,
   PeerAuthentication: peerAuthenticationConflicts as Conflicts,
   Service: serviceConflicts as Conflicts,
   ServiceEntry: serviceEntryConflicts as Conflicts,

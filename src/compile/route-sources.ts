@@ -8,6 +8,7 @@ import { gatewayGroup, isServiceParent } from "../api/kinds/gateway-refs.ts";
 import type { SecretObject } from "../api/kinds/gateway-secret.ts";
 import type { GatewayClassObject, GatewayObject, ReferenceGrantObject } from "../api/kinds/gateway-spec.ts";
 import type { GRPCRouteObject } from "../api/kinds/grpcroute-spec.ts";
+import type { IstioGatewayObject } from "../api/kinds/istiogateway-spec.ts";
 import type { ServiceEntryObject } from "../api/kinds/serviceentry-spec.ts";
 import type { SidecarObject } from "../api/kinds/sidecar-spec.ts";
 import type { KubeObject } from "../api/meta.ts";
@@ -32,6 +33,7 @@ export const tcpRouteSource = source<Layer4RouteObject, "parent" | "gateway">(ga
 export const udpRouteSource = source<Layer4RouteObject, "parent" | "gateway">(gatewayGroup, "UDPRoute", byParent);
 
 export const gatewaySource = source<GatewayObject>(gatewayGroup, "Gateway", {});
+export const istioGatewaySource = source<IstioGatewayObject>("networking.istio.io", "Gateway", {});
 export const gatewayClassSource = source<GatewayClassObject>(gatewayGroup, "GatewayClass", {});
 export const grantSource = source<ReferenceGrantObject>(gatewayGroup, "ReferenceGrant", {});
 export const backendTlsSource = source<BackendTlsPolicyObject, "target">(gatewayGroup, "BackendTLSPolicy", {
@@ -55,6 +57,7 @@ export const routeSources = [
   tcpRouteSource,
   udpRouteSource,
   gatewaySource,
+  istioGatewaySource,
   gatewayClassSource,
   grantSource,
   backendTlsSource,

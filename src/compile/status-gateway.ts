@@ -7,7 +7,7 @@ import type { Condition, KubeObject } from "../api/meta.ts";
 import { condition } from "./condition.ts";
 import { gatewayModel, isUsable, type ListenerModel } from "./policies/gateway.ts";
 import { attachedRoutes } from "./policies/gateway-plan.ts";
-import { gatewayClassSource, gatewaySource } from "./route-sources.ts";
+import { gatewayClassSource, gatewaySource, istioGatewaySource } from "./route-sources.ts";
 import { workloadSource } from "./sources.ts";
 import type { World } from "./world.ts";
 
@@ -15,7 +15,18 @@ import type { World } from "./world.ts";
 const mostAddresses = 16;
 
 export function gatewayStatus(world: World, key: string): Record<string, unknown> | undefined {
-  const gateway = world.objects(gatewaySource).get(key);
+  return statusOf(world, key, world.objects(gatewaySource).get(key));
+}
+
+/** The same of Istio's kind, which has no words of its own for this. */
+export function istioGatewayStatus(world: World, key: string): Record<string, unknown> | undefined {
+  const gateway = world.objects(istioGatewaySource).get(key);
+  if (gateway === undefined || world.objects(gatewaySource).get(key) === undefined) return statusOf(world, key, gateway);
+  const words = `Gateway ${key} of Gateway API has this name too, and is opened in its place`;
+  return { conditions: [condition(gateway, "Accepted", false, "Conflicted", words)] };
+}
+
+function statusOf(world: World, key: string, gateway: KubeObject | undefined): Record<string, unknown> | undefined {
   const model = gatewayModel(world, key);
   if (gateway === undefined || model === undefined) return undefined;
   const processes = world.objects(workloadSource).by("gateway", key).filter(isHealthy);

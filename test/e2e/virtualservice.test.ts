@@ -11,7 +11,7 @@ let mesh: TestMesh;
 let front: Running;
 let batch: Running;
 let outside: ReturnType<typeof Bun.serve>;
-const ports = { edge: 0, frontDb: 0, batchDb: 0 };
+const ports = { edge: 0, door: 0, frontDb: 0, batchDb: 0 };
 
 const subsets = (host: string) => `
 apiVersion: networking.istio.io/v1
@@ -33,11 +33,17 @@ spec:
   listeners: [{name: web, port: ${ports.edge}, protocol: HTTP, hostname: "*.example"}]
 ---
 apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: door, namespace: shop}
+spec:
+  servers: [{port: {number: ${ports.door}, name: web, protocol: HTTP}, hosts: [./shop.example]}]
+---
+apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: reviews, namespace: shop}
 spec:
   hosts: [reviews, shop.example]
-  gateways: [mesh, edge]
+  gateways: [mesh, edge, door]
   http:
     - name: ratings
       match: [{uri: {prefix: /ratings}}]
@@ -91,7 +97,7 @@ spec:
 beforeAll(async () => {
   outside = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: (request) => new Response(new URL(request.url).pathname) });
   mesh = await TestMesh.start();
-  for (const name of ["edge", "frontDb", "batchDb"] as const) ports[name] = await freePort();
+  for (const name of ["edge", "door", "frontDb", "batchDb"] as const) ports[name] = await freePort();
   const tcp = { service: "db", protocol: "tcp" as const, flags: ["--service-port", "7000"], command: app("tcp-echo.ts") };
   const http = { service: "reviews", command: app("echo.ts") };
   for (const version of ["v1", "v2"]) {
@@ -102,7 +108,7 @@ beforeAll(async () => {
   front = await mesh.run({ service: "front", name: "front", command: app("echo.ts"), upstreams: [`db=${ports.frontDb}`] });
   batch = await mesh.run({ service: "batch", name: "batch", command: app("echo.ts"), upstreams: [`db=${ports.batchDb}`] });
   await mesh.apply(objects());
-  mesh.processes.startWeft(["gateway", "edge", "--namespace", "shop"]);
+  for (const name of ["edge", "door"]) mesh.processes.startWeft(["gateway", name, "--namespace", "shop"]);
 }, 90_000);
 
 afterAll(async () => {
@@ -154,25 +160,29 @@ test("rules go by who calls", async () => {
     );
 }, 60_000);
 
-test("the same object speaks at a Gateway, but for what is about sidecars", async () => {
-  const from = async (path: string) => {
-    const answer = await fetch(`http://127.0.0.1:${ports.edge}${path}`, { headers: { host: "shop.example" } });
-    return { status: answer.status, text: await answer.text() };
-  };
-  const { text } = await eventually(
-    15_000,
-    () => from("/").catch((error: unknown) => ({ status: 0, text: String(error) })),
-    ({ status }) => status === 200,
-  );
-  expect((JSON.parse(text) as Echo).instance).toBe("v2");
-  expect((JSON.parse((await from("/ratings/1")).text) as Echo).headers["x-team"]).toBe("ratings");
-  const bound = await eventually(
-    10_000,
-    () => conditions("reviews"),
-    (all) => all.some(({ type, status }) => type === "GatewaysBound" && status === "True"),
-  );
-  expect(bound.find(({ type }) => type === "DelegatesResolved")?.status).toBe("True");
-}, 60_000);
+test.each(["edge", "door"] as const)(
+  "the same object speaks at a Gateway of either group (%s), but for what is about sidecars",
+  async (door) => {
+    const from = async (path: string) => {
+      const answer = await fetch(`http://127.0.0.1:${ports[door]}${path}`, { headers: { host: "shop.example" } });
+      return { status: answer.status, text: await answer.text() };
+    };
+    const { text } = await eventually(
+      15_000,
+      () => from("/").catch((error: unknown) => ({ status: 0, text: String(error) })),
+      ({ status }) => status === 200,
+    );
+    expect((JSON.parse(text) as Echo).instance).toBe("v2");
+    expect((JSON.parse((await from("/ratings/1")).text) as Echo).headers["x-team"]).toBe("ratings");
+    const bound = await eventually(
+      10_000,
+      () => conditions("reviews"),
+      (all) => all.some(({ type, status }) => type === "GatewaysBound" && status === "True"),
+    );
+    expect(bound.find(({ type }) => type === "DelegatesResolved")?.status).toBe("True");
+  },
+  60_000,
+);
 
 /** The first words of whoever answers at a local port; empty = it was closed. */
 function greeting(port: number): Promise<string> {

@@ -14,8 +14,9 @@ import {
   routeKindsOf,
   tlsFiles,
 } from "../../api/kinds/gateway-spec.ts";
+import { inGatewayApi } from "../../api/kinds/istiogateway-spec.ts";
 import type { CertificatePlan } from "../plan/gateways.ts";
-import { gatewayClassSource, gatewaySource, namespaceSource, secretSource } from "../route-sources.ts";
+import { gatewayClassSource, gatewaySource, istioGatewaySource, namespaceSource, secretSource } from "../route-sources.ts";
 import { derived, equal, namespaceOf, type World } from "../world.ts";
 import { permitted } from "./backends.ts";
 import { lower } from "./gateway-hosts.ts";
@@ -61,12 +62,18 @@ export interface NamedCertificate {
 
 /** By `NS/NAME`; undefined = there is no such Gateway, or it is not Weft's. */
 export const gatewayModel = derived<GatewayModel | undefined>((world, key) => {
-  const gateway = world.objects(gatewaySource).get(key);
+  const gateway = world.objects(gatewaySource).get(key) ?? ofIstio(world, key);
   if (gateway === undefined || !isOurs(world, gateway)) return undefined;
   const listeners: ListenerModel[] = [];
   for (const listener of gateway.spec.listeners) listeners.push(listenerModel(world, gateway, listener, listeners));
   return { key, namespace: namespaceOf(gateway), listeners };
 }, equal);
+
+/** Istio's, in Gateway API's words. */
+function ofIstio(world: World, key: string): GatewayObject | undefined {
+  const object = world.objects(istioGatewaySource).get(key);
+  return object === undefined ? undefined : inGatewayApi(object);
+}
 
 function isOurs(world: World, gateway: GatewayObject): boolean {
   const name = gateway.spec.gatewayClassName;

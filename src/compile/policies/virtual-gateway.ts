@@ -74,11 +74,12 @@ export function virtualConnectionsAt(
     if (!takesFrom(world, namespace, listener, namespaceOf(object))) return [];
     const plan = foldConnections(world, object, fitsGateway(object, gateway, listener.port));
     if (plan === undefined) return [];
-    const byName = (plan.byName ?? []).flatMap((each) => {
+    // Nobody looks for a name where bytes are opaque.
+    const byName = (listener.protocol === "TCP" ? [] : (plan.byName ?? [])).flatMap((each) => {
       const hosts = intersect(listener.hostname, each.hosts);
       return hosts.length === 0 ? [] : [{ ...each, hosts }];
     });
-    return [{ key: keyOf(object), byName, backends: plan.backends }];
+    return byName.length === 0 && plan.backends.length === 0 ? [] : [{ key: keyOf(object), byName, backends: plan.backends }];
   });
 }
 

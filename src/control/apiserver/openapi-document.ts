@@ -24,7 +24,7 @@ export function openapiDocument(registry: Registry, group: string, version: stri
     paths: Object.fromEntries(kinds.flatMap((kind) => pathsOf(kind, version))),
     components: {
       schemas: {
-        ...Object.fromEntries(kinds.flatMap((kind) => schemasOf(kind, version, words[kind.kind] ?? {}))),
+        ...Object.fromEntries(kinds.flatMap((kind) => schemasOf(kind, version, words[kind.group === "networking.istio.io" && kind.kind === "Gateway" ? "" : kind.kind] ?? {}))),
         ...shared,
       },
       securitySchemes: { BearerToken: { type: "http", scheme: "bearer", description: "The administrator's token, or a join token." } },
