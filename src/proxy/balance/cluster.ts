@@ -76,6 +76,10 @@ export class Cluster {
   requestSeries: object | null = null;
   tcpSeries: object | null = null;
   #relayout = false;
+  /** What `endpoints` were made of, one for one. */
+  #configs: readonly EndpointConfig[] = [];
+  /** All endpoints share the requests, in one pool. */
+  #simple = false;
   /** Some weight changes with time. */
   #moving = false;
   #reportsDueMs = 0;
@@ -104,16 +108,18 @@ export class Cluster {
     let from = 0;
     let tail = 0;
     if (!fresh) {
-      const most = Math.min(old.length, configs.length);
-      while (from < most && (old[from] as Endpoint).config === configs[from]) from++;
-      while (tail < most - from && (old[old.length - 1 - tail] as Endpoint).config === configs[configs.length - 1 - tail]) tail++;
+      const was = this.#configs;
+      const most = Math.min(was.length, configs.length);
+      while (from < most && was[from] === configs[from]) from++;
+      while (tail < most - from && was[was.length - 1 - tail] === configs[configs.length - 1 - tail]) tail++;
     }
+    this.#configs = configs;
     const known = new Map<string, Endpoint>();
     for (let i = from; i < old.length - tail; i++) {
       const endpoint = old[i] as Endpoint;
       known.set(endpointKey(endpoint.config, endpoint.transport), endpoint);
     }
-    const next = old.slice(0, from);
+    const made: Endpoint[] = [];
     for (let i = from; i < configs.length - tail; i++) {
       const config = configs[i] as EndpointConfig;
       const transport = transportOf(config);
@@ -133,15 +139,18 @@ export class Cluster {
         endpoint.config = config;
         endpoint.weight = baseWeight(config);
       }
-      next.push(endpoint);
+      made.push(endpoint);
     }
-    for (let i = old.length - tail; i < old.length; i++) next.push(old[i] as Endpoint);
+    const next = spliced(old, from, old.length - tail, made);
     this.endpoints = next;
     this.#observe(fresh ? 0 : from, fresh ? next.length : next.length - tail);
     this.#byAddress = null;
     for (const endpoint of known.values()) endpoint.retire();
-    // No endpoint may be chosen any more that has just gone.
-    this.#relayout = true;
+    // No endpoint may be chosen any more that has just gone. Where all share alike and those that came do too, nothing else has to be looked at.
+    if (!fresh && this.#simple && !this.#relayout && next.length > 0 && made.every(sharesAlike)) {
+      this.pool.swap(next, from, next.length - tail);
+      this.usable = next;
+    } else this.#relayout = true;
     this.refresh(nowMs);
     if (this.onHealth !== null) this.onHealth();
   }
@@ -266,6 +275,7 @@ export class Cluster {
 
   #arrange({ shares, panic }: Layout): void {
     this.panic = panic;
+    this.#simple = shares.length === 1 && shares[0]?.members === this.endpoints && this.config.localities === undefined;
     if (shares.length === 1) {
       this.spread = null;
       this.pool.assign((shares[0] as Layout["shares"][number]).members);
@@ -321,6 +331,20 @@ export class Cluster {
     this.names?.retire();
     for (const endpoint of this.endpoints) endpoint.retire();
   }
+}
+
+/** Nothing about it would make a layout other than "all of them". */
+function sharesAlike(endpoint: Endpoint): boolean {
+  return endpoint.config.priority === 0 && endpoint.available;
+}
+
+/** `old` with [from, to) replaced. */
+function spliced(old: readonly Endpoint[], from: number, to: number, made: readonly Endpoint[]): readonly Endpoint[] {
+  if (from === 0 && to === old.length) return made;
+  if (made.length !== to - from) return old.slice(0, from).concat(made, old.slice(to));
+  const next = old.slice();
+  for (let i = 0; i < made.length; i++) next[from + i] = made[i] as Endpoint;
+  return next;
 }
 
 /** Without a slow start of its own an endpoint comes back from an ejection with this share. */

@@ -24,6 +24,19 @@ export class Pool {
     this.reweigh();
   }
 
+  /** As `assign`, where only [from, to) may be others than before. */
+  swap(members: readonly Endpoint[], from: number, to: number): void {
+    this.members = members;
+    this.#stale = true;
+    if (this.cumulative === null && members.length > 0) {
+      const { weight } = members[from > 0 ? 0 : members.length - 1] as Endpoint;
+      let equal = true;
+      for (let i = from; equal && i < to; i++) equal = (members[i] as Endpoint).weight === weight;
+      if (equal) return;
+    }
+    this.reweigh();
+  }
+
   /** Weights may have changed. */
   reweigh(): void {
     const members = this.members;

@@ -41,16 +41,19 @@ export class Ring {
   readonly #members: (Endpoint | undefined)[] = [];
   readonly #places = new Map<Endpoint, number>();
   readonly #free: number[] = [];
-  /** How many points each endpoint has in it. */
-  #counts = new Map<Endpoint, number>();
+  /** Who was in it at last, in this order, and how many points each has. */
+  #order: readonly Endpoint[] = [];
+  #counts = new Int32Array(0);
 
   /** `weights` go with `members`. */
   update(members: readonly Endpoint[], weights: (endpoint: Endpoint) => number, minSize: number, maxSize: number): void {
-    const counts = new Map<Endpoint, number>();
+    const counts = new Int32Array(members.length);
+    const weighed = new Float64Array(members.length);
     let sum = 0;
     let least = Number.POSITIVE_INFINITY;
-    for (const member of members) {
-      const weight = weights(member);
+    for (let i = 0; i < weighed.length; i++) {
+      const weight = weights(members[i] as Endpoint);
+      weighed[i] = weight;
       sum += weight;
       if (weight < least) least = weight;
     }
@@ -59,37 +62,52 @@ export class Ring {
     if ((each * sum) / least > most) each = (most * least) / sum;
     let made = 0;
     let target = 0;
-    for (const member of members) {
-      target += (each * weights(member)) / least;
-      let count = 0;
+    for (let i = 0; i < counts.length; i++) {
+      target += (each * (weighed[i] as number)) / least;
       // Running sums, so that the rounding of one is made up for by the next. 1e-9: sums of fractions that should be whole.
-      while (made < target - 1e-9) {
-        count++;
-        made++;
-      }
-      counts.set(member, count);
+      const upTo = Math.max(made, Math.ceil(target - 1e-9));
+      counts[i] = upTo - made;
+      made = upTo;
     }
-    const before = this.#counts;
+    this.#change(members, counts, made);
+  }
+
+  /** Only who stands between the same beginning and the same end as before is looked at. */
+  #change(members: readonly Endpoint[], counts: Int32Array<ArrayBuffer>, made: number): void {
+    const old = this.#order;
+    const had = this.#counts;
+    let from = 0;
+    let tail = 0;
+    const most = Math.min(old.length, members.length);
+    while (from < most && old[from] === members[from] && had[from] === counts[from]) from++;
+    for (let i = old.length - 1, j = members.length - 1; tail < most - from && old[i] === members[j] && had[i] === counts[j]; i--, j--)
+      tail++;
+    const before = new Map<Endpoint, number>();
+    for (let i = from; i < old.length - tail; i++) before.set(old[i] as Endpoint, had[i] as number);
+    const now = new Map<Endpoint, number>();
+    for (let i = from; i < members.length - tail; i++) now.set(members[i] as Endpoint, counts[i] as number);
     const changes: Change[] = [];
     for (const [member, count] of before) {
-      const keep = counts.get(member) ?? 0;
+      const keep = now.get(member) ?? 0;
+      if (keep >= count) continue;
       const own = pointsOf(member, count);
       for (let i = keep; i < count; i++) changes.push({ key: own[i] as number, owner: member, comes: false });
     }
-    for (const [member, count] of counts) {
-      const had = before.get(member) ?? 0;
-      if (count <= had) continue;
+    for (const [member, count] of now) {
+      const kept = before.get(member) ?? 0;
+      if (count <= kept) continue;
       const own = pointsOf(member, count);
-      for (let i = had; i < count; i++) changes.push({ key: own[i] as number, owner: member, comes: true });
+      for (let i = kept; i < count; i++) changes.push({ key: own[i] as number, owner: member, comes: true });
     }
+    this.#order = members;
     this.#counts = counts;
-    for (const member of counts.keys()) if (!before.has(member)) this.#settle(member);
+    for (const member of now.keys()) if (!before.has(member)) this.#settle(member);
     if (changes.length > 0)
       this.#splice(
         changes.sort((x, y) => x.key - y.key),
         made,
       );
-    for (const member of before.keys()) if (!counts.has(member)) this.#leave(member);
+    for (const member of before.keys()) if (!now.has(member)) this.#leave(member);
   }
 
   #settle(member: Endpoint): void {
@@ -112,6 +130,10 @@ export class Ring {
   /** Whole stretches between two changes are copied at once. */
   #splice(changes: readonly Change[], size: number): void {
     const { keys: oldKeys, owners: oldOwners } = this;
+    if (size === oldKeys.length) {
+      this.#replace(changes);
+      return;
+    }
     const keys = new Float64Array(size);
     const owners = new Int32Array(size);
     let at = 0;
@@ -141,6 +163,43 @@ export class Ring {
     this.owners = owners;
   }
 
+  /** As many points come as go, as where one endpoint stands in the place of another: within the same arrays, as new ones of a megabyte cost more than their filling. */
+  #replace(changes: readonly Change[]): void {
+    const { keys, owners } = this;
+    let end = -1;
+    let from = 0;
+    const close = (to: number): void => {
+      if (end < 0) end = to;
+      else {
+        keys.copyWithin(end, from, to);
+        owners.copyWithin(end, from, to);
+        end += to - from;
+      }
+    };
+    for (const { key, owner, comes } of changes) {
+      if (comes) continue;
+      const own = this.#places.get(owner) as number;
+      // What lies behind `from` has not been moved yet.
+      let place = lowerBound(keys, key, from);
+      while (owners[place] !== own) place++;
+      close(place);
+      from = place + 1;
+    }
+    close(keys.length);
+    let to = keys.length;
+    for (let i = changes.length - 1; i >= 0; i--) {
+      const { key, owner, comes } = changes[i] as Change;
+      if (!comes) continue;
+      const place = lowerBound(keys, key, 0, end);
+      keys.copyWithin(to - (end - place), place, end);
+      owners.copyWithin(to - (end - place), place, end);
+      to -= end - place;
+      end = place;
+      keys[--to] = key;
+      owners[to] = this.#places.get(owner) as number;
+    }
+  }
+
   /** Index of the first point at or behind the key; the ring is closed. */
   find(key: number): number {
     const found = lowerBound(this.keys, key);
@@ -154,10 +213,8 @@ interface Change {
   readonly comes: boolean;
 }
 
-/** The first index whose key is not smaller. */
-function lowerBound(keys: Float64Array, key: number): number {
-  let low = 0;
-  let high = keys.length;
+/** The first index within [low, high) whose key is not smaller. */
+function lowerBound(keys: Float64Array, key: number, low = 0, high = keys.length): number {
   while (low < high) {
     const middle = (low + high) >> 1;
     if ((keys[middle] as number) >= key) high = middle;

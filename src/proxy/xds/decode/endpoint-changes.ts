@@ -5,6 +5,7 @@
 import type { EndpointConfig } from "../../config.ts";
 import { LbEndpoint } from "../proto/types.ts";
 import { decodeEndpoint } from "./endpoint.ts";
+import { type Frame, moveOn, repeated, type Trace, type Window, windowOf } from "./endpoint-window.ts";
 import { decodeStrict, type Gate } from "./gate.ts";
 
 /** Smaller lists are decoded whole; nothing is kept of them. */
@@ -15,17 +16,6 @@ const block = 64;
 
 /** How far apart two lists may drift before endpoints are looked up by their bytes. */
 const lookahead = 8;
-
-interface Trace {
-  readonly bytes: Buffer;
-  /** Where each endpoint's message begins and ends. */
-  readonly from: Int32Array;
-  readonly to: Int32Array;
-  /** Number of endpoints of each locality. */
-  readonly counts: readonly number[];
-  /** All bytes that belong to no endpoint and to no length of what holds endpoints: names, localities, policy. */
-  readonly rest: string;
-}
 
 /** By the list that was decoded. A list that nobody holds any more takes its bytes with it. */
 const traces = new WeakMap<readonly EndpointConfig[], Trace>();
@@ -41,6 +31,8 @@ export function remember(configs: readonly EndpointConfig[], bytes: Uint8Array):
 export function decodeAgain(gate: Gate, before: readonly EndpointConfig[], bytes: Uint8Array): readonly EndpointConfig[] | null {
   const old = traces.get(before);
   if (old === undefined) return null;
+  const quick = decodeWindow(gate, before, old, bytes);
+  if (quick !== null) return quick;
   const trace = walk(bytes.slice());
   if (trace === null || trace.rest !== old.rest || trace.counts.length !== old.counts.length) return null;
   const made: EndpointConfig[] = [];
@@ -97,6 +89,46 @@ export function decodeAgain(gate: Gate, before: readonly EndpointConfig[], bytes
   return made;
 }
 
+/** One stretch has changed, and only that is read; null: it is not so simple. The old list's trace becomes the new one's. */
+function decodeWindow(gate: Gate, before: readonly EndpointConfig[], old: Trace, bytes: Uint8Array): readonly EndpointConfig[] | null {
+  const sample = before[0];
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const window = sample === undefined ? null : windowOf(old, buffer);
+  if (window === null || sample === undefined) return null;
+  const made: EndpointConfig[] = [];
+  for (const [n, from] of window.from.entries()) {
+    const kept = keptIn(old, window, buffer, n);
+    if (kept >= 0) {
+      made.push(before[kept] as EndpointConfig);
+      continue;
+    }
+    const where = `endpoints[0].lb_endpoints[${window.low + n}]`;
+    const message = decodeStrict(gate, LbEndpoint, buffer.subarray(from, window.to[n] as number), where);
+    if (message === undefined) return null;
+    made.push(decodeEndpoint(gate, message, sample.priority, sample.locality, true, where));
+  }
+  const { low, high } = window;
+  const list = before.slice();
+  if (made.length === high - low) for (const [n, one] of made.entries()) list[low + n] = one;
+  else list.splice(low, high - low, ...made);
+  if (!gate.clean) return list;
+  if (list.length === 0) return list;
+  moveOn(old, buffer, window);
+  traces.delete(before);
+  traces.set(list, old);
+  return list;
+}
+
+/** Which of the old endpoints of the window this one is, byte by byte; -1: none. */
+function keptIn(old: Trace, { low, high, from, to }: Window, bytes: Buffer, n: number): number {
+  const size = (to[n] as number) - (from[n] as number);
+  for (let k = low; k < high; k++) {
+    if ((old.to[k] as number) - (old.from[k] as number) !== size) continue;
+    if (bytes.compare(old.bytes, old.from[k], old.to[k], from[n], to[n]) === 0) return k;
+  }
+  return -1;
+}
+
 function hashOf({ bytes, from, to }: Trace, at: number): bigint {
   return Bun.hash(bytes.subarray(from[at] as number, to[at] as number)) as bigint;
 }
@@ -140,8 +172,7 @@ function walk(slice: Uint8Array): Trace | null {
     } else return false;
     return at <= bytes.length;
   };
-  // ClusterLoadAssignment.endpoints and LocalityLbEndpoints.lb_endpoints are field 2 both.
-  const repeated = (2 << 3) | 2;
+  let frame: Frame | null = null;
   while (at < bytes.length) {
     const start = at;
     if (bytes[at] !== repeated) {
@@ -151,7 +182,11 @@ function walk(slice: Uint8Array): Trace | null {
     }
     at++;
     const size = varint();
+    const inner = at;
     const end = at + size;
+    let first = -1;
+    let last = -1;
+    let together = true;
     if (size < 0 || end > bytes.length) return null;
     rest += "|";
     let count = 0;
@@ -162,6 +197,8 @@ function walk(slice: Uint8Array): Trace | null {
         rest += bytes.toString("latin1", field, at);
         continue;
       }
+      if (first < 0) first = at;
+      else if (at !== last) together = false;
       at++;
       const length = varint();
       if (length < 0 || at + length > end) return null;
@@ -171,11 +208,13 @@ function walk(slice: Uint8Array): Trace | null {
       from[total] = at;
       at += length;
       to[total++] = at;
+      last = at;
       count++;
     }
     counts.push(count);
+    frame = counts.length === 1 && together && first >= 0 ? { tag: start, inner, end, first, last } : null;
   }
-  return { bytes, from: from.subarray(0, total), to: to.subarray(0, total), counts, rest };
+  return { bytes, size: bytes.length, from: from.slice(0, total), to: to.slice(0, total), counts, rest, frame };
 }
 
 function larger(values: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
