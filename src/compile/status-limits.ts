@@ -12,7 +12,7 @@ import { hedgingSource, overloadSource, rateLimitSource } from "./limit-sources.
 import type { Source } from "./objects.ts";
 import { gatewayModel } from "./policies/gateway.ts";
 import { attachedTo, beyondEnvoy } from "./policies/limits.ts";
-import { keyOf, namespaceOf, type World } from "./world.ts";
+import { byAge, keyOf, namespaceOf, type World } from "./world.ts";
 
 type Policy = KubeObject & { spec: { readonly targetRefs: readonly TargetRef[] } };
 
@@ -29,6 +29,26 @@ export function overloadStatus(world: World, key: string): Record<string, unknow
 export function hedgingStatus(world: World, key: string): Record<string, unknown> | undefined {
   const policy = world.objects(hedgingSource).get(key);
   return policy === undefined ? undefined : statusOf(world, hedgingSource, policy, undefined);
+}
+
+/** What is to be said of a policy that is being written, target by target, with the world as it was before; empty = it will do what it says. */
+export function targetProblems(world: World, policy: KubeObject): string[] {
+  const source = { RateLimitPolicy: rateLimitSource, OverloadPolicy: overloadSource, HedgingPolicy: hedgingSource }[policy.kind];
+  if (source === undefined) return [];
+  const written = policy as Policy;
+  return written.spec.targetRefs.flatMap((ref, at) => {
+    const { status, reason, message } = acceptedAt(world, source as unknown as Source<Policy, "target">, written, ref, false);
+    const speaker = attachedTo(
+      world,
+      source as unknown as Source<Policy, "target">,
+      ref.kind === "Gateway" ? "Gateway" : "Service",
+      `${namespaceOf(policy)}/${ref.name}`,
+      ref.sectionName ?? "",
+    )[0];
+    // One that was there before all others still is.
+    const first = reason === "Conflicted" && speaker !== undefined && byAge(written, speaker) < 0;
+    return status === "True" || first ? [] : [`spec.targetRefs[${at}]: ${message}`];
+  });
 }
 
 /** `beyond`: fields that an Envoy does not enforce; undefined = callers follow it, and not the instances. */

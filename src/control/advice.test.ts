@@ -63,3 +63,19 @@ test("backends without instances", () => {
     "backendRefs: shop/none has no instance now: requests that go there get 503 until one is there",
   ]);
 });
+
+test("policies attached to what is not there, or to what has one already", () => {
+  const limit = (name: string, target: string, created?: string): KubeObject => ({
+    apiVersion: "weft.dev/v1alpha1",
+    kind: "RateLimitPolicy",
+    metadata: { name, namespace: "shop", ...(created !== undefined && { creationTimestamp: created }) },
+    spec: { targetRefs: [{ group: "", kind: "Service", name: target }], rules: [] },
+  });
+  const held = buildWorld([service("cart"), limit("first", "cart", "2026-02-01T00:00:00Z")], "cluster.local");
+  expect(advise(held, limit("new", "cart"), none)).toEqual([
+    expect.stringMatching(/^spec\.targetRefs\[0\]: RateLimitPolicy shop\/first is for the same Service/),
+  ]);
+  expect(advise(held, limit("new", "nobody"), none)).toEqual([expect.stringMatching(/there is no Service shop\/nobody/)]);
+  expect(advise(held, limit("first", "cart", "2026-02-01T00:00:00Z"), none)).toEqual([]);
+  expect(advise(held, limit("older", "cart", "2026-01-01T00:00:00Z"), none)).toEqual([]);
+});

@@ -7,6 +7,7 @@ import { type PeerAuthenticationObject, stated } from "../api/kinds/peerauthenti
 import type { EdgeObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
+import { targetProblems } from "../compile/status-limits.ts";
 import { namespaceOf, type WorkloadModel, type World } from "../compile/world.ts";
 
 /** Names listed in one warning; headers are short. */
@@ -25,6 +26,10 @@ export function advise(world: World, candidate: KubeObject, edges: () => readonl
       ];
     case "HTTPRoute":
       return unserved(world, candidate as HTTPRouteObject);
+    case "RateLimitPolicy":
+    case "OverloadPolicy":
+    case "HedgingPolicy":
+      return targetProblems(world, candidate);
     default:
       return [];
   }
