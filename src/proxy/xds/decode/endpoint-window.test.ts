@@ -91,5 +91,7 @@ test("broken bytes are refused, and leave what was there as it was", () => {
     broken[Math.floor(random() * broken.length)] = Math.floor(random() * 256);
     expect(decode(broken, held)).toEqual(decode(broken));
   }
-  expect(decode(whole.subarray(0, whole.length - 3), decode(before) as readonly EndpointConfig[])).toEqual(decode(whole.subarray(0, whole.length - 3)));
+  expect(decode(whole.subarray(0, whole.length - 3), decode(before) as readonly EndpointConfig[])).toEqual(
+    decode(whole.subarray(0, whole.length - 3)),
+  );
 });
