@@ -130,7 +130,7 @@ export function joinClaims(token: string | undefined): TokenClaims | undefined {
 }
 
 /** A complete kubeconfig as YAML text, everything inline, so that it can be carried to another machine. JSON strings are YAML strings. */
-export function formatKubeconfig(access: Pick<Access, "server" | "ca" | "token" | "namespace">, user: string): string {
+export function formatKubeconfig(access: Pick<Access, "server" | "ca" | "token" | "certificate" | "namespace">, user: string): string {
   const q = JSON.stringify;
   const lines = [
     "apiVersion: v1",
@@ -142,7 +142,11 @@ export function formatKubeconfig(access: Pick<Access, "server" | "ca" | "token" 
     `    server: ${q(access.server)}`,
   ];
   if (access.ca !== undefined) lines.push(`    certificate-authority-data: ${Buffer.from(access.ca).toString("base64")}`);
-  lines.push("users:", `- name: ${q(user)}`, "  user:", `    token: ${q(access.token ?? "")}`);
+  lines.push("users:", `- name: ${q(user)}`, "  user:");
+  const base64 = (text: string): string => Buffer.from(text).toString("base64");
+  if (access.certificate === undefined) lines.push(`    token: ${q(access.token ?? "")}`);
+  else
+    lines.push(`    client-certificate-data: ${base64(access.certificate.cert)}`, `    client-key-data: ${base64(access.certificate.key)}`);
   lines.push(
     "contexts:",
     "- name: weft",

@@ -642,7 +642,7 @@ export const verbs: readonly VerbSpec[] = [
       "list shows what was given out and whether it was used; revoke NAME makes one worthless at once. Certificates that were got with it live on for a day at most; `weft delete workloadentry` takes an instance out.",
     ],
     operands: [
-      { name: "create|list|revoke", required: true, operand: "text" },
+      { name: "create|certificate|list|revoke", required: true, operand: "text" },
       { name: "NAME", required: false, repeat: true, operand: "text" },
     ],
     flags: [
@@ -655,7 +655,7 @@ export const verbs: readonly VerbSpec[] = [
         operand: "file",
         help: "create: at the socket of this machine's control plane (weft up --join-socket), which asks the kernel who you are; needs no other credential",
       },
-      { name: "server", value: "URL", help: "create: address to write into the kubeconfig (default: the one in use)" },
+      { name: "server", value: "URL", help: "create, certificate: address to write into the kubeconfig (default: the one in use)" },
       { name: "all-namespaces", short: "A", help: "list: of all namespaces" },
     ],
     usesApi: true,
@@ -716,14 +716,20 @@ export const verbs: readonly VerbSpec[] = [
     about: [
       "create prints a kubeconfig with a token of a new user. A new user may look at what there is, and nothing else, until a RoleBinding or ClusterRoleBinding names the user or one of the groups: kubectl create rolebinding shop-team --clusterrole edit --group shop-team -n shop, or files.",
       "revoke deletes users, which makes every token of theirs worthless at once; bindings that name them stay. Further tokens of a user: weft kubeconfig --user NAME.",
+      "certificate prints a kubeconfig with a client certificate instead, where the control plane is an authority for them (weft up --client-ca own): NAME is the user, each --group a group. Nothing is kept of it, and it cannot be revoked.",
     ],
     operands: [
       { name: "create|list|revoke", required: true, operand: "text" },
       { name: "NAME", required: false, repeat: true, operand: "text" },
     ],
     flags: [
-      { name: "group", value: "GROUP", repeat: true, help: "create: a group that bindings may name; may be given several times" },
-      { name: "ttl", value: "TIME", help: "create: how long the token is good for, 10m to 366d (default 30d)" },
+      {
+        name: "group",
+        value: "GROUP",
+        repeat: true,
+        help: "create, certificate: a group that bindings may name; may be given several times",
+      },
+      { name: "ttl", value: "TIME", help: "create, certificate: how long it is good for, 10m to 366d, of a certificate 90d (default 30d)" },
       { name: "server", value: "URL", help: "create: address to write into the kubeconfig (default: the one in use)" },
     ],
     usesApi: true,

@@ -2,7 +2,7 @@
 
 import "reflect-metadata";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -294,3 +294,74 @@ test("a file of --client-ca that is no good stops the start with its name and th
     expect(error).toContain(path);
   }
 }, 30_000);
+
+describe("Weft's own authority for client certificates", () => {
+  test("signs for the administrator alone, what is asked and no more, and is the same after a restart", async () => {
+    const dataDir = join(dir, "own");
+    const options = { dataDir, apiPort: 0, xdsPort: 0, dashboardPort: 0, clientCaFile: "own" };
+    let own = await startControlPlane(options);
+    const ca = readFileSync(join(dataDir, "ca.crt"), "utf8");
+    const admin = { authorization: `Bearer ${readFileSync(join(dataDir, "admin.token"), "utf8").trim()}` };
+    const keys = (await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"])) as CryptoKeyPair;
+    const publicKey = pemOf("PUBLIC KEY", await crypto.subtle.exportKey("spki", keys.publicKey));
+    const key = pemOf("PRIVATE KEY", await crypto.subtle.exportKey("pkcs8", keys.privateKey));
+    const send = async (path: string, init: { method?: string; headers?: Record<string, string>; body?: unknown; held?: Held }) => {
+      const { held, body, headers = {}, ...rest } = init;
+      const answer = await fetch(own.apiUrl + path, {
+        ...rest,
+        headers,
+        tls: { ca, ...held },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      // biome-ignore lint/suspicious/noExplicitAny: answers of many shapes, looked into by matchers
+      return { status: answer.status, body: (await answer.json()) as any };
+    };
+    const sign = (body: unknown, more: { headers?: Record<string, string>; held?: Held } = { headers: admin }) =>
+      send("/weft/v1alpha1/client-certificates", { method: "POST", body, ...more });
+    const review = { apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" };
+    const whoIs = (held: Held) =>
+      send("/apis/authentication.k8s.io/v1/selfsubjectreviews", {
+        method: "POST",
+        body: review,
+        held,
+        headers: { "content-type": "application/json" },
+      });
+    try {
+      expect(readFileSync(join(dataDir, "client-ca.key"), "utf8")).toContain("PRIVATE KEY");
+      expect(statSync(join(dataDir, "client-ca.key")).mode & 0o777).toBe(0o600);
+      const made = await sign({ user: "jane doe", groups: ["team", "ops"], expirationSeconds: 3600, publicKey });
+      expect(made.status).toBe(201);
+      const left = Date.parse(made.body.expirationTimestamp) - Date.now();
+      expect(left > 3_500_000 && left <= 3_600_000).toBe(true);
+      const jane: Held = { cert: made.body.certificate, key };
+      expect((await whoIs(jane)).body.status.userInfo).toMatchObject({
+        username: "jane doe",
+        groups: expect.arrayContaining(["team", "ops"]),
+      });
+      // Who holds one cannot have others signed, and neither can strangers.
+      expect((await sign({ user: "root", groups: ["system:masters"], publicKey }, { held: jane, headers: {} })).status).toBe(403);
+      expect((await sign({ user: "root", publicKey }, { headers: {} })).status).toBe(401);
+      for (const [wrong, reason] of [
+        [{ publicKey }, /user takes a name/],
+        [{ user: "a,O=system:masters", publicKey }, /user takes a name/],
+        [{ user: "a", groups: ["b+CN=c"], publicKey }, /groups takes/],
+        [{ user: "a", expirationSeconds: 10, publicKey }, /expirationSeconds takes/],
+        [{ user: "a", expirationSeconds: 366 * 86_400, publicKey }, /expirationSeconds takes/],
+        [{ user: "a", publicKey: "x" }, /publicKey takes/],
+        [{ user: "a", publicKey, ca: true }, /unknown field "ca"/],
+      ] as const)
+        expect(await sign(wrong)).toMatchObject({ status: 400, body: { message: expect.stringMatching(reason) } });
+      await own.stop();
+      own = await startControlPlane(options);
+      expect((await whoIs(jane)).body.status.userInfo).toMatchObject({ username: "jane doe" });
+      const audit = readFileSync(join(dataDir, "audit.log"), "utf8");
+      expect(audit).toContain('"path":"/weft/v1alpha1/client-certificates","code":201');
+    } finally {
+      await own.stop();
+    }
+  }, 30_000);
+
+  test("is not there without the flag", async () => {
+    expect((await ask(undefined, "/weft/v1alpha1/client-certificates", { method: "POST", body: {}, token: adminToken })).status).toBe(404);
+  });
+});

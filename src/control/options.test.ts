@@ -55,6 +55,7 @@ test("what is wrong is said with where it stands", () => {
     [["--ca-cert", "a"], {}, /^--ca-cert is an authority to issue from; give its private key too, with --ca-key FILE$/],
     [[], { WEFT_CA_KEY: "b" }, /^\$WEFT_CA_KEY is the key of an authority; give its certificate too/],
     [[], { WEFT_API_PORT: "x" }, /^\$WEFT_API_PORT takes a port from 0 to 65535 .*, not "x"$/],
+    [["--client-ca", "own", "--store", "etcd://a:2379"], {}, /^--client-ca own is an authority in one data folder/],
     [["--config", file("api-prot: 1\n")], {}, /has "api-prot", which is not known; did you mean "api-port"/],
   ];
   for (const [argv, env, words] of refused) expect(() => parse(argv, env)).toThrow(words);

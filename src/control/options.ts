@@ -26,7 +26,7 @@ export interface UpOptions {
   readonly joinSocket: string | undefined;
   /** As whom users of this machine may join; undefined = only whoever runs the control plane, as anybody. */
   readonly joinUsers: string | undefined;
-  /** Authorities whose client certificates are credentials at the API; undefined = none are. */
+  /** Authorities whose client certificates are credentials at the API, or `own`; undefined = none are. */
   readonly clientCaFile: string | undefined;
   /** Requests a second of one credential; undefined = the default, 0 = no limit. */
   readonly apiRate: number | undefined;
@@ -62,7 +62,8 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --ca-key FILE         its private key, PEM
   --ca-root FILE        roots to trust, beside Weft's own or where the file of --ca-cert does not end in one; several while one replaces another
   --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it
-  --client-ca FILE      authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups
+  --client-ca FILE      authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups;
+                        own: an authority of Weft's, from which weft user certificate NAME takes them
   --join-socket PATH    Unix socket at which programs of this machine get join tokens for being who they are (Linux)
   --join-users RULES    who may join there as whom: USER=NAMESPACE/ACCOUNT,USER=NAMESPACE/*,USER=* (default: this user alone)
   --api-rate N          requests a second that one user or service account may make (default 200; 0 = no limit)
@@ -216,6 +217,10 @@ export function parseOptions(
     if (odd !== undefined)
       throw new UsageError(`${called(odd)} is for a store in etcd; give --store etcd://HOST:PORT too, or leave it out`);
   }
+  if (given.get("client-ca") === "own" && store.kind !== "sqlite")
+    throw new UsageError(
+      `${called("client-ca")} own is an authority in one data folder; several control planes on one store take a file: ${called("client-ca")} FILE`,
+    );
   const requestBytes = given.get("etcd-max-request-bytes");
   if (requestBytes !== undefined && !/^[1-9]\d{4,8}$/.test(requestBytes))
     throw new UsageError(`${called("etcd-max-request-bytes")} takes a number of bytes, 10000 or more, not ${JSON.stringify(requestBytes)}`);

@@ -91,7 +91,7 @@ export interface ControlPlaneOptions {
   /** Unix socket at which programs of this machine join, and the rules of who may. */
   readonly joinSocket?: string | undefined;
   readonly joinUsers?: string | undefined;
-  /** PEM file of authorities whose client certificates are credentials at the API; undefined = none are. */
+  /** PEM file of authorities whose client certificates are credentials at the API, or `own`; undefined = none are. */
   readonly clientCaFile?: string | undefined;
   /** Requests a second that one user or service account may make of the API; 0 = no limit. */
   readonly apiRate?: number | undefined;
@@ -182,7 +182,12 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const lock = lockFolder(dir);
   undo.add(() => lock.release());
 
-  const clientCa = options.clientCaFile === undefined ? undefined : readClientCa(resolve(options.clientCaFile), clock.now());
+  const ownClients =
+    options.clientCaFile === "own" ? await (await import("./client-authority.ts")).openClientAuthority(dir, clock) : undefined;
+  const clientCa =
+    options.clientCaFile === undefined
+      ? undefined
+      : (ownClients?.certificatePem ?? readClientCa(resolve(options.clientCaFile), clock.now()));
   const passphrase = readPassphrase(options.caPassphraseFile, options.caPassphrase);
   const shared = await openShared(options, dir, clock, log, undo, passphrase);
   const keptBefore = readCaFolder(dir);
@@ -559,6 +564,11 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
           if (request.method !== "GET" || url.pathname !== "/weft/v1alpha1/audit") return undefined;
           return (await import("./apiserver/audit-read.ts")).answerAudit(url, dir, audit, hold);
         },
+      },
+      {
+        prefix: "/weft/v1alpha1/client-certificates",
+        sensitive: true,
+        handle: (request, caller) => (request.method === "POST" ? ownClients?.answer(request, caller) : undefined),
       },
       {
         prefix: "/weft/v1alpha1/profile/",

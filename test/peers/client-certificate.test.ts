@@ -104,4 +104,29 @@ describe.skipIf(!there)("a client certificate in a kubeconfig", () => {
     const refused = await execute([...weft, "get", "services", "-A", "--kubeconfig", strange]);
     expect([refused.code, refused.err]).toEqual([1, expect.stringContaining("the client certificate is not good here")]);
   }, 60_000);
+
+  test("is made by weft user certificate where Weft is the authority, and kubectl takes it", async () => {
+    const data = file("own");
+    const own = await startControlPlane({ dataDir: data, apiPort: 0, xdsPort: 0, dashboardPort: 0, clientCaFile: "own" });
+    try {
+      const words = [
+        "user",
+        "certificate",
+        "jane",
+        "--group",
+        "system:masters",
+        "--ttl",
+        "1h",
+        "--kubeconfig",
+        join(data, "admin.kubeconfig"),
+      ];
+      const made = await execute([bunCommand, join(import.meta.dir, "../../src/main.ts"), ...words]);
+      expect([made.code, made.err]).toEqual([0, expect.stringContaining("certificate of jane, good until")]);
+      writeFileSync(file("jane-own.kubeconfig"), made.out, { mode: 0o600 });
+      expect((await asked(file("jane-own.kubeconfig"), "auth", "whoami")).out).toMatch(/Username +jane/);
+      expect(await asked(file("jane-own.kubeconfig"), "create", "service", "clusterip", "cart", "--tcp", "80")).toMatchObject({ code: 0 });
+    } finally {
+      await own.stop();
+    }
+  }, 60_000);
 });

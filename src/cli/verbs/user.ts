@@ -1,5 +1,6 @@
 // Owns: `weft user`: people and programs that may use the API, and their tokens. Keeps none, and prints one only when it is made.
 
+import { generateKeyPairSync } from "node:crypto";
 import { longestUserTokenSeconds, type UserObject } from "../../api/kinds/user.ts";
 import { ApiFailure, type Client } from "../client.ts";
 import { CliFailure, UsageFailure } from "../failure.ts";
@@ -15,12 +16,14 @@ export async function run(invocation: Invocation): Promise<number> {
   switch (action) {
     case "create":
       return create(invocation, names);
+    case "certificate":
+      return certificate(invocation, names);
     case "list":
       return list(invocation);
     case "revoke":
       return revoke(invocation, names);
     default:
-      throw new UsageFailure(`weft user takes create, list or revoke, not "${action}"`);
+      throw new UsageFailure(`weft user takes create, certificate, list or revoke, not "${action}"`);
   }
 }
 
@@ -50,13 +53,17 @@ export async function requestUserToken(
   }
 }
 
+function checkedServer(server: string): string {
+  if (!/^https:\/\/[^/]+$/.test(server)) throw new UsageFailure(`--server takes an address such as https://10.0.0.5:7443, not "${server}"`);
+  return server;
+}
+
 async function create(invocation: Invocation, names: readonly string[]): Promise<number> {
   const { args, terminal } = invocation;
   const [name, ...more] = names;
   if (name === undefined || more.length > 0) throw new UsageFailure("weft user create needs one NAME");
   const { client, namespace } = openSession(invocation);
-  const server = args.text("server") ?? client.access.server;
-  if (!/^https:\/\/[^/]+$/.test(server)) throw new UsageFailure(`--server takes an address such as https://10.0.0.5:7443, not "${server}"`);
+  const server = checkedServer(args.text("server") ?? client.access.server);
   const groups = args.list("group");
   const ttlMs = args.durationMs("ttl");
   if (ttlMs !== undefined && (ttlMs < 600_000 || ttlMs > longestUserTokenSeconds * 1000))
@@ -79,6 +86,43 @@ async function create(invocation: Invocation, names: readonly string[]): Promise
   else terminal.out(formatKubeconfig({ ...client.access, server, namespace, token }, name));
   terminal.err(`# user ${name}, token good until ${expiresAt}; what it may do is said by bindings, for example:\n`);
   terminal.err(`#   kubectl create rolebinding ${name}-edit --clusterrole edit --user ${name} -n ${namespace}\n`);
+  return 0;
+}
+
+/** The key is made here and leaves this process in what is printed alone. */
+async function certificate(invocation: Invocation, names: readonly string[]): Promise<number> {
+  const { args, terminal } = invocation;
+  const [name, ...more] = names;
+  if (name === undefined || more.length > 0) throw new UsageFailure("weft user certificate needs one NAME");
+  const { client, namespace } = openSession(invocation);
+  const server = checkedServer(args.text("server") ?? client.access.server);
+  const ttlMs = args.durationMs("ttl");
+  const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  let made: { certificate: string; expirationTimestamp: string };
+  try {
+    made = await client.json("/weft/v1alpha1/client-certificates", {
+      method: "POST",
+      body: {
+        user: name,
+        groups: args.list("group"),
+        ...(ttlMs === undefined ? {} : { expirationSeconds: Math.round(ttlMs / 1000) }),
+        publicKey: publicKey.export({ format: "pem", type: "spki" }).toString(),
+      },
+    });
+  } catch (error) {
+    if (error instanceof ApiFailure && error.code === 404)
+      throw new CliFailure("this control plane signs no client certificates; weft up --client-ca own makes it an authority for them");
+    throw error;
+  }
+  const held = { cert: made.certificate, key: privateKey.export({ format: "pem", type: "pkcs8" }).toString() };
+  const facts = { name, groups: args.list("group"), expiresAt: made.expirationTimestamp, certificate: held.cert, key: held.key };
+  const format = args.text("output");
+  if (await printed(terminal, format, facts)) return 0;
+  if (format === "token") throw new UsageFailure("weft user certificate makes no token; leave -o token out");
+  terminal.out(formatKubeconfig({ ...client.access, server, namespace, token: undefined, certificate: held }, name));
+  terminal.err(
+    `# certificate of ${name}, good until ${made.expirationTimestamp}; it cannot be revoked. What it may do is said by bindings of its name and groups\n`,
+  );
   return 0;
 }
 
