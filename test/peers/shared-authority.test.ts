@@ -5,9 +5,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../../demo/cast.ts";
+import { Processes } from "../../demo/processes.ts";
 import type { CaStatus } from "../../src/control/identity/rotation.ts";
 import { type ControlPlane, startControlPlane } from "../../src/control/plane.ts";
+import { annotations } from "../../src/wire/names.ts";
 import { EtcdServers } from "../support/etcd.ts";
+import { app } from "../support/mesh.ts";
 import { needsPeers } from "../support/peers.ts";
 
 describe.skipIf(!needsPeers("shared-authority.test.ts", "etcd"))("the authority of control planes on one etcd", () => {
@@ -99,6 +103,65 @@ describe.skipIf(!needsPeers("shared-authority.test.ts", "etcd"))("the authority 
     await alone.stop();
     await expect(up(own, prefix)).rejects.toThrow(/two certificate authorities claim one mesh/);
   }, 60_000);
+
+  test("a root is replaced under load while proxies hang on several of them and the one that leads is killed", async () => {
+    const store = `etcd://${servers.addresses}/authority-${++serial}`;
+    const planes: Processes[] = [];
+    const start = async (dir: string) => {
+      const plane = new Processes(dir);
+      planes.push(plane);
+      await plane.startControlPlane(["--api-port", "0", "--xds-port", "0", "--dashboard-port", "0", "--store", store]);
+      return plane;
+    };
+    cleanups.push(() => Promise.all(planes.map((plane) => plane.stopAll())));
+    const first = await start(folder());
+    const second = await start(folder());
+    const callers: string[] = [];
+    for (const service of ["a", "b", "c", "d"])
+      second.startInstance({
+        service,
+        name: service,
+        port: await freePort(),
+        command: app("echo.ts"),
+        flags: ["--service-account", service],
+      });
+    type Entries = { items: { metadata: { labels?: { app?: string }; annotations?: Record<string, string> } }[] };
+    const state = (of: Processes) => of.weftJson<CaStatus>(["ca", "status"]);
+    await until("everybody is there", async () => (await state(second)).holders === 4, 30_000);
+    for (const { metadata } of (await second.weftJson<Entries>(["get", "workloadentries", "-n", "shop"])).items)
+      callers.push(`http://127.0.0.1:${metadata.annotations?.[annotations.httpProxyPort]}`);
+    const ask = async (n: number) => {
+      const answer = await fetch(`http://${["a", "b", "c", "d"][n % 4]}/x`, { proxy: callers[(n + 1) % 4] as string }).catch(
+        (cause: unknown) => cause,
+      );
+      if (!(answer instanceof Response)) return String(answer);
+      await answer.text();
+      return answer.status;
+    };
+    await until("all answer each other", async () => (await Promise.all([0, 1, 2, 3].map(ask))).every((code) => code === 200));
+    const wrong: unknown[] = [];
+    let asked = 0;
+    let on = true;
+    const load = (async () => {
+      while (on) {
+        const code = await ask(asked++);
+        if (code !== 200) wrong.push(code);
+        await Bun.sleep(10);
+      }
+    })();
+    expect((await second.weft(["ca", "rotate"])).code).toBe(0);
+    // Of both one leads; the first came first.
+    first.controlPlane?.kill("SIGKILL");
+    await until("the new root issues", async () => (await state(second)).rotation?.phase === "issuing", 30_000);
+    await until("all have renewed", async () => (await state(second)).holdersOfIssuer === 4, 30_000);
+    await until("nobody is cut off", async () => (await second.weft(["ca", "finish"])).code === 0, 30_000);
+    expect((await state(second)).roots.length).toBe(1);
+    const before = asked;
+    await until("some more", () => asked > before + 20);
+    on = false;
+    await load;
+    expect(wrong).toEqual([]);
+  }, 120_000);
 
   test("the key is under a passphrase in etcd too, once one control plane has it", async () => {
     const prefix = `/authority-${++serial}`;

@@ -69,7 +69,7 @@ const alarms = [0.25, 0.1] as const;
 /** An expired certificate is complained of again. */
 const repeatMs = 3_600_000;
 /** When another root issues, certificates are renewed within this and not at half of their life: a fleet does not come all at once. */
-const renewWithinMs = 10_000;
+const renewWithinMs = 5_000;
 /** When it has been revoked: peers refuse it already. */
 const askAgainWithinMs = 500;
 
