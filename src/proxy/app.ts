@@ -342,7 +342,7 @@ class ProxyProcess {
   /** Puts a configuration into force: names resolved, and without the clusters that carry control traffic. */
   #apply(config: ProxyConfig): readonly ApplyFailure[] {
     const usable = new Map([...config.clusters].filter(([, cluster]) => !cluster.control));
-    for (const cluster of controlAsked(config)) usable.set(cluster.name, cluster);
+    for (const cluster of controlAsked(config, (this.#control?.secrets ?? null) !== null)) usable.set(cluster.name, cluster);
     if (this.#dns === undefined && [...usable.values()].some((one) => one.source.kind === "strict_dns")) this.#dns = this.#openDns();
     const clusters = this.#dns?.resolve(usable) ?? usable;
     this.#config = config;
