@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { median, pairedRatio, percentile, slope, spread } from "./stats.ts";
+import { median, pairedRatio, percentile, riseOfFloor, spread } from "./stats.ts";
 
 describe("figures of several rounds", () => {
   test("median of odd and even counts", () => {
@@ -32,8 +32,10 @@ describe("figures of several rounds", () => {
   });
 });
 
-test("the slope of a line is its rise per step, and noise around a level has none", () => {
-  expect(slope([1, 3, 5, 7])).toBe(2);
-  expect(slope([4, 5, 5, 4])).toBe(0);
-  expect(slope([9])).toBe(0);
+test("the floor of a figure that collections bring down rises by what they leave", () => {
+  const teeth = (leak: number): number[] => Array.from({ length: 45 }, (_, i) => 17 + (i % 16) * 0.15 + leak * i);
+  // Wherever the measuring ends within a tooth.
+  for (let cut = 0; cut < 13; cut++) expect(Math.abs(riseOfFloor(teeth(0).slice(cut)))).toBeLessThan(1e-9);
+  expect(riseOfFloor(teeth(0.1))).toBeGreaterThan(1.5);
+  expect(riseOfFloor([1, 3, 5, 7])).toBe(4);
 });

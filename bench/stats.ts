@@ -40,15 +40,11 @@ export function percentile(sorted: ArrayLike<number>, share: number): number {
   return sorted[rank]!;
 }
 
-/** Rise per step of the straight line through the values (least squares). */
-export function slope(values: readonly number[]): number {
-  const middle = (values.length - 1) / 2;
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  let over = 0;
-  let under = 0;
-  for (const [i, value] of values.entries()) {
-    over += (i - middle) * (value - mean);
-    under += (i - middle) ** 2;
-  }
-  return under === 0 ? 0 : over / under;
+/**
+ * By how much the lowest value of the second half lies above that of the first. Of a figure that climbs until a collection and falls back, only what
+ * stays after collections counts: a line through all of it rises or falls with the place where the measuring happened to end.
+ */
+export function riseOfFloor(values: readonly number[]): number {
+  const middle = values.length >> 1;
+  return Math.min(...values.slice(middle)) - Math.min(...values.slice(0, middle));
 }

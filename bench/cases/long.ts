@@ -1,7 +1,7 @@
 // Owns: the soak (no growth of private memory under half of what the subject can do) and the gain of a second worker.
 import { atRate, saturate } from "../load/drive.ts";
 import { groupCpu, groupRssAnonMb } from "../proc.ts";
-import { slope, spread } from "../stats.ts";
+import { riseOfFloor, spread } from "../stats.ts";
 import { weftProxy } from "../subjects/build.ts";
 import { HOST, LOAD_PATH, type Subject } from "../subjects/subject.ts";
 import { Collector, type QuietCase, type QuietResult } from "./collect.ts";
@@ -12,8 +12,8 @@ const SLICE_SECONDS = 10; // each slice opens its connections anew
 const WARM_SHARE = 0.25; // of the time: not judged
 
 /**
- * Half of the saturation rate for `input.soakSeconds`. Garbage makes the figure go up and down, so the least reading of each slice counts;
- * a line is laid through them (least squares), and what it rises over the judged time is the growth.
+ * Half of the saturation rate for `input.soakSeconds`. Garbage makes the figure go up and down, so the least reading of each slice counts,
+ * and what the lowest of the second half of the judged time lies above that of the first is the growth.
  */
 export async function soak(input: QuietCase): Promise<QuietResult> {
   const { subjects } = await frontBench(input, { http2: false, tls: false, tcp: false });
@@ -37,9 +37,9 @@ export async function soak(input: QuietCase): Promise<QuietResult> {
           input.plan.say(`  ${subject.name} ${(i + 1) * SLICE_SECONDS} s: ${low.toFixed(1)} MB at ${Math.round(rate)}/s`);
         }
         const judged = least.slice(Math.floor(slices * WARM_SHARE));
-        const grown = slope(judged) * (judged.length - 1);
+        const grown = riseOfFloor(judged);
         const seconds = judged.length * SLICE_SECONDS;
-        const note = `${Math.round(rate)} requests/s; ${judged[0]!.toFixed(1)} to ${judged.at(-1)!.toFixed(1)} MB over the last ${seconds} s of ${slices * SLICE_SECONDS}`;
+        const note = `${Math.round(rate)} requests/s; between ${Math.min(...judged).toFixed(1)} and ${Math.max(...judged).toFixed(1)} MB over the last ${seconds} s of ${slices * SLICE_SECONDS}`;
         result = { grown, note };
       });
       return { grownMb: spread([result!.grown]), note: result!.note };
