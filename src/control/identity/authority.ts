@@ -1,7 +1,7 @@
 // Owns: the mesh's certificate authority: whose key signs, which roots are trusted, and what it signs. It is made once, on first start (`ca.key`, `ca.crt`), or
 // given by the user (`given.ts`); a root is replaced by `rotation.ts` alone. Never hands out a key; never signs a name that is not the caller's own.
 
-import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
+import { generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
@@ -11,18 +11,10 @@ import { IdentityError } from "./failure.ts";
 import { createFileOnce, ensureFolder, privateMode, publicMode, readIfThere, readPrivate, writeFileAtomic } from "./files.ts";
 import { type GivenFiles, readGiven, readRoots } from "./given.ts";
 import { isEncrypted, readKey, writeKey } from "./key-file.ts";
-import {
-  generateKeyPem,
-  type IssuedCertificate,
-  type Issuer,
-  issuerOf,
-  issueServer,
-  issueWorkload,
-  makeRoot,
-  type RandomBytes,
-} from "./pki.ts";
+import { type IssuedCertificate, type Issuer, issuerOf, issueWorkload, makeRoot, type RandomBytes } from "./pki.ts";
 import { type CaFiles, caFileNames, finished, type RotationState, readCaFolder, readRotation, writeCaFolder } from "./rotation-state.ts";
-import { Secret } from "./secret.ts";
+import type { Secret } from "./secret.ts";
+import { inTime, serverCertificate, signedBy } from "./server-certificate.ts";
 import { localSigner } from "./signer.ts";
 
 export interface KeyAndCertificate {
@@ -94,7 +86,6 @@ export const defaultTrustDomain = "cluster.local";
 export const controlPlaneAccount = { namespace: "weft-system", serviceAccount: "weft-control-plane" } as const;
 
 export const workloadLifeMs = 24 * 3_600_000;
-const serverLifeMs = 365 * 86_400_000;
 
 /** What follows from what is kept, or given. */
 interface Trust {
@@ -189,14 +180,6 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
       return trust.issuers.find((issuer) => signedBy(leaf, issuer));
     },
   };
-}
-
-function signedBy(leaf: X509Certificate, { certificate: { x509 } }: LiveIssuer): boolean {
-  return leaf.checkIssued(x509) && leaf.verify(x509.publicKey);
-}
-
-function inTime(leaf: X509Certificate, nowMs: number): boolean {
-  return leaf.validFromDate.getTime() <= nowMs && nowMs < leaf.validToDate.getTime();
 }
 
 function openGiven(options: AuthorityOptions, files: GivenFiles): { readonly trust: Trust; readonly created: boolean } {
@@ -381,47 +364,6 @@ function describe(roots: readonly CaCertificate[]): string {
   return roots
     .map((root) => `${root.fingerprint}…${root.trustDomains.length === 0 ? "" : ` of trust domain ${root.trustDomains.join(", ")}`}`)
     .join(" and ");
-}
-
-async function serverCertificate(
-  dir: string,
-  issuer: LiveIssuer,
-  abovePem: string,
-  names: { readonly dns: readonly string[]; readonly ip: readonly string[]; readonly identity: Identity },
-  clock: Clock,
-  random: RandomBytes,
-): Promise<KeyAndCertificate> {
-  const keyPath = join(dir, "server.key");
-  const certificatePath = join(dir, "server.crt");
-  const oldKey = readPrivate(keyPath);
-  const oldCertificate = readIfThere(certificatePath);
-  if (oldKey !== undefined && oldCertificate !== undefined && serves(oldCertificate, oldKey, issuer, names, clock.now())) {
-    return { certificatePem: `${oldCertificate.trim()}\n${abovePem}`, keyPem: new Secret(oldKey) };
-  }
-  const keyPem = generateKeyPem();
-  const issued = issueServer(issuer, keyPem, names, clock.now(), serverLifeMs, random);
-  // A crash between the two leaves a pair that does not fit, which `serves` sees; this key is replaced freely, nobody pins it.
-  writeFileAtomic(keyPath, keyPem, privateMode);
-  writeFileAtomic(certificatePath, `${issued.certificatePem.trim()}\n`, publicMode);
-  return { certificatePem: `${issued.certificatePem.trim()}\n${abovePem}`, keyPem: new Secret(keyPem) };
-}
-
-function serves(
-  certificatePem: string,
-  keyPem: string,
-  issuer: LiveIssuer,
-  names: { readonly dns: readonly string[]; readonly ip: readonly string[] },
-  nowMs: number,
-): boolean {
-  try {
-    const leaf = new X509Certificate(certificatePem);
-    if (leaf.ca || !signedBy(leaf, issuer) || !inTime(leaf, nowMs) || !leaf.checkPrivateKey(createPrivateKey(keyPem))) return false;
-    const left = leaf.validToDate.getTime() - nowMs;
-    if (left * 3 < leaf.validToDate.getTime() - leaf.validFromDate.getTime() && left < issuer.validity.notAfterMs - nowMs) return false;
-    return names.dns.every((name) => leaf.checkHost(name) !== undefined) && names.ip.every((ip) => leaf.checkIP(ip) !== undefined);
-  } catch {
-    return false;
-  }
 }
 
 /** The names the control plane's servers answer to, for one listen address. */

@@ -1,6 +1,7 @@
 // Owns: the proxy's certificate: asking for it, checking it, renewing it at half of its life, and handing it to whoever makes connections.
 // The private key is made here and stays in this process, but for the snapshot on this host's disk (mode 0600) where one is kept: without the key a
 // restart could not go on with the certificate. Never decides who may talk to whom.
+// rule 1: longer than 400 lines, as certificate, roots and deny list are one thing that changes together, and every method reads what is held.
 
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
