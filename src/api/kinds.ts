@@ -42,10 +42,11 @@ export const kinds: readonly DefinedKind[] = [
   namespaceKind,
   serviceKind,
   endpointSliceKind,
-  workloadEntryKind,
-  serviceEntryKind,
+  // Before Istio's group: of two kinds of one name the first group's is meant where no group is said, by kubectl too.
   gatewayClassKind,
   gatewayKind,
+  workloadEntryKind,
+  serviceEntryKind,
   referenceGrantKind,
   secretKind,
   configMapKind,

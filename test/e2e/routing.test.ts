@@ -130,7 +130,11 @@ test("requests go by header, weight and path; paths, hosts and headers change on
   );
   expect(moved.status).toBe(308);
   expect((await curl("http://reviews/old?a=1")).head).toContain("location: http://reviews/new?a=1");
-  expect(await conditions("reviews")).toEqual({ Accepted: "True Accepted", ResolvedRefs: "True ResolvedRefs" });
+  expect(await conditions("reviews")).toEqual({
+    Accepted: "True Accepted",
+    ResolvedRefs: "True ResolvedRefs",
+    SubsetsResolved: "True SubsetsResolved",
+  });
   for (let n = 0; n < 5; n++) expect(echo(await curl("http://reviews/", "-H", "x-tester: yes")).instance).toBe("v2");
   const user = echo(await curl("http://reviews/user/ann/reviews"));
   expect([user.instance, user.path, user.headers["x-via"]]).toEqual(["v1", "/reviews/of/ann", "users"]);
