@@ -50,7 +50,7 @@ test("a kind is described in the published words, without what is refused, with 
   expect(spec.properties).toHaveProperty("hostnames");
   const filters = spec.properties!.rules!.items!.properties!.filters!.items!;
   expect(filters.properties!.type!.enum).toContain("URLRewrite");
-  expect(filters.properties!.type!.enum).not.toContain("ExternalAuth");
+  expect(filters.properties!.type!.enum).not.toContain("ExtensionRef");
   const service = (await documentOf("api/v1")).components.schemas["io.k8s.api.core.v1.Service"]!;
   const { ports, selector } = service.properties!.spec!.properties!;
   expect(ports).toMatchObject({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"] });
