@@ -384,7 +384,7 @@ describe("weft up", () => {
 
     second.kill("SIGTERM");
     expect(await second.exited).toBe(0);
-  });
+  }, 60_000);
 
   test("a folder that cannot be used is named, with the reason and the way out", async () => {
     const dir = folder();

@@ -1,6 +1,6 @@
 // An authority given by the user: what openssl made is taken or refused in words, and what is issued from it openssl verifies.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,6 +10,9 @@ import { openAuthority } from "./authority.ts";
 import { IdentityError } from "./failure.ts";
 import { type GivenFiles, readGiven } from "./given.ts";
 import { readPassphrase } from "./key-file.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const dir = mkdtempSync(join(tmpdir(), "weft-given-"));
 const at = (name: string) => join(dir, name);

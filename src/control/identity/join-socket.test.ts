@@ -1,6 +1,6 @@
 // Joining by being a user of this machine: what the kernel says counts, what a rule does not allow is refused, and nobody holds the socket up.
 
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,9 @@ import { PausedClock, systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { type JoinRule, joinWithinMs, mostJoinBytes, openJoinSocket, parseJoinRules } from "./join-socket.ts";
 import { openPeerCredentials, type PeerCredentials } from "./peer-credentials.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const dir = mkdtempSync(join(tmpdir(), "weft-join-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

@@ -1,6 +1,6 @@
 // The authority's key at rest. Judge: openssl reads what we encrypt, and we read what it encrypts.
 
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,6 +9,9 @@ import { PausedClock } from "../../base/clock.ts";
 import { openAuthority } from "./authority.ts";
 import { isEncrypted, readKey, readPassphrase, writeKey } from "./key-file.ts";
 import { generateKeyPem } from "./pki.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const dir = mkdtempSync(join(tmpdir(), "weft-key-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

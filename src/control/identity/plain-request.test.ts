@@ -1,6 +1,6 @@
 // The request of our own sidecars is recognised, and nothing near it; and whichever way a request is taken, the certificate is the same.
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,6 +12,9 @@ import { type CaCertificate, readCaCertificates } from "./ca-certificate.ts";
 import { generateKeyPem, issuerOf, issueWorkload, makeRoot } from "./pki.ts";
 import { plainRequestKey } from "./plain-request.ts";
 import { localSigner } from "./signer.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const dir = mkdtempSync(join(tmpdir(), "weft-certificate-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

@@ -1,6 +1,6 @@
 // Who is refused: by certificate, identity and token; and the lists for others, which openssl judges.
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +12,9 @@ import { openAuthority } from "./authority.ts";
 import { RevocationLists } from "./crl.ts";
 import { Revocations, revocationsResource, tokenHash } from "./revocations.ts";
 import { openTokenAuthority } from "./token.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const dir = mkdtempSync(join(tmpdir(), "weft-revoked-"));
 const ends: (() => unknown)[] = [];

@@ -1,6 +1,6 @@
 // The steps of a root's replacement, over deaths of the control plane at every write, and what each step waits for.
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,9 @@ import { type Authority, openAuthority } from "./authority.ts";
 import { isEncrypted, readPassphrase } from "./key-file.ts";
 import { type Holder, RootRotation, type TrustReport } from "./rotation.ts";
 import { type CaFiles, finished, folderStore, readCaFolder, readRotation, writeRotation } from "./rotation-state.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const root = mkdtempSync(join(tmpdir(), "weft-rotation-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -1,6 +1,6 @@
 // Streams of trust as their clients meet them: real TLS, grpc-js as the client. A root is replaced in a running server; who is revoked loses its stream.
 
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,6 +22,9 @@ import { openAuthority, serverNames } from "../identity/authority.ts";
 import { finished, readRotation, writeRotation } from "../identity/rotation-state.ts";
 import { openTokenAuthority } from "../identity/token.ts";
 import { startXdsServer } from "./server.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -1,6 +1,6 @@
 // What a control plane says of trust, as a proxy takes it: roots that overlap, a deny list, and what is refused although it was told.
 
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { PausedClock } from "../../base/clock.ts";
 import { type Logger, silentLogger } from "../../base/log.ts";
 import { MetricRegistry } from "../../base/metric.ts";
@@ -16,6 +16,9 @@ import { checkIssuedChain } from "./chain.ts";
 import { createKeyAndRequest } from "./csr.ts";
 import { Identity } from "./identity.ts";
 import { KeyPair } from "./key-pair.ts";
+
+// Programs are started, and keys stretched: a busy machine takes its time.
+setDefaultTimeout(60_000);
 
 const uri = "spiffe://cluster.local/ns/shop/sa/cart";
 let first: TestAuthority;
