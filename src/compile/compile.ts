@@ -7,6 +7,7 @@ import type { XdsSnapshot } from "../wire/xds-types.ts";
 import type { Cell } from "./graph.ts";
 import { resourcesFor, snapshotOf } from "./layout.ts";
 import type { Taken } from "./objects.ts";
+import { grpcKey, grpcSnapshotOf } from "./proxyless.ts";
 import { type StatusPatch, statuses, statusKey, statusOf } from "./status.ts";
 import { LiveWorld, type World } from "./world.ts";
 
@@ -77,14 +78,15 @@ export class MeshCompiler {
 
   /** From now on rounds tell of this workload's snapshot, until `drop`. Returns it as it is; undefined = there is no such workload. */
   hold(workload: string): XdsSnapshot | undefined {
-    this.#watch(snapshotOf.cell(this.#live, workload) as Cell<unknown>, { kind: "snapshot", key: workload });
-    const now = snapshotOf(this.#live, workload);
+    const cell = this.#snapshotCell(workload);
+    this.#watch(cell as Cell<unknown>, { kind: "snapshot", key: workload });
+    const now = cell.read();
     this.#told.set(workload, now);
     return now;
   }
 
   drop(workload: string): void {
-    this.#unwatch(snapshotOf.cell(this.#live, workload) as Cell<unknown>);
+    this.#unwatch(this.#snapshotCell(workload) as Cell<unknown>);
     this.#told.delete(workload);
     this.#live.demand(workload, undefined);
   }
@@ -104,7 +106,14 @@ export class MeshCompiler {
 
   /** Computed on the spot where nobody holds it. */
   snapshot(workload: string): XdsSnapshot | undefined {
-    return snapshotOf(this.#live, workload);
+    return this.#snapshotCell(workload).read();
+  }
+
+  /** Of a proxy by its workload, of a gRPC program by `grpcKey` and its own. */
+  #snapshotCell(key: string): Cell<XdsSnapshot | undefined> {
+    return key.startsWith(grpcKey)
+      ? (grpcSnapshotOf.cell(this.#live, key.slice(grpcKey.length)) as Cell<XdsSnapshot | undefined>)
+      : snapshotOf.cell(this.#live, key);
   }
 
   /** What names need that a proxy asks for by name: a cluster's, or `HOST[:PORT]` as its forward proxy has it. Made on the spot. */

@@ -7,8 +7,9 @@ import fc from "fast-check";
 import { parseAllDocuments } from "yaml";
 import type { KubeObject } from "../api/meta.ts";
 import { pushOrder, type XdsSnapshot } from "../wire/xds-types.ts";
-import { buildWorld, compileAll, MeshCompiler } from "./compile.ts";
+import { buildWorld, type Compiled, compileAll, MeshCompiler, type World } from "./compile.ts";
 import { resourceToJson } from "./decode.ts";
+import { grpcKey, grpcSnapshotOf } from "./proxyless.ts";
 import { statusKey } from "./status.ts";
 import { anyObject, idOf, mesh } from "./testing/arbitrary.ts";
 import { violationsOf } from "./testing/objects.ts";
@@ -66,14 +67,16 @@ describe("a compiler with a history", () => {
           for (const [key, snapshot] of round.snapshots) held.set(key, snapshot);
           for (const { resource, namespace, name, status } of round.statuses)
             statuses.set(`${resource} ${namespace}/${name}`, JSON.stringify(status));
-          const fresh = compileAll(buildWorld(objects.values(), trustDomain));
-          for (const [key, snapshot] of held) expect(`${key} ${text(snapshot)}`).toBe(`${key} ${text(fresh.snapshots.get(key))}`);
+          const world = buildWorld(objects.values(), trustDomain);
+          const fresh = compileAll(world);
+          for (const [key, snapshot] of held) expect(`${key} ${text(snapshot)}`).toBe(`${key} ${text(freshOf(world, fresh, key))}`);
           for (const each of fresh.statuses)
             expect(statuses.get(`${each.resource} ${each.namespace}/${each.name}`)).toBe(JSON.stringify(each.status));
         };
         for (const object of start) put(object);
         for (const each of steps) {
-          const of = (which: number) => workloads[which % workloads.length] ?? "";
+          // Some as gRPC programs without a proxy.
+          const of = (which: number) => `${which % 3 === 0 ? grpcKey : ""}${workloads[which % workloads.length] ?? ""}`;
           switch (each.kind) {
             case "put":
               put(each.object);
@@ -116,8 +119,8 @@ describe("a compiler with a history", () => {
         for (const object of population) put(object);
         const held = new Map<string, XdsSnapshot | undefined>();
         for (const { metadata } of entries) {
-          const key = `${metadata.namespace ?? "default"}/${metadata.name}`;
-          held.set(key, compiler.hold(key));
+          const own = `${metadata.namespace ?? "default"}/${metadata.name}`;
+          for (const key of [own, `${grpcKey}${own}`]) held.set(key, compiler.hold(key));
         }
         for (const picks of rounds) {
           for (const pick of picks) {
@@ -129,8 +132,9 @@ describe("a compiler with a history", () => {
           const { snapshots, failures } = compiler.round();
           expect(failures).toEqual([]);
           for (const [key, snapshot] of snapshots) held.set(key, snapshot);
-          const fresh = compileAll(buildWorld(objects.values(), trustDomain));
-          for (const [key, snapshot] of held) expect(`${key} ${text(snapshot)}`).toBe(`${key} ${text(fresh.snapshots.get(key))}`);
+          const world = buildWorld(objects.values(), trustDomain);
+          const fresh = compileAll(world);
+          for (const [key, snapshot] of held) expect(`${key} ${text(snapshot)}`).toBe(`${key} ${text(freshOf(world, fresh, key))}`);
           for (const each of fresh.statuses) {
             const object = [...objects.values()].find((one) => statusKey(one) === `${each.resource} ${each.namespace}/${each.name}`);
             expect(compiler.status(object!)).toEqual(each);
@@ -158,15 +162,20 @@ describe("a compiler with a history", () => {
   }, 60_000);
 });
 
+/** Of a compile from scratch. */
+function freshOf(world: World, fresh: Compiled, key: string): XdsSnapshot | undefined {
+  return key.startsWith(grpcKey) ? grpcSnapshotOf(world, key.slice(grpcKey.length)) : fresh.snapshots.get(key);
+}
+
 /** `services` services with two instances each; instance i of a service calls the next ten services. */
-function fleet(services: number): KubeObject[] {
+function fleet(services: number, portName = "http"): KubeObject[] {
   const name = (at: number) => `s${(at % services) + 1}`;
   return Array.from({ length: services }, (_, at): KubeObject[] => [
     {
       apiVersion: "v1",
       kind: "Service",
       metadata: { name: name(at), namespace: "n1" },
-      spec: { selector: { app: name(at) }, ports: [{ name: "http", port: 80 }] },
+      spec: { selector: { app: name(at) }, ports: [{ name: portName, port: 80 }] },
     },
     ...[1, 2].map((instance) =>
       entry(
@@ -227,6 +236,29 @@ describe("the cost of a change", () => {
     // Ten services call this one, with two instances each.
     expect(small.ill.proxies).toBe(20);
     expect(small.route.proxies).toBe(20);
+  });
+});
+
+describe("the cost of a change for a gRPC program without a proxy", () => {
+  const costs = (services: number) => {
+    const compiler = new MeshCompiler(trustDomain);
+    const objects = fleet(services, "grpc");
+    for (const object of objects) compiler.put(object);
+    for (const name of ["s1-1", "s2-1"]) compiler.hold(`${grpcKey}n1/${name}`);
+    compiler.round();
+    const before = compiler.computations;
+    const first = objects[1] as KubeObject;
+    compiler.put({ ...first, status: { conditions: [{ type: "Healthy", status: "False", reason: "Test", message: "" }] } });
+    const { snapshots } = compiler.round();
+    const [one, other] = [...snapshots.values()];
+    expect(one?.resources.route).toBe(other?.resources.route);
+    return { computations: compiler.computations - before, programs: [...snapshots.keys()] };
+  };
+
+  test("is the same in a mesh ten times as large, and is paid once for all of them", () => {
+    const small = costs(20);
+    expect(costs(200)).toEqual(small);
+    expect(small.programs).toEqual([`${grpcKey}n1/s1-1`, `${grpcKey}n1/s2-1`]);
   });
 });
 

@@ -10,7 +10,7 @@ import { buildWorld } from "./compile.ts";
 import { grpcTable, refusedCluster } from "./emit/grpc.ts";
 import type { PortPlan } from "./plan/plan.ts";
 import { noEdits, type RoutePlan } from "./plan/routes.ts";
-import { compileProxyless } from "./proxyless.ts";
+import { grpcShortfallsOf, grpcSnapshotOf } from "./proxyless.ts";
 
 const service = (name: string, portName = "grpc"): KubeObject =>
   ({
@@ -32,7 +32,11 @@ const entry = (name: string, app: string, port: number, mutual: boolean): KubeOb
     spec: { serviceAccount: app, address: "127.0.0.1", ports: { grpc: port } },
   }) as KubeObject;
 
-const compile = (...objects: KubeObject[]) => compileProxyless(buildWorld(objects, "cluster.local"));
+const compile = (...objects: KubeObject[]) => {
+  const world = buildWorld(objects, "cluster.local");
+  const forWorkload = (key: string) => ({ snapshot: grpcSnapshotOf(world, key), shortfalls: grpcShortfallsOf(world, key) });
+  return { forWorkload, forNamespace: (namespace: string) => forWorkload(`${namespace}/`) };
+};
 const cluster = "outbound|50051||cart.shop.svc.cluster.local";
 
 describe("what is given", () => {

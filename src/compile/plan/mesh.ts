@@ -32,16 +32,7 @@ import type { TrafficPlan } from "./traffic.ts";
 /** Cluster id in metrics and endpoint metadata. */
 export const clusterId = "weft";
 
-/** Every port of every service, by cluster name; the plan of a port is made when it is read. Sorted by service, then by port. */
-export function planPorts(world: World): ReadonlyMap<string, PortPlan> {
-  return new View(
-    (cluster) => portPlan(world, cluster),
-    () => allClusters(world, ""),
-    (cluster) => targetPlan(world, cluster) !== undefined,
-  );
-}
-
-/** The same without endpoints: for whoever leads to a port and need not know who stands behind it. */
+/** Every port, without endpoints: for whoever leads to a port and need not know who stands behind it. */
 export function planTargets(world: World): ReadonlyMap<string, TargetPlan> {
   return new View(
     (cluster) => targetPlan(world, cluster),

@@ -2,6 +2,7 @@
 // program that serves nothing needs no entry: it is given what any program of its namespace is. Never believes anything else in the node message.
 
 import type { KubeObject } from "../../api/meta.ts";
+import { grpcKey } from "../../compile/proxyless.ts";
 import { parseGrpcNodeId } from "../../wire/grpc-names.ts";
 import { parseNodeId } from "../../wire/names.ts";
 import { formatIdentity, type Identity } from "../../wire/spiffe.ts";
@@ -21,9 +22,6 @@ export interface Admitted {
 }
 
 export type Admission = { readonly ok: true; readonly node: Admitted } | { readonly ok: false; readonly reason: string };
-
-/** First word of the snapshot keys of gRPC programs. */
-export const grpcKey = "grpc ";
 
 /** A DNS subdomain, as Kubernetes names objects. */
 const names = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
