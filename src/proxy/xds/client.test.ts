@@ -21,7 +21,7 @@ import { type StreamType, typeUrl } from "../../wire/xds-types.ts";
 import type { ClusterConfig, ProxyConfig } from "../config.ts";
 import type { ApplyFailure } from "../engine.ts";
 import { ControlChannel } from "./channel.ts";
-import { AdsClient } from "./client.ts";
+import { AdsClient, type AdsOptions } from "./client.ts";
 import { type FakeControlPlane, type FakeStream, startFakeControlPlane, until } from "./testing.ts";
 
 const cluster = (name: string) =>
@@ -110,7 +110,7 @@ function controlCluster(port: number): ClusterConfig {
   };
 }
 
-function start(port: number, delta: boolean): Harness {
+function start(port: number, delta: boolean, more: Partial<AdsOptions> = {}): Harness {
   const channel = new ControlChannel({
     clock: systemClock,
     log: silentLogger,
@@ -141,6 +141,7 @@ function start(port: number, delta: boolean): Harness {
       return harness.failures;
     },
     changed: () => {},
+    ...more,
   });
   channel.start();
   cleanups.push(() => {
@@ -248,6 +249,34 @@ describe("delta", () => {
     expect(again.requests[0]).toMatchObject({ typeUrl: typeUrl.host, initialResourceVersions: { "r/far": "1" } });
     expect(again.requests[0]?.resourceNamesSubscribe.toSorted()).toEqual(["r/bad", "r/far", "r/nobody"]);
     expect(again.requests[0]?.node?.id).toBe("sidecar~shop~cart");
+  });
+
+  test("what was asked for is kept with the rest, and serves a start without the control plane", async () => {
+    const fake = await server();
+    const h = start(fake.port, true, { accepted: () => {} });
+    const stream = await settled(fake, h);
+    const vhds = { configSource: { ads: {}, resourceApiVersion: "V3" } };
+    const lazy = toBinary(RouteConfigurationSchema, fromJson(RouteConfigurationSchema, { name: "r", vhds }));
+    await answerTo(stream, push(stream, "route", { r: ["2", lazy] }));
+    h.client.demand("r", "far");
+    const host = { name: "r/far", domains: ["far"], routes: [{ match: { prefix: "/" }, route: { cluster: "a" } }] };
+    await until(() => stream.requests.some((r) => r.typeUrl === typeUrl.host), "the host is asked for");
+    push(stream, "host", { "r/far": ["1", toBinary(VirtualHostSchema, fromJson(VirtualHostSchema, host))] });
+    await until(() => h.applied.at(-1)?.routes.get("r")?.virtualHosts.length === 1, "the host is in the table");
+    const kept = h.client.kept();
+    expect(kept?.host?.map(({ name, version }) => [name, version])).toEqual([["r/far", "1"]]);
+
+    // Nobody listens there.
+    const alone = start(1, true, { accepted: () => {} });
+    expect(alone.client.restore(kept as NonNullable<typeof kept>)).toBeUndefined();
+    alone.client.begin();
+    expect(
+      alone.applied
+        .at(-1)
+        ?.routes.get("r")
+        ?.virtualHosts.map(({ domains, demanded }) => [domains, demanded]),
+    ).toEqual([[["far"], true]]);
+    expect(alone.client.wanted("host")).toEqual(new Set(["r/far"]));
   });
 
   test("the first configuration goes in whole, in the order cluster, endpoint, listener, route", async () => {
