@@ -309,7 +309,7 @@ export type AuthService =
 
 export type StageName = keyof StageConfigs;
 
-/** A route's own configuration of stages: Envoy's `typed_per_filter_config`. Without effect where the chain does not have the stage. */
+/** A route's own configuration of stages: Envoy's `typed_per_filter_config`. Without effect where the chain does not have the stage; but `extAuthz` then refuses. */
 export type RouteStages = { readonly [Name in StageName]?: StageConfigs[Name] | "off" };
 
 /** Of the connections of one listener or cluster (Envoy `Http2ProtocolOptions`); absent = our default, in `http2/limits.ts`. */

@@ -5,7 +5,15 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
-import { loadPackageDefinition, Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
+import {
+  Client,
+  credentials,
+  loadPackageDefinition,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type sendUnaryData,
+} from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import type { AuthService, ExtAuthzConfig, ExtAuthzFilter, ExtAuthzRoute, RouteStages } from "../config.ts";
 import { cluster, endpoint, forward, hop, RawPeer, type Running, route, start, table, until } from "../testing/fixture.ts";
@@ -380,6 +388,15 @@ describe("routes", () => {
     expect(asked[0]?.attributes.contextExtensions).toEqual({ tenant: "shop" });
   });
 
+  test("are refused where their listener has lost the filter", async () => {
+    const app = await web((_request, response) => void response.writeHead(200).end());
+    const routes = [route(forward("app"), { stages: of({ context: {} }) })];
+    const clusters = [cluster("app", [endpoint(app.port)])];
+    const running = start(hop(clusters, table([{ name: "all", domains: ["*"], routes }]), { stages: { cors: null } }));
+    stops.push(() => running.engine.close());
+    expect([(await fetch(`http://127.0.0.1:${running.port()}/`)).status, app.seen.length]).toEqual([403, 0]);
+  });
+
   test("name a service of their own", async () => {
     const other = await web((_request, response) => void response.writeHead(418).end());
     const service: AuthService = {
@@ -400,6 +417,61 @@ describe("routes", () => {
     );
     expect((await made.ask()).status).toBe(418);
   });
+});
+
+describe("calls of gRPC", () => {
+  const same = (bytes: Buffer): Buffer => bytes;
+  const coding = { requestSerialize: same, requestDeserialize: same, responseSerialize: same, responseDeserialize: same } as const;
+
+  async function calls(body: ExtAuthzFilter["body"]) {
+    const app = new Server();
+    const seen: string[] = [];
+    app.addService(
+      { Say: { path: "/t.Echo/Say", requestStream: false, responseStream: false, ...coding } },
+      {
+        Say: (call: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>) => {
+          seen.push(`${call.request} ${call.metadata.get("x-user").join()}`);
+          reply(null, Buffer.from(`said ${call.request}`));
+        },
+      },
+    );
+    const appPort = await new Promise<number>((done, fail) =>
+      app.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? fail(error) : done(bound))),
+    );
+    const clusters = [cluster("app", [endpoint(appPort)], { protocol: "http2" }), cluster("auth", [endpoint(port)], { protocol: "http2" })];
+    const routes = [route(forward("app"))];
+    const config: ExtAuthzConfig = { filter: { ...filter, body }, off: false, route: null };
+    const running = start(hop(clusters, table([{ name: "all", domains: ["*"], routes }]), { stages: { extAuthz: config } }));
+    const client = new Client(`127.0.0.1:${running.port()}`, credentials.createInsecure());
+    stops.push(
+      () => running.engine.close(),
+      () => app.forceShutdown(),
+      () => client.close(),
+    );
+    const say = (words: string) =>
+      new Promise<string>((done) =>
+        client.makeUnaryRequest("/t.Echo/Say", same, same, Buffer.from(words), (error, answer) =>
+          done(error === null ? String(answer) : `${error.code} ${error.details}`),
+        ),
+      );
+    return { say, seen };
+  }
+
+  for (const body of [null, { maxBytes: 100_000, partial: false, asBytes: true }])
+    test(`are refused by a status, and pass with what the service adds${body === null ? "" : ", their messages told"}`, async () => {
+      respond = () => ({ status: { code: 0 }, okResponse: { headers: [{ header: { key: "x-user", value: "ann" } }] } });
+      const { say, seen } = await calls(body);
+      expect(await say("hello")).toBe("said hello");
+      const long = "x".repeat(90_000);
+      expect(await say(long)).toBe(`said ${long}`);
+      respond = () => ({ status: { code: 7 }, deniedResponse: { status: { code: "Unauthorized" }, body: "who are you?" } });
+      expect(await say("again")).toBe("16 who are you?");
+      respond = () => error(13);
+      expect((await say("again")).slice(0, 4)).toBe("7 th");
+      expect(seen.map((each) => each.slice(-10))).toEqual(["hello ann", "xxxxxx ann"]);
+      expect(asked[0]?.attributes.request.http).toMatchObject({ method: "POST", path: "/t.Echo/Say", protocol: "HTTP/2" });
+      if (body !== null) expect(asked.map(({ attributes }) => attributes.request.http.rawBody.length)).toEqual([10, 90_005, 10, 10]);
+    });
 });
 
 describe("by HTTP", () => {

@@ -32,11 +32,26 @@ export interface AuthCheck {
 export const extAuthzFamily: StageFamily<ExtAuthzConfig> = {
   build(config, where, context): Stage | null {
     const { filter, off, route } = config;
-    if (filter === null || off || filter.enabled === 0) return null;
+    if (filter === null) return route === null ? null : refusingStage(where);
+    if (off || filter.enabled === 0) return null;
     const body = route === null || route.body === undefined ? filter.body : route.body;
     return checkStage(filter, route?.service ?? filter.service, body, route?.context ?? {}, where, context);
   },
 };
+
+/** Of a route whose chain has no such filter: who is to be asked cannot be said. */
+function refusingStage(where: string): Stage {
+  return {
+    early: null,
+    request(x) {
+      x.down.core.externalAuth.count(where, "error_denied");
+      reply(x, failures.authUnknown, "");
+      return verdict.replied;
+    },
+    answer: null,
+    end: null,
+  };
+}
 
 const path = "/envoy.service.auth.v3.Authorization/Check";
 

@@ -43,7 +43,13 @@ export function buildStages(
   const stages: Stage[] = [];
   for (const name of stageOrder) {
     const own = chain[name];
-    if (own === undefined) continue;
+    if (own === undefined) {
+      // A route that is to be asked about never goes unasked because its listener has lost its filter first.
+      const alone = name === "extAuthz" ? route?.extAuthz : undefined;
+      const refusing = alone === undefined || alone === "off" ? null : build(name, alone as StageConfigs[typeof name], where, context);
+      if (refusing !== null) stages.push(refusing);
+      continue;
+    }
     const config = route?.[name] ?? own;
     const stage = config === "off" ? null : build(name, within(name, own, config), where, context);
     if (stage !== null) stages.push(stage);
