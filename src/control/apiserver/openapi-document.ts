@@ -24,7 +24,7 @@ export function openapiDocument(registry: Registry, group: string, version: stri
     paths: Object.fromEntries(kinds.flatMap((kind) => pathsOf(kind, version))),
     components: {
       schemas: {
-        ...Object.fromEntries(kinds.flatMap((kind) => schemasOf(kind, version, words[kind.group === "networking.istio.io" && kind.kind === "Gateway" ? "" : kind.kind] ?? {}))),
+        ...Object.fromEntries(kinds.flatMap((kind) => schemasOf(kind, version, wordsOf(kind, words)))),
         ...shared,
       },
       securitySchemes: { BearerToken: { type: "http", scheme: "bearer", description: "The administrator's token, or a join token." } },
@@ -153,6 +153,11 @@ function pathsOf(kind: KindDefinition, version: string): [string, Json][] {
 
 function camel(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** By kind, whatever its group; Istio's Gateway has none of its own, and must not get those of Gateway API's. */
+function wordsOf({ group, kind }: KindDefinition, words: Words): Readonly<Record<string, string>> {
+  return group === "networking.istio.io" && kind === "Gateway" ? {} : (words[kind] ?? {});
 }
 
 function schemasOf(kind: KindDefinition, version: string, words: Readonly<Record<string, string>>): [string, Json][] {
