@@ -134,8 +134,8 @@ spec:
     - {match: [{uri: {prefix: /abort/none}}], fault: {abort: {httpStatus: 500, percentage: {value: 0}}}, route: [{destination: {host: one}}]}
     - {match: [{uri: {prefix: /delay}}], fault: {delay: {fixedDelay: 0.4s, percentage: {value: 100}}}, route: [{destination: {host: one}}]}
     - {match: [{uri: {prefix: /both}}], fault: {delay: {fixedDelay: 0.4s, percentage: {value: 100}}, abort: {httpStatus: 429, percentage: {value: 100}}}, route: [{destination: {host: one}}]}
-    - {match: [{uri: {prefix: /timeout}}], timeout: 0.4s, route: [{destination: {host: one}}]}
-    - {match: [{uri: {prefix: /pertry}}], timeout: 5s, retries: {attempts: 1, perTryTimeout: 0.4s, retryOn: "5xx,reset"}, route: [{destination: {host: one}}]}
+    - {match: [{uri: {prefix: /timeout}}], timeout: 1s, route: [{destination: {host: one}}]}
+    - {match: [{uri: {prefix: /pertry}}], timeout: 8s, retries: {attempts: 1, perTryTimeout: 1s, retryOn: "5xx,reset"}, route: [{destination: {host: one}}]}
     - {match: [{uri: {prefix: /dead}}], retries: {attempts: 0}, route: [{destination: {host: dead}}]}
     - {match: [{uri: {prefix: /empty}}], route: [{destination: {host: empty}}]}
     - {match: [{uri: {prefix: /sub/v1}}], route: [{destination: {host: sub, subset: v1}}]}
@@ -228,10 +228,10 @@ each(["/cors"], { method: "OPTIONS", headers: { origin: "https://shop.example" }
 each(["/abort/503", "/abort/418", "/abort/418/x", "/abort/none"]);
 each(["/delay", "/delay/x", "/both"], { leastMs: 390 });
 each(["/timeout"]);
-each(["/timeout/x"], { does: ["slow"], leastMs: 390 });
-each(["/timeout/x"], { does: ["slow"], leastMs: 390, method: "POST", sends: "body" });
-each(["/pertry"], { does: ["slow", 200], leastMs: 390 });
-each(["/pertry"], { does: ["slow", "slow"], leastMs: 790 });
+each(["/timeout/x"], { does: ["slow"], leastMs: 990 });
+each(["/timeout/x"], { does: ["slow"], leastMs: 990, method: "POST", sends: "body" });
+each(["/pertry"], { does: ["slow", 200], leastMs: 990 });
+each(["/pertry"], { does: ["slow", "slow"], leastMs: 1_990 });
 each(["/pertry"], { does: [500, 200] });
 each(["/dead", "/empty", "/sub/none"]);
 each(["/sub/v1", "/sub/v2", "/all/v2", "/sub/v2/x?y"]);

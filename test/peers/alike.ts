@@ -85,7 +85,7 @@ const marks =
 /** Of the test itself. */
 const own = /^x-(key|does)$/;
 
-const slowMs = 1_500;
+const slowMs = 4_000;
 
 export class Alike {
   readonly #weft: ProxyProcess;
