@@ -56,7 +56,7 @@ async function web(name: string, tls?: Pair): Promise<{ readonly port: number; r
       response.writeHead(200, { "content-type": "application/json", "x-backend": name });
       response.end(JSON.stringify({ name, path: request.url, headers: request.headers }));
     };
-    if (request.url?.includes("slow")) setTimeout(answer, 2_000);
+    if (request.url?.includes("slow")) setTimeout(answer, 4_000);
     else answer();
   };
   const server =
@@ -114,7 +114,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: all, namespace: shop}
 spec:
-  parentRefs: [{name: edge, sectionName: web}, {name: edge, sectionName: secure}]
+  parentRefs: [{name: edge, sectionName: web}, {name: edge, sectionName: secure}, {name: edge, sectionName: third}]
   rules:
     - matches: [{path: {value: /see-other}}]
       filters: [{type: RequestRedirect, requestRedirect: {statusCode: 303, path: {type: ReplaceFullPath, replaceFullPath: /seen}}}]
@@ -133,7 +133,7 @@ spec:
       filters: [{type: RequestMirror, requestMirror: {backendRef: {name: two, port: 80}, fraction: {numerator: 1, denominator: 2}}}]
       backendRefs: [{name: one, port: 80}]
     - matches: [{path: {value: /limited}}]
-      timeouts: {request: 200ms}
+      timeouts: {request: 1s}
       backendRefs: [{name: one, port: 80}]
     - matches: [{path: {value: /vault}}]
       backendRefs: [{name: vault, port: 80}]
@@ -242,6 +242,7 @@ spec:
     - {name: web, port: ${ports.http}, protocol: HTTP}
     - {name: calls, port: ${ports.calls}, protocol: HTTP}
     - {name: secure, port: ${ports.https}, protocol: HTTPS, hostname: "*.example.com", tls: {certificateRefs: [{name: a}, {name: b}]}}
+    - {name: third, port: ${ports.https}, protocol: HTTPS, hostname: lines.example.com, tls: {certificateRefs: [{name: a}, {name: lines}]}}
     - {name: passed, port: ${ports.tls}, protocol: TLS, hostname: db.example.com, tls: {mode: Passthrough}}
     - {name: ended, port: ${ports.tls}, protocol: TLS, hostname: lines.example.com, tls: {certificateRefs: [{name: lines}]}}
     - {name: raw, port: ${ports.tcp}, protocol: TCP}
@@ -371,6 +372,8 @@ describe("TLS at a gateway", () => {
     const command = ["curl", "-s", "-i", "-m", "5", "--cacert", a.crt, "--resolve", `a.example.com:${ports.https}:127.0.0.1`];
     const redirected = answerOf((await run([...command, `https://a.example.com:${ports.https}/see-other`])).out);
     expect(header(redirected, "location")).toBe(`https://a.example.com:${ports.https}/seen`);
+    // A listener of one name has the certificate for that name, whatever the order.
+    expect(await ask("lines.example.com", certificates.lines)).toBe(200);
     // Nobody has a certificate for it: the first is shown, and the client does not take it.
     expect(await ask("c.example.com", a)).toBe(0);
     expect(await ask("a.example.com", b)).toBe(0);

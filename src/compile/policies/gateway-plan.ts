@@ -6,7 +6,7 @@ import type { GatewayChainPlan, GatewayHostPlan, GatewayPlan, GatewayPortPlan, G
 import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
 import { compareText, derived, equal, type World } from "../world.ts";
 import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./gateway.ts";
-import { bestCovering, specificity } from "./gateway-hosts.ts";
+import { bestCovering, covers, specificity } from "./gateway-hosts.ts";
 import { requestRoutes } from "./gateway-requests.ts";
 import { inOrder, type Layer4Kind, live } from "./layer4route.ts";
 import type { AttachedListener } from "./parents.ts";
@@ -211,7 +211,10 @@ function byCertificate(
   others: readonly string[],
   name = listener.name,
 ): CertifiedHosts[] {
-  const out: CertifiedHosts[] = [{ name, hosts, certificate: listener.certificate }];
+  // A listener or a route for one name is not shown a certificate for another where there is one for it.
+  const exact = hosts.every((host) => !host.includes("*")) && !hosts.every((host) => listener.names.some((each) => covers(each, host)));
+  const fitting = exact ? listener.others.find(({ names }) => hosts.every((host) => names.some((each) => covers(each, host)))) : undefined;
+  const out: CertifiedHosts[] = [{ name, hosts, certificate: fitting?.certificate ?? listener.certificate }];
   const taken = new Set([...hosts, ...listener.names]);
   for (const [at, { certificate, names }] of listener.others.entries()) {
     const own = names.filter((each) => {
