@@ -59,21 +59,29 @@ export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s
 
 export const httpRouteSource = source<HTTPRouteObject, "parent" | "gateway">("gateway.networking.k8s.io", "HTTPRoute", byParent);
 
-export const destinationRuleSource = source<DestinationRuleObject, "host" | "labels" | "apart">("networking.istio.io", "DestinationRule", {
-  /** The whole name of the service it is about. */
-  host: (rule) => [ruleHost(rule)],
-  /** Under "" where it asks for labels of the caller. */
-  labels: (rule) => (rule.spec?.workloadSelector === undefined ? [] : [""]),
-  /** Under "" where it may not speak to everybody who calls the host. */
-  apart: (rule) => (mayTellApart(rule) ? [""] : []),
-});
+export const destinationRuleSource = source<DestinationRuleObject, "host" | "wildcard" | "labels" | "apart">(
+  "networking.istio.io",
+  "DestinationRule",
+  {
+    /** The whole name of the service it is about. */
+    host: (rule) => [ruleHost(rule)],
+    /** Under "" where that has a wildcard: while nobody does, nobody looks for them. */
+    wildcard: (rule) => (ruleHost(rule).startsWith("*") ? [""] : []),
+    /** Under "" where it asks for labels of the caller. */
+    labels: (rule) => (rule.spec?.workloadSelector === undefined ? [] : [""]),
+    /** Under "" where it may not speak to everybody who calls the host. */
+    apart: (rule) => (mayTellApart(rule) ? [""] : []),
+  },
+);
 
-export const virtualServiceSource = source<VirtualServiceObject, "host" | "gateway" | "delegate" | "labels">(
+export const virtualServiceSource = source<VirtualServiceObject, "host" | "wildcard" | "gateway" | "delegate" | "labels">(
   "networking.istio.io",
   "VirtualService",
   {
     /** The whole name of each host that it speaks about to sidecars; a wildcard as it is written. */
     host: (service) => (speaksToMesh(service) ? virtualHosts(service) : []),
+    /** Under "" where one of these has a wildcard. */
+    wildcard: (service) => (speaksToMesh(service) && virtualHosts(service).some((host) => host.startsWith("*")) ? [""] : []),
     /** `NS/NAME` of each Gateway that it is bound to. */
     gateway: (service) => boundGateways(service),
     /** `NS/NAME` of each VirtualService that it delegates to. */

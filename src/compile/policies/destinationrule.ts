@@ -67,7 +67,8 @@ function ownerOf(world: World, host: string): string | undefined {
 /** Rules about a host by the name they say, the most specific first: itself, `*.shop.svc.cluster.local`, …, `*`. None is empty. */
 function rulesAbout(world: World, host: string): readonly (readonly DestinationRuleObject[])[] {
   const parts = host.split(".");
-  const names = [host, ...parts.slice(1).map((_, at) => `*.${parts.slice(at + 1).join(".")}`), "*"];
+  const wildcards = world.objects(destinationRuleSource).keys("wildcard", "").length > 0;
+  const names = wildcards ? [host, ...parts.slice(1).map((_, at) => `*.${parts.slice(at + 1).join(".")}`), "*"] : [host];
   return [...new Set(names)].flatMap((name) => {
     const found = world.objects(destinationRuleSource).by("host", name);
     return found.length === 0 ? [] : [[...found].sort(byAge)];

@@ -15,6 +15,7 @@ import { matchesEverything } from "../plan/routes.ts";
 import { serviceSource, virtualServiceSource } from "../sources.ts";
 import { derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { emptySubset } from "./destinationrule.ts";
+import { gatewayPlan } from "./gateway-plan.ts";
 import { unboundReason } from "./virtual-gateway.ts";
 import { speaker, spokenTo } from "./virtualservice.ts";
 import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
@@ -52,11 +53,32 @@ export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) =
     gateways:
       boundGateways(object).length === 0
         ? undefined
-        : boundGateways(object).flatMap((gateway) => unboundReason(world, `${key} ${gateway}`) ?? []),
+        : boundGateways(object).flatMap((gateway) => unboundReason(world, `${key} ${gateway}`) ?? displacedAt(world, object, gateway)),
     shadowed: shadowedOf(world, whole.routes),
     faults: wantsFaults ? faultsAllowed(world, "") : undefined,
   };
 }, equal);
+
+/** Hosts of it at a Gateway that another decides about: a route of Gateway API, or an older VirtualService. */
+function displacedAt(world: World, object: VirtualServiceObject, gateway: string): string[] {
+  if ((object.spec?.http ?? []).length === 0) return [];
+  const own = `${keyOf(object)}/`;
+  const hosts = virtualHosts(object);
+  const found = new Map<string, string>();
+  for (const { hosts: domains } of gatewayPlan(world, gateway)?.tables ?? [])
+    for (const { domain, routes } of domains) {
+      const [first] = routes;
+      if (first === undefined || !hosts.includes(domain) || routes.some(({ name }) => name.startsWith(own))) continue;
+      found.set(domain, first.name.split("/").slice(0, 2).join("/"));
+    }
+  return [...found].map(
+    ([domain, by]) => `${domain} at Gateway ${gateway} follows the routes of ${by}, which ${olderOrStandard(world, by)}`,
+  );
+}
+
+function olderOrStandard(world: World, by: string): string {
+  return world.objects(virtualServiceSource).get(by) === undefined ? "is a route of Gateway API" : "is an older VirtualService";
+}
 
 type Accepted = Pick<VirtualVerdict, "accepted" | "acceptedReason" | "acceptedMessage">;
 

@@ -39,7 +39,8 @@ export function spokenTo(world: World, object: VirtualServiceObject, host: strin
 
 /** Who decides about a host for callers of a namespace, empty = for those who are not told apart. */
 export function speaker(world: World, host: string, namespace: string): VirtualServiceObject | undefined {
-  const seen = namesFor(host).map((name) =>
+  const wildcards = world.objects(virtualServiceSource).keys("wildcard", "").length > 0;
+  const seen = (wildcards ? namesFor(host) : [host]).map((name) =>
     [...world.objects(virtualServiceSource).by("host", name)]
       .sort(byAge)
       .map((object) => ({ object, to: spokenTo(world, object, host) }))
