@@ -80,6 +80,26 @@ describe("an instance that asks for the others when it first calls them", () => 
     expect(await metric('weft_on_demand_hosts{state="given"}')).toBe(3);
   });
 
+  test("a tunnel waits for its host too, with what its client sends ahead", async () => {
+    const { hostname, port } = new URL(asking.httpProxy);
+    let said = "";
+    const socket = await Bun.connect({
+      hostname,
+      port: Number(port),
+      socket: {
+        data(_socket, bytes) {
+          said += bytes.toString();
+        },
+      },
+    });
+    // Ahead of the answer to CONNECT, which RFC 9110 9.3.6 lets a client risk.
+    socket.write("CONNECT whole:80 HTTP/1.1\r\nHost: whole:80\r\n\r\nGET / HTTP/1.1\r\nHost: whole\r\n\r\n");
+    const whole = () => said.match(/HTTP\/1\.1 200/g)?.length === 2;
+    expect(await eventually(10_000, async () => whole(), Boolean)).toBe(true);
+    socket.end();
+    expect(await clusters(asking)).toEqual(["bank", "cart", "stock", "whole"]);
+  });
+
   test("a host that there is not is refused in words, until there is one", async () => {
     const refused = await get(asking, "later");
     expect(refused.status).toBe(502);
