@@ -236,6 +236,7 @@ describe("virtual hosts on demand", () => {
     const stream = open("delta", "sidecar~shop~web-1", of([], []));
     await stream.begin(ask({ subscribe: ["other/cart", "outbound-http-proxy/", name("a/b")] }));
     expect(stream.demands).toEqual([["a/b"]]);
+    expect(stream.sent[0]?.absent).toEqual(["other/cart", "outbound-http-proxy/"]);
     const sotw = open("sotw", "sidecar~shop~web-1", of([], []));
     await sotw.begin(ask({ names: [name("cart")] }));
     expect(sotw.unknown).toEqual([typeUrl.host]);

@@ -1,7 +1,8 @@
 // Owns: the order in which the types of one stream travel: make before break. Additions go cluster, endpoint, listener, route; removals in
 // reverse, and only when what might still refer to them has been accepted ("Eventual consistency considerations"). Pure.
 
-import { pushOrder, type StreamType, streamOrder, type XdsSnapshot } from "../../wire/xds-types.ts";
+import { httpProxyRoutes } from "../../wire/names.ts";
+import { hostOfDemand, pushOrder, type StreamType, streamOrder, type XdsSnapshot } from "../../wire/xds-types.ts";
 import { type Mode, type Offer, type Receipt, TypeLedger } from "./type-ledger.ts";
 import { emptyResources, type ResourceMap } from "./versions.ts";
 
@@ -38,7 +39,10 @@ export class Ledger {
   setTarget(snapshot: XdsSnapshot): void {
     for (const type of pushOrder) this.#types[type].setTarget(snapshot.resources[type]);
     const { asked, found } = snapshot.hosts ?? { asked: [], found: emptyResources };
-    this.#types.host.setTarget(found, snapshot.hosts === undefined ? undefined : asked);
+    const known = new Set(asked);
+    // Of other tables nothing is ever looked for: what they lack is absent.
+    const judged = { has: (name: string) => known.has(name) || hostOfDemand(httpProxyRoutes, name) === undefined };
+    this.#types.host.setTarget(found, snapshot.hosts === undefined ? undefined : judged);
     for (const name of [...this.#expected]) if (!snapshot.resources.endpoint.has(name)) this.#expected.delete(name);
     this.#endpoints = snapshot.resources.endpoint;
   }

@@ -65,6 +65,10 @@ export const maxNameChars = 8 * 1024 * 1024;
 /** Stands for the bytes of a resource that only a reconnecting delta client's word says it holds. */
 const unseen = new Uint8Array(0);
 
+interface Names {
+  has(name: string): boolean;
+}
+
 interface InFlight {
   readonly offer: Offer;
   /** Those of `offer.resources` that the client did not hold in this version. */
@@ -88,7 +92,7 @@ export class TypeLedger {
   #nameChars = 0;
   #target: ResourceMap = emptyResources;
   #targetKnown = false;
-  #judged: ReadonlySet<string> | undefined;
+  #judged: Names | undefined;
   /** Version a reconnecting state-of-the-world client says it holds; looked at once, when the target is known. */
   #claimed = "";
   /** The snapshot's own records, shared by all streams. */
@@ -211,11 +215,11 @@ export class TypeLedger {
   // ---- what should be -------------------------------------------------------------------------------------------------
 
   /** `judged`: a name that is neither in `target` nor among these is not known to be absent: it has not been looked for yet. Default: all are. */
-  setTarget(target: ResourceMap, judged?: readonly string[]): void {
+  setTarget(target: ResourceMap, judged?: Names): void {
     const first = !this.#targetKnown;
     this.#targetKnown = true;
     if (judged !== undefined || this.#judged !== undefined) {
-      this.#judged = judged === undefined ? undefined : new Set(judged);
+      this.#judged = judged;
       for (const name of this.#names) if (this.#isAbsence(name) || this.#isRemoval(name)) this.#dirty.add(name);
     }
     if (target === this.#target && !first) return;
