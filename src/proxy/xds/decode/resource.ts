@@ -38,36 +38,37 @@ function family<M, Out>(
   };
 }
 
-const families: { readonly [T in StreamType]: (gate: Gate, bytes: Uint8Array) => { name: string; config: DecodedByType[T] } | undefined } = {
-  cluster: family(
-    Cluster,
-    (m) => m.name,
-    (gate, m) => decodeCluster(gate, m, ""),
-  ),
-  endpoint: family(
-    ClusterLoadAssignment,
-    (m) => m.clusterName,
-    (gate, m) => decodeEndpoints(gate, m, true, ""),
-  ),
-  listener: family(
-    Listener,
-    (m) => m.name,
-    (gate, m) => {
-      if (m.name === "") gate.add("name", "must not be empty");
-      return decodeListener(gate, m, "");
-    },
-  ),
-  route: family(
-    RouteConfiguration,
-    (m) => m.name,
-    (gate, m) => decodeRoutes(gate, m, ""),
-  ),
-  host: family(
-    VirtualHost,
-    (m) => m.name,
-    (gate, m) => decodeHost(gate, m),
-  ),
-};
+const families: { readonly [T in StreamType]: (gate: Gate, bytes: Uint8Array) => { name: string; config: DecodedByType[T] } | undefined } =
+  {
+    cluster: family(
+      Cluster,
+      (m) => m.name,
+      (gate, m) => decodeCluster(gate, m, ""),
+    ),
+    endpoint: family(
+      ClusterLoadAssignment,
+      (m) => m.clusterName,
+      (gate, m) => decodeEndpoints(gate, m, true, ""),
+    ),
+    listener: family(
+      Listener,
+      (m) => m.name,
+      (gate, m) => {
+        if (m.name === "") gate.add("name", "must not be empty");
+        return decodeListener(gate, m, "");
+      },
+    ),
+    route: family(
+      RouteConfiguration,
+      (m) => m.name,
+      (gate, m) => decodeRoutes(gate, m, ""),
+    ),
+    host: family(
+      VirtualHost,
+      (m) => m.name,
+      (gate, m) => decodeHost(gate, m),
+    ),
+  };
 
 export type DecodeResult<T extends StreamType> =
   | { readonly name: string; readonly config: DecodedByType[T] }
