@@ -92,6 +92,8 @@ export interface HttpManagerConfig {
   readonly http2: Http2Config;
   /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
   readonly grpcWeb: boolean;
+  /** Paths are routed, judged and forwarded in their normal form; policies that read paths have that effect by themselves. */
+  readonly normalForm?: true;
   /** A request whose host the table does not have waits until it was asked for (Envoy's filter `on_demand`); absent = no. */
   readonly onDemand?: true;
   /** Requests with a deadline say what is left of it (`x-envoy-expected-rq-timeout-ms`); absent = yes. */

@@ -211,6 +211,10 @@ spec:
       ({ status }) => status === 403,
     );
     expect(denied.status).toBe(403);
+    // No other spelling gets by, and what is routed is the normal form too.
+    for (const spelling of ["/x/../cart/secret", "/cart//secret", "/cart/%73ecret"])
+      expect((await curl(`http://shop.example.com:${ports.http}${spelling}`, "--path-as-is")).status).toBe(403);
+    expect((await curl(`http://shop.example.com:${ports.http}/elsewhere/../cart`, "--path-as-is")).status).toBe(200);
     const { code, err } = await mesh.processes.weft(
       ["apply", "-f", "-"],
       "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: shop}, spec: {gatewayClassName: weft, listeners: [{name: web, port: 80, protocol: HTTPS}]}}",

@@ -47,7 +47,7 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, logToStd
       return create(ListenerSchema, {
         ...base,
         address: address(host, plan.port),
-        filterChains: [{ name, filters: [managerOver(name, plan.table, upgrades, logToStdout, requestRules(authz), limits, auth)] }],
+        filterChains: [{ name, filters: [manager(name, plan.table)] }],
       });
     case "tls":
       return create(ListenerSchema, {
@@ -60,8 +60,13 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, logToStd
       });
   }
 
+  function manager(id: string, table: string): FilterInit {
+    const rules = requestRules(authz);
+    return managerOver(id, table, upgrades, logToStdout, rules, limits, auth, rules.length > 0);
+  }
+
   function filtersOf({ name: chain, to }: GatewayChainPlan): FilterInit[] {
-    if (to.kind === "http") return [managerOver(`${name}|${chain}`, to.table, upgrades, logToStdout, requestRules(authz), limits, auth)];
+    if (to.kind === "http") return [manager(`${name}|${chain}`, to.table)];
     return [...connectionRules(authz), tcpProxyTo(`${name}|${chain}`, to.backends, logToStdout)];
   }
 }

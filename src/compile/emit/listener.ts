@@ -242,6 +242,9 @@ function downstreamTls(trustDomain: string, http: boolean): Any {
   });
 }
 
+/** Our proxy judges, routes and forwards the normal form of what policies read anyway; Envoy has to be told, or `/x/../secret` passes a policy on /secret. */
+const normalForm = { normalizePath: true, mergeSlashes: true };
+
 export function managerOver(
   name: string,
   routeConfigName: string,
@@ -251,6 +254,8 @@ export function managerOver(
   limits: LimitsPlan | undefined = undefined,
   /** Some route of the mesh asks an authorization service. */
   auth = false,
+  /** `rules` are policies, which may read paths. */
+  judged = false,
 ): FilterInit {
   return typed(
     "envoy.filters.network.http_connection_manager",
@@ -258,6 +263,7 @@ export function managerOver(
       statPrefix: name,
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
       httpFilters: [...rules, ...beforeAuth, ...(auth ? [authFilter] : []), ...afterAuth, ...limitFilters(limits), router],
+      ...(judged ? normalForm : {}),
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),
@@ -295,8 +301,7 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
         },
       },
       httpFilters: [...rbac, ...limitFilters(plan.limits), router],
-      // Our proxy judges, and forwards, the normal form anyway; Envoy has to be told, or `/x/../secret` passes a policy on /secret.
-      ...(rbac.length === 0 ? {} : { normalizePath: true, mergeSlashes: true }),
+      ...(rbac.length === 0 ? {} : normalForm),
       upgradeConfigs: upgrades.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),

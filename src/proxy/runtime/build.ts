@@ -79,7 +79,8 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     routeStages: new WeakMap(),
     buildRouteStages: (route) => buildStages(stages, route.stages, `${listener.name}/${route.name}`, context),
     rbac,
-    readsPath: rbac.some((filter) => filter.readsPath) || limitsByPath(stages) || stages.extAuthz !== undefined,
+    readsPath:
+      config.normalForm === true || rbac.some((filter) => filter.readsPath) || limitsByPath(stages) || stages.extAuthz !== undefined,
     logs: compileAccessLogs(config.accessLogs, context.accessLog),
     generateRequestId: config.generateRequestId,
     connect: upgrades.includes("connect"),

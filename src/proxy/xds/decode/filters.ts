@@ -169,7 +169,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
       "false is not supported (RFC 9112 section 3.2.2 has servers accept the absolute form)",
     );
   }
-  normalForm(gate, manager, filters.rbac.length > 0, path);
+  const normal = normalForm(gate, manager, filters.rbac.length > 0, path);
   if (manager.useRemoteAddress) gate.add(at(path, "use_remote_address"), "true is not supported: x-forwarded-for is left as it came");
   return {
     kind: "http",
@@ -177,6 +177,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     routes: routeSource(gate, manager, path),
     rbac: filters.rbac,
     grpcWeb: filters.grpcWeb,
+    ...(normal ? { normalForm: true as const } : {}),
     ...(filters.onDemand ? { onDemand: true as const } : {}),
     ...(filters.quiet ? { tellsDeadline: false as const } : {}),
     ...(filters.stages === null ? {} : { stages: filters.stages }),
@@ -194,20 +195,14 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
   };
 }
 
-/** Policies judge the normal form of a path, always, and it goes on in that form. Routes see it as it came: there the words would be a promise not kept. */
-function normalForm(gate: Gate, { normalizePath, mergeSlashes, routeSpecifier }: PbManager, judged: boolean, path: string): void {
+/** Policies judge the normal form of a path, always, and it is routed and goes on in that form. True: so it is without policies that read paths. */
+function normalForm(gate: Gate, { normalizePath, mergeSlashes }: PbManager, judged: boolean, path: string): boolean {
   if (normalizePath === false && judged)
     gate.add(at(path, "normalize_path"), "false is not supported: policies judge the normal form of a path");
-  if (normalizePath !== true && !mergeSlashes) return;
-  const blind =
-    routeSpecifier.case === "routeConfig" &&
-    routeSpecifier.value.virtualHosts.every((host) =>
-      host.routes.every(({ match }) => match?.pathSpecifier.case === "prefix" && match.pathSpecifier.value === "/"),
-    );
-  const field = normalizePath === true ? "normalize_path" : "merge_slashes";
-  if (!judged || !blind)
-    gate.add(at(path, field), "is supported where policies judge the path and no route looks at it; elsewhere paths go on as they came");
-  else if (normalizePath !== true || !mergeSlashes) gate.add(at(path, field), "normalize_path and merge_slashes come together here");
+  if (normalizePath !== true && !mergeSlashes) return false;
+  if (normalizePath !== true || !mergeSlashes)
+    gate.add(at(path, normalizePath === true ? "normalize_path" : "merge_slashes"), "normalize_path and merge_slashes come together here");
+  return true;
 }
 
 function routeSource(gate: Gate, manager: PbManager, path: string): HttpManagerConfig["routes"] {
