@@ -28,6 +28,8 @@ interface Load {
 const loads: readonly Load[] = [
   { what: "8 connections of 16 streams", requests: 3_000, args: ["-c", "8", "-m", "16"], path: "/hello", bytes: 0 },
   { what: "1 connection of 100 streams", requests: 2_000, args: ["-c", "1", "-m", "100"], path: "/hello", bytes: 0 },
+  // Node's last frame is empty, and needs room all the same.
+  { what: "answers as long as a first window", requests: 20, args: ["-c", "1", "-m", "4"], path: "/length?size=65535", bytes: 20 * 65_535 },
   { what: "1 MiB answers, 8 at once", requests: 60, args: ["-c", "2", "-m", "4"], path: `/length?size=${mebibyte}`, bytes: 60 * mebibyte },
   {
     what: "windows of 1 023 bytes",

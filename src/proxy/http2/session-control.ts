@@ -2,26 +2,16 @@
 // Never handles heads or payload.
 
 import { errorName, flowControlError, protocolError, refusal, refusedStream, streamClosed } from "./errors.ts";
-import {
-  flagAck,
-  frameHeadBytes,
-  framePing,
-  frameSettings,
-  frameWindowUpdate,
-  largestWindow,
-  readUint32,
-  settingInitialWindowSize,
-  writeFrameHead,
-} from "./frame.ts";
+import { flagAck, frameHeadBytes, framePing, frameSettings, largestWindow, readUint32, writeFrameHead } from "./frame.ts";
 import { flood } from "./guard.ts";
-import { limits } from "./limits.ts";
 import { gone } from "./recent.ts";
 import { pingMark } from "./sender.ts";
 import type { Session } from "./session.ts";
 import { resetBy, streamEvent, transition } from "./session-stream.ts";
 import { nextPing } from "./session-time.ts";
+import { growWindows, shrunk } from "./session-windows.ts";
 import { never, pingKind, state } from "./session-words.ts";
-import { readSettings, writeSetting } from "./settings.ts";
+import { readSettings } from "./settings.ts";
 
 export function takeReset(s: Session, id: number, code: number): void {
   const stream = s.streams.get(id);
@@ -106,50 +96,6 @@ export function takePing(s: Session, buf: Buffer, at: number, ack: boolean): voi
       return;
     default:
   }
-}
-
-/** The windows that we give were found too small. */
-export function growWindows(s: Session): void {
-  const flow = s.flow;
-  if (flow.streamGrowth > 0) {
-    sayWindow(s, flow.streamWindow);
-    for (const stream of s.streams.list()) stream.receiveWindow += flow.streamGrowth;
-  }
-  if (flow.connectionGrowth > 0) {
-    s.sender.number(frameWindowUpdate, 0, flow.connectionGrowth);
-    flow.window += flow.connectionGrowth;
-  }
-}
-
-/**
- * Readers hold so much that windows which have grown are taken back (section 6.9.2): what a stream may still receive beyond its own share would use up the
- * connection's window, which the others need. It counts from the peer's acknowledgement on.
- */
-export function shrinkWindows(s: Session): void {
-  const flow = s.flow;
-  const by = flow.streamWindow - Math.max(limits.streamWindow, s.options.streamWindow);
-  if (by <= 0 || s.shrinkAcks > 0 || s.state === state.closed) return;
-  sayWindow(s, flow.streamWindow - by);
-  s.shrinkAcks = s.settingsUnacknowledged;
-  s.shrinkBy = by;
-  // Streams that we open come behind our SETTINGS; those of the peer before its acknowledgement have the old window.
-  s.shrinkBelow = s.server ? largestWindow : s.nextId;
-  if (!s.server) flow.streamWindow -= by;
-}
-
-function shrunk(s: Session): void {
-  if (s.server) s.flow.streamWindow -= s.shrinkBy;
-  for (const stream of s.streams.list()) if (stream.id < s.shrinkBelow) stream.receiveWindow -= s.shrinkBy;
-}
-
-function sayWindow(s: Session, size: number): void {
-  const out = s.output.reserve(frameHeadBytes + 6);
-  writeFrameHead(out, s.output.size, 6, frameSettings, 0, 0);
-  writeSetting(out, s.output.size + frameHeadBytes, settingInitialWindowSize, size);
-  s.output.size += frameHeadBytes + 6;
-  if (s.settingsUnacknowledged++ > 0) return;
-  s.acknowledgeAtMs = s.time.nowMs + limits.settingsAckMs;
-  s.arm();
 }
 
 export function takeGoaway(s: Session, buf: Buffer, from: number, to: number): void {

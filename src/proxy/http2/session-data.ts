@@ -1,15 +1,14 @@
-// Owns: DATA frames (RFC 9113 6.1) and the windows we give (6.9): judging a frame by its head, handing payload on as it comes, giving windows back as
-// sinks keep up. Never sends payload: the sender does.
+// Owns: DATA frames (RFC 9113 6.1): judging a frame by its head, handing payload on as it comes. Never sends payload: the sender does.
 
 import { flowControlError, protocolError, refusal, streamClosed } from "./errors.ts";
-import { flagEndStream, flagPadded, frameWindowUpdate, stripPadding } from "./frame.ts";
+import { flagEndStream, flagPadded, stripPadding } from "./frame.ts";
 import { flood } from "./guard.ts";
-import { limits } from "./limits.ts";
 import { gone } from "./recent.ts";
 import type { Session } from "./session.ts";
-import { judgeLate, shrinkWindows } from "./session-control.ts";
+import { judgeLate } from "./session-control.ts";
 import { type SessionStream, streamEvent, streamState, transition } from "./session-stream.ts";
-import { frameHead, pingKind, state } from "./session-words.ts";
+import { credit, creditConnection, creditStream } from "./session-windows.ts";
+import { frameHead } from "./session-words.ts";
 
 const noBytes = Buffer.alloc(0);
 
@@ -117,65 +116,4 @@ export function deliver(s: Session, stream: SessionStream, bytes: Buffer, from: 
   stream.user.onData(bytes, from, to, ends);
   credit(s, stream, size);
   if (over) s.forget(stream, gone.ended);
-}
-
-/** Payload was handed on: given back to the windows, unless its sink does not keep up. */
-export function credit(s: Session, stream: SessionStream, size: number): void {
-  if (size === 0) return;
-  if (!stream.paused || stream.state === streamState.closed) {
-    creditStream(s, stream, size);
-    creditConnection(s, size);
-    return;
-  }
-  const before = s.flow.held;
-  holdBack(s, stream, stream.held + size);
-  const beyond = s.flow.held - before;
-  if (beyond > 0 && s.crowded) shrinkWindows(s);
-  // Only what a stream holds beyond its own share is withheld: the share of the others has to get through.
-  if (s.flow.held > limits.heldBytes) {
-    s.withheld += beyond;
-    giveConnection(s, size - beyond);
-  } else creditConnection(s, size);
-}
-
-/** What a stream holds up to a first window is its own: however much others hold, each can begin. */
-export function holdBack(s: Session, stream: SessionStream, size: number): void {
-  s.flow.held += beyondOwn(size) - beyondOwn(stream.held);
-  stream.held = size;
-}
-
-export function creditStream(s: Session, stream: SessionStream, size: number): void {
-  if (size === 0 || !stream.canReceive) return;
-  stream.unacknowledged += size;
-  if (stream.unacknowledged * 2 < s.flow.streamWindow) return;
-  // Small rest of a known length: the peer has window enough for it.
-  if (stream.expected >= 0 && stream.expected - stream.received <= stream.receiveWindow) return;
-  s.sender.number(frameWindowUpdate, stream.id, stream.unacknowledged);
-  stream.receiveWindow += stream.unacknowledged;
-  stream.unacknowledged = 0;
-  if (s.flow.probe(s.time.now())) s.sender.ping(pingKind.probe);
-}
-
-/** The connection's own window grows back at once, so that one slow reader does not hold up the others; but for what is withheld, as long as too much is held. */
-export function creditConnection(s: Session, size: number): void {
-  if (s.flow.held > limits.heldBytes) {
-    giveConnection(s, size);
-    return;
-  }
-  const withheld = s.withheld;
-  s.withheld = 0;
-  giveConnection(s, size + withheld);
-}
-
-function giveConnection(s: Session, size: number): void {
-  const flow = s.flow;
-  flow.unacknowledged += size;
-  if (flow.unacknowledged * 2 < flow.connectionWindow - s.withheld || s.state === state.closed) return;
-  s.sender.number(frameWindowUpdate, 0, flow.unacknowledged);
-  flow.window += flow.unacknowledged;
-  flow.unacknowledged = 0;
-}
-
-function beyondOwn(held: number): number {
-  return held > limits.streamWindow ? held - limits.streamWindow : 0;
 }

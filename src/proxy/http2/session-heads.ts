@@ -24,8 +24,8 @@ import { limits } from "./limits.ts";
 import { gone } from "./recent.ts";
 import type { Session } from "./session.ts";
 import { judgeLate } from "./session-control.ts";
-import { credit } from "./session-data.ts";
 import { type SessionStream, streamEvent, streamState, transition } from "./session-stream.ts";
+import { credit } from "./session-windows.ts";
 import { answerHead, frameHead, joinedBody, joinedSize, never, requestHead } from "./session-words.ts";
 
 export function takeHeaders(s: Session, buf: Buffer, at: number, end: number): number {

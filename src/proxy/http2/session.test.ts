@@ -670,6 +670,39 @@ describe("flow control (section 6.9)", () => {
     expect(one.said().some((said) => said.type === frameRstStream && said.stream === 1 && readUint32(said.payload, 0) === 3)).toBe(true);
   });
 
+  test("incident: a stream that the old windows were large enough for is given what it needs when they are taken back", () => {
+    const one = rig(true, { session: { streamWindow: 65_535, connectionWindow: 8_388_608 } });
+    one.session.flow.streamWindow = 4_194_304;
+    one.feed(headers(1, false, ...post), headers(3, false, ...post, ["content-length", "1048576"]), headers(5, false, ...post));
+    one.feed(headers(7, false, ...post));
+    for (const n of [0, 3]) one.session.pause(one.users[n]?.stream as SessionStream);
+    const piece = new Uint8Array(16_384);
+    for (let i = 0; i < 20; i++) one.feed(data(3, false, piece), data(5, false, piece));
+    for (let i = 0; i < 140; i++) {
+      one.feed(data(1, false, piece), data(7, false, piece));
+      one.said();
+    }
+    for (let n = one.session.settingsUnacknowledged; n > 0; n--) one.feed(frame(frameSettings, flagAck, 0, none));
+    const updates = one.said().filter((said) => said.type === frameWindowUpdate && said.stream !== 0);
+    expect(updates.map((said) => [said.stream, readUint32(said.payload, 0)])).toEqual([
+      [3, 20 * 16_384],
+      [5, 20 * 16_384],
+    ]);
+  });
+
+  test("incident: a message as long as its window is given more of it, as nghttp2 needs some for its empty last frame", () => {
+    const one = rig(true);
+    one.feed(headers(1, false, ...post, ["content-length", "65535"]));
+    one.said();
+    for (const size of [16_384, 16_384, 16_384, 16_383]) one.feed(data(1, false, new Uint8Array(size)));
+    expect(one.said().some((said) => said.type === frameWindowUpdate && said.stream === 1)).toBe(true);
+    const enough = rig(true);
+    enough.feed(headers(1, false, ...post, ["content-length", "65534"]));
+    enough.said();
+    for (const size of [16_384, 16_384, 16_384, 16_382]) enough.feed(data(1, false, new Uint8Array(size)));
+    expect(enough.said().some((said) => said.type === frameWindowUpdate && said.stream === 1)).toBe(false);
+  });
+
   test("windows double while the path fills them, and stop at their bound", () => {
     const one = rig(true, { session: {} });
     one.feed(headers(1, false, ...post));

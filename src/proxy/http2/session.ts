@@ -1,6 +1,6 @@
 // Owns: one HTTP/2 connection of either role (RFC 9113): its state, its streams and their ends, and what its owner asks of it. Knows no sockets: bytes come
 // by `receive` and leave through an Outbox. Never routes, retries or reconnects: the users of its streams and its owner do. What the peer sends is handled
-// in files of their own, by functions that work on its fields: session-receive.ts (bytes to frames), session-heads.ts, session-data.ts, session-control.ts,
+// in files of their own, by functions that work on its fields: session-receive.ts (bytes to frames), session-heads.ts, session-data.ts, session-windows.ts, session-control.ts,
 // and session-time.ts (deadlines). Nobody else may touch those fields. A little above 400 lines: what is left shares one state and its ends.
 // States: starting (the peer's preface and SETTINGS are awaited) -> open -> draining (GOAWAY said) -> closed. Closed swallows what comes late.
 
@@ -29,7 +29,6 @@ import type { DefenceReason } from "./metrics.ts";
 import type { Output } from "./output.ts";
 import { gone, RecentStreams } from "./recent.ts";
 import { Sender, type SenderHost } from "./sender.ts";
-import { creditConnection, creditStream, holdBack } from "./session-data.ts";
 import { receiveBytes } from "./session-receive.ts";
 import {
   giveBackStream,
@@ -43,6 +42,7 @@ import {
   transition,
 } from "./session-stream.ts";
 import { askWhetherAlive, nextPing, passDeadlines } from "./session-time.ts";
+import { creditConnection, creditStream, holdBack } from "./session-windows.ts";
 import { type Block, clientPreface, never, pingKind, type SessionOptions, type SessionOwner, state } from "./session-words.ts";
 import { defaultSettings, writeSetting } from "./settings.ts";
 import { StreamTable } from "./stream-table.ts";
