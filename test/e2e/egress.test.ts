@@ -10,8 +10,11 @@ import { app, eventually, type Running, TestMesh } from "../support/mesh.ts";
 let mesh: TestMesh;
 let client: Running;
 let outside: ReturnType<typeof Bun.serve>;
+// Bun's fetch keeps hosts named there from the proxy, also from one that it is told; commands that ran in this process name 127.0.0.1.
+const bypass = { NO_PROXY: process.env.NO_PROXY, no_proxy: process.env.no_proxy };
 
 beforeAll(async () => {
+  for (const name of Object.keys(bypass)) delete process.env[name];
   outside = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
@@ -22,6 +25,7 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(async () => {
+  for (const [name, value] of Object.entries(bypass)) if (value !== undefined) process.env[name] = value;
   await mesh?.stop();
   await outside?.stop(true);
 }, 30_000);
