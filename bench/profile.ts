@@ -72,7 +72,7 @@ interface Set {
 async function prepare(shop: Workshop, plan: Plan, name: string): Promise<Set> {
   const front = frontCases[name];
   if (front !== undefined) {
-    const bench = await frontBench({ shop, tools, plan }, { http2: front.http2, tls: !front.tcp, tcp: front.tcp }, front.http2);
+    const bench = await frontBench({ shop, tools, plan }, { http2: front.http2, tls: !front.tcp, tcp: front.tcp }, front.http2 && "small");
     const subject = bench.subjects[0]!;
     return {
       subject,

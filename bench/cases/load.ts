@@ -77,11 +77,13 @@ export async function mtlsPair(input: LoadCase): Promise<LoadCaseResult> {
   }
 }
 
-/** What every case on a front stands on. `quick`: small answers over HTTP/2 come from origins that spend little on them. */
+type Quick = false | "small" | "bodies";
+
+/** What every case on a front stands on. `quick`: small answers over HTTP/2, or bodies too, come from origins that spend little on them. */
 export async function frontBench(
   input: Pick<LoadCase, "shop" | "tools" | "plan">,
   wants: FrontWants,
-  quick = false,
+  quick: Quick = false,
 ): Promise<{
   readonly subjects: readonly Subject[];
   readonly certs: Certificates;
@@ -94,7 +96,7 @@ export async function frontBench(
   const certs = certificates(input);
   const { cores } = input.plan.driver;
   const { http1, http2 } = await startNginxOrigin(input.shop, nginx.path, cores);
-  const origin = { http1, ...(quick ? await startQuickOrigins(input, http2, cores) : { http2, grpc: http2 }) };
+  const origin = { http1, ...(quick ? await startQuickOrigins(input, http2, cores, quick === "bodies") : { http2, grpc: http2 }) };
   const subjects = await frontSubjects({ dir: input.shop.dir, tools: input.tools }, origin, certs, wants);
   const grpcFile = join(input.shop.dir, "grpc-request");
   writeFileSync(grpcFile, grpcFrame());
@@ -103,7 +105,7 @@ export async function frontBench(
 }
 
 const onFront =
-  (wants: FrontWants, loads: (certs: Certificates, grpcFile: string) => readonly Load[], quick = false) =>
+  (wants: FrontWants, loads: (certs: Certificates, grpcFile: string) => readonly Load[], quick: Quick = false) =>
   async (input: LoadCase): Promise<LoadCaseResult> => {
     const { subjects, certs, grpcFile, check } = await frontBench(input, wants, quick);
     return measured(input, { subjects, loads: loads(certs, grpcFile), check, fixedRate: false });
@@ -119,17 +121,19 @@ export const http2Hop = onFront(
     smallHttp2("h2-http1", false, "http1"),
     smallHttp2("tls-h2", true, "http2", ["nginx"]),
   ],
-  true,
+  "small",
 );
 
-export const grpc = onFront({ http2: true, tls: false, tcp: false }, (_, file) => [grpcUnary(file)], true);
+export const grpc = onFront({ http2: true, tls: false, tcp: false }, (_, file) => [grpcUnary(file)], "small");
 
 export const bodiesHttp1 = onFront({ http2: false, tls: true, tcp: false }, () =>
   [false, true].flatMap((tls) => sizes.map((size) => bodies("http1", tls, size))),
 );
 
-export const bodiesHttp2 = onFront({ http2: true, tls: true, tcp: false }, () =>
-  [false, true].flatMap((tls) => sizes.map((size) => bodies("http2", tls, size))),
+export const bodiesHttp2 = onFront(
+  { http2: true, tls: true, tcp: false },
+  () => [false, true].flatMap((tls) => sizes.map((size) => bodies("http2", tls, size))),
+  "bodies",
 );
 
 export const tcp = onFront({ http2: false, tls: false, tcp: true }, () => [opaque]);

@@ -1,5 +1,5 @@
-// Owns: the servers behind the fronts for small answers over HTTP/2: HAProxy, which answers by itself and passes on to nginx what it has no answer for, and
-// nghttpd, whose answers end with the trailers of gRPC. nginx spends four times as much on such a request; on the core that it shares with the load generator
+// Owns: the servers behind the fronts for answers over HTTP/2: HAProxy, which answers by itself and passes on to nginx what it has no answer for, and
+// nghttpd, whose answers end with the trailers of gRPC. nginx spends four times as much on a small answer, and twice as much on a large one; on the core that it shares with the load generator
 // it was the limit, and a subject that waits for its load pays a wake-up for every second request.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import type { Found, Tool } from "../peers.ts";
 import { untilAnswering } from "../probe.ts";
 import type { Workshop } from "../proc.ts";
 import { GRPC_PATH, HOST, LOAD_PATH, OVER_HTTP2 } from "../subjects/subject.ts";
-import { grpcFrame } from "./nginx-origin.ts";
+import { bodySizes, grpcFrame } from "./nginx-origin.ts";
 
 export interface QuickOrigins {
   /** HAProxy's port, for `/api/two`. */
@@ -22,12 +22,14 @@ export async function startQuickOrigins(
   input: { readonly shop: Workshop; readonly tools: Readonly<Record<Tool, Found>> },
   behind: number,
   cores: string,
+  /** Bodies come from HAProxy too, which needs buffers for them; those of small answers stay small. */
+  bodies: boolean,
 ): Promise<QuickOrigins> {
   const { haproxy, nghttpd } = input.tools;
   if (haproxy.path === null) throw new Error(`the origin of this case is HAProxy: ${haproxy.install}`);
   if (nghttpd.path === null) throw new Error(`the gRPC origin of this case is nghttpd: ${nghttpd.install}`);
   const [http2, grpc] = await freePorts(2);
-  await startHaproxy(input.shop, haproxy.path, { port: http2!, behind }, cores);
+  await startHaproxy(input.shop, haproxy.path, { port: http2!, behind }, cores, bodies);
   startNghttpd(input.shop, nghttpd.path, grpc!, cores);
   return { http2: http2!, grpc: grpc! };
 }
@@ -37,14 +39,16 @@ async function startHaproxy(
   path: string,
   ports: { readonly port: number; readonly behind: number },
   cores: string,
+  bodies: boolean,
 ): Promise<void> {
   const file = join(shop.dir, "quick-origin.cfg");
+  const files = bodies ? Object.keys(bodySizes).filter((name) => name !== "1g") : [];
   writeFileSync(
     file,
     `global
   nbthread 1
-  maxconn 4096
-  tune.h2.max-concurrent-streams 1000
+  maxconn ${bodies ? 200 : 4096}
+${bodies ? `  tune.bufsize ${bodySizes["1m"] + 65_536}\n` : ""}  tune.h2.max-concurrent-streams 1000
 defaults
   mode http
   timeout connect 5s
@@ -54,7 +58,12 @@ frontend quick
   bind 127.0.0.1:${ports.port}
   http-request return status 200 content-type text/plain string "${"weft-bench ".repeat(10).slice(0, 100)}" if { path_beg ${OVER_HTTP2}/items/ }
   http-request return status 200 content-type text/plain lf-string "x-request-id: %[req.hdr(x-request-id)]\\r\\n" if { path ${OVER_HTTP2}/echo }
-  default_backend whole
+${files
+  .map(
+    (name) =>
+      `  http-request return status 200 content-type application/octet-stream file ${shop.dir}/origin/api/body/${name} if { path ${OVER_HTTP2}/body/${name} }\n`,
+  )
+  .join("")}  default_backend whole
 backend whole
   server nginx 127.0.0.1:${ports.behind} proto h2
 `,
