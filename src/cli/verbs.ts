@@ -41,6 +41,42 @@ export const verbs: readonly VerbSpec[] = [
         value: "NAME",
         help: "trust domain of the mesh's identities, fixed at the first start (default cluster.local)",
       },
+      {
+        name: "ca-cert",
+        value: "FILE",
+        operand: "file",
+        help: "certificate authority to issue from, PEM: issuing certificate first, then those above it (default: one of its own)",
+      },
+      { name: "ca-key", value: "FILE", operand: "file", help: "its private key, PEM" },
+      {
+        name: "ca-root",
+        value: "FILE",
+        operand: "file",
+        help: "roots to trust, beside Weft's own or where the file of --ca-cert does not end in one; several while one replaces another",
+      },
+      {
+        name: "ca-passphrase-file",
+        value: "FILE",
+        operand: "file",
+        help: "passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it",
+      },
+      {
+        name: "client-ca",
+        value: "FILE|own",
+        operand: "file",
+        help: "authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups; own: an authority of Weft's, from which weft user certificate takes them",
+      },
+      {
+        name: "join-socket",
+        value: "PATH",
+        operand: "file",
+        help: "Unix socket at which programs of this machine get join tokens for being who they are (Linux)",
+      },
+      {
+        name: "join-users",
+        value: "RULES",
+        help: "who may join there as whom: USER=NAMESPACE/ACCOUNT,USER=NAMESPACE/*,USER=* (default: this user alone)",
+      },
       { name: "api-rate", value: "N", help: "requests a second that one user or service account may make (default 200; 0 = no limit)" },
       {
         name: "store",
