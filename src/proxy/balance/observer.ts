@@ -119,12 +119,12 @@ export class Observer {
     return age <= 0 ? this.#ewmaMs : this.#ewmaMs * Math.exp(-age / this.decayMs);
   }
 
-  /** What one more request would meet: latency times the requests under way, against its weight. */
-  cost(nowMs: number): number {
-    const { active, weight } = this.endpoint;
+  /** What one more request would meet: latency times the requests there, itself among them; those under way count by `share`, mean weight over its own. */
+  cost(share: number, nowMs: number): number {
+    const { active } = this.endpoint;
     const latency = this.latencyMs(nowMs);
-    if (latency === 0 && active > 0) return (unknownCost + active) / weight;
-    return (latency * (active + 1)) / weight;
+    if (latency === 0 && active > 0) return unknownCost + active * share;
+    return latency * (active * share + 1);
   }
 
   #heed(limited: boolean, nowMs: number): void {

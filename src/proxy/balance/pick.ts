@@ -10,6 +10,8 @@ import { wanted } from "./wanted.ts";
 
 /** Places of a ring or table that are tried before the first is taken all the same. */
 const mostPlaces = 64;
+/** Endpoints that peak EWMA looks at; why five: docs/decisions/0022. */
+const ewmaChoices = 5;
 
 /**
  * An endpoint, or null when none is there (`cluster.full` is set when all are at their limit). `not` is avoided if another exists (the one a retry comes
@@ -46,13 +48,9 @@ export function pick(cluster: Cluster, _permit: Permit, nowMs: number, random: (
       }
       break;
     }
-    case "peak_ewma": {
-      chosen = draw(pool, random);
-      let other = draw(pool, random);
-      if (other === chosen) other = usable[(usable.indexOf(chosen) + 1 + ((random() * (count - 1)) | 0)) % count] as Endpoint;
-      if (cheaper(other, chosen, nowMs, not)) chosen = other;
+    case "peak_ewma":
+      chosen = cheapest(pool, random, nowMs, not);
       break;
-    }
     case "least_connections": {
       chosen = draw(pool, random);
       for (let i = 1; i < balance.choices; i++) {
@@ -119,12 +117,33 @@ function biased(a: Endpoint, b: Endpoint, bias: number, nowMs: number, not: Endp
   return b.weight * (a.active + 1) ** bias < a.weight * (b.active + 1) ** bias;
 }
 
-/** As `better`, by what a request would cost there. */
-function cheaper(a: Endpoint, b: Endpoint, nowMs: number, not: Endpoint | null): boolean {
-  const aShunned = (a === not ? 2 : 0) + (a.avoidUntilMs > nowMs ? 1 : 0);
-  const bShunned = (b === not ? 2 : 0) + (b.avoidUntilMs > nowMs ? 1 : 0);
-  if (aShunned !== bShunned) return aShunned < bShunned;
-  return (a.observer as Observer).cost(nowMs) < (b.observer as Observer).cost(nowMs);
+/**
+ * The one of `ewmaChoices` where a request would cost least. With unequal weights of two, both drawn by weight: that draw is what gives each its share
+ * while there is little to do, and more choices would take it away again.
+ */
+function cheapest(pool: Pool, random: () => number, nowMs: number, not: Endpoint | null): Endpoint {
+  const usable = pool.members;
+  const count = usable.length;
+  const sums = pool.cumulative;
+  const meanWeight = sums === null ? 0 : (sums[sums.length - 1] as number) / count;
+  const choices = sums !== null ? 2 : count < ewmaChoices ? count : ewmaChoices;
+  // Few of them are looked at in turn, each once, from anywhere: the first of equals is a different one each time.
+  const walks = sums === null && count <= ewmaChoices;
+  let at = walks ? (random() * count) | 0 : 0;
+  let chosen: Endpoint | null = null;
+  let least = 0;
+  for (let i = 0; i < choices; i++) {
+    const other = walks ? (usable[at] as Endpoint) : draw(pool, random);
+    if (++at === count) at = 0;
+    const shunned = (other === not ? 2 : 0) + (other.avoidUntilMs > nowMs ? 1 : 0);
+    const share = sums === null ? 1 : meanWeight / other.weight;
+    // Costs are far below this: milliseconds times requests under way.
+    const cost = shunned * 1e15 + (other.observer as Observer).cost(share, nowMs);
+    if (chosen !== null && cost >= least) continue;
+    chosen = other;
+    least = cost;
+  }
+  return chosen as Endpoint;
 }
 
 /** The key's endpoint; on the way round the ring the next, where that one is to be avoided or has too much to do. */

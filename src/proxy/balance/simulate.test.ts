@@ -352,9 +352,35 @@ describe("one of ten is ten times slower", () => {
     test(`p99 at 60 % load with peak EWMA is no worse than with any other policy (${hands} at once)`, () => {
       const p99 = (balance: BalanceConfig) => percentile(skewed(balance, 11, 0.6, hands).latencies, 0.99);
       const own = p99({ kind: "peak_ewma", decayMs: 10_000 });
-      const others = [p99({ kind: "least_request", choices: 2 }), p99({ kind: "random" }), p99({ kind: "round_robin" })];
+      const others = [2, 5].map((choices) => p99({ kind: "least_request", choices }));
+      others.push(p99({ kind: "random" }), p99({ kind: "round_robin" }));
       expect(own).toBeLessThanOrEqual(Math.min(...others) * 1.1);
     });
+});
+
+describe("peak EWMA", () => {
+  const balance: BalanceConfig = { kind: "peak_ewma", decayMs: 10_000 };
+  test("weights are kept where there is little to do, and where there is much", () => {
+    for (const perSecond of [10, 1_500]) {
+      const { cluster } = makeCluster(2, { balance }, (i) => ({ weight: i === 0 ? 3 : 1 }));
+      const { byPort } = simulate({
+        cluster,
+        seed: 3,
+        seconds: 20_000 / perSecond,
+        perSecond,
+        behaviour: () => ({ serviceMs: 10, hands: 64 }),
+      });
+      const share = (byPort.get(1) ?? 0) / ((byPort.get(1) ?? 0) + (byPort.get(2) ?? 0));
+      expect(Math.abs(share - 0.75)).toBeLessThan(0.12);
+    }
+  });
+  test("equals take turns, few or many", () => {
+    for (const count of [2, 3, 5, 6, 20]) {
+      const { cluster } = makeCluster(count, { balance });
+      const { byPort } = simulate({ cluster, seed: 5, seconds: 100, perSecond: 200, behaviour: () => ({ serviceMs: 10, hands: 8 }) });
+      for (let port = 1; port <= count; port++) expect(byPort.get(port) ?? 0).toBeGreaterThan(20_000 / count / 2);
+    }
+  });
 });
 
 test("5 000 endpoints, one replaced: only that one is looked at, and everything else stays as it is", () => {
