@@ -14,6 +14,7 @@ import { CorsPolicySchema, CorsSchema } from "../wire/gen/envoy/extensions/filte
 import { FilterConfigSchema as DynamicForwardProxySchema } from "../wire/gen/envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy_pb.ts";
 import { ExtAuthzPerRouteSchema, ExtAuthzSchema } from "../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
+import { GrpcWebSchema } from "../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import { LocalRateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import { OnDemandSchema } from "../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import { RateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
@@ -69,6 +70,7 @@ const registry = createRegistry(
   ExtAuthzSchema,
   HTTPFaultSchema,
   FaultSchema,
+  GrpcWebSchema,
   HeaderBasedSessionStateSchema,
   HttpRbacSchema,
   OnDemandSchema,

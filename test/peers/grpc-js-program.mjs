@@ -1,4 +1,4 @@
-// @grpc/grpc-js on Node, as server (`server`: prints {"port":N}, ends with its standard input) or as client (`client PORT`: makes one call of every
+// @grpc/grpc-js on Node, as server (`server`: on $PORT, else any; prints {"port":N}, ends with its standard input) or as client (`client PORT`: makes one call of every
 // kind and prints a line of JSON for each: [what, outcome]). Messages are bytes; no schema is needed to see what a proxy does to them.
 
 import { createHash } from "node:crypto";
@@ -85,7 +85,7 @@ function serve() {
     },
     cancelled: (_call, done) => done(null, Buffer.from(String(cancelled))),
   });
-  server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, port) => {
+  server.bindAsync(`127.0.0.1:${process.env.PORT ?? 0}`, grpc.ServerCredentials.createInsecure(), (error, port) => {
     if (error) throw error;
     console.log(JSON.stringify({ port }));
   });

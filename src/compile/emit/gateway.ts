@@ -4,6 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { TrafficDirection } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
+import { GrpcWebSchema } from "../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
 import { TlsInspectorSchema } from "../../wire/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import { TlsParameters_TlsProtocol } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { DownstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
@@ -47,7 +48,7 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, logToStd
       return create(ListenerSchema, {
         ...base,
         address: address(host, plan.port),
-        filterChains: [{ name, filters: [manager(name, plan.table)] }],
+        filterChains: [{ name, filters: [manager(name, plan)] }],
       });
     case "tls":
       return create(ListenerSchema, {
@@ -60,16 +61,23 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, logToStd
       });
   }
 
-  function manager(id: string, table: string): FilterInit {
+  function manager(id: string, { table, grpcWeb }: { readonly table: string; readonly grpcWeb?: true }): FilterInit {
     const rules = requestRules(authz);
-    return managerOver(id, table, upgrades, logToStdout, rules, limits, auth, rules.length > 0);
+    const filters = grpcWeb === true ? [grpcWebFilter, ...rules] : rules;
+    return managerOver(id, table, upgrades, logToStdout, filters, limits, auth, rules.length > 0);
   }
 
   function filtersOf({ name: chain, to }: GatewayChainPlan): FilterInit[] {
-    if (to.kind === "http") return [manager(`${name}|${chain}`, to.table)];
+    if (to.kind === "http") return [manager(`${name}|${chain}`, to)];
     return [...connectionRules(authz), tcpProxyTo(`${name}|${chain}`, to.backends, logToStdout)];
   }
 }
+
+/** First, so that whatever refuses a call refuses it in the browser's form. */
+const grpcWebFilter = {
+  name: "envoy.filters.http.grpc_web",
+  configType: { case: "typedConfig" as const, value: any(GrpcWebSchema, {}) },
+};
 
 function chainInit(
   { name, serverNames, certificate, to }: GatewayChainPlan,

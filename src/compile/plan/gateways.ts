@@ -14,8 +14,8 @@ export interface GatewayPlan {
 }
 
 export type GatewayPortPlan =
-  /** Plain HTTP; the table tells hosts apart. */
-  | { readonly kind: "http"; readonly port: number; readonly table: string }
+  /** Plain HTTP; the table tells hosts apart. `grpcWeb`: some route there is for gRPC, so that calls of browsers are translated. */
+  | { readonly kind: "http"; readonly port: number; readonly table: string; readonly grpcWeb?: true }
   /** The name in the handshake chooses a chain. */
   | { readonly kind: "tls"; readonly port: number; readonly chains: readonly GatewayChainPlan[] }
   | { readonly kind: "tcp"; readonly port: number; readonly backends: readonly BackendPlan[] }
@@ -28,7 +28,9 @@ export interface GatewayChainPlan {
   readonly serverNames: readonly string[];
   /** undefined = nothing is decrypted. */
   readonly certificate: CertificatePlan | undefined;
-  readonly to: { readonly kind: "http"; readonly table: string } | { readonly kind: "tcp"; readonly backends: readonly BackendPlan[] };
+  readonly to:
+    | { readonly kind: "http"; readonly table: string; readonly grpcWeb?: true }
+    | { readonly kind: "tcp"; readonly backends: readonly BackendPlan[] };
 }
 
 export type CertificatePlan =

@@ -20,6 +20,10 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
   const ports: GatewayPortPlan[] = [];
   const tables: GatewayTablePlan[] = [];
   const usable = model.listeners.filter(isUsable);
+  const forGrpc = requestRoutes(world, key).filter(({ kind }) => kind === "GRPCRoute");
+  /** Envoy Gateway's rule: gRPC-Web is translated where a GRPCRoute is; elsewhere a server may speak it itself, over HTTP/1.1. */
+  const grpcWebAt = (names: readonly ListenerModel[]): { grpcWeb?: true } =>
+    forGrpc.some((each) => each.listeners.some((at) => names.some(({ name }) => name === at.name))) ? { grpcWeb: true } : {};
   const byPort = Map.groupBy(usable, (each) => `${each.protocol === "UDP" ? "udp" : "tcp"} ${each.port}`);
   for (const listeners of byPort.values()) {
     const [first] = listeners;
@@ -28,7 +32,7 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
     if (protocol === "HTTP") {
       const table = gatewayRoutes(port);
       tables.push({ name: table, hosts: hostsOf(world, model, listeners) });
-      ports.push({ kind: "http", port, table });
+      ports.push({ kind: "http", port, table, ...grpcWebAt(listeners) });
     } else if (protocol === "TCP") {
       const backends = opaqueAt(world, model, first);
       if (backends.length > 0) ports.push({ kind: "tcp", port, backends });
@@ -43,7 +47,7 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
           tables.push({ name: table, hosts: hostsOf(world, model, [listener], listeners) });
           const names = hostnamesOf(listeners);
           for (const { hosts, certificate, name } of byCertificate(listener, [listener.hostname], names))
-            chains.push({ name, serverNames: serverNames(hosts), certificate, to: { kind: "http", table } });
+            chains.push({ name, serverNames: serverNames(hosts), certificate, to: { kind: "http", table, ...grpcWebAt([listener]) } });
         } else chains.push(...tlsChains(world, model, listener, listeners));
       }
       if (chains.length > 0) ports.push({ kind: "tls", port, chains });
