@@ -60,7 +60,7 @@ import type { StoreAddress } from "./store/address.ts";
 import type { EtcdStore } from "./store/etcd/store.ts";
 import type { Fence } from "./store/fence.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
-import { type Store, StoreFailure } from "./store/store.ts";
+import { type Revision, type Store, StoreFailure } from "./store/store.ts";
 import { LoadReports } from "./xds/load.ts";
 import { ProxyList } from "./xds/proxies.ts";
 import { ProxylessSource } from "./xds/proxyless.ts";
@@ -497,12 +497,13 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     }),
   });
 
-  // Built once a transaction: it asks about each of its objects with the same list.
-  let lastStaged: { readonly staged: readonly StagedChange[]; readonly world: World } | undefined;
+  // Built once a transaction, which asks about each of its objects with the same list, and again when others have written meanwhile.
+  let lastStaged: { readonly staged: readonly StagedChange[]; readonly seen: Revision; readonly world: World } | undefined;
   const stagedWorld = (staged: readonly StagedChange[]): World => {
-    if (lastStaged?.staged !== staged) {
+    const { seen } = publisher;
+    if (lastStaged?.staged !== staged || lastStaged.seen !== seen) {
       const changed = new Map(staged.map((change) => [`${change.key.resource}/${change.key.namespace}/${change.key.name}`, change.after]));
-      lastStaged = { staged, world: buildWorld(publisher.with(changed), trustDomain, publisher.world()) };
+      lastStaged = { staged, seen, world: buildWorld(publisher.with(changed), trustDomain, publisher.world()) };
     }
     return lastStaged.world;
   };
@@ -511,6 +512,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     store,
     kinds,
     admit: (candidate, _existing, staged) => admit(staged === undefined ? publisher.world() : stagedWorld(staged), candidate),
+    followed: { revision: () => publisher.seen, reached: (revision) => publisher.reached(revision) },
     advise: (candidate, staged) => advise(staged === undefined ? publisher.world() : stagedWorld(staged), candidate, () => insight.edges()),
     preview: async (staged) => {
       const { effects } = await import("../compile/effects.ts");

@@ -4,7 +4,7 @@
 import type { KindDefinition, KubeObject, Violation } from "../../api/meta.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
-import type { Store } from "../store/store.ts";
+import type { Revision, Store } from "../store/store.ts";
 import type { AuditEntry } from "./audit.ts";
 import type { RateLimits } from "./rate.ts";
 import type { StagedChange } from "./staged.ts";
@@ -125,6 +125,11 @@ export interface ApiServerDeps {
     /** Of a transaction: what else would be otherwise; judged as if it were so. */
     staged?: readonly StagedChange[],
   ) => readonly Violation[] | Promise<readonly Violation[]>;
+  /**
+   * How far `admit` has followed the store: with it a verdict is made anew where others wrote between it and the write. Absent = nothing is ever
+   * written beside this server. `reached` rejects with StoreFailure when that takes too long.
+   */
+  readonly followed?: { revision(): Revision; reached(revision: Revision): Promise<void> };
   /** What the writer of an accepted object should know; goes out as warnings. `staged` as for `admit`. */
   readonly advise?: (candidate: KubeObject, staged?: readonly StagedChange[]) => readonly string[];
   /** What the proxies would do otherwise after these changes; absent = nobody can tell. */

@@ -5,8 +5,9 @@ import { type KubeObject, resourceOf, type Violation } from "../../api/meta.ts";
 import { isRecord, readData } from "./body.ts";
 import type { Call, Core, Trail } from "./core.ts";
 import { storeFeed } from "./feeds.ts";
+import { judge } from "./judged.ts";
 import { json } from "./negotiate.ts";
-import { StagedStore } from "./staged.ts";
+import { type StagedChange, StagedStore } from "./staged.ts";
 import { ApiError, badRequest, conflict, forbidden, internalError, invalid, type Status } from "./status.ts";
 
 /** More objects than any folder has; one transaction holds up all other writes. */
@@ -94,21 +95,9 @@ export async function runTransaction(
     }
     // Contradictions among what would be there at the end: one that a later operation takes away is none.
     const changes = staged.changes();
-    const judged = new Map<string, readonly Violation[]>();
-    for (const { key, before, after } of changes) {
-      if (after === undefined) continue;
-      judged.set(textOf(key), await core.deps.admit(after, before, changes));
-      call.warnings.push(...(core.deps.advise?.(after, changes) ?? []));
-    }
-    for (const [at, key] of touched.entries()) {
-      const violations = judged.get(key ?? "") ?? [];
-      const outcome = outcomes[at];
-      if (violations.length === 0 || outcome === undefined || !("object" in outcome)) continue;
-      const { kind, apiVersion, metadata } = outcome.object;
-      const group = apiVersion.includes("/") ? (apiVersion.split("/")[0] ?? "") : "";
-      const refused: Outcome = { code: 422, status: invalid(kind, group, metadata.name, violations).status };
-      outcomes.splice(at, 1, refused);
-    }
+    const judged = await judge(core, () => judgeChanges(core, changes), nothingWrong);
+    for (const { after } of changes) if (after !== undefined) call.warnings.push(...(core.deps.advise?.(after, changes) ?? []));
+    refuseJudged(outcomes, touched, judged.verdict);
     const accepted = outcomes.every((outcome): boolean => "object" in outcome);
     const proxies = accepted && options.preview ? await core.deps.preview?.(changes) : undefined;
     const answer = {
@@ -118,7 +107,11 @@ export async function runTransaction(
       ...(proxies !== undefined && { proxies }),
     };
     if (!accepted || options.dryRun || changes.length === 0) return { ...answer, committed: accepted && !options.dryRun };
-    const written = await core.deps.store.transact(staged.writes(), call.caller.user);
+    const written = await core.deps.store.transact(staged.writes(), call.caller.user, judged.guard);
+    if (!written.ok && written.reason === "refused") {
+      refuseJudged(outcomes, touched, judged.verdict);
+      return { kind: answer.kind, outcomes, warnings: answer.warnings, committed: false };
+    }
     if (!written.ok) {
       // The control plane itself (statuses, liveness) writes beside this server's lock.
       throw conflict(
@@ -136,6 +129,31 @@ export async function runTransaction(
       committed: true,
     };
   });
+}
+
+/** By `textOf`: what is wrong with each object that would be there. */
+type Verdicts = ReadonlyMap<string, readonly Violation[]>;
+
+const nothingWrong = (verdicts: Verdicts): boolean => [...verdicts.values()].every((violations) => violations.length === 0);
+
+async function judgeChanges(core: Core, changes: readonly StagedChange[]): Promise<Verdicts> {
+  const verdicts = new Map<string, readonly Violation[]>();
+  for (const { key, before, after } of changes)
+    if (after !== undefined) verdicts.set(textOf(key), await core.deps.admit(after, before, changes));
+  return verdicts;
+}
+
+/** Puts the refusal in the place of each outcome whose object contradicts another. */
+function refuseJudged(outcomes: Outcome[], touched: readonly (string | undefined)[], verdicts: Verdicts): void {
+  for (const [at, key] of touched.entries()) {
+    const violations = verdicts.get(key ?? "") ?? [];
+    const outcome = outcomes[at];
+    if (violations.length === 0 || outcome === undefined || !("object" in outcome)) continue;
+    const { kind, apiVersion, metadata } = outcome.object;
+    const group = apiVersion.includes("/") ? (apiVersion.split("/")[0] ?? "") : "";
+    const refused: Outcome = { code: 422, status: invalid(kind, group, metadata.name, violations).status };
+    outcomes.splice(at, 1, refused);
+  }
 }
 
 /** What the proxies would do tells of the whole mesh. */

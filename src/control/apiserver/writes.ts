@@ -17,6 +17,7 @@ import {
   refuseReserved,
   subjectOf,
 } from "./core.ts";
+import { type Judged, judge } from "./judged.ts";
 import {
   changedMetadata,
   decodeObject,
@@ -85,22 +86,24 @@ async function storeNew(
   if (resourceOf(kind) === "namespaces") candidate.status = activeNamespace;
   const subject = subjectOf(call, candidate.metadata.name);
   dropUnknownFields(call, candidate);
-  refuse(kind, candidate, judge(kind, candidate));
+  refuse(kind, candidate, judgeAlone(kind, candidate));
   checkOwned(call, narrowing, candidate);
   call.trail.name = candidate.metadata.name;
   refuseReserved(core, call, candidate.metadata.name);
   await guardWrite(core, call, candidate, undefined);
   const key = keyOf(call, candidate.metadata.name);
   if ((await core.deps.store.get(key)) !== undefined) throw alreadyExists(subject);
-  refuse(kind, candidate, await core.deps.admit(candidate, undefined));
+  const admitted = await judge(core, () => core.deps.admit(candidate, undefined), isEmpty);
+  refuse(kind, candidate, admitted.verdict);
   call.warnings.push(...(core.deps.advise?.(candidate) ?? []));
   const managed = managedFields ?? afterUpdate(endpointOf(kind, writer), undefined, candidate, undefined);
   if (managed !== undefined && managed.length > 0) candidate.metadata.managedFields = [...managed];
   if (dry) return candidate;
   await ensureNamespace(core, call);
-  const result = await core.deps.store.create(key, candidate, call.caller.user);
-  if (!result.ok) throw alreadyExists(subject);
-  return result.object;
+  const result = await core.deps.store.create(key, candidate, call.caller.user, admitted.guard);
+  if (result.ok) return result.object;
+  if (result.reason === "refused") refuse(kind, candidate, admitted.verdict);
+  throw alreadyExists(subject);
 }
 
 export async function updateObject(core: Core, call: ResourceCall): Promise<Response> {
@@ -228,23 +231,26 @@ async function change(core: Core, call: ResourceCall, narrowing: Narrowing, make
       checkIdentity(call, wanted, existing);
       const candidate = subresource === "status" ? withStatus(existing, wanted) : withContent(kind, existing, wanted);
       dropUnknownFields(call, candidate);
-      refuse(kind, candidate, [...judge(kind, candidate), ...finalizersAdded(existing, candidate)]);
+      refuse(kind, candidate, [...judgeAlone(kind, candidate), ...finalizersAdded(existing, candidate)]);
       checkOwned(call, narrowing, candidate);
       const managed = managedFields ?? afterUpdate(endpointOf(kind, writer), existing, candidate, wanted.metadata.managedFields);
       candidate.metadata = withManagers(candidate.metadata, managed);
       if (sameObject(candidate, existing)) return existing;
       const counted = withGeneration(candidate, existing);
       await guardWrite(core, call, counted, existing);
+      let admitted: Judged<readonly Violation[]> | undefined;
       if (subresource === "") {
-        refuse(kind, counted, await core.deps.admit(counted, existing));
+        admitted = await judge(core, () => core.deps.admit(counted, existing), isEmpty);
+        refuse(kind, counted, admitted.verdict);
         call.warnings.push(...(core.deps.advise?.(counted) ?? []));
       }
       if (dry) return { ...counted, metadata: { ...counted.metadata, resourceVersion: existing.metadata.resourceVersion ?? "" } };
       const expected = Number(existing.metadata.resourceVersion);
       // The last finalizer of an object that is being deleted has let go.
       const gone = counted.metadata.deletionTimestamp !== undefined && (counted.metadata.finalizers?.length ?? 0) === 0;
-      const result = gone ? await store.delete(key, expected, user) : await store.update(key, counted, expected, user);
+      const result = gone ? await store.delete(key, expected, user) : await store.update(key, counted, expected, user, admitted?.guard);
       if (result.ok) return result.object;
+      if (result.reason === "refused") refuse(kind, counted, admitted?.verdict ?? []);
       if (result.reason !== "conflict") throw notFound(subject);
       if (attempt === maxTries) throw conflict(subject, modified);
     }
@@ -317,7 +323,7 @@ function withContent(kind: KindDefinition, existing: KubeObject, wanted: KubeObj
 }
 
 /** Fills in defaults and returns everything wrong with the object alone. */
-function judge(kind: KindDefinition, candidate: KubeObject): readonly Violation[] {
+function judgeAlone(kind: KindDefinition, candidate: KubeObject): readonly Violation[] {
   let broken: unknown;
   try {
     kind.applyDefaults(candidate);
@@ -330,6 +336,8 @@ function judge(kind: KindDefinition, candidate: KubeObject): readonly Violation[
     throw internalError(`the defaults of ${kind.kind} could not be applied: ${String(broken)}`);
   return violations;
 }
+
+const isEmpty = (violations: readonly Violation[]): boolean => violations.length === 0;
 
 function refuse(kind: KindDefinition, candidate: KubeObject, violations: readonly Violation[]): void {
   if (violations.length > 0) throw invalid(kind.kind, kind.group, candidate.metadata.name ?? "", violations);
@@ -358,7 +366,7 @@ async function ensureNamespace(core: Core, call: ResourceCall): Promise<void> {
     metadata: newMetadata({ name }, makeUid(core.deps.random), core.deps.clock.now()),
     status: activeNamespace,
   };
-  refuse(kind, namespace, judge(kind, namespace));
+  refuse(kind, namespace, judgeAlone(kind, namespace));
   // Somebody else may have made it just now; either way it is there.
   await core.deps.store.create(key, namespace, call.caller.user);
 }

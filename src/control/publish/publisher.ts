@@ -5,7 +5,7 @@ import type { KubeObject } from "../../api/meta.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { pushOrder, type XdsSnapshot, type XdsType } from "../../wire/xds-types.ts";
-import type { ObjectKey, Store, StoreEvent, WatchHandle } from "../store/store.ts";
+import { type ObjectKey, type Revision, type Store, type StoreEvent, StoreFailure, type WatchHandle } from "../store/store.ts";
 import type { SnapshotSource } from "../xds/session.ts";
 import { changedNames, emptyResources } from "../xds/versions.ts";
 import { mergeStatus } from "./status.ts";
@@ -81,6 +81,9 @@ const settleMs = 2;
 /** With a compile that takes long, at most half of the time goes into compiling. */
 const mostSettleMs = 100;
 
+/** A write that rests on what the store holds waits so long at most until it has been seen here. */
+const seenLimitMs = 3_000;
+
 /** Statuses in one go: what a store is asked for in one turn of the loop shares one sync of the disk. */
 const writtenTogether = 64;
 
@@ -95,6 +98,9 @@ export class Publisher<W> implements SnapshotSource {
   readonly #published = new Map<string, XdsSnapshot>();
   /** Statuses that may have to be written, by object. */
   readonly #unwritten = new Map<string, ObjectKey>();
+  /** The newest revision that `world` knows of. */
+  #seen: Revision = 0;
+  readonly #awaited = new Set<{ readonly revision: Revision; readonly done: () => void }>();
   #watch: WatchHandle | undefined;
   #timer: Timer | undefined;
   #firstEventMs = 0;
@@ -117,6 +123,7 @@ export class Publisher<W> implements SnapshotSource {
       deps.compiler.put(object);
     }
     publisher.#firstEventMs = deps.clock.mono();
+    publisher.#seen = revision;
     publisher.#watch = await deps.store.watch(revision, undefined, (event) => publisher.#onEvent(event));
     publisher.#publish();
     return publisher;
@@ -185,6 +192,32 @@ export class Publisher<W> implements SnapshotSource {
     return this.#deps.compiler.world;
   }
 
+  /** The newest revision that `world` knows of. */
+  get seen(): Revision {
+    return this.#seen;
+  }
+
+  /** Resolves when `world` knows of `revision`. Rejects with StoreFailure when that takes too long, or the publisher is stopped. */
+  async reached(revision: Revision): Promise<void> {
+    if (this.#seen >= revision) return;
+    await new Promise<void>((resolve) => {
+      const waiting = {
+        revision,
+        done: () => {
+          limit.cancel();
+          this.#awaited.delete(waiting);
+          resolve();
+        },
+      };
+      const limit = this.#deps.clock.after(seenLimitMs, waiting.done);
+      this.#awaited.add(waiting);
+    });
+    if (this.#seen < revision)
+      throw new StoreFailure(
+        `this control plane has seen the store up to revision ${this.#seen} only, and what is to be written must be judged against revision ${revision}; nothing was written. Try again.`,
+      );
+  }
+
   /** The objects as they are now, but for some, by `RESOURCE/NAMESPACE/NAME`: undefined = without it. */
   *with(changed: ReadonlyMap<string, KubeObject | undefined>): Generator<KubeObject> {
     for (const [resource, objects] of this.#objects)
@@ -214,6 +247,7 @@ export class Publisher<W> implements SnapshotSource {
     this.#stopped = true;
     this.#watch?.stop();
     this.#timer?.cancel();
+    for (const waiting of [...this.#awaited]) waiting.done();
     await this.#writing;
   }
 
@@ -229,8 +263,18 @@ export class Publisher<W> implements SnapshotSource {
   }
 
   #onEvent(event: StoreEvent): void {
+    if (this.#stopped) return;
+    try {
+      this.#take(event);
+    } finally {
+      this.#seen = event.revision;
+      for (const waiting of [...this.#awaited]) if (waiting.revision <= event.revision) waiting.done();
+    }
+  }
+
+  #take(event: StoreEvent): void {
     const { compiler } = this.#deps;
-    if (this.#stopped || this.#deps.ignores?.(event.key.resource) === true) return;
+    if (this.#deps.ignores?.(event.key.resource) === true) return;
     const gone = event.type === "deleted";
     this.#keep(event.key, gone ? undefined : event.object);
     const taken = gone ? compiler.remove(event.object) : compiler.put(event.object);

@@ -377,6 +377,44 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       );
     });
 
+    test("a guard is asked about the revision that its write follows, and what it refuses is not written", async () => {
+      const asked: Revision[] = [];
+      const made = must(await store.create(key("a"), object("a", 1), "me", (head) => asked.push(head) > 0));
+      expect(asked).toEqual([made.revision - 1]);
+      const before = await store.revision();
+      expect(await store.create(key("b"), object("b", 1), "me", async () => false)).toEqual({ ok: false, reason: "refused" });
+      expect(await store.update(key("a"), object("a", 2), made.revision, "me", () => false)).toEqual({ ok: false, reason: "refused" });
+      const writes = [{ verb: "create", key: key("c"), object: object("c", 1) }] as const;
+      expect(await store.transact(writes, "me", () => false)).toEqual({ ok: false, key: key("c"), reason: "refused" });
+      expect(await thrown(store.create(key("b"), object("b", 1), "me", () => Promise.reject(new Error("cannot tell"))))).toMatchObject({
+        message: "cannot tell",
+      });
+      expect(await store.revision()).toBe(before);
+      expect(await store.get(key("b"))).toBeUndefined();
+    });
+
+    test("nothing comes between a guard's word and its write: of writers that each want to be the first, one is", async () => {
+      for (let round = 0; round < 10; round++) {
+        const seen: Revision[] = [];
+        const first = await store.revision();
+        const contenders = Array.from({ length: 6 }, (_, at) =>
+          // Each takes its time over the verdict, so that others would come between.
+          store.create(key(`r${round}-${at}`), object(`r${round}-${at}`, at), "me", async (head) => {
+            seen.push(head);
+            await Bun.sleep(at % 3);
+            return (await store.list(routes)).items.every((item) => !item.metadata.name.startsWith(`r${round}-`));
+          }),
+        );
+        // Unguarded writes beside them overtake, and hold nobody off for good.
+        const others = Array.from({ length: 6 }, (_, at) => store.create(key(`other${round}-${at}`), object("other", at)));
+        const results = await Promise.all(contenders);
+        expect(results.filter((result) => result.ok).length).toBe(1);
+        expect(results.filter((result) => !result.ok && result.reason === "refused").length).toBe(5);
+        expect((await Promise.all(others)).every((result) => result.ok)).toBe(true);
+        expect(seen.every((head) => head >= first)).toBe(true);
+      }
+    }, 30_000);
+
     test("history tells what was written, by whom, newest first, of everything or of one object", async () => {
       must(await store.create(key("a"), object("a", 1), "alice"));
       must(await store.update(key("a"), object("a", 2), undefined));

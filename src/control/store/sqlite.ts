@@ -7,6 +7,7 @@ import type { KubeObject } from "../../api/meta.ts";
 import { failure, openDatabase } from "./sqlite-file.ts";
 import {
   CompactedError,
+  type Guard,
   type HistoryEntry,
   type HistoryQuery,
   maxObjectBytes,
@@ -35,6 +36,8 @@ export interface SqliteStoreOptions {
 /** History is trimmed each time this many revisions have been written, so that a write seldom pays for it. */
 const compactEvery = 1000;
 const historyPage = 256;
+/** A guarded write is overtaken only by other guarded ones, of which one comes through each time. */
+const mostAttempts = 1_000;
 
 interface Row {
   readonly revision: number;
@@ -60,7 +63,9 @@ interface PendingWrite {
 interface Pending {
   readonly writes: readonly PendingWrite[];
   readonly author: string;
-  readonly resolve: (result: TransactionResult) => void;
+  /** Of a guarded write: the revision that its guard was asked about. */
+  readonly follows: Revision | undefined;
+  readonly resolve: (result: TransactionResult | "moved") => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -165,26 +170,26 @@ class SqliteStore implements Store {
     return this.#oldest;
   }
 
-  create(key: ObjectKey, object: KubeObject, by?: string): Promise<WriteResult> {
-    return this.#single({ verb: "create", key, object }, by);
+  create(key: ObjectKey, object: KubeObject, by?: string, guard?: Guard): Promise<WriteResult> {
+    return this.#single({ verb: "create", key, object }, by, guard);
   }
 
-  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string): Promise<WriteResult> {
-    return this.#single({ verb: "update", key, object, expected }, by);
+  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult> {
+    return this.#single({ verb: "update", key, object, expected }, by, guard);
   }
 
   delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult> {
     return this.#single({ verb: "delete", key, expected }, by);
   }
 
-  async transact(writes: readonly Write[], by?: string): Promise<TransactionResult> {
+  async transact(writes: readonly Write[], by?: string, guard?: Guard): Promise<TransactionResult> {
     const seen = new Set<string>();
     for (const { key } of writes) {
       const text = JSON.stringify([key.resource, key.namespace, key.name]);
       if (seen.has(text)) throw new RangeError(`one transaction names ${key.resource} ${key.namespace}/${key.name} twice`);
       seen.add(text);
     }
-    return writes.length === 0 ? { ok: true, results: [] } : this.#enqueue(writes, by);
+    return writes.length === 0 ? { ok: true, results: [] } : this.#enqueue(writes, by, guard);
   }
 
   async backup(path: string): Promise<{ revision: Revision }> {
@@ -221,14 +226,14 @@ class SqliteStore implements Store {
     this.#db.close();
   }
 
-  async #single(write: Write, by: string | undefined): Promise<WriteResult> {
-    const result = await this.#enqueue([write], by);
+  async #single(write: Write, by: string | undefined, guard?: Guard): Promise<WriteResult> {
+    const result = await this.#enqueue([write], by, guard);
     if (result.ok) return result.results[0] as Done;
     if (result.reason !== "conflict") return { ok: false, reason: result.reason };
     return { ok: false, reason: "conflict", current: result.current ?? 0 };
   }
 
-  async #enqueue(writes: readonly Write[], by = ""): Promise<TransactionResult & { readonly current?: Revision }> {
+  async #enqueue(writes: readonly Write[], by = "", guard?: Guard): Promise<TransactionResult & { readonly current?: Revision }> {
     if (!this.#open) throw this.#closed();
     const pending = writes.map((write): PendingWrite => {
       const { verb, key } = write;
@@ -240,11 +245,25 @@ class SqliteStore implements Store {
       }
       return { verb, key, body, expected: verb === "create" ? undefined : write.expected };
     });
-    return new Promise((resolve, reject) => {
-      this.#pending.push({ writes: pending, author: by, resolve, reject });
-      // Group commit: whatever is asked for in one turn of the loop shares one transaction and one sync.
-      if (this.#pending.length === 1) setImmediate(() => this.#flush());
-    });
+    for (let attempt = 1; attempt <= mostAttempts; attempt++) {
+      const head = this.#revision;
+      if (guard !== undefined) {
+        const verdict = guard(head);
+        if (!(typeof verdict === "boolean" ? verdict : await verdict)) return { ok: false, key: pending[0]!.key, reason: "refused" };
+        if (!this.#open) throw this.#closed();
+        if (this.#revision !== head) continue;
+      }
+      const result = await new Promise<TransactionResult | "moved">((resolve, reject) => {
+        const group = { writes: pending, author: by, follows: guard === undefined ? undefined : head, resolve, reject };
+        // Before those that ask nothing, so that they do not take from under it the state that it was judged on.
+        if (guard === undefined) this.#pending.push(group);
+        else this.#pending.unshift(group);
+        // Group commit: whatever is asked for in one turn of the loop shares one transaction and one sync.
+        if (this.#pending.length === 1) setImmediate(() => this.#flush());
+      });
+      if (result !== "moved") return result;
+    }
+    throw new StoreFailure(`others kept writing to ${this.#path} before this write could be made; nothing was written. Try again.`);
   }
 
   #flush(): void {
@@ -252,7 +271,7 @@ class SqliteStore implements Store {
     if (groups.length === 0) return;
     this.#pending = [];
     const events: StoreEvent[] = [];
-    const results: TransactionResult[] = [];
+    const results: (TransactionResult | "moved")[] = [];
     const revisionBefore = this.#revision;
     try {
       this.#sql.begin.run();
@@ -267,12 +286,13 @@ class SqliteStore implements Store {
       return;
     }
     this.#watchers.publish(events);
-    for (const [at, group] of groups.entries()) group.resolve(results[at] as TransactionResult);
+    for (const [at, group] of groups.entries()) group.resolve(results[at] as TransactionResult | "moved");
     this.#maybeCompact(revisionBefore);
   }
 
   // Every condition first, then every write: no object stands twice in a group, so that no write can change another's condition.
-  #apply({ writes, author }: Pending, events: StoreEvent[]): TransactionResult {
+  #apply({ writes, author, follows }: Pending, events: StoreEvent[]): TransactionResult | "moved" {
+    if (follows !== undefined && follows !== this.#revision) return "moved";
     const before: (Row | null)[] = [];
     for (const { key, verb, expected } of writes) {
       const current = this.#sql.get.get(key.resource, key.namespace, key.name);

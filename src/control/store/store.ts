@@ -22,7 +22,16 @@ export type WriteResult =
   | { readonly ok: true; readonly object: KubeObject; readonly revision: Revision }
   | { readonly ok: false; readonly reason: "exists" | "missing" }
   /** Compare-and-set lost: someone wrote revision `current` in between. */
-  | { readonly ok: false; readonly reason: "conflict"; readonly current: Revision };
+  | { readonly ok: false; readonly reason: "conflict"; readonly current: Revision }
+  /** By the guard of the write. */
+  | { readonly ok: false; readonly reason: "refused" };
+
+/**
+ * What a write rests on beside the state of its own object: a verdict over other objects. Asked before each attempt with the revision that the write would
+ * follow, and the write is made only on the very state of that revision; where others come first it is asked again. false = nothing is written. What it throws
+ * goes to the writer, and nothing is written either.
+ */
+export type Guard = (head: Revision) => boolean | Promise<boolean>;
 
 /** One of several writes that happen together or not at all. `expected` as in `Store.update`; an object that is to be created expects nothing. */
 export type Write =
@@ -126,12 +135,12 @@ export interface Store {
   /** The oldest revision that `listAt` and `history` know whole. */
   oldest(): Promise<Revision>;
   /** Stores a new object; sets its `metadata.resourceVersion`. Durable when the promise resolves; `by` goes into the history. Rejects with ObjectTooLargeError. */
-  create(key: ObjectKey, object: KubeObject, by?: string): Promise<WriteResult>;
+  create(key: ObjectKey, object: KubeObject, by?: string, guard?: Guard): Promise<WriteResult>;
   /** Replaces an object if its revision is still `expected`; undefined = whatever it is. */
-  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string): Promise<WriteResult>;
+  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult>;
   delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult>;
   /** All of them or none, in their order, each with a revision of its own. Throws RangeError when two name the same object. */
-  transact(writes: readonly Write[], by?: string): Promise<TransactionResult>;
+  transact(writes: readonly Write[], by?: string, guard?: Guard): Promise<TransactionResult>;
   /** A copy of everything, history included, true at one revision, as a new file (mode 0600) that can be put in the store's place. Taken while the store is in use. */
   backup(path: string): Promise<{ readonly revision: Revision }>;
   /**

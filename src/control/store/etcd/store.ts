@@ -8,6 +8,7 @@ import { writeSqliteDump } from "../dump.ts";
 import type { Fence } from "../fence.ts";
 import {
   CompactedError,
+  type Guard,
   type HistoryEntry,
   type HistoryQuery,
   maxObjectBytes,
@@ -241,20 +242,20 @@ class SharedStore implements EtcdStore {
     return (await this.rows.head()).oldest;
   }
 
-  create(key: ObjectKey, object: KubeObject, by?: string): Promise<WriteResult> {
-    return this.#single({ verb: "create", key, object }, by, undefined);
+  create(key: ObjectKey, object: KubeObject, by?: string, guard?: Guard): Promise<WriteResult> {
+    return this.#single({ verb: "create", key, object }, by, undefined, guard);
   }
 
-  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string): Promise<WriteResult> {
-    return this.#single({ verb: "update", key, object, expected }, by, undefined);
+  update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult> {
+    return this.#single({ verb: "update", key, object, expected }, by, undefined, guard);
   }
 
   delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult> {
     return this.#single({ verb: "delete", key, expected }, by, undefined);
   }
 
-  transact(writes: readonly Write[], by?: string): Promise<TransactionResult> {
-    return this.#transact(writes, by, undefined);
+  transact(writes: readonly Write[], by?: string, guard?: Guard): Promise<TransactionResult> {
+    return this.#transact(writes, by, undefined, guard);
   }
 
   fenced(fence: Fence): Store {
@@ -267,10 +268,10 @@ class SharedStore implements EtcdStore {
       listAllAt: (revision) => this.listAllAt(revision),
       history: (query) => this.history(query),
       oldest: () => this.oldest(),
-      create: (key, object, by) => this.#single({ verb: "create", key, object }, by, fence),
-      update: (key, object, expected, by) => this.#single({ verb: "update", key, object, expected }, by, fence),
+      create: (key, object, by, guard) => this.#single({ verb: "create", key, object }, by, fence, guard),
+      update: (key, object, expected, by, guard) => this.#single({ verb: "update", key, object, expected }, by, fence, guard),
       delete: (key, expected, by) => this.#single({ verb: "delete", key, expected }, by, fence),
-      transact: (writes, by) => this.#transact(writes, by, fence),
+      transact: (writes, by, guard) => this.#transact(writes, by, fence, guard),
       backup: (path) => this.backup(path),
       watch: (...asked) => this.watch(...asked),
       compact: (before) => this.#compact(before, fence),
@@ -308,24 +309,24 @@ class SharedStore implements EtcdStore {
 
   // ---- writing -----------------------------------------------------------------------------------------------------------------------------
 
-  async #single(write: Write, by: string | undefined, fence: Fence | undefined): Promise<WriteResult> {
-    const result = await this.#enqueue([write], by, fence);
+  async #single(write: Write, by: string | undefined, fence: Fence | undefined, guard?: Guard): Promise<WriteResult> {
+    const result = await this.#enqueue([write], by, fence, guard);
     if (result.ok) return result.results[0] as Done;
     if (result.reason !== "conflict") return { ok: false, reason: result.reason };
     return { ok: false, reason: "conflict", current: result.current ?? 0 };
   }
 
-  async #transact(writes: readonly Write[], by: string | undefined, fence: Fence | undefined): Promise<TransactionResult> {
+  async #transact(writes: readonly Write[], by: string | undefined, fence: Fence | undefined, guard?: Guard): Promise<TransactionResult> {
     const seen = new Set<string>();
     for (const { key } of writes) {
       const path = this.rows.layout.object(key);
       if (seen.has(path)) throw new RangeError(`one transaction names ${key.resource} ${key.namespace}/${key.name} twice`);
       seen.add(path);
     }
-    return writes.length === 0 ? { ok: true, results: [] } : this.#enqueue(writes, by, fence);
+    return writes.length === 0 ? { ok: true, results: [] } : this.#enqueue(writes, by, fence, guard);
   }
 
-  async #enqueue(writes: readonly Write[], by = "", fence: Fence | undefined): Promise<TransactionResult> {
+  async #enqueue(writes: readonly Write[], by = "", fence: Fence | undefined, guard?: Guard): Promise<TransactionResult> {
     this.#check();
     const pending = writes.map((write) => {
       const { verb, key } = write;
@@ -337,7 +338,7 @@ class SharedStore implements EtcdStore {
       return { verb, key: { ...key }, body, expected: verb === "create" ? undefined : write.expected };
     });
     const written = await new Promise<Parameters<Parameters<Writer["submit"]>[0]["resolve"]>[0]>((resolve, reject) => {
-      this.#writer.submit({ writes: pending, author: by, fence, resolve, reject });
+      this.#writer.submit({ writes: pending, author: by, fence, guard, resolve, reject });
     });
     if (!written.ok) return written;
     const results: Done[] = [];

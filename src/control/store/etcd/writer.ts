@@ -6,7 +6,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import type { Compare, RequestOp, TxnResponse } from "../../../wire/gen/etcd/etcdserverpb/rpc_pb.ts";
 import { TxnRequestSchema } from "../../../wire/gen/etcd/etcdserverpb/rpc_pb.ts";
 import { type Fence, FencedError } from "../fence.ts";
-import type { Revision, TransactionResult, Write } from "../store.ts";
+import type { Guard, Revision, TransactionResult, Write } from "../store.ts";
 import { StoreFailure } from "../store.ts";
 import { EtcdError } from "./connection.ts";
 import { type Body, type HistoryRow, type ObjectRow, readHistory, readObject, writeHistory, writeObject } from "./layout.ts";
@@ -26,6 +26,7 @@ export interface Pending {
   readonly writes: readonly PendingWrite[];
   readonly author: string;
   readonly fence: Fence | undefined;
+  readonly guard: Guard | undefined;
   readonly resolve: (result: Written) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -113,6 +114,8 @@ export class Writer {
     // What a write replaces must stand in etcd already: one batch never writes an object twice.
     const seen = new Set<string>();
     for (const group of this.#pending) {
+      // A guard is asked about a state that stands in etcd, not about what a write before it would leave.
+      if (count > 0 && group.guard !== undefined) break;
       if (group.writes.some(({ key }) => seen.has(this.#options.rows.layout.object(key)))) break;
       for (const { key } of group.writes) seen.add(this.#options.rows.layout.object(key));
       const size = group.writes.reduce((sum, { body }) => sum + rowBytes + 2 * Math.min(body.length, largestInlineBytes), 0);
@@ -128,7 +131,8 @@ export class Writer {
     return this.#pending.splice(0, count);
   }
 
-  async #commit(groups: readonly Pending[]): Promise<void> {
+  async #commit(together: readonly Pending[]): Promise<void> {
+    let groups = together;
     const { rows, monoMs, random } = this.#options;
     const { layout } = rows;
     const giveUpAt = monoMs() + this.#options.giveUpMs;
@@ -146,6 +150,10 @@ export class Writer {
       for (const [number, key] of [...keys.keys()].entries()) {
         const kv = found[number]?.kvs[0];
         keys.set(key, kv === undefined ? undefined : readObject(kv.value));
+      }
+      if (!(await this.#stands(groups[0], at.revision))) {
+        groups = groups.slice(1);
+        if (groups.length === 0) return;
       }
       const id = `${this.#session}.${++this.#serial}`;
       const judged = this.#judge(groups, new Map(keys), at.revision, id);
@@ -185,6 +193,18 @@ export class Writer {
       // Whoever lost looks again soon, not all at once.
       await Bun.sleep(random() * Math.min(40, 2 * attempt));
     }
+  }
+
+  /** Whether the first of a batch may be written upon `head`; else it has been answered. */
+  async #stands(first: Pending | undefined, head: Revision): Promise<boolean> {
+    if (first?.guard === undefined) return true;
+    try {
+      if (await first.guard(head)) return true;
+      first.resolve({ ok: false, key: first.writes[0]!.key, reason: "refused" });
+    } catch (error) {
+      first.reject(error);
+    }
+    return false;
   }
 
   async #holds(fence: Fence): Promise<boolean> {
