@@ -176,6 +176,17 @@ describe("who is spoken to", () => {
     expect([names(yaml, "shop"), names(yaml, "bank")]).toEqual([["shop/v/rest"], ["shop/v/0", "shop/v/rest"]]);
   });
 
+  test("words of retryOn go on as they are, codes apart", () => {
+    const retryOn = "connect-failure,reset-before-request,retriable-4xx,503";
+    expect(wrong({ hosts: ["reviews"], http: [{ ...route, retries: { retryOn } }] })).toEqual([]);
+    const yaml = virtual("v", `{hosts: [reviews], http: [{retries: {attempts: 3, retryOn: "${retryOn}"}, ${to}}]}`);
+    const world = buildWorld(objectsOf(service("reviews", "shop") + yaml), "cluster.local");
+    const [plan] = routesFor(world, reviews, audienceOf(world, reviews, "shop")) ?? [];
+    expect(plan?.action).toMatchObject({
+      retry: { attempts: 3, on: ["connect-failure", "reset-before-request", "retriable-4xx"], onlyOn: true, codes: [503] },
+    });
+  });
+
   test("an HTTPRoute on the port goes before it", () => {
     const route = `
 apiVersion: gateway.networking.k8s.io/v1

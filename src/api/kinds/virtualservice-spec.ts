@@ -209,7 +209,16 @@ export function grpcCode(text: string): number | undefined {
 }
 
 /** What Istio calls retry conditions, as far as our proxies have them; a number is a status that is tried again. */
-export const retryWords = ["connect-failure", "reset", "refused-stream", "gateway-error", "5xx", "retriable-status-codes"] as const;
+export const retryWords = [
+  "connect-failure",
+  "reset",
+  "reset-before-request",
+  "refused-stream",
+  "gateway-error",
+  "5xx",
+  "retriable-4xx",
+  "retriable-status-codes",
+] as const;
 
 /** Annotation of a VirtualService: faults that Istio has no fields for, by the names of its routes. See `parseFaults`. */
 export const faultsAnnotation = "weft.dev/faults";
