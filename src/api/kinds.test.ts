@@ -228,9 +228,20 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "filters of one backend",
     route(
-      "[{backendRefs: [{name: a, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}, {type: RequestRedirect, requestRedirect: {scheme: https}}]}]}]",
+      "[{backendRefs: [{name: a, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}, {type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}, {type: CORS, cors: {allowOrigins: ['*']}}, {type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth, port: 80}, http: {}}}, {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]}, {name: b, port: 80, filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]}]",
     ),
-    [`spec.rules[0].backendRefs[0].filters[1].type: RequestRedirect on a single backend ${left}: put it on the rule`],
+    [],
+  ],
+  [
+    "filters of one backend that contradict each other",
+    route(
+      "[{matches: [{path: {type: Exact, value: /a}}], filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth, port: 80}, http: {}}}], backendRefs: [{name: a, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}, {type: RequestRedirect, requestRedirect: {scheme: https}}]}, {name: b, port: 80, filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth, port: 80}, http: {}}}, {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]}]}]",
+    ),
+    [
+      "spec.rules[0].backendRefs[0].filters[0].type: a backend that redirects forwards nothing; remove the RequestHeaderModifier, or the RequestRedirect filter",
+      "spec.rules[0].backendRefs[1].filters[1].urlRewrite.path.type: ReplacePrefixMatch needs every match of the rule to be a PathPrefix",
+      `spec.rules[0].backendRefs[1].filters[0].type: ExternalAuth on a rule and on a backend of it ${left}: a request is judged once: put it on one of the two`,
+    ],
   ],
   [
     "CORS",
@@ -251,14 +262,14 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "external authorization that contradicts itself",
     route(
-      `[{filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth}, http: {path: check}}}], ${to}}, {backendRefs: [{name: a, port: 80, filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth, port: 80}, http: {}}}]}]}, {filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth, port: 80}, grpc: {allowedHeaders: [a]}}}], ${to}}]`,
+      `[{filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth}, http: {path: check}}}], ${to}}, {backendRefs: [{name: a, port: 80, filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth}, http: {}}}]}]}, {filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth, port: 80}, grpc: {allowedHeaders: [a]}}}], ${to}}]`,
     ),
     [
       "spec.rules[0].filters[0].externalAuth.backendRef.port: is required for a Service",
       "spec.rules[0].filters[0].externalAuth.grpc: is required for protocol GRPC; {} will do",
       "spec.rules[0].filters[0].externalAuth.http: must not be there for protocol GRPC",
       'spec.rules[0].filters[0].externalAuth.http.path: must be a plain path that begins with "/", got "check"',
-      `spec.rules[1].backendRefs[0].filters[0].type: ExternalAuth on a single backend ${left}: put it on the rule`,
+      "spec.rules[1].backendRefs[0].filters[0].externalAuth.backendRef.port: is required for a Service",
       `spec.rules[2].filters[0].externalAuth.grpc.allowedHeaders: a choice of headers by gRPC ${left}: leave it out: all headers are sent; or use protocol HTTP`,
     ],
   ],

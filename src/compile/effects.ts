@@ -156,7 +156,7 @@ function nameOf({ service, port }: TargetPlan): string {
   return `${service.key}:${port.port}${port.protocol === "udp" ? "/udp" : ""}`;
 }
 
-function matchWords({ path, method, headers, query }: MatchPlan): string {
+function matchWords({ path, method, headers, query, belowMillionth }: MatchPlan): string {
   const parts = [
     ...(path.value === "/" && path.kind === "prefix"
       ? []
@@ -164,6 +164,7 @@ function matchWords({ path, method, headers, query }: MatchPlan): string {
     ...(method === undefined ? [] : [`method ${method}`]),
     ...headers.map((each) => `header ${valueWords(each)}`),
     ...query.map((each) => `query ${valueWords(each)}`),
+    ...(belowMillionth === undefined ? [] : [`the first ${belowMillionth / 10_000}%`]),
   ];
   return parts.length === 0 ? "everything" : parts.join(", ");
 }

@@ -31,6 +31,7 @@ export const grpcRouteKind = defineKind({
     "Parents as of an HTTPRoute; the port of a Service must speak HTTP/2 (`appProtocol: grpc`, `h2c` or `http2`, or a name like `grpc-api`), or HTTP.",
     "Precedence as in Gateway API: on a Gateway the longest host first; the longest service, then the longest method, then the number of headers; then the oldest route, then its name, then the order of rules. Exact goes before regular expressions.",
     "On a port of a Service a GRPCRoute goes before HTTPRoutes, which are not accepted there then (`Conflicted`).",
+    "A filter of a backend is for that backend's share of the calls; copies (RequestMirror) are sent for rule and backend.",
     "A call that no rule matches is answered with 404, which gRPC clients show as UNIMPLEMENTED.",
   ],
   rules: grpcRouteRules,
@@ -62,9 +63,9 @@ function grpcRouteRules(object: KubeObject): Violation[] {
         }
         checkValues(match.headers ?? [], `${where}.headers`, true, add);
       }
-      checkFilters(rule.filters ?? [], path, [], add);
+      const filters = checkFilters(rule.filters ?? [], path, [], add);
       checkBackends(rule.backendRefs ?? [], path, "every call would fail with UNAVAILABLE", add);
-      checkEachBackend(rule.backendRefs ?? [], path, add);
+      checkEachBackend(rule.backendRefs ?? [], path, { pathTypes: [], filters }, add);
       if (rule.sessionPersistence !== undefined) checkSession(rule.sessionPersistence, rule.backendRefs ?? [], path, add);
     }
     checkRuleNames(rules, add);

@@ -48,17 +48,25 @@ export function checkFilters(filters: readonly RouteFilter[], path: string, path
   return new Set(types.keys());
 }
 
-/** Filters that a single backend cannot have. */
-const ofRules = new Set(["RequestRedirect", "RequestMirror", "CORS", "ExternalAuth"]);
+/** What is about a request that goes on, or about its answer. */
+const ofForwards = new Set(["RequestMirror", "RequestHeaderModifier", "ResponseHeaderModifier"]);
 
-/** Of one backend: Envoy, and so we, can edit headers and name another host there; the rest is the rule's business. */
-export function checkBackendFilters(filters: readonly RouteFilter[], path: string, add: Add): void {
-  checkFilters(filters, path, [], add);
-  for (const [at, filter] of filters.entries()) {
-    const where = `${path}.filters[${at}]`;
-    if (ofRules.has(filter.type)) add(`${where}.type`, notImplemented(`${filter.type} on a single backend`, "put it on the rule"));
-    if (filter.urlRewrite?.path !== undefined)
-      add(`${where}.urlRewrite.path`, notImplemented("the rewrite of a path on a single backend", "put it on the rule"));
+/** What the rule of a backend says already. */
+export interface AroundBackend {
+  readonly pathTypes: readonly string[];
+  /** Types of its filters. */
+  readonly filters: ReadonlySet<string>;
+}
+
+/** Of one backend. */
+export function checkBackendFilters(filters: readonly RouteFilter[], path: string, around: AroundBackend, add: Add): void {
+  const own = checkFilters(filters, path, around.pathTypes, add);
+  for (const [at, { type }] of filters.entries()) {
+    const where = `${path}.filters[${at}].type`;
+    if (own.has("RequestRedirect") && ofForwards.has(type))
+      add(where, `a backend that redirects forwards nothing; remove the ${type}, or the RequestRedirect filter`);
+    if (type === "ExternalAuth" && around.filters.has(type))
+      add(where, notImplemented("ExternalAuth on a rule and on a backend of it", "a request is judged once: put it on one of the two"));
   }
 }
 

@@ -3,7 +3,7 @@
 import type { KubeObject, Violation } from "../meta.ts";
 import { notImplemented, show } from "../schema.ts";
 import { type Add, checkBackends, checkHostnames, checkParents, checkRegex, checkRuleNames, durationMs, gather } from "./gateway-refs.ts";
-import { checkBackendFilters, checkFilters } from "./httproute-filters.ts";
+import { type AroundBackend, checkBackendFilters, checkFilters } from "./httproute-filters.ts";
 import {
   type BackendFilters,
   type HTTPRouteObject,
@@ -34,15 +34,15 @@ function checkRule(rule: RouteRule, path: string, add: Add): void {
   if (filters.has("RequestRedirect") && backends.length > 0)
     add(`${path}.backendRefs`, "a rule that redirects forwards nothing; remove backendRefs or the RequestRedirect filter");
   checkBackends(backends, path, "every request would fail with 500", add);
-  checkEachBackend(backends, path, add);
+  checkEachBackend(backends, path, { pathTypes, filters }, add);
   checkTimeouts(rule, path, add);
   checkRetry(rule, path, add);
   if (rule.sessionPersistence !== undefined) checkSession(rule.sessionPersistence, backends, path, add);
 }
 
 /** Filters of single backends. */
-export function checkEachBackend(backends: readonly BackendFilters[], path: string, add: Add): void {
-  for (const [at, ref] of backends.entries()) checkBackendFilters(ref.filters ?? [], `${path}.backendRefs[${at}]`, add);
+export function checkEachBackend(backends: readonly BackendFilters[], path: string, around: AroundBackend, add: Add): void {
+  for (const [at, ref] of backends.entries()) checkBackendFilters(ref.filters ?? [], `${path}.backendRefs[${at}]`, around, add);
 }
 
 function checkMatch(match: RouteMatch, path: string, add: Add): void {

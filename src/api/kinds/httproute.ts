@@ -34,6 +34,7 @@ export const httpRouteKind = defineKind({
     "A GRPCRoute on the same port of a Service goes before: an HTTPRoute beside it is not accepted there (`Conflicted`).",
     "Every route is retried up to twice when the request certainly reached no application, or is idempotent and was cut short; `retry` changes number and adds status codes and a pause. There is no timeout unless `timeouts` says so.",
     "ExternalAuth holds a request until the service has answered, for at most a second, and refuses it with 403 where the service cannot be asked; a rule whose service cannot be resolved answers with 500. Of a body longer than `forwardBody.maxSize` the service is told the beginning.",
+    "A filter of a backend is for that backend's share of the requests, and goes before the rule's of the same type; copies (RequestMirror) are sent for both. A share that is redirected is not forwarded. What a browser asks before a request (CORS) has a share of its own: give every backend the same policy, or put it on the rule.",
     "Regular expressions are RE2 and match the whole path or value.",
     "Refused: two rules, of one route or of two routes on a common parent, that match the same requests and do different things.",
   ],

@@ -118,6 +118,7 @@ function outcomeText(route: HTTPRouteObject, rule: RouteRule): string {
     ref.name,
     ref.port ?? 0,
     (ref.weight ?? 1) / total,
+    ref.filters ?? [],
   ]);
   return canonical({ shares, filters: rule.filters ?? [], timeouts: rule.timeouts ?? {}, retry: rule.retry ?? {} });
 }

@@ -193,7 +193,7 @@ const knownOfRoute = ["name", "match", "action", "requestHeaders", "responseHead
 const knownOfForward = ["kind", "backends", "timeoutMs", "retry", "prefixRewrite", "regexRewrite", "hostRewrite", "hash"];
 const knownOfBackend = ["cluster", "weight", "missing", "requestHeaders", "responseHeaders"];
 const knownOfRetry = ["attempts", "on", "onlyOn", "codes", "perTryTimeoutMs", "backoff"];
-const knownOfMatch = ["path", "method", "headers", "query"];
+const knownOfMatch = ["path", "method", "headers", "query", "belowMillionth"];
 
 function actionOf(route: RoutePlan, refuse: Note, tell: Note) {
   const { action } = route;
@@ -286,6 +286,7 @@ function retryCodes(statuses: readonly number[]): { readonly codes: readonly str
 /** Empty: no gRPC call fits. */
 function matchesOf(match: MatchPlan, refuse: Note): MessageInitShape<typeof RouteMatchSchema>[] {
   unknown(match, knownOfMatch, refuse);
+  if (match.belowMillionth !== undefined) refuse("a gRPC client without a proxy cannot treat the calls of a single backend apart");
   // A gRPC call is a POST to a path without a query.
   if ((match.method !== undefined && match.method !== "POST") || match.query.length > 0) return [];
   for (const header of match.headers) if (header.name.startsWith(":")) refuse(`a gRPC client without a proxy cannot match ${header.name}`);

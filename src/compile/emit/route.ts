@@ -15,6 +15,7 @@ import {
   VirtualHostSchema,
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { RouteConfigurationSchema } from "../../wire/gen/envoy/config/route/v3/route_pb.ts";
+import { FractionalPercent_DenominatorType } from "../../wire/gen/envoy/type/v3/percent_pb.ts";
 import { clusterDomain, passthroughCluster, reasonHeader, routeMetadata } from "../../wire/names.ts";
 import type { TargetPlan } from "../plan/plan.ts";
 import {
@@ -218,9 +219,12 @@ const closedTunnel = direct(
 
 /** A tunnel shows no path and no headers: it follows the rule that matches everything, if that one forwards. Edits of headers have nothing to edit. */
 function tunnelBackends(routes: readonly RoutePlan[] | undefined): readonly BackendPlan[] | undefined {
-  const rule = routes?.find((route) => matchesEverything(route.match));
-  if (rule?.action.kind !== "forward") return undefined;
-  return rule.action.backends.map(({ cluster, weight, missing }) => ({ cluster, weight, missing }));
+  const last = routes?.find((route) => matchesEverything(route.match));
+  // Backends with filters of their own have routes of their own, before the last.
+  const backends = (routes ?? []).flatMap(({ name, match: { belowMillionth: _, ...match }, action }) =>
+    name === last?.name && matchesEverything(match) && action.kind === "forward" ? action.backends : [],
+  );
+  return backends.length === 0 ? undefined : backends.map(({ cluster, weight, missing }) => ({ cluster, weight, missing }));
 }
 
 export function routeInit(route: RoutePlan): RouteInit {
@@ -266,7 +270,7 @@ function forwardInit(plan: ForwardPlan): ActionInit {
   const [first] = backends;
   // A weighted list also of one where the backend has edits of its own: only there Envoy has a place for them.
   const single = backends.length === 1 && first !== undefined && first.requestHeaders === undefined && first.responseHeaders === undefined;
-  const hostRewrite = plan.hostRewrite ?? (single ? first.hostRewrite : undefined);
+  const hostRewrite = (single ? first.hostRewrite : undefined) ?? plan.hostRewrite;
   return {
     clusterSpecifier: single
       ? { case: "cluster" as const, value: first.cluster }
@@ -411,7 +415,13 @@ function matchInit(match: MatchPlan): MessageInitShape<typeof RouteMatchSchema> 
     ...(path.ignoreCase ? { caseSensitive: false } : {}),
     headers,
     queryParameters: match.query.map(queryMatcher),
+    ...(match.belowMillionth === undefined ? {} : { runtimeFraction: { defaultValue: drawn(match.belowMillionth) } }),
   };
+}
+
+/** Envoy takes the rest of one number by the denominator: two of a kind would be two draws. */
+function drawn(numerator: number) {
+  return { numerator, denominator: FractionalPercent_DenominatorType.MILLION };
 }
 
 function headerMatcher(match: ValueMatchPlan): MessageInitShape<typeof HeaderMatcherSchema> {

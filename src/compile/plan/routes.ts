@@ -31,6 +31,8 @@ export interface MatchPlan {
   /** Sorted by name, which is in lower case; pseudo-headers (`:authority`, `:scheme`, `:method`) are allowed. All must hold. */
   readonly headers: readonly ValueMatchPlan[];
   readonly query: readonly ValueMatchPlan[];
+  /** A request has one draw for all routes, from 0 to a million: it fits where that is below. Absent = always. */
+  readonly belowMillionth?: number;
 }
 
 export interface ValueMatchPlan {
@@ -199,6 +201,7 @@ export function matchesEverything(match: MatchPlan): boolean {
     match.path.value === "/" &&
     match.method === undefined &&
     match.headers.length === 0 &&
-    match.query.length === 0
+    match.query.length === 0 &&
+    match.belowMillionth === undefined
   );
 }

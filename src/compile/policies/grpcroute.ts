@@ -3,7 +3,17 @@
 import type { GRPCRouteMatch, GRPCRouteRule } from "../../api/kinds/grpcroute-spec.ts";
 import { quoteRegex } from "../../api/kinds/httproute-filters.ts";
 import { defaultRetry, type MatchPlan, type RoutePlan } from "../plan/routes.ts";
-import { type BackendOf, backendPlans, everyRoute, mirrorPlans, nobody, sessionPlan, valueMatches } from "./route-rules.ts";
+import {
+  type BackendOf,
+  backendPlans,
+  everyRoute,
+  fittingShare,
+  mirrorPlans,
+  nobody,
+  sessionPlan,
+  sharesOf,
+  valueMatches,
+} from "./route-rules.ts";
 
 /** Gateway API, GRPCRouteRule.matches: longest service, longest method, most headers; exact before regular expressions, which the standard leaves open. */
 export function grpcRank(match: GRPCRouteMatch): number[] {
@@ -11,8 +21,14 @@ export function grpcRank(match: GRPCRouteMatch): number[] {
   return [type === "Exact" && match.method !== undefined ? 1 : 0, service.length, method.length, match.headers?.length ?? 0, 0];
 }
 
-export function planGrpcRule(name: string, rule: GRPCRouteRule, match: GRPCRouteMatch, backendOf: BackendOf): RoutePlan {
-  const base = everyRoute(name, matchOf(match), rule);
+/** One, and one more for each backend that has mirrors of its own. */
+export function planGrpcRule(name: string, rule: GRPCRouteRule, match: GRPCRouteMatch, backendOf: BackendOf): RoutePlan[] {
+  const plain = matchOf(match);
+  return sharesOf(rule, backendOf).map((share) => planShare(name, share.rule, fittingShare(plain, share), backendOf));
+}
+
+function planShare(name: string, rule: GRPCRouteRule, match: MatchPlan, backendOf: BackendOf): RoutePlan {
+  const base = everyRoute(name, match, rule);
   const backends = backendPlans(rule.backendRefs ?? [], backendOf);
   if (backends.every((backend) => backend.missing || backend.weight === 0)) return { ...base, action: nobody("GRPCRoute", name, backends) };
   return {

@@ -74,7 +74,7 @@ function rankRules(world: World, kind: RequestRouteKind, key: string, backendOf:
     );
   return (world.objects(grpcRouteSource).get(key)?.spec.rules ?? []).flatMap((rule, at) =>
     grpcMatchesOf(rule).map((match) => ({
-      plans: [planGrpcRule(`${key}/${rule.name ?? at}`, rule, match, backendOf)],
+      plans: planGrpcRule(`${key}/${rule.name ?? at}`, rule, match, backendOf),
       rank: grpcRank(match),
     })),
   );
@@ -94,20 +94,25 @@ function resolveAll(world: World, route: AnyRouteObject, rules: readonly RuleSha
     if (found.problem !== undefined) problems.push(found.problem);
     resolved.set(ref, found);
   };
+  const takeFilters = (filters: readonly RouteFilter[], place: string) => {
+    for (const [at, { requestMirror, externalAuth }] of filters.entries()) {
+      if (requestMirror !== undefined) take(requestMirror.backendRef, `${place}.filters[${at}].requestMirror.backendRef`);
+      if (externalAuth === undefined) continue;
+      const where = `${place}.filters[${at}].externalAuth.backendRef`;
+      take(externalAuth.backendRef, where);
+      const wrong = externalAuth.protocol === "GRPC" ? withoutGrpc(world, resolved.get(externalAuth.backendRef), where) : undefined;
+      if (wrong === undefined) continue;
+      problems.push(wrong);
+      resolved.set(externalAuth.backendRef, { cluster: "", problem: wrong });
+    }
+  };
   for (const [ruleAt, rule] of rules.entries()) {
-    for (const [at, ref] of (rule.backendRefs ?? []).entries()) take(ref, `spec.rules[${ruleAt}].backendRefs[${at}]`);
-    for (const [at, { requestMirror }] of (rule.filters ?? []).entries())
-      if (requestMirror !== undefined) take(requestMirror.backendRef, `spec.rules[${ruleAt}].filters[${at}].requestMirror.backendRef`);
-    for (const [at, { externalAuth }] of (rule.filters ?? []).entries())
-      if (externalAuth !== undefined) {
-        const where = `spec.rules[${ruleAt}].filters[${at}].externalAuth.backendRef`;
-        take(externalAuth.backendRef, where);
-        const wrong = externalAuth.protocol === "GRPC" ? withoutGrpc(world, resolved.get(externalAuth.backendRef), where) : undefined;
-        if (wrong !== undefined) {
-          problems.push(wrong);
-          resolved.set(externalAuth.backendRef, { cluster: "", problem: wrong });
-        }
-      }
+    const place = `spec.rules[${ruleAt}]`;
+    for (const [at, ref] of (rule.backendRefs ?? []).entries()) {
+      take(ref, `${place}.backendRefs[${at}]`);
+      takeFilters(ref.filters ?? [], `${place}.backendRefs[${at}]`);
+    }
+    takeFilters(rule.filters ?? [], place);
   }
   return {
     of: (ref) => ({ cluster: resolved.get(ref)?.cluster ?? "", missing: resolved.get(ref)?.problem !== undefined }),
@@ -130,8 +135,12 @@ export const asksOthers = derived<boolean>((world) =>
   world
     .objects(httpRouteSource)
     .all()
-    .some(({ spec }) => (spec.rules ?? []).some((rule) => (rule.filters ?? []).some(({ externalAuth }) => externalAuth !== undefined))),
+    .some(({ spec }) => (spec.rules ?? []).some((rule) => [rule, ...(rule.backendRefs ?? [])].some(asks))),
 );
+
+function asks({ filters = [] }: { readonly filters?: readonly RouteFilter[] }): boolean {
+  return filters.some(({ externalAuth }) => externalAuth !== undefined);
+}
 
 /** The same as `routeVerdicts` of gateway-requests.ts, whoever else is attached to the same Gateways. */
 export const verdictsAtServices = derived<readonly ParentVerdict[]>((world, text) => {

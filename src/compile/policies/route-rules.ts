@@ -65,9 +65,13 @@ export function rankOf(match: RouteMatch): number[] {
   ];
 }
 
-/** The routes of one match of a rule; two where a prefix is replaced by path elements. */
+/** The routes of one match of a rule: several where a prefix is replaced by path elements, and where backends have filters of their own. */
 export function planRule(name: string, rule: RouteRule, match: RouteMatch, backendOf: BackendOf): RoutePlan[] {
   const plain = planMatch(match);
+  return sharesOf(rule, backendOf).flatMap((share) => planShare(name, share.rule, fittingShare(plain, share), backendOf));
+}
+
+function planShare(name: string, rule: RouteRule, plain: MatchPlan, backendOf: BackendOf): RoutePlan[] {
   const asked = filterOf(rule.filters, "externalAuth");
   const auth = asked === undefined ? undefined : externalAuth(asked, backendOf);
   if (auth === null) {
@@ -76,6 +80,58 @@ export function planRule(name: string, rule: RouteRule, match: RouteMatch, backe
   }
   const routes = planAction(name, rule, plain, backendOf);
   return auth === undefined ? routes : routes.map((route) => ({ ...route, auth }));
+}
+
+/** What of a rule is about backends. */
+interface SharedRule {
+  readonly filters?: readonly RouteFilter[];
+  readonly backendRefs?: readonly RouteBackendRef[];
+}
+
+interface RuleShare<R> {
+  /** As if these backends and their filters were all that it has. */
+  readonly rule: R;
+  readonly belowMillionth?: number;
+}
+
+/**
+ * Most filters are the business of a whole route, also for a proxy: a backend that has such filters gets a route of its own for its share of the
+ * requests, and the last route has the other backends.
+ */
+export function sharesOf<R extends SharedRule>(rule: R, backendOf: BackendOf): readonly RuleShare<R>[] {
+  const refs = rule.backendRefs ?? [];
+  const apart = refs.filter((ref) => weightOf(ref) > 0 && (ref.filters ?? []).some(ofRoute) && !backendOf(ref).missing);
+  if (apart.length === 0) return [{ rule }];
+  const rest = refs.filter((ref) => !apart.includes(ref));
+  const sum = (list: readonly RouteBackendRef[]) => list.reduce((all, ref) => all + weightOf(ref), 0);
+  const groups = [...apart.map((ref) => [ref]), ...(sum(rest) > 0 ? [rest] : [])];
+  let upTo = 0;
+  return groups.map((group, at) => {
+    upTo += sum(group);
+    const filters = at < apart.length ? withOwn(rule.filters ?? [], (group[0]?.filters ?? []).filter(ofRoute)) : rule.filters;
+    const part = { ...rule, backendRefs: group, ...(filters === undefined ? {} : { filters }) };
+    return { rule: part, ...(at === groups.length - 1 ? {} : { belowMillionth: Math.round((upTo / sum(refs)) * 1_000_000) }) };
+  });
+}
+
+export function fittingShare(match: MatchPlan, { belowMillionth }: RuleShare<unknown>): MatchPlan {
+  return belowMillionth === undefined ? match : { ...match, belowMillionth };
+}
+
+function weightOf(ref: RouteBackendRef): number {
+  return ref.weight ?? 1;
+}
+
+/** What a proxy can do for one of several backends are edits of headers, and another host. */
+function ofRoute({ requestMirror, requestRedirect, urlRewrite, cors, externalAuth }: RouteFilter): boolean {
+  return [requestMirror, requestRedirect, urlRewrite?.path, cors, externalAuth].some((each) => each !== undefined);
+}
+
+/** The backend's word goes before the rule's; copies are sent for both. */
+function withOwn(all: readonly RouteFilter[], own: readonly RouteFilter[]): readonly RouteFilter[] {
+  const urlRewrite = { ...filterOf(all, "urlRewrite"), ...filterOf(own, "urlRewrite") };
+  const others = [...own, ...all].filter((filter) => filter.urlRewrite === undefined);
+  return Object.keys(urlRewrite).length === 0 ? others : [...others, { type: "URLRewrite", urlRewrite }];
 }
 
 function planAction(name: string, rule: RouteRule, plain: MatchPlan, backendOf: BackendOf): RoutePlan[] {

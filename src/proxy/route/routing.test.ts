@@ -114,6 +114,18 @@ test("query, gRPC and chance; the first that fits wins", () => {
   expect(winner(routes, get("/"), () => 0.25)).toBe("none");
 });
 
+test("a request has one draw for all routes, so that fractions add up", () => {
+  let draws = 0;
+  const at = (value: number) =>
+    winner([{ fraction: 0.25 }, { fraction: 0.75 }, {}], get("/"), () => {
+      draws++;
+      return value;
+    });
+  expect([at(0.24), at(0.25), at(0.74), at(0.75)]).toEqual(["0", "1", "1", "2"]);
+  expect(draws).toBe(4);
+  expect(winner([{}], get("/"), () => expect.unreachable())).toBe("0");
+});
+
 test("a host of many routes keeps the order of its list", () => {
   const routes: Partial<RouteMatchConfig>[] = Array.from({ length: 60 }, (_, n) => ({ path: { kind: "prefix", value: `/p${n}` } }));
   routes[7] = { path: { kind: "regex", value: "/p5[0-9]/special" } };

@@ -325,6 +325,8 @@ export function findRoute(
   random: () => number,
 ): CompiledRoute | null {
   const routes = candidates(host.routes, pathBytes, pathFrom, pathTo);
+  // As in Envoy a request has one draw for all routes, so that the fractions of routes that follow each other add up. Below 0: not drawn yet.
+  let draw = -1;
   next: for (let i = 0; i < routes.length; i++) {
     const route = routes[i] as CompiledRoute;
     const path = route.path;
@@ -333,7 +335,10 @@ export function findRoute(
     for (let h = 0; h < headers.length; h++) if (!(headers[h] as HeadPredicate)(bytes, head)) continue next;
     const query = route.query;
     for (let q = 0; q < query.length; q++) if (!(query[q] as QueryPredicate)(pathBytes, pathTo + 1, queryTo)) continue next;
-    if (route.fraction < 1 && random() >= route.fraction) continue;
+    if (route.fraction < 1) {
+      if (draw < 0) draw = random();
+      if (draw >= route.fraction) continue;
+    }
     return route;
   }
   return null;
