@@ -8,9 +8,6 @@ export const planned: Readonly<Record<string, readonly string[]>> = {
   Gateway: ["spec.tls", "listeners[].tls.frontendValidation"],
   DestinationRule: [
     "connectionPool.tcp.maxConnectionDuration",
-    "connectionPool.tcp.tcpKeepalive",
-    "connectionPool.http.idleTimeout",
-    "connectionPool.http.maxRequestsPerConnection",
     "connectionPool.http.useClientProtocol",
     "loadBalancer.localityLbSetting.failoverPriority",
     "tls.credentialName",

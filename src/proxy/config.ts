@@ -92,6 +92,8 @@ export interface HttpManagerConfig {
   readonly http2: Http2Config;
   /** gRPC-Web is translated to gRPC here (Envoy's filter `grpc_web`). */
   readonly grpcWeb: boolean;
+  /** An edge: requests go on with the client's address in `x-forwarded-for` and its scheme in `x-forwarded-proto` (Envoy's `use_remote_address`); absent = no. */
+  readonly forwards?: true;
   /** Paths are routed, judged and forwarded in their normal form; policies that read paths have that effect by themselves. */
   readonly normalForm?: true;
   /** A request whose host the table does not have waits until it was asked for (Envoy's filter `on_demand`); absent = no. */
@@ -667,12 +669,35 @@ export interface ClusterConfig {
   readonly protocol: UpstreamProtocol;
   /** Of its HTTP/2 connections; absent = our defaults. `maxConcurrentStreams` bounds what we open on one. */
   readonly http2?: Http2Config;
+  /** How long its connections are kept; absent = our defaults. */
+  readonly connections?: ConnectionConfig;
   /** It carries our own streams to the control plane and is no business of the data path. */
   readonly control: boolean;
   /** Connections begin with a PROXY protocol header of this version: opaque TCP only, as a pooled connection carries requests of many clients. */
   readonly proxyProtocol?: 1 | 2;
   /** From Istio's cluster metadata; names the destination service in metrics. */
   readonly service: { readonly host: string; readonly name: string; readonly namespace: string } | null;
+}
+
+/** What becomes of a cluster's connections. Envoy's `common_http_protocol_options` of a cluster, and its `upstream_connection_options`. */
+export interface ConnectionConfig {
+  /** One without a request is closed after this; 0 = never; absent = 60 000 of HTTP/1.1, 300 000 of HTTP/2. */
+  readonly idleMs?: number;
+  /** It takes no more than so many requests, and closes when the last has its answer; absent = any number. */
+  readonly maxRequests?: number;
+  /** It takes no requests when it is older, and closes when the last has its answer; absent = for ever. */
+  readonly maxAgeMs?: number;
+  /** Absent = the kernel does not ask whether the other end is there. */
+  readonly keepalive?: TcpKeepaliveConfig;
+}
+
+/** TCP keep-alive (RFC 9293 3.8.4). Absent = what the kernel is set to. */
+export interface TcpKeepaliveConfig {
+  /** Probes without an answer until the connection is given up. */
+  readonly probes?: number;
+  /** Silence before the first. */
+  readonly timeSeconds?: number;
+  readonly intervalSeconds?: number;
 }
 
 /** How an endpoint is chosen. Weights are honoured by all but `least_connections` among equals. */

@@ -29,8 +29,18 @@ export interface LoadBalancer {
 }
 
 export interface ConnectionPool {
-  readonly tcp?: { readonly maxConnections?: number; readonly connectTimeout?: string };
-  readonly http?: { readonly http1MaxPendingRequests?: number; readonly http2MaxRequests?: number; readonly maxRetries?: number };
+  readonly tcp?: {
+    readonly maxConnections?: number;
+    readonly connectTimeout?: string;
+    readonly tcpKeepalive?: { readonly probes?: number; readonly time?: string; readonly interval?: string };
+  };
+  readonly http?: {
+    readonly http1MaxPendingRequests?: number;
+    readonly http2MaxRequests?: number;
+    readonly maxRetries?: number;
+    readonly idleTimeout?: string;
+    readonly maxRequestsPerConnection?: number;
+  };
 }
 
 export interface OutlierDetection {

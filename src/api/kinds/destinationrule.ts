@@ -36,10 +36,7 @@ const sections: Readonly<Record<string, string>> = {
   "loadBalancer.simple=PASSTHROUGH": "calls go to known instances only",
   "loadBalancer.localityLbSetting.failoverPriority": "use failover, or leave it out: nearer instances come first",
   "connectionPool.tcp.maxConnectionDuration": "remove it",
-  "connectionPool.tcp.tcpKeepalive": "remove it",
   "connectionPool.http.h2UpgradePolicy=UPGRADE": "remove it: sidecars agree on HTTP/2 by themselves, applications say appProtocol http2",
-  "connectionPool.http.idleTimeout": "kept connections end after 60 s without a request",
-  "connectionPool.http.maxRequestsPerConnection": "remove it",
   "connectionPool.http.useClientProtocol": "remove it",
   "tls.credentialName": "name files in caCertificates, clientCertificate and privateKey",
   tunnel: "remove it",
@@ -67,6 +64,7 @@ export const destinationRuleKind = defineKind({
     "A subset's trafficPolicy replaces the sections that it has; of `portLevelSettings` the entry of a port replaces all sections for that port, as in Istio.",
     "A subset is a choice by labels of WorkloadEntries; routes lead to it. The status says when nothing fits it.",
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
+    "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
     "With `outlierDetection`, or with `localityLbSetting`, nearer instances come first: same sub-zone, zone, region, then the rest. `distribute` gives shares instead.",
     "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/instance-max-connections`, `weft.dev/instance-max-retries`, `weft.dev/latency-outlier-factor`, `weft.dev/health-check`.",
   ],
@@ -156,6 +154,18 @@ function sectionRules({ loadBalancer, connectionPool, outlierDetection, tls }: P
   number("connectionPool.http.http1MaxPendingRequests", http?.http1MaxPendingRequests, 1, 2_147_483_647);
   number("connectionPool.http.http2MaxRequests", http?.http2MaxRequests, 1, 2_147_483_647);
   number("connectionPool.http.maxRetries", http?.maxRetries, 0, 2_147_483_647);
+  number("connectionPool.http.maxRequestsPerConnection", http?.maxRequestsPerConnection, 0, 536_870_912);
+  time("connectionPool.http.idleTimeout", http?.idleTimeout, 0);
+  const probing = tcp?.tcpKeepalive;
+  number("connectionPool.tcp.tcpKeepalive.probes", probing?.probes, 0, 127);
+  for (const field of ["time", "interval"] as const) {
+    const ms = probing?.[field] === undefined ? undefined : ruleDurationMs(probing[field]);
+    if (probing?.[field] !== undefined && (ms === undefined || ms % 1_000 !== 0 || ms < 1_000 || ms > 32_767_000))
+      add(
+        `${path}.connectionPool.tcp.tcpKeepalive.${field}`,
+        `${show(probing[field])} must be a duration of whole seconds, 1s to 32767s, which is what a kernel takes`,
+      );
+  }
   const o = outlierDetection;
   if (o?.consecutiveErrors !== undefined && o.consecutive5xxErrors !== undefined)
     add(`${path}.outlierDetection.consecutiveErrors`, "is the old name of consecutive5xxErrors; keep that one");

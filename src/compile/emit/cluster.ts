@@ -14,10 +14,11 @@ import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transp
 import { HttpProtocolOptionsSchema } from "../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { inboundCluster, meshRootsSecret, passthroughCluster, sidecarMetadata, workloadCertificateSecret } from "../../wire/names.ts";
 import type { PortPlan } from "../plan/plan.ts";
+import type { ConnectionsPlan } from "../plan/traffic.ts";
 import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 import { loadAssignment } from "./endpoint.ts";
-import { backendSocket, balancing, judgement, limits, origination, ownWords } from "./traffic.ts";
+import { backendSocket, balancing, judgement, limits, origination, ownWords, socketOptions } from "./traffic.ts";
 
 /** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
 const connectTimeoutMs = 5000;
@@ -34,11 +35,22 @@ export const http2Alpn = "h2";
 /** Names the options of a cluster's protocol; Envoy's default, without them, is HTTP/1.1. */
 const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-function protocolOptions(protocol: PortProtocol): { [key: string]: Any } {
-  if (protocol !== "http2") return {};
-  const config = { case: "http2ProtocolOptions" as const, value: {} };
+function protocolOptions(protocol: PortProtocol, connections: ConnectionsPlan = {}): { [key: string]: Any } {
+  const { idleMs, maxRequests } = connections;
+  const own = speaksHttp(protocol) && (idleMs !== undefined || maxRequests !== undefined);
+  if (protocol !== "http2" && !own) return {};
+  const config =
+    protocol === "http2" ? { case: "http2ProtocolOptions" as const, value: {} } : { case: "httpProtocolOptions" as const, value: {} };
   return {
     [protocolOptionsKey]: any(HttpProtocolOptionsSchema, {
+      ...(own
+        ? {
+            commonHttpProtocolOptions: {
+              ...(idleMs === undefined ? {} : { idleTimeout: duration(idleMs) }),
+              ...(maxRequests === undefined ? {} : { maxRequestsPerConnection: maxRequests }),
+            },
+          }
+        : {}),
       upstreamProtocolOptions: { case: "explicitHttpConfig", value: { protocolConfig: config } },
     }),
   };
@@ -102,7 +114,8 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
         ? {}
         : { perHostThresholds: [{ maxConnections: traffic.limits.instanceConnections }] }),
     },
-    typedExtensionProtocolOptions: protocolOptions(port.protocol),
+    typedExtensionProtocolOptions: protocolOptions(port.protocol, traffic.connections),
+    ...(port.protocol === "udp" ? {} : socketOptions(traffic)),
     // Datagrams have no transport socket: they go as they are.
     ...(port.protocol === "udp" || plan.external?.anywhere
       ? {}

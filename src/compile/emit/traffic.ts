@@ -117,6 +117,21 @@ export function limits(plan: TrafficPlan, standard: { readonly maxRetries: numbe
   };
 }
 
+/** What the kernel does with connections. */
+export function socketOptions({ connections }: TrafficPlan): ClusterInit {
+  if (connections?.keepalive === undefined) return {};
+  const { probes, timeSeconds, intervalSeconds } = connections.keepalive;
+  return {
+    upstreamConnectionOptions: {
+      tcpKeepalive: {
+        ...(probes === undefined ? {} : { keepaliveProbes: probes }),
+        ...(timeSeconds === undefined ? {} : { keepaliveTime: timeSeconds }),
+        ...(intervalSeconds === undefined ? {} : { keepaliveInterval: intervalSeconds }),
+      },
+    },
+  };
+}
+
 /** Passive and active judgement. */
 export function judgement({ outliers, healthCheck }: TrafficPlan): ClusterInit {
   return {

@@ -20,6 +20,7 @@ export interface TrafficPlan {
     readonly instanceRetries?: number;
   };
   readonly connectTimeoutMs?: number;
+  readonly connections?: ConnectionsPlan;
   readonly outliers?: OutlierPlan;
   readonly latencyFactor?: number;
   /** Below this share of available instances health is not believed; absent where nothing judges. */
@@ -29,6 +30,15 @@ export interface TrafficPlan {
   readonly tls?: OriginationPlan;
   /** How instances without the mesh's mutual TLS are reached, in the place of `tls`. */
   readonly backendTls?: BackendTlsPlan;
+}
+
+/** How long connections to instances are kept. The first two are of HTTP alone. */
+export interface ConnectionsPlan {
+  /** Without a request; 0 = for ever. */
+  readonly idleMs?: number;
+  readonly maxRequests?: number;
+  /** The kernel asks whether the other end is there; what is left out is as the kernel has it. */
+  readonly keepalive?: { readonly probes?: number; readonly timeSeconds?: number; readonly intervalSeconds?: number };
 }
 
 export type BalancerPlan =

@@ -76,8 +76,23 @@ describe("bad input", () => {
     ["a subset called udp", { host: "cart", subsets: [{ name: "udp", labels: { v: "1" } }] }, /UDP ports/],
     [
       "what is not built",
-      { host: "cart", trafficPolicy: { connectionPool: { http: { idleTimeout: "1s" } } } },
-      /idleTimeout.*is not implemented/,
+      { host: "cart", trafficPolicy: { connectionPool: { tcp: { maxConnectionDuration: "1s" } } } },
+      /maxConnectionDuration.*is not implemented/,
+    ],
+    [
+      "requests on one connection below none",
+      { host: "cart", trafficPolicy: { connectionPool: { http: { maxRequestsPerConnection: -1 } } } },
+      /maxRequestsPerConnection: -1 must be 0 to/,
+    ],
+    [
+      "an idle time that is none",
+      { host: "cart", trafficPolicy: { connectionPool: { http: { idleTimeout: "later" } } } },
+      /idleTimeout: "later" must be a duration/,
+    ],
+    [
+      "keep-alive that no kernel takes",
+      { host: "cart", trafficPolicy: { connectionPool: { tcp: { tcpKeepalive: { time: "1.5s" } } } } },
+      /tcpKeepalive\.time: "1\.5s" must be a duration of whole seconds/,
     ],
     [
       "a port's settings twice",
@@ -153,6 +168,21 @@ test("a port's settings stand alone, a subset replaces sections", () => {
   expect(foldTraffic(rules, 80, "")).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 5 } });
   expect(foldTraffic(rules, 8080, "")).toEqual({ balancer: { kind: "random" } });
   expect(foldTraffic(rules, 80, "v2")).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 9 } });
+});
+
+test("how long connections are kept", () => {
+  const connectionPool = {
+    http: { idleTimeout: "0s", maxRequestsPerConnection: 100 },
+    tcp: { tcpKeepalive: { time: "1m", probes: 3 } },
+  };
+  const fold = (pool: object) => {
+    const rules = rulesOf(buildWorld([service, rule({ host: "cart", trafficPolicy: { connectionPool: pool } })], "cluster.local"), host);
+    return rules === undefined ? undefined : foldTraffic(rules, 80, "");
+  };
+  expect(fold(connectionPool)).toEqual({ connections: { idleMs: 0, maxRequests: 100, keepalive: { probes: 3, timeSeconds: 60 } } });
+  // Istio's 0 of requests is no limit, and an empty tcpKeepalive is as the kernel has it.
+  expect(fold({ http: { maxRequestsPerConnection: 0 }, tcp: { tcpKeepalive: {} } })).toEqual({ connections: { keepalive: {} } });
+  expect(fold({ http: { maxRequestsPerConnection: 0 } })).toEqual({});
 });
 
 test("rules of the service's namespace stand before those of the root namespace; the oldest policy decides, subsets add up", () => {

@@ -3,6 +3,7 @@
 
 import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
 import {
+  type ConnectionPool,
   type ConsistentHash,
   type DestinationRuleObject,
   type LoadBalancer,
@@ -222,6 +223,7 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
       instanceRetries: limit(ruleAnnotations.instanceRetries),
     }) as TrafficPlan["limits"],
     connectTimeoutMs: ms(connectionPool?.tcp?.connectTimeout),
+    connections: connectionsPlan(connectionPool),
     outliers: outlierDetection === undefined ? undefined : outlierPlan(outlierDetection),
     latencyFactor: factor === undefined ? undefined : Number(factor),
     // Istio: without minHealthPercent nobody panics. A check of ours alone keeps Envoy's 50, as a wrong path must not empty a service.
@@ -231,6 +233,27 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
     tls: tlsPlan(tls),
   };
   return (plain(out) as TrafficPlan | undefined) ?? nothing;
+}
+
+function connectionsPlan({ http, tcp }: ConnectionPool = {}): TrafficPlan["connections"] {
+  const seconds = (text: string | undefined): number | undefined => {
+    const time = ms(text);
+    return time === undefined ? undefined : time / 1_000;
+  };
+  const probing = tcp?.tcpKeepalive;
+  return plain({
+    idleMs: ms(http?.idleTimeout),
+    // Istio's 0 is no limit.
+    maxRequests: http?.maxRequestsPerConnection || undefined,
+    keepalive:
+      probing === undefined
+        ? undefined
+        : (plain({
+            probes: probing.probes || undefined,
+            timeSeconds: seconds(probing.time),
+            intervalSeconds: seconds(probing.interval),
+          }) ?? {}),
+  }) as TrafficPlan["connections"];
 }
 
 const ownKinds: Readonly<Record<string, BalancerPlan>> = {

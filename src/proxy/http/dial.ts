@@ -2,6 +2,8 @@
 // the socket is told the connection that asked for it. Never decides about retries or pools.
 
 import type { Endpoint } from "../balance/endpoint.ts";
+import type { TcpKeepaliveConfig } from "../config.ts";
+import { keepAlive } from "../net/keepalive.ts";
 import type { Wire } from "../net/outbox.ts";
 import type { Core } from "../runtime/core.ts";
 import type { TlsMaterial } from "../tls/material.ts";
@@ -69,12 +71,21 @@ export function judgeDialed(connection: Dialing, socket: DialedSocket, material:
   return judged;
 }
 
+/** A connection that the kernel does not watch over still carries requests. */
+function watchOver({ core, endpoint: { cluster } }: Dialing, socket: DialedSocket, rules: TcpKeepaliveConfig): void {
+  if (keepAlive((socket as unknown as { readonly fd: number }).fd, rules) || !core.mayLog()) return;
+  core.log.warn({ cluster: cluster.config.name }, "The kernel has refused TCP keep-alive as it is configured.");
+}
+
 function ignore(): void {}
 
 /** Bun's handlers, shared by all connections. */
 const plainHandlers = {
   open(socket: DialedSocket) {
-    socket.data.opened(socket);
+    const connection = socket.data;
+    const keepalive = connection.endpoint.cluster.config.connections?.keepalive;
+    if (keepalive !== undefined) watchOver(connection, socket, keepalive);
+    connection.opened(socket);
   },
   data(socket: DialedSocket, bytes: Uint8Array) {
     socket.data.received(bytes);

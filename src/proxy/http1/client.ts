@@ -3,6 +3,7 @@
 // Never decides about retries or answers: its owner does.
 
 import type { Endpoint, Pooled } from "../balance/endpoint.ts";
+import type { ConnectionConfig } from "../config.ts";
 import { type DialedSocket, type Dialing, dial, judgeDialed } from "../http/dial.ts";
 import { type Failure, failures } from "../http/failure.ts";
 import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "../http/halves.ts";
@@ -19,7 +20,7 @@ import { type RequestPlan, writeRequest } from "./write.ts";
 
 export const upstreamState = { connecting: 0, handshake: 1, idle: 2, busy: 3, raw: 4, closed: 5 } as const;
 
-/** Idle connections are let go after this: less than what most servers allow, so that we close first (Go 90 s, nginx 75 s, Node 5 s closes on us and we see it). */
+/** Unless the cluster says otherwise, idle connections are let go after this: less than what most servers allow, so that we close first (Go 90 s, nginx 75 s, Node 5 s closes on us and we see it). */
 const idleMs = 60_000;
 
 /** Reused by every connection, as parsing never waits. */
@@ -39,6 +40,10 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
   peer: Peer | null = null;
   /** Carried a request before: a reset may then be an idle time-out of the peer. */
   used = false;
+  /** How many requests were sent. */
+  #carried = 0;
+  /** No requests from then on. */
+  #endAtMs = Number.POSITIVE_INFINITY;
   /** The request asked for: 1 HEAD, 2 CONNECT-like (no body either way), 0 else. */
   #bodyless = false;
   #allowSwitch = false;
@@ -93,6 +98,7 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
 
   /** Head and as much of the body as fits go out in one write. */
   sendRequest(bytes: Uint8Array, head: Head, plan: RequestPlan, needs: RequestNeeds, body: readonly Uint8Array[]): boolean {
+    this.#carried++;
     this.#bodyless = needs.isHead;
     this.#allowSwitch = needs.allowSwitch;
     this.#inBody = false;
@@ -173,12 +179,28 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
       this.dispose();
       return;
     }
+    const rules = this.endpoint.cluster.config.connections;
+    let until = nowMs + idleMs;
+    if (rules !== undefined) {
+      until = this.#keptUntil(rules, nowMs);
+      if (until <= nowMs) {
+        this.dispose();
+        return;
+      }
+    }
     this.state = upstreamState.idle;
     this.used = true;
-    this.deadlineMs = nowMs + idleMs;
+    this.deadlineMs = until;
     while (this.#pauses > 0) this.resumeReading();
     this.endpoint.idle.push(this);
     if (this.endpoint.cluster.waiting.length > 0) this.endpoint.cluster.wakeOne();
+  }
+
+  /** When an idle connection ends by the cluster's own rules; not later than `nowMs`: it is spent. */
+  #keptUntil({ idleMs: own = idleMs, maxRequests }: ConnectionConfig, nowMs: number): number {
+    if (maxRequests !== undefined && this.#carried >= maxRequests) return nowMs;
+    const idle = own === 0 ? Number.POSITIVE_INFINITY : nowMs + own;
+    return idle < this.#endAtMs ? idle : this.#endAtMs;
   }
 
   pauseReading(): void {
@@ -332,6 +354,8 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
     this.endpoint.connected();
     this.state = upstreamState.busy;
     this.deadlineMs = Number.POSITIVE_INFINITY;
+    const age = this.endpoint.cluster.config.connections?.maxAgeMs;
+    if (age !== undefined) this.#endAtMs = this.core.ticker.nowMs + age;
     const owner = this.owner;
     if (owner === null) {
       // Its request went away meanwhile; somebody else may use it.

@@ -56,6 +56,8 @@ export interface SessionOptions {
   readonly idlePingMs?: number;
   /** Client: streams we open at once, whatever more the peer allows. */
   readonly mostStreams?: number;
+  /** Client: streams we open in all; then `spent`. */
+  readonly mostRequests?: number;
   /** Streams are used again once they are over: their users forget them in `onClosed`. */
   readonly reuseStreams?: boolean;
   /** Client: streams may be opened before the peer's SETTINGS are here (RFC 9113 3.4 lets it). */

@@ -74,6 +74,8 @@ export class Session implements Timed, SenderHost {
   block: Block | null = null;
   lastPeerId = 0;
   nextId = 1;
+  /** Client: no stream is opened from this number on. */
+  readonly endId: number;
   /** Streams above this are not looked at (our GOAWAY). */
   goawayLast = largestWindow;
   readonly recent = new RecentStreams();
@@ -105,6 +107,8 @@ export class Session implements Timed, SenderHost {
     this.options = options;
     this.flow = new ReceiveFlow(options.streamWindow, options.connectionWindow);
     this.owner = options.owner;
+    // Ours are 1, 3, 5, …
+    this.endId = options.mostRequests === undefined ? limits.lastStreamId : Math.min(2 * options.mostRequests, limits.lastStreamId);
     this.sender = new Sender(this, options.out, this.guard, options.time);
     this.output = this.sender.output;
     this.time = options.time;
@@ -159,7 +163,12 @@ export class Session implements Timed, SenderHost {
     const own = this.options.mostStreams ?? largestWindow;
     const most = own < this.peer.maxStreams ? own : this.peer.maxStreams;
     if (this.state === state.starting) return this.options.early === true && this.streams.size < limits.assumedStreams;
-    return this.state === state.open && this.streams.size < most && this.nextId < limits.lastStreamId;
+    return this.state === state.open && this.streams.size < most && this.nextId < this.endId;
+  }
+
+  /** Client: as many streams were opened as there may be. */
+  get spent(): boolean {
+    return this.nextId >= this.endId;
   }
 
   /** Client: readers who do not keep up hold so much that a new stream is better off on another connection. */

@@ -35,8 +35,8 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   peer: Peer | null = null;
   slot = -1;
   #state: number = state.connecting;
-  /** Until the peer's SETTINGS are here. */
-  #connectAtMs: number;
+  /** Until the peer's SETTINGS are here; then when it has been there for as long as it may. */
+  #endAtMs: number;
   readonly #waiting: UpstreamStream[] = [];
   /** Finds another connection for a stream that waits and has no room here. */
   readonly #moveOn: (stream: UpstreamStream) => void;
@@ -44,7 +44,7 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   constructor(core: Core, endpoint: Endpoint, nowMs: number, moveOn: (stream: UpstreamStream) => void) {
     this.core = core;
     this.endpoint = endpoint;
-    this.#connectAtMs = nowMs + endpoint.cluster.config.connectTimeoutMs;
+    this.#endAtMs = nowMs + endpoint.cluster.config.connectTimeoutMs;
     this.#moveOn = moveOn;
   }
 
@@ -55,7 +55,9 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
       const session = this.session as Session;
       return session.hasRoom && !session.crowded;
     }
-    return this.#state < state.open && this.#waiting.length < limits.assumedStreams;
+    if (this.#state > state.open) return false;
+    const most = this.endpoint.cluster.config.connections?.maxRequests ?? limits.assumedStreams;
+    return this.#waiting.length < (most < limits.assumedStreams ? most : limits.assumedStreams);
   }
 
   /** A stream for `owner`; open at once when the connection is. */
@@ -197,12 +199,17 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
 
   get deadlineMs(): number {
     const session = this.session;
-    if (session === null || this.#connectAtMs < session.deadlineMs) return this.#connectAtMs;
+    if (session === null || this.#endAtMs < session.deadlineMs) return this.#endAtMs;
     return session.deadlineMs;
   }
 
   onDeadline(nowMs: number): void {
-    if (this.#connectAtMs <= nowMs) {
+    if (this.#endAtMs <= nowMs && this.#state >= state.open) {
+      this.#endAtMs = never;
+      this.dispose();
+      return;
+    }
+    if (this.#endAtMs <= nowMs) {
       const why =
         this.#state === state.greeting
           ? "no SETTINGS within the connect timeout; does it speak HTTP/2?"
@@ -218,7 +225,7 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   // ---- the session ---------------------------------------------------------------------------------------------------------------------------------
 
   #greet(): void {
-    const http2 = this.endpoint.cluster.config.http2;
+    const { http2, connections: rules } = this.endpoint.cluster.config;
     const keepalive = http2?.keepalive;
     this.#state = state.greeting;
     this.session = new Session({
@@ -238,6 +245,7 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
       keepaliveJitter: keepalive?.jitter ?? 0,
       idlePingMs: keepalive?.idleMs ?? 0,
       mostStreams: http2?.maxConcurrentStreams ?? limits.upstreamStreams,
+      ...(rules?.maxRequests === undefined ? {} : { mostRequests: rules.maxRequests }),
       reuseStreams: true,
     });
     this.core.http2.upstreamConnections.value++;
@@ -250,7 +258,8 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   settled(first: boolean): void {
     if (!first || this.#state !== state.greeting) return;
     this.#state = state.open;
-    this.#connectAtMs = never;
+    const age = this.endpoint.cluster.config.connections?.maxAgeMs;
+    this.#endAtMs = age === undefined ? never : this.core.ticker.nowMs + age;
     this.endpoint.connected();
     const session = this.session as Session;
     const waiting = this.#waiting.splice(0);
@@ -285,12 +294,13 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
     const session = this.session as Session;
     if (session.active === 0) this.#idle();
     const material = this.endpoint.transport.tls;
-    if (this.endpoint.retired || (material !== null && material.generation !== this.generation)) this.dispose();
+    if (session.spent || this.endpoint.retired || (material !== null && material.generation !== this.generation)) this.dispose();
     else if (this.endpoint.cluster.waiting.length > 0) this.endpoint.cluster.wakeOne();
   }
 
   #idle(): void {
-    this.session?.idleAt(this.core.ticker.nowMs + limits.upstreamIdleMs);
+    const own = this.endpoint.cluster.config.connections?.idleMs ?? limits.upstreamIdleMs;
+    this.session?.idleAt(own === 0 ? never : this.core.ticker.nowMs + own);
   }
 
   idle(): void {

@@ -2,6 +2,7 @@
 
 export interface Libc {
   getsockopt(fd: number, level: number, option: number, value: Uint8Array, size: Uint32Array): number;
+  setsockopt(fd: number, level: number, option: number, value: Uint32Array, size: number): number;
   dup(fd: number): number;
 }
 
@@ -19,6 +20,7 @@ export function libc(): Libc {
     try {
       const { symbols } = dlopen(name, {
         getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+        setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
         dup: { args: ["i32"], returns: "i32" },
       });
       opened = symbols as unknown as Libc;

@@ -1,9 +1,12 @@
 // What Envoy's Cluster says about choosing and judging endpoints, and what is refused of it. Large lists of endpoints that change a little.
 
 import { describe, expect, test } from "bun:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { anyPack } from "@bufbuild/protobuf/wkt";
 import { type Cluster, ClusterSchema } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { HttpProtocolOptionsSchema as CommonSchema } from "../../../wire/gen/envoy/config/core/v3/protocol_pb.ts";
 import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from "../../../wire/gen/envoy/config/endpoint/v3/endpoint_pb.ts";
+import { HttpProtocolOptionsSchema as OptionsSchema } from "../../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import type { ClusterConfig, EndpointConfig } from "../../config.ts";
 import type { DecodeWorld } from "./gate.ts";
 import { decodeResource } from "./resource.ts";
@@ -76,6 +79,43 @@ describe("policies", () => {
     ).toMatchObject({ panicPercent: 30, localities: "weighted" });
     expect(decode({ commonLbConfig: { healthyPanicThreshold: { value: 130 } } })).toEqual([
       "common_lb_config.healthy_panic_threshold.value: must be 0 to 100",
+    ]);
+  });
+});
+
+describe("how long connections are kept", () => {
+  const options = (common: MessageInitShape<typeof CommonSchema>) => ({
+    typedExtensionProtocolOptions: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": anyPack(
+        OptionsSchema,
+        create(OptionsSchema, {
+          commonHttpProtocolOptions: common,
+          upstreamProtocolOptions: { case: "explicitHttpConfig", value: { protocolConfig: { case: "httpProtocolOptions", value: {} } } },
+        }),
+      ),
+    },
+  });
+  test("by requests, silence and age, and by the kernel", () => {
+    const common = { idleTimeout: { seconds: 5n }, maxRequestsPerConnection: 7, maxConnectionDuration: { seconds: 60n } };
+    const tcpKeepalive = { keepaliveProbes: 3, keepaliveTime: 60, keepaliveInterval: 10 };
+    expect(decode({ ...options(common), upstreamConnectionOptions: { tcpKeepalive } })).toMatchObject({
+      connections: { idleMs: 5_000, maxRequests: 7, maxAgeMs: 60_000, keepalive: { probes: 3, timeSeconds: 60, intervalSeconds: 10 } },
+    });
+    expect(decode({ upstreamConnectionOptions: { tcpKeepalive: {} } })).toMatchObject({ connections: { keepalive: {} } });
+    // Envoy's zeros: never idle, no limit of the others.
+    const zeros = { idleTimeout: {}, maxRequestsPerConnection: 0, maxConnectionDuration: {} };
+    expect(decode(options(zeros))).toMatchObject({ connections: { idleMs: 0 } });
+    expect(decode({})).not.toHaveProperty("connections");
+  });
+  test("what is not built, or a kernel does not take, is refused", () => {
+    const where = 'typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].common_http_protocol_options';
+    expect(decode(options({ maxHeadersCount: 5, maxStreamDuration: { seconds: 1n } }))).toEqual([
+      `${where}.max_headers_count: is not supported on a cluster; on a connection manager it is`,
+      `${where}.max_stream_duration: is not supported on a cluster; use a route's timeout`,
+    ]);
+    expect(decode({ upstreamConnectionOptions: { tcpKeepalive: { keepaliveProbes: 0, keepaliveTime: 40_000 } } })).toEqual([
+      "upstream_connection_options.tcp_keepalive.keepalive_probes: 0 is not from 1 to 127",
+      "upstream_connection_options.tcp_keepalive.keepalive_time: 40000 is not from 1 to 32767",
     ]);
   });
 });

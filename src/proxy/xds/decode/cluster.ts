@@ -4,9 +4,10 @@ import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/
 import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { balanceMetadata, sidecarMetadata } from "../../../wire/names.ts";
-import type { ClusterConfig, EndpointLimits, Http2Config, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
+import type { ClusterConfig, ConnectionConfig, EndpointLimits, Http2Config, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeBalance } from "./balance.ts";
+import { httpConnections, socketConnections } from "./connections.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
 import { http2Options } from "./http-limits.ts";
@@ -18,7 +19,8 @@ const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 
 export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
   present(gate, at(path, "name"), cluster.name);
-  const { protocol, http2 } = upstreamProtocol(gate, cluster, path);
+  const { protocol, http2, pool } = upstreamProtocol(gate, cluster, path);
+  const connections = { ...pool, ...socketConnections(gate, cluster.upstreamConnectionOptions, at(path, "upstream_connection_options")) };
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
   const wrapped = unwrapProxyProtocol(gate, cluster.transportSocket, at(path, "transport_socket"));
@@ -45,6 +47,7 @@ export function decodeCluster(gate: Gate, cluster: Cluster, path: string): Clust
     limits: limits(gate, cluster.circuitBreakers, at(path, "circuit_breakers")),
     protocol,
     ...(Object.keys(http2).length === 0 ? {} : { http2 }),
+    ...(Object.keys(connections).length === 0 ? {} : { connections }),
     control: protocol === "http2" && gate.world.controlClusters.has(cluster.name),
     ...(wrapped.version === null ? {} : { proxyProtocol: wrapped.version }),
     service: destinationService(cluster),
@@ -67,7 +70,12 @@ function upstreamTls(gate: Gate, socket: TransportSocket | undefined, path: stri
 /** Streams a cluster may be allowed on one connection: as many as HTTP/2 has. */
 const everyStream = 0x7fff_ffff;
 
-function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): { protocol: UpstreamProtocol; http2: Http2Config } {
+function upstreamProtocol(
+  gate: Gate,
+  cluster: Cluster,
+  path: string,
+): { protocol: UpstreamProtocol; http2: Http2Config; pool: ConnectionConfig } {
+  let pool: ConnectionConfig = {};
   let protocol: UpstreamProtocol = cluster.http2ProtocolOptions !== undefined ? "http2" : "http1";
   let http2 = http2Options(gate, cluster.http2ProtocolOptions, at(path, "http2_protocol_options"), everyStream);
   const between = cluster.metadata?.filterMetadata[sidecarMetadata.filter]?.[sidecarMetadata.protocol];
@@ -84,9 +92,7 @@ function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): { protoco
     }
     const options = unpack(gate, HttpProtocolOptions, typed, where);
     if (options === undefined) continue;
-    if (options.commonHttpProtocolOptions?.idleTimeout !== undefined || options.commonHttpProtocolOptions?.maxHeadersCount !== undefined) {
-      gate.add(at(where, "common_http_protocol_options"), "is not supported on a cluster");
-    }
+    pool = httpConnections(gate, options.commonHttpProtocolOptions, at(where, "common_http_protocol_options"));
     const explicit = options.upstreamProtocolOptions;
     if (explicit.case !== undefined) {
       const value = explicit.value;
@@ -103,7 +109,7 @@ function upstreamProtocol(gate: Gate, cluster: Cluster, path: string): { protoco
     } else protocol = explicit.value.protocolConfig.case === "http2ProtocolOptions" ? "http2" : "http1";
   }
   // HTTP/1.1 that may ride HTTP/2 where TLS agrees on it. Envoy has no word for it beside endpoints in plain text, and passes over our metadata.
-  return { protocol: protocol === "http1" && between === "auto" ? "auto" : protocol, http2 };
+  return { protocol: protocol === "http1" && between === "auto" ? "auto" : protocol, http2, pool };
 }
 
 const optionNames = {

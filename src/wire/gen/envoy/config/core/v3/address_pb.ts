@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file envoy/config/core/v3/address.proto.
  */
 export const file_envoy_config_core_v3_address: GenFile = /*@__PURE__*/
-  fileDesc("CiJlbnZveS9jb25maWcvY29yZS92My9hZGRyZXNzLnByb3RvEhRlbnZveS5jb25maWcuY29yZS52MyKmAQoNU29ja2V0QWRkcmVzcxI+Cghwcm90b2NvbBgBIAEoDjIsLmVudm95LmNvbmZpZy5jb3JlLnYzLlNvY2tldEFkZHJlc3MuUHJvdG9jb2wSDwoHYWRkcmVzcxgCIAEoCRIUCgpwb3J0X3ZhbHVlGAMgASgNSAAiHAoIUHJvdG9jb2wSBwoDVENQEAASBwoDVURQEAFCEAoOcG9ydF9zcGVjaWZpZXIiUwoHQWRkcmVzcxI9Cg5zb2NrZXRfYWRkcmVzcxgBIAEoCzIjLmVudm95LmNvbmZpZy5jb3JlLnYzLlNvY2tldEFkZHJlc3NIAEIJCgdhZGRyZXNzIlUKCUNpZHJSYW5nZRIWCg5hZGRyZXNzX3ByZWZpeBgBIAEoCRIwCgpwcmVmaXhfbGVuGAMgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlYgZwcm90bzM", [file_google_protobuf_wrappers]);
+  fileDesc("CiJlbnZveS9jb25maWcvY29yZS92My9hZGRyZXNzLnByb3RvEhRlbnZveS5jb25maWcuY29yZS52MyKmAQoNU29ja2V0QWRkcmVzcxI+Cghwcm90b2NvbBgBIAEoDjIsLmVudm95LmNvbmZpZy5jb3JlLnYzLlNvY2tldEFkZHJlc3MuUHJvdG9jb2wSDwoHYWRkcmVzcxgCIAEoCRIUCgpwb3J0X3ZhbHVlGAMgASgNSAAiHAoIUHJvdG9jb2wSBwoDVENQEAASBwoDVURQEAFCEAoOcG9ydF9zcGVjaWZpZXIitgEKDFRjcEtlZXBhbGl2ZRI2ChBrZWVwYWxpdmVfcHJvYmVzGAEgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjQKDmtlZXBhbGl2ZV90aW1lGAIgASgLMhwuZ29vZ2xlLnByb3RvYnVmLlVJbnQzMlZhbHVlEjgKEmtlZXBhbGl2ZV9pbnRlcnZhbBgDIAEoCzIcLmdvb2dsZS5wcm90b2J1Zi5VSW50MzJWYWx1ZSJTCgdBZGRyZXNzEj0KDnNvY2tldF9hZGRyZXNzGAEgASgLMiMuZW52b3kuY29uZmlnLmNvcmUudjMuU29ja2V0QWRkcmVzc0gAQgkKB2FkZHJlc3MiVQoJQ2lkclJhbmdlEhYKDmFkZHJlc3NfcHJlZml4GAEgASgJEjAKCnByZWZpeF9sZW4YAyABKAsyHC5nb29nbGUucHJvdG9idWYuVUludDMyVmFsdWViBnByb3RvMw", [file_google_protobuf_wrappers]);
 
 /**
  * @generated from message envoy.config.core.v3.SocketAddress
@@ -75,6 +75,33 @@ export const SocketAddress_ProtocolSchema: GenEnum<SocketAddress_Protocol> = /*@
   enumDesc(file_envoy_config_core_v3_address, 0, 0);
 
 /**
+ * @generated from message envoy.config.core.v3.TcpKeepalive
+ */
+export type TcpKeepalive = Message<"envoy.config.core.v3.TcpKeepalive"> & {
+  /**
+   * @generated from field: google.protobuf.UInt32Value keepalive_probes = 1;
+   */
+  keepaliveProbes?: number | undefined;
+
+  /**
+   * @generated from field: google.protobuf.UInt32Value keepalive_time = 2;
+   */
+  keepaliveTime?: number | undefined;
+
+  /**
+   * @generated from field: google.protobuf.UInt32Value keepalive_interval = 3;
+   */
+  keepaliveInterval?: number | undefined;
+};
+
+/**
+ * Describes the message envoy.config.core.v3.TcpKeepalive.
+ * Use `create(TcpKeepaliveSchema)` to create a new message.
+ */
+export const TcpKeepaliveSchema: GenMessage<TcpKeepalive> = /*@__PURE__*/
+  messageDesc(file_envoy_config_core_v3_address, 1);
+
+/**
  * @generated from message envoy.config.core.v3.Address
  */
 export type Address = Message<"envoy.config.core.v3.Address"> & {
@@ -95,7 +122,7 @@ export type Address = Message<"envoy.config.core.v3.Address"> & {
  * Use `create(AddressSchema)` to create a new message.
  */
 export const AddressSchema: GenMessage<Address> = /*@__PURE__*/
-  messageDesc(file_envoy_config_core_v3_address, 1);
+  messageDesc(file_envoy_config_core_v3_address, 2);
 
 /**
  * @generated from message envoy.config.core.v3.CidrRange
@@ -117,5 +144,5 @@ export type CidrRange = Message<"envoy.config.core.v3.CidrRange"> & {
  * Use `create(CidrRangeSchema)` to create a new message.
  */
 export const CidrRangeSchema: GenMessage<CidrRange> = /*@__PURE__*/
-  messageDesc(file_envoy_config_core_v3_address, 2);
+  messageDesc(file_envoy_config_core_v3_address, 3);
 
