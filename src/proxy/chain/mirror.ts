@@ -76,8 +76,11 @@ function send(x: Exchange, to: CompiledMirror, body: readonly Uint8Array[], trai
   const cluster = to.slot.current;
   const count = (outcome: MirrorOutcome): void => core.mirrors.count(to.slot.name, outcome);
   if (cluster === null) count("no_cluster");
-  else if (core.mirrors.active >= mostMirrors || cluster.activeRequests >= cluster.config.limits.maxRequests) count("overflow");
-  else new MirroredRequest(x, to, cluster, body, trailers).start(x.permit as Permit);
+  else if (core.mirrors.active >= mostMirrors) count("overflow");
+  else if (cluster.activeRequests >= cluster.config.limits.maxRequests) {
+    cluster.refused("max_requests");
+    count("overflow");
+  } else new MirroredRequest(x, to, cluster, body, trailers).start(x.permit as Permit);
 }
 
 export type MirrorOutcome = "answered" | "failed" | "timeout" | "overflow" | "too_large" | "no_cluster" | "no_endpoint";
@@ -146,7 +149,9 @@ class MirroredRequest implements UpstreamOwner, Timed {
     const cluster = this.#cluster;
     const endpoint = pick(cluster, permit, nowMs, core.random, null);
     if (endpoint === null || cluster.config.proxyProtocol !== undefined) {
-      core.mirrors.count(this.#name, "no_endpoint");
+      const full = endpoint === null && cluster.full;
+      if (full) cluster.refused("instances");
+      core.mirrors.count(this.#name, full ? "overflow" : "no_endpoint");
       return;
     }
     core.mirrors.active++;
@@ -172,6 +177,8 @@ class MirroredRequest implements UpstreamOwner, Timed {
     }
     const half = this.#half;
     if (half === null) {
+      // Chunks that are passed on as they came have no place on HTTP/2, whatever room there is.
+      if (!(over2 && this.#framed)) cluster.refused("max_connections");
       endpoint.active--;
       this.#leave("overflow");
     } else if (half.open) this.#send(half);

@@ -105,12 +105,18 @@ test("a mirror that hangs, refuses or is full never slows or fails the request",
     [
       cluster("app", [endpoint(app.port)]),
       cluster("hangs", [endpoint(hangs.port)], { limits: { maxConnections: 1024, maxPending: 1, maxRequests: 5, maxRetries: 3 } }),
+      cluster("narrow", [endpoint(hangs.port)], { limits: { maxConnections: 1, maxPending: 1, maxRequests: 100, maxRetries: 3 } }),
+      cluster("single", [endpoint(hangs.port)], { endpointLimits: { maxConnections: 1024, maxRequests: 1, maxRetries: 3 } }),
       cluster("refuses", [endpoint(1)]),
       cluster("empty", []),
     ],
     {
       timeoutMs: 300,
-      mirrors: ["hangs", "refuses", "empty", "nowhere"].map((name) => ({ cluster: name, fraction: 1, shadowHost: true })),
+      mirrors: ["hangs", "narrow", "single", "refuses", "empty", "nowhere"].map((name) => ({
+        cluster: name,
+        fraction: 1,
+        shadowHost: true,
+      })),
     },
   );
   const began = performance.now();
@@ -122,7 +128,16 @@ test("a mirror that hangs, refuses or is full never slows or fails the request",
   await until(() => count("failed", "refuses") === 20, "the refusals");
   await until(() => count("timeout", "hangs") >= 5, "the time-outs");
   expect(count("overflow", "hangs")).toBeGreaterThan(0);
-  await until(() => running.count("weft_mirrored_requests_total", "hangs") === 20);
+  for (const name of ["hangs", "narrow", "single"]) await until(() => running.count("weft_mirrored_requests_total", name) === 20);
+  // What a limit has refused is told like a request's own.
+  for (const [name, limit] of [
+    ["hangs", "max_requests"],
+    ["narrow", "max_connections"],
+    ["single", "instances"],
+  ] as const) {
+    expect(count("overflow", name)).toBeGreaterThan(0);
+    expect(running.count("weft_circuit_breaker_refused_total", name, limit)).toBe(count("overflow", name));
+  }
   expect(app.seen.length).toBe(20);
   expect(mostMirrors).toBe(256);
 });

@@ -10,7 +10,7 @@ import { MetricRegistry } from "../../base/metric.ts";
 import { judge } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import { Cluster } from "../balance/cluster.ts";
-import type { UpstreamProtocol } from "../config.ts";
+import type { ClusterConfig, UpstreamProtocol } from "../config.ts";
 import { Core } from "../runtime/core.ts";
 import { cluster, endpoint, localWorkload, noSecrets, rawOrigin, until } from "../testing/fixture.ts";
 import { type CallEnd, type CallRequest, callUnary, startCall, type UnaryEnd } from "./unary-call.ts";
@@ -22,7 +22,13 @@ afterEach(() => {
 
 const permit = judge([]) as Permit;
 
-function at(ports: readonly number[], protocol: UpstreamProtocol, maxRequests = 100) {
+function at(
+  ports: readonly number[],
+  protocol: UpstreamProtocol,
+  maxRequests = 100,
+  maxConnections = 4,
+  more: Partial<ClusterConfig> = {},
+) {
   const core = new Core({
     clock: systemClock,
     log: silentLogger,
@@ -32,9 +38,11 @@ function at(ports: readonly number[], protocol: UpstreamProtocol, maxRequests = 
     local: localWorkload,
     accessLog: () => ({ write: () => {} }),
   });
-  const limits = { maxConnections: 4, maxPending: 10, maxRequests, maxRetries: 3 };
+  const limits = { maxConnections, maxPending: 10, maxRequests, maxRetries: 3 };
   const configs = ports.map((port) => endpoint(port));
-  const owner = new Cluster(cluster("checks", configs, { protocol, limits }));
+  const owner = new Cluster(cluster("checks", configs, { protocol, limits, ...more }));
+  const refused: string[] = [];
+  owner.refusals = { refused: (_name, limit) => void refused.push(limit) };
   owner.setEndpoints(configs, () => ({ key: "k", tls: null, tlsHttp1: null, protocol }));
   stops.push(() => owner.setEndpoints([], () => ({ key: "k", tls: null, tlsHttp1: null, protocol })));
   const slot = { name: "checks", current: owner as Cluster | null };
@@ -42,6 +50,7 @@ function at(ports: readonly number[], protocol: UpstreamProtocol, maxRequests = 
     core,
     owner,
     slot,
+    refused,
     http: (more: Partial<CallRequest> = {}) =>
       new Promise<CallEnd>((resolve) => {
         const head = Buffer.from("GET /check?a HTTP/1.1\r\nHost: checks\r\nX-One: 1\r\n\r\n");
@@ -178,6 +187,7 @@ describe("a call by HTTP", () => {
       },
     );
     expect(await one.http()).toMatchObject({ ok: false, problem: "overflow" });
+    expect(one.refused).toEqual(["max_requests"]);
     hanging.abandon();
     hanging.abandon();
     expect(one.quiet()).toBe(true);
@@ -185,6 +195,21 @@ describe("a call by HTTP", () => {
     const gone = at([], "http1");
     gone.slot.current = null;
     expect(await gone.http()).toMatchObject({ ok: false, problem: "no_cluster" });
+  });
+
+  test("tells which limit has refused it", async () => {
+    const server = await webServer(() => [0, ""]);
+    const endpointLimits = { maxConnections: 100, maxRequests: 1, maxRetries: 1 };
+    for (const [limit, one] of [
+      ["max_connections", at([server.port], "http1", 100, 1)],
+      ["instances", at([server.port], "http1", 100, 4, { endpointLimits })],
+    ] as const) {
+      const first = one.http({ timeoutMs: 300 });
+      expect(await one.http()).toMatchObject({ ok: false, problem: "overflow" });
+      expect(one.refused).toEqual([limit]);
+      expect(await first).toMatchObject({ problem: "timeout" });
+      expect(one.quiet()).toBe(true);
+    }
   });
 
   test("ends with the reason where the answer is none", async () => {

@@ -106,7 +106,10 @@ class RunningCall implements Call, UpstreamOwner, Timed {
     const cluster = slot.current;
     if (cluster === null) return this.#failSoon("no_cluster", `the cluster ${slot.name} is not configured`);
     const most = cluster.config.limits.maxRequests;
-    if (cluster.activeRequests >= most) return this.#failSoon("overflow", `the cluster ${slot.name} is at its limit of ${most} requests`);
+    if (cluster.activeRequests >= most) {
+      cluster.refused("max_requests");
+      return this.#failSoon("overflow", `the cluster ${slot.name} is at its limit of ${most} requests`);
+    }
     cluster.activeRequests++;
     this.#cluster = cluster;
     if (timeoutMs < preciseBelowMs) this.#timer = core.ticker.after(timeoutMs, () => this.onDeadline());
@@ -133,15 +136,20 @@ class RunningCall implements Call, UpstreamOwner, Timed {
     const nowMs = core.ticker.now();
     const endpoint = pick(cluster, this.#permit, nowMs, core.random, not);
     if (endpoint === null || cluster.config.proxyProtocol !== undefined) {
-      const why = cluster.full ? "every instance is at its limit" : "no healthy instance is known";
-      return this.#failSoon(endpoint === null && cluster.full ? "overflow" : "no_endpoint", `${why} in ${cluster.config.name}`);
+      const full = endpoint === null && cluster.full;
+      if (full) cluster.refused("instances");
+      const why = full ? "every instance is at its limit" : "no healthy instance is known";
+      return this.#failSoon(full ? "overflow" : "no_endpoint", `${why} in ${cluster.config.name}`);
     }
     const { protocol, tls } = endpoint.transport;
     if (this.#request.http2 && protocol === "http1")
       return this.#failSoon("failed", `the cluster ${cluster.config.name} speaks HTTP/1.1, and gRPC needs HTTP/2`);
     const over2 = this.#request.http2 || protocol === "http2" || (protocol === "auto" && tls !== null && offersHttp2(endpoint, nowMs));
     const half = over2 ? acquireStream(core, endpoint, this, nowMs) : this.#connection(endpoint, nowMs);
-    if (half === null) return this.#failSoon("overflow", `the cluster ${cluster.config.name} is at its limit of connections`);
+    if (half === null) {
+      cluster.refused("max_connections");
+      return this.#failSoon("overflow", `the cluster ${cluster.config.name} is at its limit of connections`);
+    }
     this.#half = half;
     this.#startMs = nowMs;
     endpoint.active++;
