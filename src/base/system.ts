@@ -38,6 +38,7 @@ const soReusePort = 15;
 const soPeerCredentials = 17;
 const soReceiveTimeout = 20;
 const soAttachFilter = 26;
+const soAttachGroupFilter = 51;
 const scmRights = 1;
 const setStatusFlags = 4;
 const nonBlocking = 0x800;
@@ -118,6 +119,16 @@ export function peerOf(fd: number): { readonly pid: number; readonly uid: number
 /** Lets other sockets of this user share the port from now on. */
 export function sharePort(fd: number): void {
   checked("setsockopt", library.setsockopt(fd, solSocket, soReusePort, ptr(new Int32Array([1])), 4));
+}
+
+/** Of two listening sockets that share a port, new connections go to the one that came second, until either is closed. `fd`: one of them. */
+export function leadToSecond(fd: number): void {
+  // BPF: return 1, the number of that socket.
+  const program = new DataView(new ArrayBuffer(8));
+  program.setUint16(0, 0x06, true);
+  program.setUint32(4, 1, true);
+  const filter = new BigUint64Array([1n, BigInt(ptr(program))]);
+  checked("setsockopt", library.setsockopt(fd, solSocket, soAttachGroupFilter, ptr(filter), 16));
 }
 
 /** BPF: drop a TCP segment with SYN and without ACK, take every other. The filter sees a segment from its TCP header on; byte 13 holds the flags. */

@@ -343,8 +343,8 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   }
 
   const lists = new RevocationLists();
-  /** What clients of the API need: it shows the certificate of this start, whose root may have been replaced since. */
-  const shownPem = certificate.certificatePem;
+  /** What the API shows, whose root may have been replaced a moment ago. */
+  let shownPem = certificate.certificatePem;
   const apiRoots = () => {
     const shown = shownPem.slice(shownPem.lastIndexOf("-----BEGIN CERTIFICATE-----")).trim();
     return authority.rootPem.includes(shown) ? authority.rootPem : `${authority.rootPem}${shown}\n`;
@@ -606,7 +606,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     version,
   });
   const apiListener = await bindPort<ApiListener>("api", options.apiPort, remembered.api, listen, (port) => {
-    const at = { hostname: listen, port, cert: certificate.certificatePem, key: certificate.keyPem.reveal() };
+    const at = { hostname: listen, port, cert: certificate.certificatePem, key: certificate.keyPem.reveal(), after: clock.after };
     return clientCa === undefined ? listenApi(api, at) : listenWithCertificates(api, { ...at, clientCa, nowMs: () => clock.now() });
   });
   undo.add(() => apiListener.stop());
@@ -653,16 +653,29 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const kubeconfigPath = join(dir, "admin.kubeconfig");
   const writeKubeconfig = () => writeFileAtomic(kubeconfigPath, adminKubeconfig(apiUrl, apiRoots(), admin), privateMode);
   writeKubeconfig();
+  const takeCertificate = async (): Promise<void> => {
+    const next = await authority.serverCertificate(names);
+    const renewed = next.certificatePem !== certificate.certificatePem;
+    certificate = next;
+    // The roots that clients' certificates are checked against go with the server's own.
+    xds.updateCertificate(next.certificatePem, next.keyPem);
+    if (!renewed) return;
+    try {
+      await apiListener.replaceCertificate(next.certificatePem, next.keyPem.reveal());
+      shownPem = next.certificatePem;
+      writeKubeconfig();
+      event("info", "the control plane shows a new certificate of its own");
+    } catch (cause) {
+      log.warn({ cause }, "The API goes on with the certificate that it has until the next start; xDS has the new one");
+    }
+  };
+  const notTaken = (cause: unknown) => log.error({ cause }, "The control plane's own certificate could not be renewed");
   undo.add(
     authority.onChange(() => {
       writeKubeconfig();
-      // The roots that clients' certificates are checked against go with the server's own.
-      const taken = authority.serverCertificate(names).then((next) => {
-        certificate = next;
-        xds.updateCertificate(next.certificatePem, next.keyPem);
-        xds.trustChanged();
-      });
-      taken.catch((cause: unknown) => log.error({ cause }, "The control plane's own certificate could not be renewed"));
+      takeCertificate()
+        .finally(() => xds.trustChanged())
+        .catch(notTaken);
     }),
   );
   revocations.onChange(() => xds.trustChanged());
@@ -671,16 +684,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   undo.add(() => listing.cancel());
 
   const renewal = clock.every(certificateCheckMs, () => {
-    authority.serverCertificate(names).then(
-      (next) => {
-        if (next.certificatePem === certificate.certificatePem) return;
-        certificate = next;
-        xds.updateCertificate(next.certificatePem, next.keyPem);
-        // The API's listener keeps its certificate until the next start: a third of a year is left of it.
-        event("info", "the control plane renewed its own certificate for xDS; the API takes it at the next start");
-      },
-      (cause: unknown) => log.error({ cause }, "The control plane's own certificate could not be renewed"),
-    );
+    takeCertificate().catch(notTaken);
   });
   undo.add(() => renewal.cancel());
   if (shared !== undefined) {

@@ -43,7 +43,13 @@ export async function startPeerServer(
   const { api } = makeTestServer({ store, kinds, admit, virtual: live });
   const collector = new Collector({ store, kinds, clock: systemClock, log: silentLogger });
   await collector.start();
-  const listener = listenApi(api, { hostname: "127.0.0.1", port: 0, cert: certificate.certificatePem, key: certificate.keyPem.reveal() });
+  const listener = listenApi(api, {
+    hostname: "127.0.0.1",
+    port: 0,
+    cert: certificate.certificatePem,
+    key: certificate.keyPem.reveal(),
+    after: systemClock.after,
+  });
   const url = `https://127.0.0.1:${listener.port}`;
   const kubeconfig = join(folder, "kubeconfig");
   writeFileSync(kubeconfig, kubeconfigText(url, authority.rootPem, "admin"));

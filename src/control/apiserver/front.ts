@@ -15,6 +15,8 @@ export interface Front {
   readonly port: number;
   /** By the port from which the connection comes to the server behind; undefined = it is not one of ours. */
   find(port: number): Fronted | undefined;
+  /** Accepts no more; resolves when the last connection is over. */
+  refuse(): Promise<void>;
   stop(): void;
 }
 
@@ -23,6 +25,8 @@ export interface FrontOptions {
   readonly port: number;
   readonly cert: string;
   readonly key: string;
+  /** Beside a listener of this process that has the port. */
+  readonly reusePort?: boolean;
   /** PEM: authorities whose certificates are credentials. */
   readonly clientCa: string;
   /** Of the HTTP server on 127.0.0.1. */
@@ -60,10 +64,12 @@ interface TlsSide {
 export function openFront(options: FrontOptions): Front {
   const fronted = new Map<number, Fronted>();
   let open = 0;
+  let lastGone: (() => void) | undefined;
 
   const server = Bun.listen<Pair>({
     hostname: options.hostname,
     port: options.port,
+    reusePort: options.reusePort === true,
     allowHalfOpen: true,
     tls: { cert: options.cert, key: options.key, ca: options.clientCa, requestCert: true, rejectUnauthorized: false },
     socket: {
@@ -96,6 +102,7 @@ export function openFront(options: FrontOptions): Front {
       close(socket: Side) {
         open--;
         finish(socket.data);
+        if (open === 0) lastGone?.();
       },
       error: (socket: Side) => finish(socket.data),
     },
@@ -164,6 +171,14 @@ export function openFront(options: FrontOptions): Front {
   return {
     port: server.port,
     find: (port) => fronted.get(port),
+    refuse() {
+      server.stop(false);
+      return open === 0
+        ? Promise.resolve()
+        : new Promise((resolve) => {
+            lastGone = resolve;
+          });
+    },
     stop: () => server.stop(true),
   };
 
