@@ -6,6 +6,8 @@ export const planned: Readonly<Record<string, readonly string[]>> = {
   EndpointSlice: ["addressType=FQDN", "endpoints[].hints"],
   ServiceEntry: ["endpoints[].locality"],
   Gateway: ["spec.tls", "listeners[].tls.frontendValidation"],
+  ListenerSet: ["listeners[].tls.frontendValidation"],
+  XListenerSet: ["listeners[].tls.frontendValidation"],
   DestinationRule: [
     "connectionPool.tcp.maxConnectionDuration",
     "connectionPool.http.useClientProtocol",

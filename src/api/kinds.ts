@@ -15,6 +15,7 @@ import { hedgingPolicyKind } from "./kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
 import { istioGatewayKind } from "./kinds/istiogateway.ts";
 import { joinTokenKind } from "./kinds/jointoken.ts";
+import { listenerSetKind, xListenerSetKind } from "./kinds/listenerset.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
 import { overloadPolicyKind } from "./kinds/overloadpolicy.ts";
@@ -45,6 +46,8 @@ export const kinds: readonly DefinedKind[] = [
   // Before Istio's group: of two kinds of one name the first group's is meant where no group is said, by kubectl too.
   gatewayClassKind,
   gatewayKind,
+  listenerSetKind,
+  xListenerSetKind,
   workloadEntryKind,
   serviceEntryKind,
   referenceGrantKind,

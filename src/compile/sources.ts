@@ -22,7 +22,7 @@ import type { KubeObject } from "../api/meta.ts";
 import { annotations, serviceHost } from "../wire/names.ts";
 import { limitSources } from "./limit-sources.ts";
 import { namespaceOf, type Source, source } from "./objects.ts";
-import { byParent, routeSources } from "./route-sources.ts";
+import { byParent, type ParentIndex, routeSources } from "./route-sources.ts";
 
 /** `NS/KEY=VALUE` for each label: a selector is answered by looking at one of its labels and filtering. */
 function labelTexts(namespace: string, labels: Readonly<Record<string, string>>): string[] {
@@ -57,7 +57,7 @@ export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s
   service: (slice) => [`${namespaceOf(slice)}/${slice.metadata.labels?.[sliceServiceLabel] ?? ""}`],
 });
 
-export const httpRouteSource = source<HTTPRouteObject, "parent" | "gateway">("gateway.networking.k8s.io", "HTTPRoute", byParent);
+export const httpRouteSource = source<HTTPRouteObject, ParentIndex>("gateway.networking.k8s.io", "HTTPRoute", byParent);
 
 export const destinationRuleSource = source<DestinationRuleObject, "host" | "wildcard" | "labels" | "apart">(
   "networking.istio.io",

@@ -1,15 +1,16 @@
 // Owns: what Gateways and GatewayClasses are told: conditions of the whole and of each listener, addresses, how many routes are attached.
 
-import type { GatewayClassObject } from "../api/kinds/gateway-spec.ts";
+import type { ListenerSetKind } from "../api/kinds/gateway-refs.ts";
+import type { GatewayClassObject, GatewayObject } from "../api/kinds/gateway-spec.ts";
 import { gatewayController, routeKindsOf } from "../api/kinds/gateway-spec.ts";
 import { isHealthy } from "../api/kinds/workloadentry.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
 import { condition } from "./condition.ts";
-import { gatewayModel, isUsable, type ListenerModel } from "./policies/gateway.ts";
+import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./policies/gateway.ts";
 import { attachedRoutes } from "./policies/gateway-plan.ts";
-import { gatewayClassSource, gatewaySource, istioGatewaySource } from "./route-sources.ts";
+import { gatewayClassSource, gatewayOfSet, gatewaySource, istioGatewaySource, listenerSetSources } from "./route-sources.ts";
 import { workloadSource } from "./sources.ts";
-import type { World } from "./world.ts";
+import { namespaceOf, type World } from "./world.ts";
 
 /** Gateway API, GatewayStatusAddress: at most 16. */
 const mostAddresses = 16;
@@ -32,27 +33,74 @@ function statusOf(world: World, key: string, gateway: KubeObject | undefined): R
   const processes = world.objects(workloadSource).by("gateway", key).filter(isHealthy);
   const addresses = [...new Set(processes.flatMap(({ spec }) => spec.address ?? []))].sort().slice(0, mostAddresses);
   const open = addresses.length > 0;
-  const bad = model.listeners.filter((each) => !isUsable(each) || each.unresolved !== undefined).map(({ name }) => name);
-  const counts = attachedRoutes(world, key);
+  const own = model.listeners.filter(({ set }) => set === undefined);
+  const bad = own.filter((each) => !isUsable(each) || each.unresolved !== undefined).map(({ name }) => name);
+  const allowed = (gateway as Partial<GatewayObject>).spec?.allowedListeners;
   const accepted =
     bad.length === 0
       ? condition(gateway, "Accepted", true, "Accepted", "every listener is understood")
-      : condition(
-          gateway,
-          "Accepted",
-          model.listeners.some(isUsable),
-          "ListenersNotValid",
-          `listener ${bad.join(", ")}: see its own conditions`,
-        );
+      : condition(gateway, "Accepted", own.some(isUsable), "ListenersNotValid", `listener ${bad.join(", ")}: see its own conditions`);
   return {
     addresses: addresses.map((value) => ({ type: "IPAddress", value })),
-    conditions: [accepted, programmed(gateway, open, model.listeners.some(isUsable))],
-    listeners: model.listeners.map((listener) => ({
-      name: listener.name,
-      supportedKinds: listener.kinds.map((kind) => ({ group: "gateway.networking.k8s.io", kind })),
-      attachedRoutes: counts[listener.name] ?? 0,
-      conditions: listenerConditions(gateway, listener, open),
-    })),
+    conditions: [accepted, programmed(gateway, open, own.some(isUsable))],
+    ...(allowed === undefined ? {} : { attachedListenerSets: model.sets.filter((set) => isOpened(model, set)).length }),
+    listeners: listenerStatuses(world, key, gateway, own, open),
+  };
+}
+
+function listenerStatuses(
+  world: World,
+  key: string,
+  owner: KubeObject,
+  listeners: readonly ListenerModel[],
+  open: boolean,
+): Record<string, unknown>[] {
+  const counts = attachedRoutes(world, key);
+  return listeners.map((listener) => ({
+    name: listener.section,
+    ...(listener.set === undefined ? {} : { port: listener.port }),
+    supportedKinds: listener.kinds.map((kind) => ({ group: "gateway.networking.k8s.io", kind })),
+    attachedRoutes: counts[listener.name] ?? 0,
+    conditions: listenerConditions(owner, listener, open),
+  }));
+}
+
+/** Some listener of the set can be opened: it counts as attached (GEP-1713, GatewayStatus.AttachedListenerSets). */
+function isOpened(model: GatewayModel, set: string): boolean {
+  return model.listeners.some((each) => each.set === set && isUsable(each));
+}
+
+/** Of a ListenerSet of either kind; nothing where its Gateway is somebody else's. */
+export function listenerSetStatus(kind: ListenerSetKind): (world: World, key: string) => Record<string, unknown> | undefined {
+  return (world, key) => {
+    const set = world.objects(listenerSetSources[kind]).get(key);
+    if (set === undefined) return undefined;
+    const gateway = gatewayOfSet(set);
+    const model = gatewayModel(world, gateway);
+    const both = (fine: boolean, reason: string, message: string) =>
+      ["Accepted", "Programmed"].map((type) => condition(set, type, fine, reason, message));
+    if (model === undefined) {
+      if (world.objects(gatewaySource).get(gateway) !== undefined) return undefined;
+      return { conditions: both(false, "ParentNotAccepted", `there is no Gateway ${gateway}; its listeners are opened when there is one`) };
+    }
+    const name = `${kind} ${key}`;
+    if (!model.sets.includes(name)) {
+      const words = `Gateway ${gateway} takes no ListenerSets of namespace ${namespaceOf(set)}: its allowedListeners must name it`;
+      return { conditions: both(false, "NotAllowed", words) };
+    }
+    const own = model.listeners.filter((each) => each.set === name);
+    const open = world.objects(workloadSource).by("gateway", gateway).filter(isHealthy).length > 0;
+    const bad = own.filter((each) => !isUsable(each) || each.unresolved !== undefined).map(({ section }) => section);
+    const words = bad.length === 0 ? "every listener is understood" : `listener ${bad.join(", ")}: see its own conditions`;
+    const conditions = !isOpened(model, name)
+      ? both(false, "ListenersNotValid", words)
+      : [
+          condition(set, "Accepted", true, "Accepted", words),
+          open
+            ? condition(set, "Programmed", true, "Programmed", "the Gateway's processes have the listeners")
+            : condition(set, "Programmed", false, "Pending", `no process serves Gateway ${gateway}`),
+        ];
+    return { conditions, listeners: listenerStatuses(world, gateway, set, own, open) };
   };
 }
 

@@ -10,6 +10,7 @@ import { grpcRouteKind } from "../api/kinds/grpcroute.ts";
 import { hedgingPolicyKind } from "../api/kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "../api/kinds/httproute.ts";
 import { istioGatewayKind } from "../api/kinds/istiogateway.ts";
+import { listenerSetKind, xListenerSetKind } from "../api/kinds/listenerset.ts";
 import { overloadPolicyKind } from "../api/kinds/overloadpolicy.ts";
 import { rateLimitPolicyKind } from "../api/kinds/ratelimitpolicy.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
@@ -39,6 +40,7 @@ import {
   gatewaySource,
   grpcRouteSource,
   istioGatewaySource,
+  listenerSetSources,
   serviceEntrySource,
   sidecarSource,
   tcpRouteSource,
@@ -48,7 +50,7 @@ import {
 import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
 import { backendTlsStatus } from "./status-backendtls.ts";
 import { serviceEntryStatus, sidecarStatus } from "./status-egress.ts";
-import { gatewayClassStatus, gatewayStatus, istioGatewayStatus } from "./status-gateway.ts";
+import { gatewayClassStatus, gatewayStatus, istioGatewayStatus, listenerSetStatus } from "./status-gateway.ts";
 import { hedgingStatus, overloadStatus, rateLimitStatus } from "./status-limits.ts";
 import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
 
@@ -78,6 +80,8 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(tcpRouteKind)]: { source: tcpRouteSource, make: routeStatus(tcpRouteSource, "TCPRoute", layer4Verdicts) },
   [resourceOf(udpRouteKind)]: { source: udpRouteSource, make: routeStatus(udpRouteSource, "UDPRoute", layer4Verdicts) },
   [resourceOf(gatewayKind)]: { source: gatewaySource, make: gatewayStatus },
+  [resourceOf(listenerSetKind)]: { source: listenerSetSources.ListenerSet, make: listenerSetStatus("ListenerSet") },
+  [resourceOf(xListenerSetKind)]: { source: listenerSetSources.XListenerSet, make: listenerSetStatus("XListenerSet") },
   [resourceOf(backendTlsPolicyKind)]: { source: backendTlsSource, make: backendTlsStatus },
   [resourceOf(istioGatewayKind)]: { source: istioGatewaySource, make: istioGatewayStatus },
   [resourceOf(gatewayClassKind)]: { source: gatewayClassSource, make: gatewayClassStatus },

@@ -13,7 +13,7 @@ import type { Condition, KubeObject } from "../../src/api/meta.ts";
 import { eventually, TestMesh } from "../support/mesh.ts";
 
 let mesh: TestMesh;
-const ports = { http: 0, calls: 0, https: 0, tls: 0, tcp: 0, udp: 0 };
+const ports = { http: 0, calls: 0, https: 0, tls: 0, tcp: 0, udp: 0, admin: 0 };
 const stops: (() => void)[] = [];
 
 async function run(command: readonly string[], input = ""): Promise<{ readonly code: number; readonly out: string }> {
@@ -126,6 +126,12 @@ spec:
       backendRefs:
         - {name: one, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-for, value: one}]}}, {type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: x-from, value: one}]}}]}
         - {name: two, port: 80, filters: [{type: URLRewrite, urlRewrite: {hostname: two.example.org}}, {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [x-backend]}}]}
+    - matches: [{path: {value: /shares}}]
+      backendRefs:
+        - {name: one, port: 80, filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: guard, port: 80}, http: {}}}]}
+        - {name: two, port: 80, filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /two}}}]}
+        - {name: both, port: 80, filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example.com, statusCode: 307}}]}
+        - {name: vault, port: 80}
     - matches: [{path: {value: /sticky}}]
       sessionPersistence: {sessionName: stay}
       backendRefs: [{name: both, port: 80}]
@@ -183,7 +189,7 @@ let certificates: Readonly<Record<"a" | "b" | "db" | "lines" | "ca" | "vault", P
 
 beforeAll(async () => {
   mesh = await TestMesh.start();
-  for (const name of ["http", "calls", "https", "tls", "tcp", "udp"] as const) ports[name] = await freePort();
+  for (const name of ["http", "calls", "https", "tls", "tcp", "udp", "admin"] as const) ports[name] = await freePort();
   const ca = await certificate("ca", "DNS:ca.example.com");
   const [a, b, db, lines, ofVault] = await Promise.all([
     certificate("a", "DNS:a.example.com,DNS:shared.example.com"),
@@ -238,6 +244,7 @@ kind: Gateway
 metadata: {name: edge, namespace: shop}
 spec:
   gatewayClassName: weft
+  allowedListeners: {namespaces: {from: Selector, selector: {matchLabels: {listeners: "yes"}}}}
   listeners:
     - {name: web, port: ${ports.http}, protocol: HTTP}
     - {name: calls, port: ${ports.calls}, protocol: HTTP}
@@ -277,6 +284,15 @@ function answerOf(out: string): Answer {
   return { status: Number(/^HTTP\/[0-9.]+ (\d+)/.exec(head)?.[1] ?? 0), head: head.toLowerCase(), body: end < 0 ? "" : out.slice(end + 4) };
 }
 
+/** Status, and who answered what path. */
+async function curlless(path: string): Promise<string> {
+  const answer = await fetch(`http://127.0.0.1:${ports.http}${path}`, { redirect: "manual" });
+  const text = await answer.text();
+  if (answer.status !== 200) return String(answer.status);
+  const said = JSON.parse(text) as { name: string; path: string };
+  return `200 ${said.name} ${said.path}`;
+}
+
 const header = (answer: Answer, name: string): string | undefined => new RegExp(`^${name}: (.*)$`, "m").exec(answer.head)?.[1]?.trim();
 
 describe("HTTP at a gateway", () => {
@@ -308,6 +324,14 @@ describe("HTTP at a gateway", () => {
       JSON.stringify(["one", "one", false, "one", "one"]),
       JSON.stringify(["two", null, true, null, null]),
     ]);
+  }, 30_000);
+
+  test("gives each backend its filters, and its share", async () => {
+    const found = await Promise.all(Array.from({ length: 160 }, () => curlless("/shares/x")));
+    const counts = Map.groupBy(found, (each) => each);
+    expect([...counts.keys()].sort()).toEqual(["200 two /two/x", "200 vault /shares/x", "307", "401"]);
+    // A quarter each: 40, and less than 12 or more than 80 never happens by chance.
+    for (const [kind, { length }] of counts) expect(length > 12 && length < 80, `${length} times ${kind}`).toBe(true);
   }, 30_000);
 
   test("keeps a client with the instance that answered first", async () => {
@@ -356,6 +380,58 @@ describe("HTTP at a gateway", () => {
     const passed = await curl("/asked/x", "-H", "Cookie: user=ann", "-H", "X-User: mallory");
     expect([passed.status, (JSON.parse(passed.body) as { headers: Record<string, string> }).headers["x-user"]]).toEqual([200, "ann"]);
   }, 30_000);
+});
+
+describe("ListenerSets", () => {
+  const set = (name: string, listeners: string): string => `---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: ${name}, namespace: team}
+spec: {parentRef: {name: edge, namespace: shop}, listeners: [${listeners}]}
+`;
+  const at = async (port: number, host: string): Promise<Answer> =>
+    answerOf((await run(["curl", "-s", "-i", "-m", "5", "-H", `Host: ${host}`, `http://127.0.0.1:${port}/set`])).out);
+
+  test("open ports of a namespace that the Gateway lets, and lead to its routes", async () => {
+    const team = [
+      service("team", "http", 80, [two.port]).replaceAll("namespace: shop", "namespace: team"),
+      set(
+        "team",
+        `{name: web, port: ${ports.http}, protocol: HTTP, hostname: team.example.com}, {name: admin, port: ${ports.admin}, protocol: HTTP}`,
+      ),
+      `---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: team, namespace: team}
+spec: {parentRefs: [{kind: ListenerSet, name: team}], rules: [{backendRefs: [{name: team, port: 80}]}]}
+`,
+    ];
+    const status = async (): Promise<readonly (readonly unknown[])[]> => {
+      const found = await mesh.processes.weftJson<KubeObject>(["get", "listenersets", "team", "-n", "team"]);
+      const { conditions = [] } = (found.status ?? {}) as { conditions?: Condition[] };
+      return conditions.map((each) => [each.type, each.status, each.reason]);
+    };
+    await mesh.apply(`{apiVersion: v1, kind: Namespace, metadata: {name: team}}\n${team.join("")}`);
+    const early = await eventually(10_000, status, (found) => found.length > 0);
+    expect(early).toEqual([
+      ["Accepted", "False", "NotAllowed"],
+      ["Programmed", "False", "NotAllowed"],
+    ]);
+    expect((await at(ports.admin, "any")).status).toBe(0);
+    await mesh.apply('{apiVersion: v1, kind: Namespace, metadata: {name: team, labels: {listeners: "yes"}}}');
+    const opened = await eventually(
+      20_000,
+      () => at(ports.admin, "any"),
+      (answer) => answer.status === 200,
+    );
+    expect(JSON.parse(opened.body)).toMatchObject({ name: "two", path: "/set" });
+    expect(await eventually(10_000, status, (found) => found.every(([, fine]) => fine === "True"))).toEqual([
+      ["Accepted", "True", "Accepted"],
+      ["Programmed", "True", "Programmed"],
+    ]);
+    // The longest hostname: the listener of the set on the Gateway's own port, which has routes for other paths.
+    expect([(await at(ports.http, "team.example.com")).status, (await at(ports.http, "other.example.com")).status]).toEqual([200, 404]);
+  }, 60_000);
 });
 
 describe("TLS at a gateway", () => {

@@ -6,6 +6,15 @@ import { notImplemented, type Schema, show } from "../schema.ts";
 
 export const gatewayGroup = "gateway.networking.k8s.io";
 
+/** ListenerSet, and its experimental form from before it became part of the standard: their groups. */
+export const listenerSetGroups = { ListenerSet: gatewayGroup, XListenerSet: "gateway.networking.x-k8s.io" } as const;
+
+export type ListenerSetKind = keyof typeof listenerSetGroups;
+
+export function isListenerSetKind(kind: string | undefined): kind is ListenerSetKind {
+  return kind !== undefined && Object.hasOwn(listenerSetGroups, kind);
+}
+
 /** A name of a rule, a listener or a section (SectionName). */
 export const sectionName: Schema = {
   type: "string",
@@ -79,14 +88,15 @@ export function checkParents(route: AnyRouteObject, add: Add): void {
     } else if (kind === "Gateway") {
       if (group !== gatewayGroup)
         add(`${path}.group`, `a Gateway is in group ${gatewayGroup}, not ${show(group)}; for a Service write kind: Service`);
-    } else if (kind === "XListenerSet" || kind === "ListenerSet")
-      add(`${path}.kind`, notImplemented(`parent kind ${show(kind)}`, "write the listeners into the Gateway and name it"));
-    else if (kind === "ServiceEntry")
+    } else if (isListenerSetKind(kind)) {
+      const wanted = listenerSetGroups[kind];
+      if (group !== wanted) add(`${path}.group`, `a ${kind} is in group ${wanted}, not ${show(group)}`);
+    } else if (kind === "ServiceEntry")
       add(
         `${path}.kind`,
         notImplemented('parent kind "ServiceEntry"', "attach the route to a Service that the ServiceEntry's hosts stand behind"),
       );
-    else add(`${path}.kind`, `a route can be attached to a Service or a Gateway, not to ${show(kind)}`);
+    else add(`${path}.kind`, `a route can be attached to a Service, a Gateway or a ListenerSet, not to ${show(kind)}`);
     const key = `${kind}/${ref.namespace ?? route.metadata.namespace ?? ""}/${ref.name}/${ref.port ?? ""}/${ref.sectionName ?? ""}`;
     const before = seen.get(key);
     if (before !== undefined) add(path, `is the same as spec.parentRefs[${before}]`);

@@ -25,6 +25,12 @@ export interface CertificateRef {
   readonly namespace?: string;
 }
 
+/** Whose objects may be attached. */
+export interface AllowedNamespaces {
+  readonly from?: "All" | "Selector" | "Same" | "None";
+  readonly selector?: LabelSelector;
+}
+
 export interface GatewayListener {
   readonly name: string;
   readonly hostname?: string;
@@ -42,7 +48,7 @@ export interface GatewayListener {
 }
 
 export interface GatewayObject extends KubeObject {
-  spec: { gatewayClassName: string; listeners: GatewayListener[] };
+  spec: { gatewayClassName: string; listeners: GatewayListener[]; allowedListeners?: { namespaces?: AllowedNamespaces } };
 }
 
 export interface GatewayClassObject extends KubeObject {

@@ -5,7 +5,14 @@ import type { Condition, KubeObject, Violation } from "../meta.ts";
 import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
 import published from "../schemas/gateway.json" with { type: "json" };
 import { type Add, gather } from "./gateway-refs.ts";
-import { type GatewayListener, type GatewayObject, type LabelSelector, routeKindsOf, tlsFiles } from "./gateway-spec.ts";
+import {
+  type AllowedNamespaces,
+  type GatewayListener,
+  type GatewayObject,
+  type LabelSelector,
+  routeKindsOf,
+  tlsFiles,
+} from "./gateway-spec.ts";
 
 const protocols = Object.keys(routeKindsOf);
 const transportOf = (listener: GatewayListener): "udp" | "tcp" => (listener.protocol === "UDP" ? "udp" : "tcp");
@@ -15,6 +22,28 @@ function named(schema: Schema): Schema {
   const listeners = schema.properties?.listeners ?? {};
   return { ...schema, properties: { ...schema.properties, listeners: { ...listeners, listType: "map", listMapKeys: ["name"] } } };
 }
+
+/** GEP-1713; the selector is that of a listener's allowedRoutes. */
+const allowedListeners: Schema = {
+  type: "object",
+  properties: {
+    namespaces: {
+      type: "object",
+      default: { from: "None" },
+      properties: {
+        from: { type: "string", enum: ["All", "Selector", "Same", "None"], default: "None" },
+        selector:
+          (published as Schema).properties?.listeners?.items?.properties?.allowedRoutes?.properties?.namespaces?.properties?.selector ?? {},
+      },
+    },
+  },
+};
+
+export const gatewaySpec: Schema = extendSchema(
+  extendSchema(named(published as Schema), "listeners[]", { protocol: { type: "string", enum: protocols } }),
+  "",
+  { allowedListeners },
+);
 
 export const gatewayKind = defineKind({
   group: "gateway.networking.k8s.io",
@@ -26,13 +55,12 @@ export const gatewayKind = defineKind({
   namespaced: true,
   hasStatus: true,
   requiredFields: ["spec"],
-  fields: { spec: extendSchema(named(published as Schema), "listeners[]", { protocol: { type: "string", enum: protocols } }) },
+  fields: { spec: gatewaySpec },
   unimplemented: {
     "spec.addresses": "a Gateway listens where `weft gateway` runs; its --address says where",
     "spec.infrastructure": "labels of the process are those of `weft gateway`; remove it",
     "spec.backendTLS": "the mesh presents its own certificates to backends; remove it",
     "spec.tls": "put tls on each listener; client certificates are not asked for",
-    "spec.allowedListeners": "write the listeners into the Gateway",
     "spec.defaultScope": "let routes name the Gateway in parentRefs",
     "spec.listeners[].tls.frontendValidation":
       "client certificates are not asked for: use an AuthorizationPolicy on addresses, or a TLS listener with Passthrough",
@@ -43,6 +71,7 @@ export const gatewayKind = defineKind({
     "A listener of HTTPS, or of TLS with mode Terminate, takes its certificate from a Secret of type kubernetes.io/tls (`certificateRefs`, one; of another namespace with a ReferenceGrant), or from files on the machine of the process: `options` weft.dev/certificate-file and weft.dev/private-key-file.",
     "Listeners may share a port: of HTTP by their hostnames; of HTTPS and TLS by their hostnames, which must differ. A request belongs to the listener with the longest hostname that fits, whatever routes it has.",
     "Routes attach to listeners of their protocol, from the Gateway's own namespace unless allowedRoutes says otherwise; a route without a hostname in common with the listener is not accepted (NoMatchingListenerHostname).",
+    "`allowedListeners` says from which namespaces ListenerSets may add listeners: none, unless it is there.",
     "AuthorizationPolicies that select the process (labels of `weft gateway`, app: NAME) judge what comes in. Its calls into the mesh go over mutual TLS with its own identity.",
   ],
   rules: gatewayRules,
@@ -59,7 +88,8 @@ function addresses(object: KubeObject): string {
   return list.map(({ value }) => value ?? "").join(",");
 }
 
-function conditionOf(object: KubeObject, type: string): string {
+/** Status of a condition, or `Unknown`. */
+export function conditionOf(object: KubeObject, type: string): string {
   const list = (object.status as { conditions?: Condition[] } | undefined)?.conditions ?? [];
   return list.find((each) => each.type === type)?.status ?? "Unknown";
 }
@@ -67,21 +97,35 @@ function conditionOf(object: KubeObject, type: string): string {
 function gatewayRules(object: KubeObject): Violation[] {
   const { spec } = object as GatewayObject;
   return gather((add) => {
-    const names = new Map<string, number>();
-    const places = new Map<string, number>();
-    for (const [at, listener] of spec.listeners.entries()) {
-      const path = `spec.listeners[${at}]`;
-      const before = names.get(listener.name);
-      if (before !== undefined) add(`${path}.name`, `${show(listener.name)} is taken by spec.listeners[${before}]`);
-      else names.set(listener.name, at);
-      const place = `${transportOf(listener)} ${listener.port} ${listener.protocol} ${listener.hostname?.toLowerCase() ?? ""}`;
-      const same = places.get(place);
-      if (same !== undefined)
-        add(path, `has port, protocol and hostname of spec.listeners[${same}], so that nothing tells them apart; change one of them`);
-      else places.set(place, at);
-      checkListener(listener, path, add);
-    }
+    listenerRules(spec.listeners, add);
+    const { namespaces } = spec.allowedListeners ?? {};
+    checkNamespaces(namespaces, "spec.allowedListeners.namespaces", add);
   });
+}
+
+/** What must hold of the listeners of one object, under `spec.listeners`. */
+export function listenerRules(listeners: readonly GatewayListener[], add: Add): void {
+  const names = new Map<string, number>();
+  const places = new Map<string, number>();
+  for (const [at, listener] of listeners.entries()) {
+    const path = `spec.listeners[${at}]`;
+    const before = names.get(listener.name);
+    if (before !== undefined) add(`${path}.name`, `${show(listener.name)} is taken by spec.listeners[${before}]`);
+    else names.set(listener.name, at);
+    const place = `${transportOf(listener)} ${listener.port} ${listener.protocol} ${listener.hostname?.toLowerCase() ?? ""}`;
+    const same = places.get(place);
+    if (same !== undefined)
+      add(path, `has port, protocol and hostname of spec.listeners[${same}], so that nothing tells them apart; change one of them`);
+    else places.set(place, at);
+    checkListener(listener, path, add);
+  }
+}
+
+function checkNamespaces({ from, selector }: AllowedNamespaces = {}, path: string, add: Add): void {
+  if (from === "Selector") {
+    if (selector === undefined) add(`${path}.selector`, "is required for from: Selector");
+    else checkSelector(selector, `${path}.selector`, add);
+  } else if (selector !== undefined) add(`${path}.selector`, "belongs to from: Selector only");
 }
 
 function checkListener(listener: GatewayListener, path: string, add: Add): void {
@@ -95,11 +139,7 @@ function checkListener(listener: GatewayListener, path: string, add: Add): void 
     else checkTls(listener, tls, `${path}.tls`, add);
   } else if (tls !== undefined)
     add(`${path}.tls`, `must not be there for protocol ${protocol}; write protocol ${protocol === "HTTP" ? "HTTPS" : "TLS"}`);
-  const selector = allowedRoutes?.namespaces?.selector;
-  if (allowedRoutes?.namespaces?.from === "Selector") {
-    if (selector === undefined) add(`${path}.allowedRoutes.namespaces.selector`, "is required for from: Selector");
-    else checkSelector(selector, `${path}.allowedRoutes.namespaces.selector`, add);
-  } else if (selector !== undefined) add(`${path}.allowedRoutes.namespaces.selector`, "belongs to from: Selector only");
+  checkNamespaces(allowedRoutes?.namespaces, `${path}.allowedRoutes.namespaces`, add);
 }
 
 function checkTls(listener: GatewayListener, tls: NonNullable<GatewayListener["tls"]>, path: string, add: Add): void {

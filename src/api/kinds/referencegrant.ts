@@ -4,11 +4,13 @@ import { ageColumn, defineKind } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { type Schema, show } from "../schema.ts";
 import published from "../schemas/referencegrant.json" with { type: "json" };
+import { listenerSetGroups } from "./gateway-refs.ts";
 import type { ReferenceGrantObject } from "./gateway-spec.ts";
 
 /** What Weft ever asks a grant for: from these kinds, to these. */
 const askers = new Map([
   ...["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "Gateway"].map((kind) => [kind, "gateway.networking.k8s.io"] as const),
+  ...Object.entries(listenerSetGroups),
 ]);
 const targets = new Map([
   ["Service", ""],
@@ -27,7 +29,7 @@ export const referenceGrantKind = defineKind({
   requiredFields: ["spec"],
   fields: { spec: published as Schema },
   notes: [
-    "Allows routes of the namespaces under `from` to name Services of its own namespace as backends, and Gateways to name Secrets. Taking it away takes the backend away: its share of the traffic is answered with 500.",
+    "Allows routes of the namespaces under `from` to name Services of its own namespace as backends, and Gateways and ListenerSets to name Secrets. Taking it away takes the backend away: its share of the traffic is answered with 500.",
     "Refused: kinds that Weft never asks about, since such a grant would grant nothing.",
   ],
   rules: (object: KubeObject): Violation[] => {
@@ -37,7 +39,7 @@ export const referenceGrantKind = defineKind({
       if (askers.get(kind) !== group)
         out.push({
           path: `spec.from[${at}]`,
-          message: `nothing of kind ${show(kind)} in group ${show(group)} refers to other namespaces; known are ${[...askers.keys()].join(", ")} in group gateway.networking.k8s.io`,
+          message: `nothing of kind ${show(kind)} in group ${show(group)} refers to other namespaces; known are ${[...askers].map(([known, of]) => `${known}.${of}`).join(", ")}`,
         });
     for (const [at, { group, kind }] of spec.to.entries())
       if (targets.get(kind) !== group)

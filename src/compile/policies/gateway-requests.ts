@@ -3,9 +3,10 @@
 
 import type { AnyRouteObject } from "../../api/kinds/gateway-refs.ts";
 import type { Source } from "../objects.ts";
-import { grpcRouteSource } from "../route-sources.ts";
+import { grpcRouteSource, type ParentIndex } from "../route-sources.ts";
 import { httpRouteSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, type World } from "../world.ts";
+import { attachedTo } from "./gateway.ts";
 import { covers } from "./gateway-hosts.ts";
 import { type ParentVerdict, type RequestRouteKind, type RouteReading, readRoute, verdictsAtServices } from "./httproute.ts";
 import type { Attached, AttachedListener } from "./parents.ts";
@@ -25,14 +26,11 @@ interface Standing extends AtListener {
 
 /** Routes of both kinds attached to a Gateway, oldest first. */
 function standing(world: World, gateway: string): Standing[] {
-  const of = (kind: RequestRouteKind, from: Source<AnyRouteObject, "gateway">) =>
-    world
-      .objects(from)
-      .by("gateway", gateway)
-      .map((route) => ({ kind, route }));
+  const of = (kind: RequestRouteKind, from: Source<AnyRouteObject, ParentIndex>) =>
+    attachedTo(world, from, gateway).map((route) => ({ kind, route }));
   const all = [
-    ...of("HTTPRoute", httpRouteSource as Source<AnyRouteObject, "gateway">),
-    ...of("GRPCRoute", grpcRouteSource as Source<AnyRouteObject, "gateway">),
+    ...of("HTTPRoute", httpRouteSource as Source<AnyRouteObject, ParentIndex>),
+    ...of("GRPCRoute", grpcRouteSource as Source<AnyRouteObject, ParentIndex>),
   ];
   const out: Standing[] = [];
   for (const { kind, route } of all.sort((a, b) => byAge(a.route, b.route))) {

@@ -15,16 +15,30 @@ import {
   tlsFiles,
 } from "../../api/kinds/gateway-spec.ts";
 import { inGatewayApi } from "../../api/kinds/istiogateway-spec.ts";
+import type { ListenerSetObject } from "../../api/kinds/listenerset-spec.ts";
+import type { KubeObject } from "../../api/meta.ts";
+import type { Source } from "../objects.ts";
 import type { CertificatePlan } from "../plan/gateways.ts";
-import { gatewayClassSource, gatewaySource, istioGatewaySource, namespaceSource, secretSource } from "../route-sources.ts";
-import { derived, equal, namespaceOf, type World } from "../world.ts";
+import {
+  gatewayClassSource,
+  gatewaySource,
+  istioGatewaySource,
+  listenerSetSources,
+  namespaceSource,
+  type ParentIndex,
+  secretSource,
+} from "../route-sources.ts";
+import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { permitted } from "./backends.ts";
 import { lower } from "./gateway-hosts.ts";
 
 export interface GatewayModel {
   readonly key: string;
   readonly namespace: string;
+  /** Its own, then those of `sets`. */
   readonly listeners: readonly ListenerModel[];
+  /** `KIND NS/NAME` of each ListenerSet that it takes, in the order of precedence. */
+  readonly sets: readonly string[];
 }
 
 export interface Trouble {
@@ -33,7 +47,12 @@ export interface Trouble {
 }
 
 export interface ListenerModel {
+  /** Unique in the Gateway; of a set's with the set in front. */
   readonly name: string;
+  /** As its own object names it. */
+  readonly section: string;
+  /** `KIND NS/NAME` of the ListenerSet that it comes from; undefined = it is the Gateway's own. */
+  readonly set: string | undefined;
   readonly port: number;
   readonly protocol: ListenerProtocol;
   /** `*` = any. */
@@ -65,9 +84,34 @@ export const gatewayModel = derived<GatewayModel | undefined>((world, key) => {
   const gateway = world.objects(gatewaySource).get(key) ?? ofIstio(world, key);
   if (gateway === undefined || !isOurs(world, gateway)) return undefined;
   const listeners: ListenerModel[] = [];
-  for (const listener of gateway.spec.listeners) listeners.push(listenerModel(world, gateway, listener, listeners));
-  return { key, namespace: namespaceOf(gateway), listeners };
+  for (const listener of gateway.spec.listeners) listeners.push(listenerModel(world, gateway, undefined, listener, listeners));
+  const sets = setsOf(world, gateway);
+  for (const set of sets)
+    for (const listener of set.spec.listeners) listeners.push(listenerModel(world, set, nameOfSet(set), listener, listeners));
+  return { key, namespace: namespaceOf(gateway), listeners, sets: sets.map(nameOfSet) };
 }, equal);
+
+/** ListenerSets that a Gateway takes (GEP-1713): the oldest goes first, then by namespace and name. */
+function setsOf(world: World, gateway: GatewayObject): ListenerSetObject[] {
+  const { from = "None", selector = {} } = gateway.spec.allowedListeners?.namespaces ?? {};
+  if (from === "None") return [];
+  return Object.values(listenerSetSources)
+    .flatMap((each) => world.objects(each).by("gateway", keyOf(gateway)))
+    .filter((set) => takesFrom(world, namespaceOf(gateway), { from, selector }, namespaceOf(set)))
+    .sort(byAge);
+}
+
+function nameOfSet(set: ListenerSetObject): string {
+  return `${set.kind} ${keyOf(set)}`;
+}
+
+/** Routes with a parent that is a Gateway, or a ListenerSet of it; each once. */
+export function attachedTo<T extends KubeObject>(world: World, from: Source<T, ParentIndex>, gateway: string): readonly T[] {
+  const routes = world.objects(from);
+  const own = routes.by("gateway", gateway);
+  const sets = gatewayModel(world, gateway)?.sets ?? [];
+  return sets.length === 0 ? own : [...new Set([...own, ...sets.flatMap((set) => routes.by("set", set))])];
+}
 
 /** Istio's, in Gateway API's words. */
 function ofIstio(world: World, key: string): GatewayObject | undefined {
@@ -88,19 +132,28 @@ export function isUsable(listener: ListenerModel): boolean {
   return listener.conflict === undefined && (!needsCertificate || listener.certificate !== undefined);
 }
 
-function listenerModel(world: World, gateway: GatewayObject, listener: GatewayListener, before: readonly ListenerModel[]): ListenerModel {
+/** `owner`: the Gateway, or the set, whose name `set` is. */
+function listenerModel(
+  world: World,
+  owner: KubeObject,
+  set: string | undefined,
+  listener: GatewayListener,
+  before: readonly ListenerModel[],
+): ListenerModel {
   const { name, port, protocol, tls, allowedRoutes } = listener;
   const known = routeKindsOf[protocol];
   const asked = allowedRoutes?.kinds ?? [];
   const kinds = asked.length === 0 ? known : known.filter((kind) => asked.some((each) => each.kind === kind && isGatewayGroup(each.group)));
   const wrong = asked.filter((each) => !known.includes(each.kind) || !isGatewayGroup(each.group));
   const passthrough = tls?.mode === "Passthrough";
-  const certificates = tls === undefined || passthrough ? [] : certificatesOf(world, gateway, listener);
+  const certificates = tls === undefined || passthrough ? [] : certificatesOf(world, owner, listener);
   const bad = certificates.find((each): each is Trouble => "reason" in each);
   const [first, ...others] = certificates.filter((each): each is NamedCertificate => !("reason" in each));
   const hostname = lower(listener.hostname);
   return {
-    name,
+    name: set === undefined ? name : `${set.replace(" ", "/")}/${name}`,
+    section: name,
+    set,
     port,
     protocol,
     hostname,
@@ -108,7 +161,7 @@ function listenerModel(world: World, gateway: GatewayObject, listener: GatewayLi
     kinds: protocol === "TLS" && passthrough ? kinds.filter((kind) => kind === "TLSRoute") : kinds,
     from: allowedRoutes?.namespaces?.from ?? "Same",
     selector: allowedRoutes?.namespaces?.selector ?? {},
-    conflict: conflictOf(listener, hostname, before),
+    conflict: conflictOf(listener, set, hostname, before),
     unresolved:
       bad ??
       (wrong.length === 0
@@ -127,43 +180,50 @@ function isGatewayGroup(group: string | undefined): boolean {
   return group === undefined || group === "gateway.networking.k8s.io";
 }
 
-/** HTTPS and TLS share ports; nothing else does, but for listeners of one protocol that have names. */
-function conflictOf({ port, protocol }: GatewayListener, hostname: string, before: readonly ListenerModel[]): Trouble | undefined {
+/** HTTPS and TLS share ports; nothing else does, but for listeners of one protocol that have names. One that is not opened itself stands in nobody's way. */
+function conflictOf(
+  { port, protocol }: GatewayListener,
+  set: string | undefined,
+  hostname: string,
+  before: readonly ListenerModel[],
+): Trouble | undefined {
   const sharing = (other: ListenerProtocol) => (other === "HTTPS" ? "TLS" : other);
   for (const other of before) {
-    if (other.port !== port || (other.protocol === "UDP") !== (protocol === "UDP")) continue;
+    if (other.conflict !== undefined || other.port !== port || (other.protocol === "UDP") !== (protocol === "UDP")) continue;
+    // Who writes a set need not be let know what others write.
+    const who = other.set === set ? `listener ${other.section}` : "another listener of the Gateway";
     if (sharing(other.protocol) !== sharing(protocol))
       return {
         reason: "ProtocolConflict",
-        message: `port ${port} is of listener ${other.name}, which speaks ${other.protocol}; ${protocol} cannot be told from it`,
+        message: `port ${port} is of ${who}, which speaks ${other.protocol}; ${protocol} cannot be told from it`,
       };
     if (other.hostname === hostname || protocol === "TCP" || protocol === "UDP")
       return {
         reason: "HostnameConflict",
-        message: `listener ${other.name} has port ${port}${hostname === "*" ? "" : ` and hostname ${hostname}`} already`,
+        message: `${who} has port ${port}${hostname === "*" ? "" : ` and hostname ${hostname}`} already`,
       };
   }
   return undefined;
 }
 
 /** In the order in which they are named: the first is for all names that no other has. */
-function certificatesOf(world: World, gateway: GatewayObject, { tls }: GatewayListener): (NamedCertificate | Trouble)[] {
+function certificatesOf(world: World, owner: KubeObject, { tls }: GatewayListener): (NamedCertificate | Trouble)[] {
   const options = tls?.options ?? {};
   const [chainFile, keyFile] = [options[tlsFiles.certificate], options[tlsFiles.privateKey]];
   if (chainFile !== undefined && keyFile !== undefined)
     return [{ certificate: { kind: "files", chain: chainFile, privateKey: keyFile }, names: [] }];
   const refs = tls?.certificateRefs ?? [];
   if (refs.length === 0) return [{ reason: "InvalidCertificateRef", message: "tls names no certificate" }];
-  return refs.map((ref) => certificateOf(world, gateway, ref));
+  return refs.map((ref) => certificateOf(world, owner, ref));
 }
 
-function certificateOf(world: World, gateway: GatewayObject, ref: CertificateRef): NamedCertificate | Trouble {
-  const namespace = ref.namespace ?? namespaceOf(gateway);
+function certificateOf(world: World, owner: KubeObject, ref: CertificateRef): NamedCertificate | Trouble {
+  const namespace = ref.namespace ?? namespaceOf(owner);
   const key = `${namespace}/${ref.name}`;
-  if (namespace !== namespaceOf(gateway) && !permitted(world, gateway, "Secret", namespace, ref.name))
+  if (namespace !== namespaceOf(owner) && !permitted(world, owner, "Secret", namespace, ref.name))
     return {
       reason: "RefNotPermitted",
-      message: `Secret ${key} is in another namespace, and no ReferenceGrant in ${namespace} lets Gateways of ${namespaceOf(gateway)} refer to it`,
+      message: `Secret ${key} is in another namespace, and no ReferenceGrant in ${namespace} lets ${owner.kind}s of ${namespaceOf(owner)} refer to it`,
     };
   const secret = world.objects(secretSource).get(key);
   if (secret === undefined) return { reason: "InvalidCertificateRef", message: `there is no Secret ${key}` };
@@ -192,15 +252,20 @@ function namesOf(chain: string, privateKey: string): readonly string[] | string 
   return (certificate.subjectAltName ?? "").split(", ").flatMap((name) => (name.startsWith("DNS:") ? [name.slice(4).toLowerCase()] : []));
 }
 
-/** Whether a listener takes routes from a namespace. */
-export function takesFrom(world: World, gatewayNamespace: string, listener: ListenerModel, namespace: string): boolean {
-  switch (listener.from) {
+/** Whether a listener takes routes, or a Gateway ListenerSets, from a namespace. `own`: that of the Gateway, or of the set that has the listener. */
+export function takesFrom(
+  world: World,
+  own: string,
+  { from, selector }: Pick<ListenerModel, "from" | "selector">,
+  namespace: string,
+): boolean {
+  switch (from) {
     case "All":
       return true;
     case "Same":
-      return namespace === gatewayNamespace;
+      return namespace === own;
     case "Selector":
-      return selects(listener.selector, labelsOfNamespace(world, namespace));
+      return selects(selector, labelsOfNamespace(world, namespace));
   }
 }
 

@@ -12,7 +12,7 @@ import type { Source } from "../objects.ts";
 import { callerNamespace } from "../plan/caller.ts";
 import { targetPlan } from "../plan/mesh.ts";
 import type { RoutePlan } from "../plan/routes.ts";
-import { grpcRouteSource } from "../route-sources.ts";
+import { grpcRouteSource, type ParentIndex } from "../route-sources.ts";
 import { httpRouteSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { type RefProblem, type Resolved, type ResolvedVerdict, resolveBackend, resolvedVerdict } from "./backends.ts";
@@ -38,7 +38,7 @@ export interface RouteReading {
 }
 
 const sourceOf = { HTTPRoute: httpRouteSource, GRPCRoute: grpcRouteSource } as unknown as Readonly<
-  Record<RequestRouteKind, Source<RequestRouteObject, "parent" | "gateway">>
+  Record<RequestRouteKind, Source<RequestRouteObject, ParentIndex>>
 >;
 
 /** What the two kinds have in common as parts of a fold. */

@@ -9,9 +9,10 @@ import { callerNamespace } from "../plan/caller.ts";
 import { targetPlan } from "../plan/mesh.ts";
 import type { ConnectionsPlan } from "../plan/plan.ts";
 import type { BackendPlan } from "../plan/routes.ts";
-import { tcpRouteSource, tlsRouteSource, udpRouteSource } from "../route-sources.ts";
+import { type ParentIndex, tcpRouteSource, tlsRouteSource, udpRouteSource } from "../route-sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { type ResolvedVerdict, resolveBackend, resolvedVerdict } from "./backends.ts";
+import { attachedTo } from "./gateway.ts";
 import { lower } from "./gateway-hosts.ts";
 import type { ParentVerdict } from "./httproute.ts";
 import { type Attached, attach } from "./parents.ts";
@@ -80,7 +81,8 @@ export function inOrder(
   parent: string,
   fits: (attached: Attached) => boolean,
 ): Speaker[] {
-  const routes = [...world.objects(sourceOf[kind] as Source<Layer4RouteObject, "parent" | "gateway">).by(index, parent)].sort(byAge);
+  const from = sourceOf[kind] as Source<Layer4RouteObject, ParentIndex>;
+  const routes = [...(index === "gateway" ? attachedTo(world, from, parent) : world.objects(from).by(index, parent))].sort(byAge);
   return routes.flatMap((route) => {
     const key = keyOf(route);
     const reading = readLayer4(world, `${kind} ${key}`);

@@ -1,13 +1,13 @@
 // Owns: what a route's reference to a parent leads to: ports of a Service, or listeners of a Gateway; and the Accepted condition that says so, in the
 // standard's reasons. Never looks at other routes.
 
-import { type AnyRouteObject, isServiceParent, type ParentRef } from "../../api/kinds/gateway-refs.ts";
+import { type AnyRouteObject, isListenerSetKind, isServiceParent, type ParentRef } from "../../api/kinds/gateway-refs.ts";
 import type { PortProtocol } from "../../api/kinds/service.ts";
 import { outboundCluster } from "../../wire/names.ts";
-import { gatewaySource } from "../route-sources.ts";
+import { gatewayOfSet, gatewaySource, listenerSetSources } from "../route-sources.ts";
 import { namespaceOf, type ServicePortModel, type World } from "../world.ts";
 import { nameOf } from "./backends.ts";
-import { gatewayModel, isUsable, takesFrom } from "./gateway.ts";
+import { gatewayModel, isUsable, type ListenerModel, takesFrom } from "./gateway.ts";
 import { intersect } from "./gateway-hosts.ts";
 
 export type AcceptedReason =
@@ -104,9 +104,19 @@ function describePorts(ports: readonly ServicePortModel[]): string {
   return ports.map((port) => `${port.name === "" ? "" : `${port.name}:`}${port.port}/${port.protocol}`).join(", ");
 }
 
+/** Of a Gateway its own listeners, of a ListenerSet those of the set. */
 function attachToGateway(world: World, route: AnyRouteObject, ref: ParentRef): Attached {
-  const key = `${ref.namespace ?? namespaceOf(route)}/${ref.name}`;
+  const place = `${ref.namespace ?? namespaceOf(route)}/${ref.name}`;
+  const source = isListenerSetKind(ref.kind) ? listenerSetSources[ref.kind] : undefined;
+  const object = source === undefined ? undefined : world.objects(source).get(place);
+  const set = source === undefined ? undefined : `${ref.kind} ${place}`;
+  if (set !== undefined && object === undefined) {
+    const verdict = refused("NoMatchingParent", `there is no ${set}; the route takes effect when it is created`);
+    return { audience: "", clusters: [], gateway: undefined, listeners: [], verdict };
+  }
+  const key = object === undefined ? place : gatewayOfSet(object);
   const model = gatewayModel(world, key);
+  const what = set ?? `Gateway ${key}`;
   const to = (listeners: readonly AttachedListener[], verdict: AcceptedVerdict | undefined): Attached => ({
     audience: "",
     clusters: [],
@@ -118,25 +128,29 @@ function attachToGateway(world: World, route: AnyRouteObject, ref: ParentRef): A
     const words = `there is no Gateway ${key} that Weft serves; the route takes effect when it is created`;
     return to([], world.objects(gatewaySource).get(key) !== undefined ? undefined : refused("NoMatchingParent", words));
   }
-  const meant = model.listeners.filter(
-    (each) => (ref.sectionName === undefined || each.name === ref.sectionName) && (ref.port === undefined || each.port === ref.port),
+  if (set !== undefined && !model.sets.includes(set))
+    return to([], refused("NoMatchingParent", `Gateway ${key} does not take ${set} (allowedListeners): see its status`));
+  const own = model.listeners.filter((each) => each.set === set);
+  const meant = own.filter(
+    (each) => (ref.sectionName === undefined || each.section === ref.sectionName) && (ref.port === undefined || each.port === ref.port),
   );
   if (meant.length === 0)
     return to(
       [],
       refused(
         "NoMatchingParent",
-        `Gateway ${key} has no listener ${ref.sectionName ?? ""}${ref.port === undefined ? "" : ` on port ${ref.port}`}; it has ${model.listeners.map((each) => `${each.name}:${each.port}`).join(", ")}`,
+        `${what} has no listener ${ref.sectionName ?? ""}${ref.port === undefined ? "" : ` on port ${ref.port}`}; it has ${own.map((each) => `${each.section}:${each.port}`).join(", ")}`,
       ),
     );
   const namespace = namespaceOf(route);
-  const allowed = meant.filter((each) => each.kinds.includes(route.kind) && takesFrom(world, model.namespace, each, namespace));
+  const home = object === undefined ? model.namespace : namespaceOf(object);
+  const allowed = meant.filter((each) => each.kinds.includes(route.kind) && takesFrom(world, home, each, namespace));
   if (allowed.length === 0) {
     const kinds = meant.some((each) => each.kinds.includes(route.kind));
     const words = kinds
       ? `does not take routes from namespace ${namespace} (allowedRoutes.namespaces)`
       : `takes no ${route.kind} (protocol ${meant.map((each) => each.protocol).join(", ")})`;
-    return to([], refused("NotAllowedByListeners", `listener ${meant.map((each) => each.name).join(", ")} of Gateway ${key} ${words}`));
+    return to([], refused("NotAllowedByListeners", `listener ${sections(meant)} of ${what} ${words}`));
   }
   const common = allowed
     .map((each) => ({ name: each.name, hosts: named(each.protocol) ? intersect(each.hostname, route.spec.hostnames ?? []) : ["*"] }))
@@ -146,16 +160,22 @@ function attachToGateway(world: World, route: AnyRouteObject, ref: ParentRef): A
       [],
       refused(
         "NoMatchingListenerHostname",
-        `${nameOf(route)} is for ${(route.spec.hostnames ?? []).join(", ")}, listener ${allowed.map((each) => `${each.name} for ${each.hostname}`).join(", ")}`,
+        `${nameOf(route)} is for ${(route.spec.hostnames ?? []).join(", ")}, listener ${allowed.map((each) => `${each.section} for ${each.hostname}`).join(", ")}`,
       ),
     );
-  const closed = allowed.filter((each) => !isUsable(each)).map((each) => each.name);
+  const names = new Set(common.map(({ name }) => name));
+  const open = allowed.filter(({ name }) => names.has(name));
+  const closed = allowed.filter((each) => !isUsable(each));
   return to(
     common,
     accepted(
-      `attached to Gateway ${key}, listener ${common.map((each) => each.name).join(", ")}${closed.length === 0 ? "" : ` (${closed.join(", ")} cannot be opened: see the Gateway's status)`}`,
+      `attached to ${what}, listener ${sections(open)}${closed.length === 0 ? "" : ` (${sections(closed)} cannot be opened: see the ${set === undefined ? "Gateway" : "set"}'s status)`}`,
     ),
   );
+}
+
+function sections(listeners: readonly ListenerModel[]): string {
+  return listeners.map(({ section }) => section).join(", ");
 }
 
 /** Whether requests or handshakes there say a host's name. */

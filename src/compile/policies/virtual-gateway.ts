@@ -36,10 +36,15 @@ function bound(world: World, gateway: string): readonly VirtualServiceObject[] {
   return [...world.objects(virtualServiceSource).by("gateway", gateway)].sort(byAge);
 }
 
+/** Like routes that are attached to the Gateway itself, one that is bound to it says nothing at listeners of others (GEP-1713). */
+function hears(world: World, namespace: string, listener: ListenerModel, object: VirtualServiceObject): boolean {
+  return listener.set === undefined && takesFrom(world, namespace, listener, namespaceOf(object));
+}
+
 /** Those that a listener takes requests' routes from, oldest first. */
 export function virtualsAt(world: World, gateway: string, namespace: string, listener: ListenerModel): readonly VirtualAtListener[] {
   return bound(world, gateway).flatMap((object) => {
-    if (!takesFrom(world, namespace, listener, namespaceOf(object))) return [];
+    if (!hears(world, namespace, listener, object)) return [];
     const hosts = intersect(listener.hostname, virtualHosts(object));
     const routes = requestRoutes(world, `${gateway} ${listener.port} ${keyOf(object)}`);
     return hosts.length === 0 || routes.length === 0 ? [] : [{ key: keyOf(object), hosts, routes }];
@@ -71,7 +76,7 @@ export function virtualConnectionsAt(
   listener: ListenerModel,
 ): readonly VirtualConnections[] {
   return bound(world, gateway).flatMap((object) => {
-    if (!takesFrom(world, namespace, listener, namespaceOf(object))) return [];
+    if (!hears(world, namespace, listener, object)) return [];
     const plan = foldConnections(world, object, fitsGateway(object, gateway, listener.port));
     if (plan === undefined) return [];
     // Nobody looks for a name where bytes are opaque.
@@ -107,7 +112,7 @@ export const unboundReason = derived<string | undefined>((world, text) => {
   const model = gatewayModel(world, gateway);
   if (object === undefined) return undefined;
   if (model === undefined) return `there is no Gateway ${gateway} that Weft serves; the object takes effect there when it is created`;
-  const open = model.listeners.filter((each) => takesFrom(world, model.namespace, each, namespaceOf(object)));
+  const open = model.listeners.filter((each) => hears(world, model.namespace, each, object));
   if (open.length === 0)
     return `no listener of Gateway ${gateway} takes routes from namespace ${namespaceOf(object)} (allowedRoutes.namespaces)`;
   const common = open.filter((each) => intersect(each.hostname, virtualHosts(object)).length > 0);
