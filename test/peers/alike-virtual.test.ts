@@ -15,6 +15,8 @@ const policies = {
   reset: "retryOn: reset",
   refused: 'retryOn: "connect-failure,refused-stream"',
   codes: 'retryOn: "503,418"',
+  conflict: "retryOn: retriable-4xx",
+  unsent: "retryOn: reset-before-request",
   standard: "",
   several: 'retryOn: "gateway-error,409"',
 } as const;
