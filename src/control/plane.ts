@@ -168,6 +168,8 @@ const limitSweepMs = 60_000;
 const certificateCheckMs = 6 * 3_600_000;
 /** A store that is silent for less is electing a leader. */
 const notReadyAfterMs = 6_000;
+/** How often some rows of the store are read though nobody asks for them: ten thousand in ten minutes, for some microseconds each. */
+const lookEveryMs = 1_000;
 /** How often the proxies of control planes that are gone are looked for. */
 const adoptEveryMs = 5_000;
 
@@ -210,8 +212,24 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   processMetrics(registry, startedAtMs);
 
   const onError = (cause: unknown) => log.error({ cause }, "The store reports a failure");
-  const database: Store = shared?.store ?? openSqliteStore(join(dir, "weft.db"), { onError });
-  if (shared === undefined) undo.add(() => database.close());
+  /** Into the log that users see, as soon as there is one. */
+  let tellOfDamage = (_words: string): void => {};
+  const file =
+    shared === undefined
+      ? openSqliteStore(join(dir, "weft.db"), {
+          onError,
+          onDamage: (why) => {
+            log.error({ why }, "The store is damaged: nothing more is written to it; proxies go on with what they have");
+            tellOfDamage(`the store is damaged, nothing more is written to it; proxies go on with what they have: ${why}`);
+          },
+        })
+      : undefined;
+  const database = (shared?.store ?? file) as Store;
+  if (file !== undefined) {
+    undo.add(() => file.close());
+    const looking = clock.every(lookEveryMs, () => file.look());
+    undo.add(() => looking.cancel());
+  }
   const store = metrics.timed(database);
   /** By which singleton work is done; undefined while another control plane does it. */
   let term: Store | undefined = shared === undefined ? store : undefined;
@@ -261,6 +279,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   });
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
     insight.event({ level, message, namespace, workload });
+  tellOfDamage = (words) => event("error", words);
 
   const publisher: Publisher<World> = await Publisher.start<World>({
     store,
@@ -594,6 +613,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     },
     bundle: () => bundleDocument(authority.rootPem),
     notReady: () => {
+      if (file?.damage !== undefined) return file.damage;
       const silence = shared?.store.silence;
       if (silence === undefined || silence.forMs < notReadyAfterMs) return undefined;
       return `etcd has not answered for ${Math.round(silence.forMs / 1000)} s: ${silence.problem}`;

@@ -4,6 +4,7 @@
 import { Database, SQLiteError } from "bun:sqlite";
 import { chmodSync, existsSync, statSync } from "node:fs";
 import { StoreFailure } from "./store.ts";
+import { DamageError } from "./witness.ts";
 
 /** "Weft" in ASCII: stands in the file's header, so that another program's database is never taken for ours. */
 const applicationId = 0x57656674;
@@ -110,7 +111,20 @@ function pragma(db: Database, name: "application_id" | "user_version"): number {
 }
 
 function damaged(path: string): string {
-  return `${path} is damaged and was left as it is. Put a copy of it back, or move it away to start with an empty store.`;
+  return `${path} is damaged and was left as it is. Put a copy of it back: move its folder away and restore a backup there (weft restore FILE --data FOLDER); or move it away to start with an empty store.`;
+}
+
+/** What was thrown says that the file is not what was written: nothing may be written to it any more. `:memory:` cannot be. */
+export function isDamage(error: unknown): boolean {
+  if (error instanceof DamageError) return true;
+  const code = error instanceof SQLiteError ? (error.code ?? "") : "";
+  return code === "SQLITE_NOTADB" || code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_IOERR_SHORT_READ";
+}
+
+/** Of a file that was good when it was opened. */
+export function damage(error: unknown, path: string): StoreFailure {
+  const said = error instanceof Error ? error.message : String(error);
+  return new StoreFailure(`${damaged(path)} It was changed while it was in use: ${said}.`, { cause: error });
 }
 
 /** Turns what SQLite or the file system threw into a StoreFailure that says what to do. `done` as in "could not be read". */

@@ -4,7 +4,7 @@
 import type { Database, Statement } from "bun:sqlite";
 import { writeFileSync } from "node:fs";
 import type { KubeObject } from "../../api/meta.ts";
-import { failure, openDatabase } from "./sqlite-file.ts";
+import { damage, failure, isDamage, openDatabase } from "./sqlite-file.ts";
 import {
   CompactedError,
   type Guard,
@@ -23,12 +23,15 @@ import {
   type WriteResult,
 } from "./store.ts";
 import { Watchers } from "./watchers.ts";
+import { DamageError, Witness } from "./witness.ts";
 
 export interface SqliteStoreOptions {
   /** How many revisions of history are kept for watches; default 10 000. */
   readonly keepRevisions?: number;
   /** Hears of what nobody awaits: a watcher that threw, a compaction that failed. Default: ignored. */
   readonly onError?: (error: unknown) => void;
+  /** The file is not what was written to it; called once, with the words for the user. Default: ignored. */
+  readonly onDamage?: (why: string) => void;
   /** The time that goes into the history; default the system's. */
   readonly nowMs?: () => number;
 }
@@ -36,6 +39,8 @@ export interface SqliteStoreOptions {
 /** History is trimmed each time this many revisions have been written, so that a write seldom pays for it. */
 const compactEvery = 1000;
 const historyPage = 256;
+/** Rows that `look` reads at once: with the largest objects some 24 MiB. */
+const lookRows = 16;
 /** A guarded write is overtaken only by other guarded ones, of which one comes through each time. */
 const mostAttempts = 1_000;
 
@@ -71,22 +76,34 @@ interface Pending {
 
 type Done = Extract<WriteResult, { ok: true }>;
 
+export interface FileStore extends Store {
+  /** Why nothing is written any more: the file is not what was written to it. undefined = it is, as far as is known. */
+  readonly damage: string | undefined;
+  /** Reads some rows that nobody may have asked for in a long time, the next ones each time, so that damage is noticed. Never throws. */
+  look(): void;
+}
+
 /**
  * Opens the store in `path` (made if missing; `:memory:` for tests). Throws StoreFailure, see `sqlite-file.ts`.
  * Events reach watchers in this process before the promise of the write that made them resolves.
  */
-export function openSqliteStore(path: string, options: SqliteStoreOptions = {}): Store {
+export function openSqliteStore(path: string, options: SqliteStoreOptions = {}): FileStore {
   return new SqliteStore(path, options);
 }
 
-class SqliteStore implements Store {
+class SqliteStore implements FileStore {
   readonly #path: string;
   readonly #db: Database;
   readonly #sql: ReturnType<typeof statements>;
   readonly #watchers: Watchers;
   readonly #keepRevisions: number;
   readonly #onError: (error: unknown) => void;
+  readonly #onDamage: (why: string) => void;
   readonly #nowMs: () => number;
+  readonly #witness = new Witness();
+  #damage: string | undefined;
+  /** The revision that `look` has come to. */
+  #looked: Revision = 0;
   #revision: Revision;
   #oldest: Revision;
   #pending: Pending[] = [];
@@ -96,6 +113,7 @@ class SqliteStore implements Store {
     this.#path = path;
     this.#keepRevisions = options.keepRevisions ?? 10_000;
     this.#onError = options.onError ?? (() => {});
+    this.#onDamage = options.onDamage ?? (() => {});
     this.#nowMs = options.nowMs ?? Date.now;
     this.#db = openDatabase(path);
     this.#sql = statements(this.#db);
@@ -104,6 +122,21 @@ class SqliteStore implements Store {
     if (state === null) throw new StoreFailure(`${path} has no revision counter: it is damaged. Put a copy of it back.`);
     this.#revision = state.revision;
     this.#oldest = state.oldest;
+    for (const { revision, ...key } of this.#reading(() => this.#sql.there.all())) this.#witness.found(key, revision);
+  }
+
+  get damage(): string | undefined {
+    return this.#damage;
+  }
+
+  look(): void {
+    if (!this.#open || this.#damage !== undefined) return;
+    try {
+      this.#looked = this.#reading(() => this.#checkPage(this.#looked, lookRows));
+      if (this.#looked >= this.#revision) this.#looked = 0;
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 
   async revision(): Promise<Revision> {
@@ -111,20 +144,27 @@ class SqliteStore implements Store {
   }
 
   async get(key: ObjectKey): Promise<KubeObject | undefined> {
-    const row = this.#reading(() => this.#sql.get.get(key.resource, key.namespace, key.name));
-    return row === null ? undefined : parse(row.body, row.revision);
+    return this.#reading(() => {
+      const row = this.#sql.get.get(key.resource, key.namespace, key.name);
+      this.#witness.checkObject(key, row);
+      return row === null ? undefined : parse(row.body, row.revision);
+    });
   }
 
   async list(resource: string, namespace?: string): Promise<{ items: readonly KubeObject[]; revision: Revision }> {
-    const rows = this.#reading(() =>
-      namespace === undefined ? this.#sql.list.all(resource) : this.#sql.listNamespace.all(resource, namespace),
-    );
-    return { items: rows.map((row) => parse(row.body, row.revision)), revision: this.#revision };
+    return this.#reading(() => {
+      const rows = namespace === undefined ? this.#sql.list.all(resource) : this.#sql.listNamespace.all(resource, namespace);
+      this.#witness.checkObjects(rows, resource, namespace);
+      return { items: rows.map((row) => parse(row.body, row.revision)), revision: this.#revision };
+    });
   }
 
   async listAll(): Promise<{ items: readonly { key: ObjectKey; object: KubeObject }[]; revision: Revision }> {
-    const rows = this.#reading(() => this.#sql.listAll.all());
-    return { items: rows.map((row) => ({ key: keyOf(row), object: parse(row.body, row.revision) })), revision: this.#revision };
+    return this.#reading(() => {
+      const rows = this.#sql.listAll.all();
+      this.#witness.checkObjects(rows);
+      return { items: rows.map((row) => ({ key: keyOf(row), object: parse(row.body, row.revision) })), revision: this.#revision };
+    });
   }
 
   async listAt(
@@ -135,34 +175,34 @@ class SqliteStore implements Store {
   ): Promise<{ items: readonly KubeObject[] }> {
     if (revision < this.#oldest && revision < this.#revision) throw new CompactedError(this.#oldest);
     const { namespace: fromNamespace, name: fromName } = after ?? { namespace: "", name: "" };
-    const rows = this.#reading(() =>
+    const rows = this.#past(() =>
       namespace === undefined
         ? this.#sql.listAt.all(resource, revision, fromNamespace, fromName)
         : this.#sql.listNamespaceAt.all(resource, revision, namespace, fromName),
     );
-    return { items: rows.map((row) => parse(row.body, row.revision)) };
+    return { items: rows.map(([, object]) => object) };
   }
 
   async listAllAt(revision: Revision): Promise<{ items: readonly { key: ObjectKey; object: KubeObject }[] }> {
     if (revision < this.#oldest && revision < this.#revision) throw new CompactedError(this.#oldest);
-    const rows = this.#reading(() => this.#sql.listAllAt.all(revision));
-    return { items: rows.map((row) => ({ key: keyOf(row), object: parse(row.body, row.revision) })) };
+    const rows = this.#past(() => this.#sql.listAllAt.all(revision));
+    return { items: rows.map(([row, object]) => ({ key: keyOf(row), object })) };
   }
 
   async history(query: HistoryQuery): Promise<readonly HistoryEntry[]> {
     const any = (text: string | undefined) => text ?? null;
     const { resource, namespace, name, before = Number.MAX_SAFE_INTEGER, withAuthor = false, limit } = query;
-    const rows = this.#reading(() =>
+    const rows = this.#past(() =>
       this.#sql.past.all(before, any(resource), any(namespace), any(name), withAuthor ? 1 : 0, this.#oldest, limit),
     );
-    return rows.map((row) => ({
+    return rows.map(([row, object]) => ({
       revision: row.revision,
       transaction: row.tx === 0 ? row.revision : row.tx,
       atMs: row.at,
       by: row.author,
       type: row.type,
       key: keyOf(row),
-      object: parse(row.body, row.revision),
+      object,
     }));
   }
 
@@ -195,6 +235,13 @@ class SqliteStore implements Store {
   async backup(path: string): Promise<{ revision: Revision }> {
     if (!this.#open) throw this.#closed();
     this.#flush();
+    // A copy of damage is worth nothing, and looks as if it were. All rows, a page a turn of the loop.
+    for (let at = 0; at < this.#revision; await nextTurn()) {
+      if (!this.#open) throw this.#closed();
+      at = this.#reading(() => this.#checkPage(at, historyPage));
+    }
+    await this.listAll();
+    if (this.#damage !== undefined) throw new StoreFailure(this.#damage);
     const revision = this.#revision;
     try {
       // Made empty first: SQLite fills an empty file, and keeps its mode.
@@ -234,7 +281,7 @@ class SqliteStore implements Store {
   }
 
   async #enqueue(writes: readonly Write[], by = "", guard?: Guard): Promise<TransactionResult & { readonly current?: Revision }> {
-    if (!this.#open) throw this.#closed();
+    this.#checkWritable();
     const pending = writes.map((write): PendingWrite => {
       const { verb, key } = write;
       const body = verb === "delete" ? "" : serialise(write.object);
@@ -250,7 +297,7 @@ class SqliteStore implements Store {
       if (guard !== undefined) {
         const verdict = guard(head);
         if (!(typeof verdict === "boolean" ? verdict : await verdict)) return { ok: false, key: pending[0]!.key, reason: "refused" };
-        if (!this.#open) throw this.#closed();
+        this.#checkWritable();
         if (this.#revision !== head) continue;
       }
       const result = await new Promise<TransactionResult | "moved">((resolve, reject) => {
@@ -273,15 +320,19 @@ class SqliteStore implements Store {
     const events: StoreEvent[] = [];
     const results: (TransactionResult | "moved")[] = [];
     const revisionBefore = this.#revision;
+    this.#witness.begin();
     try {
+      // Asked for before the damage was seen.
+      this.#checkWritable();
       this.#sql.begin.run();
       for (const group of groups) results.push(this.#apply(group, events));
       if (events.length > 0) this.#sql.setRevision.run(this.#revision);
       this.#sql.commit.run();
     } catch (error) {
       this.#revision = revisionBefore;
+      this.#witness.rollback();
       this.#rollback();
-      const failed = failure(error, this.#path, "written");
+      const failed = this.#failed(error, "written");
       for (const group of groups) group.reject(failed);
       return;
     }
@@ -296,6 +347,7 @@ class SqliteStore implements Store {
     const before: (Row | null)[] = [];
     for (const { key, verb, expected } of writes) {
       const current = this.#sql.get.get(key.resource, key.namespace, key.name);
+      this.#witness.checkObject(key, current);
       before.push(current);
       if (verb === "create" && current !== null) return { ok: false, key, reason: "exists" };
       if (verb === "create") continue;
@@ -309,6 +361,7 @@ class SqliteStore implements Store {
       const type = verb === "create" ? "added" : verb === "update" ? "modified" : "deleted";
       const body = verb === "delete" ? (before[at]?.body ?? "{}") : written;
       this.#sql.append.run(revision, type, key.resource, key.namespace, key.name, body, atMs, author, transaction);
+      this.#witness.written({ revision, type, ...keyOf(key), body, at: atMs, author, tx: transaction });
       if (verb === "delete") this.#sql.forget.run(key.resource, key.namespace, key.name);
       else this.#sql.point.run(key.resource, key.namespace, key.name, revision);
       events.push({ type, key: { ...key }, object: parse(body, revision), revision });
@@ -343,6 +396,7 @@ class SqliteStore implements Store {
     // Whoever is still reading history keeps what he has not read; and the newest event always stays.
     const bound = Math.min(before, this.#watchers.oldestNeeded() + 1, this.#revision);
     if (bound <= this.#oldest) return;
+    this.#checkWritable();
     try {
       this.#sql.begin.run();
       this.#sql.trim.run(bound);
@@ -350,16 +404,54 @@ class SqliteStore implements Store {
       this.#sql.commit.run();
     } catch (error) {
       this.#rollback();
-      throw failure(error, this.#path, "written");
+      throw this.#failed(error, "written");
     }
     this.#oldest = bound;
+    this.#witness.trimmed(bound);
   }
 
   #history(after: Revision, resource: string | undefined): readonly StoreEvent[] {
-    const rows = this.#reading(() =>
-      resource === undefined ? this.#sql.history.all(after, historyPage) : this.#sql.historyOf.all(after, resource, historyPage),
+    return this.#reading(() => {
+      for (let from = after; ; ) {
+        // Filtered here and not by SQLite: a row whose resource was damaged must not pass for one of another.
+        const rows = this.#sql.history.all(from, historyPage);
+        this.#checkHistory(from, rows, historyPage);
+        const wanted = resource === undefined ? rows : rows.filter((row) => row.resource === resource);
+        const last = rows.at(-1);
+        if (last !== undefined && wanted.length === 0) from = last.revision;
+        else
+          return wanted.map((row) => ({ type: row.type, key: keyOf(row), object: parse(row.body, row.revision), revision: row.revision }));
+      }
+    });
+  }
+
+  /** What stood at some time. */
+  #past(run: () => readonly Row[]): [Row, KubeObject][] {
+    return this.#reading(() =>
+      run().map((row): [Row, KubeObject] => {
+        this.#witness.check(row);
+        return [row, parse(row.body, row.revision)];
+      }),
     );
-    return rows.map((row) => ({ type: row.type, key: keyOf(row), object: parse(row.body, row.revision), revision: row.revision }));
+  }
+
+  /** One page of history from behind `after`; answers how far it went. Throws DamageError. */
+  #checkPage(after: Revision, most: number): Revision {
+    const rows = this.#sql.history.all(after, most);
+    this.#checkHistory(after, rows, most);
+    return rows.length < most ? this.#revision : (rows.at(-1)?.revision ?? this.#revision);
+  }
+
+  /** Each revision from the oldest on has its row. Throws DamageError. */
+  #checkHistory(after: Revision, rows: readonly Row[], most: number): void {
+    let last = Math.max(after, this.#oldest);
+    for (const row of rows) {
+      this.#witness.check(row);
+      if (row.revision <= this.#oldest) continue;
+      if (row.revision !== last + 1) throw new DamageError(`the row of revision ${last + 1} is missing`);
+      last = row.revision;
+    }
+    if (rows.length < most && last < this.#revision) throw new DamageError(`the row of revision ${last + 1} is missing`);
   }
 
   #reading<T>(run: () => T): T {
@@ -367,8 +459,24 @@ class SqliteStore implements Store {
     try {
       return run();
     } catch (error) {
-      throw failure(error, this.#path, "read");
+      throw this.#failed(error, "read");
     }
+  }
+
+  /** In words for the user; what is damage is remembered. */
+  #failed(error: unknown, done: "read" | "written"): StoreFailure {
+    if (!isDamage(error)) return failure(error, this.#path, done);
+    const failed = damage(error, this.#path);
+    if (this.#damage === undefined) {
+      this.#damage = failed.message;
+      this.#onDamage(failed.message);
+    }
+    return failed;
+  }
+
+  #checkWritable(): void {
+    if (!this.#open) throw this.#closed();
+    if (this.#damage !== undefined) throw new StoreFailure(`${this.#damage} Nothing more is written.`);
   }
 
   #closed(): StoreFailure {
@@ -393,10 +501,10 @@ function statements(db: Database) {
     list: db.prepare<Row, [string]>(`${live} WHERE o.resource = ? ORDER BY o.namespace, o.name`),
     listNamespace: db.prepare<Row, [string, string]>(`${live} WHERE o.resource = ? AND o.namespace = ? ORDER BY o.name`),
     listAll: db.prepare<Row, []>(`${live} ORDER BY o.resource, o.namespace, o.name`),
-    history: db.prepare<Row, [number, number]>("SELECT * FROM history WHERE revision > ? ORDER BY revision LIMIT ?"),
-    historyOf: db.prepare<Row, [number, string, number]>(
-      "SELECT * FROM history WHERE revision > ? AND resource = ? ORDER BY revision LIMIT ?",
+    there: db.prepare<Pick<Row, "resource" | "namespace" | "name" | "revision">, []>(
+      "SELECT resource, namespace, name, revision FROM objects",
     ),
+    history: db.prepare<Row, [number, number]>("SELECT * FROM history WHERE revision > ? ORDER BY revision LIMIT ?"),
     listAt: db.prepare<Row, [string, number, string, string]>(
       `${past("h.resource = ?1", 2)} AND (h.namespace, h.name) > (?3, ?4) ORDER BY h.namespace, h.name`,
     ),
@@ -426,7 +534,11 @@ function statements(db: Database) {
   };
 }
 
-function keyOf(row: Row): ObjectKey {
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function keyOf(row: ObjectKey): ObjectKey {
   return { resource: row.resource, namespace: row.namespace, name: row.name };
 }
 
@@ -436,7 +548,13 @@ function serialise(object: KubeObject): string {
 }
 
 function parse(body: string, revision: Revision): KubeObject {
-  const object = JSON.parse(body) as KubeObject;
+  let object: KubeObject;
+  try {
+    object = JSON.parse(body) as KubeObject;
+  } catch {
+    // Damaged before this process has read it for the first time.
+    throw new DamageError(`the row of revision ${revision} holds no object`);
+  }
   object.metadata.resourceVersion = String(revision);
   return object;
 }
