@@ -126,6 +126,7 @@ describe("a gateway", () => {
     expect(status).toBe(200);
     const seen = JSON.parse(body) as { path: string; headers: Record<string, string> };
     expect([seen.path, seen.headers["x-edge"]]).toEqual(["/carts/7", "100%"]);
+    expect([seen.headers["x-forwarded-for"], seen.headers["x-forwarded-proto"]]).toEqual(["127.0.0.1", "http"]);
     const page = await (await fetch(`http://127.0.0.1:${cart.adminPort}/stats/prometheus`)).text();
     expect(page).toContain('source_principal="spiffe://cluster.local/ns/shop/sa/edge"');
     expect(page).toContain('connection_security_policy="mutual_tls"');

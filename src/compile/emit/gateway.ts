@@ -64,7 +64,7 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, logToStd
   function manager(id: string, { table, grpcWeb }: { readonly table: string; readonly grpcWeb?: true }): FilterInit {
     const rules = requestRules(authz);
     const filters = grpcWeb === true ? [grpcWebFilter, ...rules] : rules;
-    return managerOver(id, table, upgrades, logToStdout, filters, limits, auth, rules.length > 0);
+    return managerOver(id, table, upgrades, logToStdout, filters, limits, auth, rules.length > 0, true);
   }
 
   function filtersOf({ name: chain, to }: GatewayChainPlan): FilterInit[] {

@@ -256,6 +256,8 @@ export function managerOver(
   auth = false,
   /** `rules` are policies, which may read paths. */
   judged = false,
+  /** Clients are not of the mesh: what they say of their address is no more than a claim. */
+  edge = false,
 ): FilterInit {
   return typed(
     "envoy.filters.network.http_connection_manager",
@@ -264,6 +266,7 @@ export function managerOver(
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
       httpFilters: [...rules, ...beforeAuth, ...(auth ? [authFilter] : []), ...afterAuth, ...limitFilters(limits), router],
       ...(judged ? normalForm : {}),
+      ...(edge ? { useRemoteAddress: true } : {}),
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),

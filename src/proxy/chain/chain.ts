@@ -27,6 +27,8 @@ export interface HttpChain {
   readonly codec: HttpManagerConfig["codec"];
   readonly http2: Http2Config;
   readonly grpcWeb: boolean;
+  /** The client's address and scheme are told on. */
+  readonly forwards: boolean;
   /** Who waits for hosts that the table does not have yet; null = nobody does. */
   readonly onDemand: OnDemand | null;
   /** The next hop hears how long is left (`x-envoy-expected-rq-timeout-ms`), where there is a deadline. */

@@ -53,6 +53,16 @@ export const failures = {
     "the request head did not arrive in time",
     true,
   ),
+  noRoomForAddress: failure(
+    "no-room-for-address",
+    "downstream",
+    "never",
+    "DPE",
+    431,
+    "request_headers_too_large",
+    "with the client's address the header section is above the limit",
+    false,
+  ),
   badPath: failure("bad-path", "downstream", "never", "DPE", 400, "path_normalization_failed", "the path cannot be normalised", false),
   noRoute: failure("no-route", "self", "never", "NR", 404, "route_not_found", "no route matches this host and path"),
   unknownHost: failure(

@@ -19,6 +19,7 @@ import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
 import { answered, closesAfter, cut, reply } from "./finish.ts";
 import { pauseDown, touch } from "./flow.ts";
+import { tellForwarded, toldHead } from "./forwarded.ts";
 import { grpcTimeoutMs, isGrpc } from "./grpc.ts";
 import { GrpcCall } from "./grpc-call.ts";
 import { grpcHead, webCallOf, webHalf } from "./grpc-web.ts";
@@ -37,6 +38,30 @@ const heldHead = new Head();
 const webHead = new Head();
 
 export function beginRequest(
+  x: Exchange,
+  chain: CompiledChain,
+  http: HttpChain,
+  bytes: Uint8Array,
+  head: Head,
+  bodyFrom: number,
+  bodyTo: number,
+  done: boolean,
+  nowMs: number,
+): void {
+  if (http.forwards) {
+    const made = tellForwarded(bytes, head, http.limits, x.down.remote().host, chain.tls !== null);
+    if (made === null) {
+      note(x, chain, http, bytes, head, bodyTo > bodyFrom, done, nowMs);
+      reply(x, failures.noRoomForAddress, "");
+      return;
+    }
+    const whole = bodyTo > bodyFrom ? Buffer.concat([made, bytes.subarray(bodyFrom, bodyTo)]) : made;
+    beginTold(x, chain, http, whole, toldHead, made.length, whole.length, done, nowMs);
+  } else beginTold(x, chain, http, bytes, head, bodyFrom, bodyTo, done, nowMs);
+}
+
+/** What is said of the client stands in the head. */
+function beginTold(
   x: Exchange,
   chain: CompiledChain,
   http: HttpChain,

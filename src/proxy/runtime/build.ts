@@ -90,6 +90,7 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     codec: config.codec,
     http2: config.http2,
     grpcWeb: config.grpcWeb,
+    forwards: config.forwards === true,
     onDemand: config.onDemand === true ? context.onDemand() : null,
     tellsDeadline: config.tellsDeadline !== false,
   };

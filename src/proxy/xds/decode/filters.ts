@@ -170,13 +170,13 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     );
   }
   const normal = normalForm(gate, manager, filters.rbac.length > 0, path);
-  if (manager.useRemoteAddress) gate.add(at(path, "use_remote_address"), "true is not supported: x-forwarded-for is left as it came");
   return {
     kind: "http",
     statPrefix: present(gate, at(path, "stat_prefix"), manager.statPrefix),
     routes: routeSource(gate, manager, path),
     rbac: filters.rbac,
     grpcWeb: filters.grpcWeb,
+    ...(manager.useRemoteAddress ? { forwards: true as const } : {}),
     ...(normal ? { normalForm: true as const } : {}),
     ...(filters.onDemand ? { onDemand: true as const } : {}),
     ...(filters.quiet ? { tellsDeadline: false as const } : {}),
