@@ -10,9 +10,8 @@ import { apiVersionOf } from "./registry.ts";
 import { parseSelectors } from "./selector.ts";
 import { badRequest, expired, tooManyRequests } from "./status.ts";
 import { makeTable, partialOf } from "./table.ts";
+import { WatchStream } from "./watch-stream.ts";
 
-/** Unsent bytes at which a watch is ended: the client reads too slowly, and comes back from the last event it saw. */
-const maxUnsentBytes = 16 * 1024 * 1024;
 /** Kubernetes ends watches after 30 to 60 minutes unless the client says otherwise; so does this server, at the lower end. */
 const defaultTimeoutSeconds = 1800;
 const bookmarkEveryMs = 60_000;
@@ -92,30 +91,29 @@ async function openWatch(
   // Without a resourceVersion a watch begins with what is there; Kubernetes calls it "get state and start at most recent".
   const fromList = initialEvents === "true" || (asked === 0 && initialEvents !== "false");
   // The objects are needed only to begin with them, or to know which of them the client has.
-  const now =
+  const { items, revision: listedAt } =
     fromList || narrowed
       ? await feed.list(kind.namespaced && namespace !== "" ? namespace : undefined)
       : { items: [], revision: await feed.revision() };
-  const from = fromList || asked === 0 ? now.revision : asked;
+  const from = fromList || asked === 0 ? listedAt : asked;
   let progress: Revision = from;
 
   // Which objects the client has: needed only where an object can leave the selection without being deleted.
-  const held = new Set(narrowed ? now.items.filter((each) => passes(each) && Number(each.metadata.resourceVersion) <= from).map(idOf) : []);
+  const held = new Set(narrowed ? items.filter((each) => passes(each) && Number(each.metadata.resourceVersion) <= from).map(idOf) : []);
   if (fromList) {
-    for (const object of now.items) if (passes(object)) stream.send(line("ADDED", object));
-    if (initialEvents === "true") stream.send(line("BOOKMARK", bookmarkObject(now.revision, { "k8s.io/initial-events-end": "true" })));
+    stream.begin(beginning(items, listedAt));
   }
 
   const onEvent = (event: StoreEvent) => {
     if (!inNamespace(event.object)) return;
-    const type = narrowed ? eventWithin(event, passes, held, now.revision) : plainTypes[event.type];
+    const type = narrowed ? eventWithin(event, passes, held, listedAt) : plainTypes[event.type];
     if (type !== undefined) stream.send(line(type, event.object));
   };
   const end = await startWatch(
     core,
     feed,
     from,
-    now.revision,
+    listedAt,
     onEvent,
     (revision) => {
       progress = revision;
@@ -130,7 +128,7 @@ async function openWatch(
       if (bookmarks) sendBookmark();
       stream.end();
     }),
-    core.deps.clock.every(heartbeatEveryMs, () => stream.send(heartbeat)),
+    core.deps.clock.every(heartbeatEveryMs, () => stream.beat(heartbeat)),
     ...(bookmarks ? [core.deps.clock.every(bookmarkEveryMs, sendBookmark)] : []),
   ];
   const close = () => stream.end();
@@ -146,6 +144,11 @@ async function openWatch(
   if (call.request.signal.aborted) stream.end();
   call.hold();
   return new Response(stream.body, { headers: { "content-type": "application/json", "cache-control": "no-cache, private" } });
+
+  function* beginning(items: readonly KubeObject[], revision: Revision): Generator<string> {
+    for (const object of items) if (passes(object)) yield line("ADDED", object);
+    if (initialEvents === "true") yield line("BOOKMARK", bookmarkObject(revision, { "k8s.io/initial-events-end": "true" }));
+  }
 
   function bookmarkObject(revision: Revision, annotations?: Record<string, string>): KubeObject {
     const metadata = { resourceVersion: String(revision), ...(annotations && { annotations }) } as KubeObject["metadata"];
@@ -223,51 +226,5 @@ function lineWriter(core: Core, call: ResourceCall): (type: EventType, object: u
     const withColumns = first;
     first = false;
     return makeTable(kind, type === "BOOKMARK" ? [] : [shown], metadata, core.deps.clock.now(), include, withColumns);
-  }
-}
-
-// open -> ended; sends after the end are swallowed.
-class WatchStream {
-  readonly body: ReadableStream<Uint8Array>;
-  readonly #encoder = new TextEncoder();
-  #controller!: ReadableStreamDefaultController<Uint8Array>;
-  #state: "open" | "ended" = "open";
-  #onEnd: (() => void) | undefined;
-
-  constructor() {
-    this.body = new ReadableStream<Uint8Array>(
-      {
-        start: (controller) => {
-          this.#controller = controller;
-        },
-        cancel: () => this.#finish(),
-      },
-      new ByteLengthQueuingStrategy({ highWaterMark: 64 * 1024 }),
-    );
-  }
-
-  send(line: string): void {
-    if (this.#state === "ended") return;
-    this.#controller.enqueue(this.#encoder.encode(line));
-    if ((this.#controller.desiredSize ?? 0) < -maxUnsentBytes) this.end();
-  }
-
-  end(): void {
-    if (this.#state === "ended") return;
-    this.#controller.close();
-    this.#finish();
-  }
-
-  /** Runs `run` once the stream has ended, also when it already has. */
-  onEnd(run: () => void): void {
-    if (this.#state === "ended") run();
-    else this.#onEnd = run;
-  }
-
-  #finish(): void {
-    if (this.#state === "ended") return;
-    this.#state = "ended";
-    this.#onEnd?.();
-    this.#onEnd = undefined;
   }
 }
