@@ -57,7 +57,7 @@ test("refusals by rules are read out of the code of the kind, and of no other", 
   const words = (kind: string) => (rules.get(kind) ?? []).map(({ what, instead }) => `${what}: ${instead}`);
   expect(words("Service")).toEqual(['value "https": use http: the mesh encrypts; or tcp when the application itself speaks TLS']);
   expect(words("HTTPRoute")).toContain('value "CONNECT": tunnels follow the route that matches everything');
-  expect(words("HTTPRoute").join()).toContain("write the listeners into the Gateway");
+  expect(words("HTTPRoute").join()).toContain("attach the route to a Service that the ServiceEntry's hosts stand behind");
   expect(words("ServiceEntry")).toEqual(["a Unix socket: name an IP address"]);
   expect(words("PeerAuthentication")).toEqual([]);
 });

@@ -52,6 +52,10 @@ export const everywhere: readonly Difference[] = [
     without: (seen) => withoutSeen(seen, (name) => name === "x-envoy-original-host" || name === "x-envoy-original-path"),
   },
   {
+    why: "at a gateway Envoy tells whether a client's address is of a private network, once more beside x-forwarded-for, in headers of its own; we do not",
+    without: (seen) => withoutSeen(seen, (name) => name === "x-envoy-external-address" || name === "x-envoy-internal"),
+  },
+  {
     why: "of another attempt we tell the instance by x-envoy-attempt-count, so that it does not multiply it; Envoy only where a route asks for it",
     without: (seen) => withoutSeen(seen, (name) => name === "x-envoy-attempt-count"),
   },
@@ -81,7 +85,7 @@ export const ofCors: readonly Difference[] = [
 const compared = /^(location|x-answer|x-instance|x-more|access-control-.*|allow|vary|set-cookie|retry-after|grpc-status|grpc-message)$/;
 /** What tells instances of the way, compared by presence alone. */
 const marks =
-  /^(x-request-id|x-forwarded-proto|x-envoy-attempt-count|x-envoy-expected-rq-timeout-ms|x-envoy-original-path|traceparent|forwarded|via|te)$/;
+  /^(x-request-id|x-forwarded-for|x-forwarded-proto|x-envoy-attempt-count|x-envoy-expected-rq-timeout-ms|x-envoy-original-path|traceparent|forwarded|via|te)$/;
 /** Of the test itself. */
 const own = /^x-(key|does)$/;
 
