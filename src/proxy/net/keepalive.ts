@@ -15,14 +15,9 @@ const tcpKeepcnt = 6;
 export const mostKeepaliveSeconds = 32_767;
 export const mostKeepaliveProbes = 127;
 
-/** Whether this system knows how. */
-export function keepaliveKnown(): boolean {
-  return process.platform === "linux";
-}
-
 const value = new Uint32Array(1);
 
-/** Sets it on an open socket. False: the kernel has refused some of it. */
+/** Sets it on an open socket, by Linux's numbers. False: the kernel has refused some of it. */
 export function keepAlive(fd: number, { probes, timeSeconds, intervalSeconds }: TcpKeepaliveConfig): boolean {
   let all = set(fd, solSocket, soKeepalive, 1);
   if (timeSeconds !== undefined) all = set(fd, ipprotoTcp, tcpKeepidle, timeSeconds) && all;

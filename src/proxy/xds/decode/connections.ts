@@ -3,7 +3,7 @@
 import type { UpstreamConnectionOptions } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { HttpProtocolOptions } from "../../../wire/gen/envoy/config/core/v3/protocol_pb.ts";
 import type { ConnectionConfig, TcpKeepaliveConfig } from "../../config.ts";
-import { keepaliveKnown, mostKeepaliveProbes, mostKeepaliveSeconds } from "../../net/keepalive.ts";
+import { mostKeepaliveProbes, mostKeepaliveSeconds } from "../../net/keepalive.ts";
 import { at, type Gate, millis } from "./gate.ts";
 
 /** Of a cluster's HTTP connections. */
@@ -33,7 +33,7 @@ export function socketConnections(
   const probing = options?.tcpKeepalive;
   if (probing === undefined) return {};
   const where = at(path, "tcp_keepalive");
-  if (!keepaliveKnown()) gate.add(where, "is supported on Linux only");
+  if (process.platform !== "linux") gate.add(where, "is supported on Linux only");
   const within = (field: string, value: number | undefined, most: number): number | undefined => {
     if (value !== undefined && (value < 1 || value > most)) gate.add(at(where, field), `${value} is not from 1 to ${most}`);
     return value;
