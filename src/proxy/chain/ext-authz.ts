@@ -9,7 +9,7 @@ import { type Failure, failures, reasonPhrase } from "../http/failure.ts";
 import { answered, closesAfter, reply } from "../http/finish.ts";
 import { requestHeadOf } from "../http/request-head.ts";
 import { addAnswerLines, answerStages } from "../http/staged.ts";
-import { type Call, type CallEnd, callUnary, startCall, type UnaryEnd } from "../http/unary-call.ts";
+import { type Call, type CallEnd, callUnary, startCall, type UnaryEnd, unaryMethod } from "../http/unary-call.ts";
 import type { Head } from "../http1/head.ts";
 import { parseAnswer } from "../http1/head.ts";
 import { scratch } from "../net/outbox.ts";
@@ -79,16 +79,7 @@ function checkStage(
 
   function askByGrpc(grpc: Extract<AuthService, { kind: "grpc" }>): Ask {
     const slot = build.clusterSlot(grpc.cluster);
-    const authority = grpc.authority === "" ? grpc.cluster : grpc.authority;
-    const method = {
-      slot,
-      path,
-      // Envoy takes the cluster's name, which few servers would take with `|` in it.
-      authority: /^[A-Za-z0-9._:[\]-]+$/.test(authority) ? authority : "authorization",
-      metadata: grpc.metadata.map(({ name, value }) => `${name}: ${value}\r\n`).join(""),
-      timeoutMs: grpc.timeoutMs,
-      maxAnswerBytes: mostCheckAnswer,
-    };
+    const method = unaryMethod(slot, path, grpc.authority, "authorization", grpc.metadata, grpc.timeoutMs, mostCheckAnswer);
     return (x, bytes, head, done) =>
       callUnary(x.down.core, x.permit as Permit, method, checkRequest(x, bytes, head, told, context, body), (end: UnaryEnd) =>
         done(end.ok ? readCheckResponse(end.message) : { kind: "error", why: end.sentence }),

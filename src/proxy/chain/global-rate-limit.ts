@@ -9,15 +9,7 @@ import { type Failure, failures } from "../http/failure.ts";
 import { reply } from "../http/finish.ts";
 import { addAnswerLines, addRequestLines } from "../http/staged.ts";
 import type { Head } from "../http1/head.ts";
-import {
-  encodeRequest,
-  type LimitAnswer,
-  type LimitAsker,
-  type LimitCall,
-  LimitCalls,
-  type LimitService,
-  limitService,
-} from "../resilience/limit-calls.ts";
+import { encodeRequest, type LimitAnswer, type LimitAsker, type LimitCall, LimitCalls, limitService } from "../resilience/limit-calls.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import { stateOf } from "../runtime/stage-state.ts";
 import { compileActions, describe, type Entry, type Maker } from "./descriptors.ts";
@@ -83,7 +75,7 @@ function askStage(filter: Filter, domain: string, limits: readonly (readonly Rat
   // Of the process: the bound is one for all listeners.
   const calls = stateOf(context, "calls to rate limit services", null, () => new LimitCalls());
   const makers: readonly (readonly Maker[])[] = limits.map((actions) => compileActions(actions, context.source));
-  const service: LimitService = limitService(context.clusterSlot(filter.cluster), filter.authority, filter.metadata, filter.timeoutMs);
+  const service = limitService(context.clusterSlot(filter.cluster), filter.authority, filter.metadata, filter.timeoutMs);
   const over: Failure = {
     ...failures.overGlobalLimit,
     status: filter.status,

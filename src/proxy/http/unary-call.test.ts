@@ -13,7 +13,7 @@ import { Cluster } from "../balance/cluster.ts";
 import type { ClusterConfig, UpstreamProtocol } from "../config.ts";
 import { Core } from "../runtime/core.ts";
 import { cluster, endpoint, localWorkload, noSecrets, rawOrigin, until } from "../testing/fixture.ts";
-import { type CallEnd, type CallRequest, callUnary, startCall, type UnaryEnd } from "./unary-call.ts";
+import { type CallEnd, type CallRequest, callUnary, startCall, type UnaryEnd, unaryMethod } from "./unary-call.ts";
 
 const stops: (() => void)[] = [];
 afterEach(() => {
@@ -57,13 +57,18 @@ function at(
         const request = { slot, head, body: new Uint8Array(0), http2: false, timeoutMs: 5_000, maxAnswerBytes: 1_000, ...more };
         startCall(core, permit, request, resolve);
       }),
-    unary: (message: Uint8Array, more: { timeoutMs?: number; path?: string; metadata?: string } = {}) =>
+    unary: (message: Uint8Array, more: { timeoutMs?: number; path?: string; metadata?: { name: string; value: string }[] } = {}) =>
       new Promise<UnaryEnd>((resolve) => {
-        const method = { slot, path: "/t.Echo/Say", authority: "checks", metadata: "", timeoutMs: 5_000, maxAnswerBytes: 1_000, ...more };
+        const { path = "/t.Echo/Say", metadata = [], timeoutMs = 5_000 } = more;
+        const method = unaryMethod(slot, path, "", "nobody", metadata, timeoutMs, 1_000);
         callUnary(core, permit, method, message, resolve);
       }),
     /** Nothing is under way any more. */
-    quiet: () => owner.activeRequests === 0 && owner.endpoints.every((one) => one.active === 0) && core.ticker.size <= 4,
+    quiet: () =>
+      owner.activeRequests === 0 &&
+      owner.endpoints.every((one) => one.active === 0) &&
+      core.ticker.size <= 4 &&
+      core.ticker.exact.size === 0,
   };
 }
 
@@ -225,7 +230,9 @@ describe("a unary gRPC call", () => {
   test("brings the message; many ride one connection; metadata and deadline travel", async () => {
     const server = await grpcServer();
     const one = at([server.port], "http2");
-    const ends = await Promise.all(["a", "b", "c"].map((word) => one.unary(Buffer.from(word), { metadata: "x-key: v\r\n" })));
+    const ends = await Promise.all(
+      ["a", "b", "c"].map((word) => one.unary(Buffer.from(word), { metadata: [{ name: "x-key", value: "v" }] })),
+    );
     expect(ends.map((end) => (end.ok ? Buffer.from(end.message).toString() : end.sentence))).toEqual([
       "you said a",
       "you said b",

@@ -18,9 +18,6 @@ import { text } from "./bytes.ts";
 import type { Failure } from "./failure.ts";
 import type { RequestNeeds, UpstreamHalf, UpstreamOwner } from "./halves.ts";
 
-/** A time-out below this has a timer of its own: the coarse clock may be a tick late. */
-const preciseBelowMs = 1_000;
-
 const head = new Head();
 const plan = new RequestPlan();
 
@@ -84,7 +81,6 @@ class RunningCall implements Call, UpstreamOwner, Timed {
   #half: UpstreamHalf | null = null;
   #over = false;
   #triesLeft = 1;
-  #timer: { cancel(): void } | null = null;
   #startMs = 0;
   #status = 0;
   #fields: [string, string][] = [];
@@ -112,11 +108,9 @@ class RunningCall implements Call, UpstreamOwner, Timed {
     }
     cluster.activeRequests++;
     this.#cluster = cluster;
-    if (timeoutMs < preciseBelowMs) this.#timer = core.ticker.after(timeoutMs, () => this.onDeadline());
-    else {
-      this.deadlineMs = core.ticker.now() + timeoutMs;
-      core.ticker.add(this);
-    }
+    const nowMs = core.ticker.now();
+    this.deadlineMs = nowMs + timeoutMs;
+    core.ticker.exact.add(this, nowMs);
     this.#attempt(null);
   }
 
@@ -207,10 +201,7 @@ class RunningCall implements Call, UpstreamOwner, Timed {
 
   #leave(): void {
     this.#over = true;
-    this.#timer?.cancel();
-    this.#timer = null;
-    this.deadlineMs = Number.POSITIVE_INFINITY;
-    this.#core.ticker.remove(this);
+    this.#core.ticker.exact.remove(this);
     if (this.#cluster !== null) this.#cluster.activeRequests--;
   }
 
@@ -316,15 +307,32 @@ function linesOf(lines: string): [string, string][] {
 /** A method of a service, as it is called again and again; make one for a configuration and keep it. */
 export interface UnaryMethod {
   readonly slot: ClusterSlot;
-  /** `/package.Service/Method` */
-  readonly path: string;
-  /** `:authority`; Envoy takes the cluster's name. */
-  readonly authority: string;
-  /** Each `name: value\r\n`; empty = none. */
-  readonly metadata: string;
+  /** As `CallRequest` has it. */
+  readonly head: Uint8Array;
   readonly timeoutMs: number;
   /** Of the answer's message. */
   readonly maxAnswerBytes: number;
+}
+
+/**
+ * `path`: `/package.Service/Method`. `authority`: Envoy takes the cluster's name, which few servers would take with `|` in it; what is none becomes
+ * `standIn`. The deadline travels as `grpc-timeout`.
+ */
+export function unaryMethod(
+  slot: ClusterSlot,
+  path: string,
+  authority: string,
+  standIn: string,
+  metadata: readonly { readonly name: string; readonly value: string }[],
+  timeoutMs: number,
+  maxAnswerBytes: number,
+): UnaryMethod {
+  const wanted = authority === "" ? slot.name : authority;
+  const host = /^[A-Za-z0-9._:[\]-]+$/.test(wanted) ? wanted : standIn;
+  const timeout = Math.max(1, Math.ceil(timeoutMs));
+  const fields = metadata.map(({ name, value }) => `${name}: ${value}\r\n`).join("");
+  const text = `POST ${path} HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/grpc\r\nte: trailers\r\ngrpc-timeout: ${timeout}m\r\nuser-agent: weft\r\n${fields}\r\n`;
+  return { slot, head: Buffer.from(text, "latin1"), timeoutMs, maxAnswerBytes };
 }
 
 /** `status`: it was answered, with a gRPC code (google.rpc.Code) that is not 0, or with something that is no gRPC (code 2 or 13). */
@@ -344,17 +352,16 @@ const codes: Readonly<Record<CallProblem, number>> = {
 
 /**
  * One unary call (grpc PROTOCOL-HTTP2.md). `message` is the encoded request. `done` comes once, later, never within this function; the message of
- * the answer is the receiver's to keep. The deadline travels as `grpc-timeout`.
+ * the answer is the receiver's to keep.
  */
 export function callUnary(core: Core, permit: Permit, method: UnaryMethod, message: Uint8Array, done: (end: UnaryEnd) => void): Call {
   const body = Buffer.allocUnsafe(5 + message.length);
   body[0] = 0;
   body.writeUInt32BE(message.length, 1);
   body.set(message, 5);
-  const text = `POST ${method.path} HTTP/1.1\r\nhost: ${method.authority}\r\ncontent-type: application/grpc\r\nte: trailers\r\ngrpc-timeout: ${Math.ceil(method.timeoutMs)}m\r\nuser-agent: weft\r\n${method.metadata}\r\n`;
   const request: CallRequest = {
     slot: method.slot,
-    head: Buffer.from(text, "latin1"),
+    head: method.head,
     body,
     http2: true,
     timeoutMs: method.timeoutMs,

@@ -2,6 +2,7 @@
 // The tick sleeps while nothing is registered, so that an idle process stays asleep.
 
 import type { Clock, Timer } from "../../base/clock.ts";
+import { Deadlines } from "./deadlines.ts";
 
 /** How late a deadline may fire. */
 export const tickMs = 50;
@@ -17,10 +18,13 @@ export interface Timed {
 export class Ticker {
   readonly #clock: Clock;
   readonly #items: Timed[] = [];
+  /** For deadlines that may not be a tick late. */
+  readonly exact: Deadlines;
   #timer: Timer | null = null;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.exact = new Deadlines(clock);
     this.nowMs = clock.mono();
   }
 
