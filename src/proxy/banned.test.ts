@@ -11,7 +11,7 @@ const banned: readonly { readonly pattern: RegExp; readonly why: string; readonl
   {
     pattern: /\bprocess\.|\bconsole\./,
     why: "effects come in by parameter",
-    except: ["net/libc.ts", "net/original-dst.ts", "net/keepalive.ts"],
+    except: ["net/libc.ts", "net/original-dst.ts"],
   },
   {
     pattern: /\bJSON\./,

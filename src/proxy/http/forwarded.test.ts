@@ -50,7 +50,7 @@ test("through the proxy: keep-alive, bodies with and after their head, pipelines
   let done = 0;
   const app = rawOrigin((words, write) => {
     seen += words;
-    const whole = seen.match(/GET [^]*?\r\n\r\n|POST [^]*?\r\n\r\nbody/g)?.length ?? 0;
+    const whole = seen.match(/GET [\s\S]*?\r\n\r\n|POST [\s\S]*?\r\n\r\nbody/g)?.length ?? 0;
     for (; done < whole; done++) write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
   });
   const proxy = start(hop([cluster("c", [endpoint(app.port)])], undefined, { generateRequestId: false, forwards: true }));
