@@ -152,7 +152,7 @@ async function revoke(invocation: Invocation): Promise<number> {
     body: { metadata: { generateName: `${name}-` }, spec: { ...spec, ...(reason === undefined ? {} : { reason }) } },
   });
   if (await printed(terminal, args.text("output"), { name: object.metadata.name, ...object.spec })) return 0;
-  terminal.out(`${object.metadata.name}: ${what} is refused from now on\n`);
+  terminal.out(`${object.metadata.name}: refused from now on: ${what}\n`);
   if (account !== undefined)
     terminal.err(
       "# Proxies of other makes that check certificates themselves learn of single certificates only; for those revoke the serial numbers too (weft logs shows what was issued)\n",

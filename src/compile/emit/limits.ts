@@ -43,6 +43,11 @@ export function limitFilters(limits: LimitsPlan | undefined): HttpFilterInit[] {
   ];
 }
 
+/** Some rule is for certain paths: their normal form must be what is counted, or `//search` passes a limit on `/search`. */
+export function limitsReadPaths(limits: LimitsPlan | undefined): boolean {
+  return limits?.rates?.rules.some(({ match }) => match?.path !== undefined) === true;
+}
+
 /** The generated names are those that Weft answers with by itself; others go by number. */
 const statusInit = (status: number) => ({ code: status as StatusCode });
 

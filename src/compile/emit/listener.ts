@@ -40,7 +40,7 @@ import type { BackendPlan } from "../plan/routes.ts";
 import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
 import { http2Alpn, httpAlpn, namesCache } from "./cluster.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
-import { limitFilters } from "./limits.ts";
+import { limitFilters, limitsReadPaths } from "./limits.ts";
 import { rbacRules } from "./rbac.ts";
 import { upgrades } from "./route.ts";
 import { authName, corsName, faultName, sessionName } from "./route-filters.ts";
@@ -265,7 +265,7 @@ export function managerOver(
       statPrefix: name,
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
       httpFilters: [...rules, ...beforeAuth, ...(auth ? [authFilter] : []), ...afterAuth, ...limitFilters(limits), router],
-      ...(judged ? normalForm : {}),
+      ...(judged || limitsReadPaths(limits) ? normalForm : {}),
       ...(edge ? { useRemoteAddress: true } : {}),
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
@@ -304,7 +304,7 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
         },
       },
       httpFilters: [...rbac, ...limitFilters(plan.limits), router],
-      ...(rbac.length === 0 ? {} : normalForm),
+      ...(rbac.length === 0 && !limitsReadPaths(plan.limits) ? {} : normalForm),
       upgradeConfigs: upgrades.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),
