@@ -2,12 +2,12 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import type { KubeObject } from "../../api/meta.ts";
-import { systemClock } from "../../base/clock.ts";
+import { type Clock, PausedClock, systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { MeshCompiler } from "../../compile/compile.ts";
 import type { XdsSnapshot } from "../../wire/xds-types.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import type { Store } from "../store/store.ts";
+import { type Store, StoreFailure } from "../store/store.ts";
 import { snapshot } from "../xds/support.ts";
 import { type Publication, Publisher, type StatusPatch } from "./publisher.ts";
 import { mergeStatus } from "./status.ts";
@@ -51,7 +51,7 @@ function compileToy(objects: readonly KubeObject[]): { snapshots: Map<string, Xd
   };
 }
 
-async function start(store: Store) {
+async function start(store: Store, clock: Clock = systemClock) {
   const published: Publication[] = [];
   const failures: string[] = [];
   let compiles = 0;
@@ -61,7 +61,7 @@ async function start(store: Store) {
   const spec = (object: KubeObject | undefined) => JSON.stringify([object?.spec, object?.metadata.labels]);
   const publisher = await Publisher.start({
     store,
-    clock: systemClock,
+    clock,
     log: silentLogger,
     compiler: {
       get world() {
@@ -109,7 +109,50 @@ function memory(): Store {
   return store;
 }
 
+/** How a promise stands after everything that could run has run. */
+async function standing(promise: Promise<unknown>): Promise<string> {
+  const settled = promise.then(
+    () => "resolved",
+    (cause) => (cause instanceof StoreFailure ? cause.message : `not a StoreFailure: ${cause}`),
+  );
+  for (let turn = 0; turn < 5; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
+  return Promise.race([settled, Promise.resolve("waiting")]);
+}
+
 describe("publisher", () => {
+  test("who waits for a revision that is not seen waits 3 s, to the millisecond, and is told how far this control plane is", async () => {
+    // Empty, so that there are no statuses, whose writing would bring revisions of its own.
+    const store = memory();
+    const clock = new PausedClock();
+    const { publisher } = await start(store, clock);
+    const { seen } = publisher;
+    const far = publisher.reached(seen + 5);
+    expect(await standing(publisher.reached(seen))).toBe("resolved");
+    clock.advance(2_999);
+    expect(await standing(far)).toBe("waiting");
+    clock.advance(1);
+    expect(await standing(far)).toContain(`seen the store up to revision ${seen} only`);
+    expect(await standing(far)).toContain(`revision ${seen + 5}; nothing was written. Try again.`);
+  });
+
+  test("who waits for a revision goes on with the event that brings it, and not before; an end of the publisher ends the wait", async () => {
+    // Empty, so that there are no statuses, whose writing would bring revisions of its own.
+    const store = memory();
+    const clock = new PausedClock();
+    const { publisher } = await start(store, clock);
+    const next = publisher.reached(publisher.seen + 1);
+    // Further than what statuses bring.
+    const afterNext = publisher.reached(publisher.seen + 50);
+    await store.create(key("b"), route("b", "1"));
+    await until("the event is seen", async () => (await standing(next)) === "resolved");
+    expect(await standing(afterNext)).toBe("waiting");
+    // The limit of a wait that has ended does not fire.
+    clock.advance(2_999);
+    expect(await standing(next)).toBe("resolved");
+    await publisher.stop();
+    expect(await standing(afterNext)).toContain("nothing was written");
+  });
+
   test("what is in the store at the start is published at once; a change follows in milliseconds", async () => {
     const store = memory();
     await store.create(key("a"), route("a", "1"));
