@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import type { Condition } from "../api/meta.ts";
 import { gatewayModel } from "./policies/gateway.ts";
 import { gatewayPlan } from "./policies/gateway-plan.ts";
+import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import { statuses } from "./status.ts";
 import { objectsOf, violationsOf } from "./testing/objects.ts";
 import { buildWorld, type World } from "./world.ts";
@@ -206,7 +207,31 @@ kind: VirtualService
 metadata: {name: v, namespace: shop}
 spec: {hosts: [a.example, b.example], gateways: [infra/edge], http: [{directResponse: {status: 200}}]}
 ---`;
-    expect(hosts(worldOf(open + one + virtual))).toEqual({ "a.example": ["shop/v/0"], "b.example": [] });
+    const world = worldOf(open + one + virtual);
+    expect(hosts(world)).toEqual({ "a.example": ["shop/v/0"], "b.example": [] });
+    expect(virtualVerdict(world, "shop/v")?.gateways).toEqual([
+      expect.stringContaining("b.example is at listener web of ListenerSet shop/one"),
+    ]);
+    // A set takes one name out of a wildcard of the Gateway's.
+    const wide = gateway("{from: All}", web("web", '"*.example"', ", allowedRoutes: {namespaces: {from: All}}"));
+    expect(virtualVerdict(worldOf(wide + one + virtual), "shop/v")?.gateways).toHaveLength(1);
+    expect(virtualVerdict(worldOf(wide + virtual), "shop/v")?.gateways).toEqual([]);
+  });
+
+  test("a host that a Gateway serves is not missed as a Service", () => {
+    const open = gateway("{from: All}", web("web", "a.example", ", allowedRoutes: {namespaces: {from: All}}"));
+    const virtual = (names: string) => `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: shop}
+spec: {hosts: [${names}], gateways: [mesh, infra/edge], http: [{directResponse: {status: 200}}]}
+---`;
+    const said = (yaml: string) => virtualVerdict(worldOf(yaml), "shop/v");
+    expect(said(open + virtual("a.example"))?.acceptedReason).toBe("Accepted");
+    expect(said(open + virtual("a.example, lost, b.example"))?.acceptedMessage).toContain(
+      "no Service lost.shop.svc.cluster.local, b.example, and none of its Gateways",
+    );
+    expect(said(virtual("a.example"))?.acceptedReason).toBe("NoService");
   });
 });
 

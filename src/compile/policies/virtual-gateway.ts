@@ -5,8 +5,8 @@ import { type VirtualMatch, type VirtualServiceObject, virtualHosts } from "../.
 import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
 import { virtualServiceSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
-import { gatewayModel, type ListenerModel, takesFrom } from "./gateway.ts";
-import { intersect } from "./gateway-hosts.ts";
+import { type GatewayModel, gatewayModel, isUsable, type ListenerModel, takesFrom } from "./gateway.ts";
+import { bestCovering, covers, intersect } from "./gateway-hosts.ts";
 import { foldConnections } from "./virtualservice.ts";
 import { wholeRoutes } from "./virtualservice-delegate.ts";
 import { planWhole } from "./virtualservice-plan.ts";
@@ -40,6 +40,44 @@ function bound(world: World, gateway: string): readonly VirtualServiceObject[] {
 function hears(world: World, namespace: string, listener: ListenerModel, object: VirtualServiceObject): boolean {
   return listener.set === undefined && takesFrom(world, namespace, listener, namespaceOf(object));
 }
+
+/** Names that both have and that no listener of the port, a set's included, has more precisely: only there do requests for them come. */
+function heardHosts({ listeners }: GatewayModel, listener: ListenerModel, hosts: readonly string[]): string[] {
+  const names = listeners.filter((each) => isUsable(each) && each.port === listener.port).map((each) => each.hostname);
+  return intersect(listener.hostname, hosts).filter((name) => bestCovering(names, name) === listener.hostname);
+}
+
+/** Those of its hosts that it speaks for at the own listeners of a Gateway. */
+function hostsHeard(world: World, model: GatewayModel, object: VirtualServiceObject): readonly string[] {
+  const open = model.listeners.filter((each) => isUsable(each) && hears(world, model.namespace, each, object));
+  return virtualHosts(object).filter((host) => open.some((each) => heardHosts(model, each, [host]).some((name) => covers(host, name))));
+}
+
+/** Hosts of a VirtualService that a Gateway has, by `NS/NAME` of both with a blank between. */
+export const hostsAtGateway = derived<readonly string[]>((world, text) => {
+  const [key = "", gateway = ""] = text.split(" ");
+  const object = world.objects(virtualServiceSource).get(key);
+  const model = gatewayModel(world, gateway);
+  return object === undefined || model === undefined ? [] : hostsHeard(world, model, object);
+}, equal);
+
+/** Hosts that only ListenerSets of a Gateway have, where what is bound to the Gateway says nothing, in words. By VirtualService, blank, Gateway. */
+export const heldBySets = derived<readonly string[]>((world, text) => {
+  const [key = "", gateway = ""] = text.split(" ");
+  const object = world.objects(virtualServiceSource).get(key);
+  const model = gatewayModel(world, gateway);
+  if (object === undefined || model === undefined) return [];
+  const heard = hostsHeard(world, model, object);
+  return virtualHosts(object).flatMap((host) => {
+    if (heard.includes(host)) return [];
+    const at = model.listeners.find((each) => each.set !== undefined && isUsable(each) && intersect(each.hostname, [host]).length > 0);
+    return at === undefined
+      ? []
+      : [
+          `${host} is at listener ${at.section} of ${at.set} there: what is bound to the Gateway speaks at the Gateway's own listeners (GEP-1713); attach a route of Gateway API to the set`,
+        ];
+  });
+}, equal);
 
 /** Those that a listener takes requests' routes from, oldest first. */
 export function virtualsAt(world: World, gateway: string, namespace: string, listener: ListenerModel): readonly VirtualAtListener[] {

@@ -16,7 +16,7 @@ import { serviceSource, virtualServiceSource } from "../sources.ts";
 import { derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { emptySubset } from "./destinationrule.ts";
 import { gatewayPlan } from "./gateway-plan.ts";
-import { unboundReason } from "./virtual-gateway.ts";
+import { heldBySets, hostsAtGateway, unboundReason } from "./virtual-gateway.ts";
 import { speaker, spokenTo } from "./virtualservice.ts";
 import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
 import { faultsAllowed, planWhole, resolveFully } from "./virtualservice-plan.ts";
@@ -53,7 +53,10 @@ export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) =
     gateways:
       boundGateways(object).length === 0
         ? undefined
-        : boundGateways(object).flatMap((gateway) => unboundReason(world, `${key} ${gateway}`) ?? displacedAt(world, object, gateway)),
+        : boundGateways(object).flatMap((gateway) => [
+            ...[unboundReason(world, `${key} ${gateway}`) ?? displacedAt(world, object, gateway)].flat(),
+            ...heldBySets(world, `${key} ${gateway}`),
+          ]),
     shadowed: shadowedOf(world, whole.routes),
     faults: wantsFaults ? faultsAllowed(world, "") : undefined,
   };
@@ -106,15 +109,19 @@ function accepted(world: World, object: VirtualServiceObject): Accepted {
         acceptedMessage: `VirtualService ${keyOf(by)} is older and speaks about ${host}`,
       };
   }
+  const served = new Set(boundGateways(object).flatMap((gateway) => hostsAtGateway(world, `${key} ${gateway}`)));
   const lost = hosts.filter(
     (host) =>
-      !host.startsWith("*") && world.objects(serviceSource).keys("host", host).length === 0 && externalService(world, host) === undefined,
+      !host.startsWith("*") &&
+      !served.has(host) &&
+      world.objects(serviceSource).keys("host", host).length === 0 &&
+      externalService(world, host) === undefined,
   );
   if (lost.length > 0)
     return {
       accepted: true,
       acceptedReason: "NoService",
-      acceptedMessage: `there is no Service ${lost.join(", ")}; it takes effect when one appears`,
+      acceptedMessage: `there is no Service ${lost.join(", ")}${boundGateways(object).length === 0 ? "" : ", and none of its Gateways serves that name"}; it takes effect when one appears`,
     };
   return { accepted: true, acceptedReason: "Accepted", acceptedMessage: "every route is understood" };
 }
