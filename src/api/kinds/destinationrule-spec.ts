@@ -135,6 +135,10 @@ export const ruleAnnotations = {
   instanceRetries: "weft.dev/instance-max-retries",
   /** Instances slower than the median by this factor are outliers. */
   latencyFactor: "weft.dev/latency-outlier-factor",
+  /** `1.9`: instances whose success rate is so many standard deviations below the mean are outliers; `,hosts=5`, `,requests=100`. */
+  successRate: "weft.dev/success-rate-outliers",
+  /** `85`: instances that fail so many percent of their requests are outliers; `,hosts=5`, `,requests=50`. */
+  failurePercentage: "weft.dev/failure-percentage-outliers",
   /** `http:/healthz`, `grpc:`, `grpc:SERVICE` or `tcp`, and `,interval=5s`, `,timeout=1s`, `,failures=3`, `,successes=1`. */
   healthCheck: "weft.dev/health-check",
 } as const;
@@ -170,6 +174,35 @@ export function parseHealthCheck(text: string): HealthCheckWords | string {
     else if (key === "failures" && count !== undefined) out.failures = count;
     else if (key === "successes" && count !== undefined) out.successes = count;
     else return `${JSON.stringify(part)} is none of interval=5s (at least 100ms), timeout=1s, failures=3, successes=1`;
+  }
+  return out;
+}
+
+/** When an instance is an outlier by the statistics of an interval. */
+export interface OutlierWords {
+  /** Standard deviations below the mean, or percent of failures. */
+  readonly limit: number;
+  /** Instances with enough requests, below which nobody is judged. */
+  readonly hosts: number;
+  /** Requests within the interval, below which an instance is not judged. */
+  readonly requests: number;
+}
+
+/** Reads the annotation of success rates or of failures, with Envoy's defaults; a string is what is wrong with it. */
+export function parseOutliers(text: string, by: "successRate" | "failurePercentage"): OutlierWords | string {
+  const [first = "", ...rest] = text.split(",").map((part) => part.trim());
+  const limit = /^\d{1,3}(\.\d{1,3})?$/.test(first) ? Number(first) : 0;
+  if (by === "successRate" && (limit <= 0 || limit > 10))
+    return "must begin with a number of standard deviations above 0 and up to 10, such as 1.9";
+  if (by === "failurePercentage" && (limit < 1 || limit > 100 || !Number.isInteger(limit)))
+    return "must begin with a whole number of percent, 1 to 100, such as 85";
+  const out = { limit, hosts: 5, requests: by === "successRate" ? 100 : 50 };
+  for (const part of rest) {
+    const [key = "", value = ""] = part.split("=");
+    const count = /^[1-9]\d{0,5}$/.test(value) ? Number(value) : undefined;
+    if (key === "hosts" && count !== undefined) out.hosts = count;
+    else if (key === "requests" && count !== undefined) out.requests = count;
+    else return `${JSON.stringify(part)} is none of hosts=${out.hosts}, requests=${out.requests}`;
   }
   return out;
 }

@@ -12,6 +12,7 @@ import {
   ownBalancers,
   type PolicySections,
   parseHealthCheck,
+  parseOutliers,
   ruleAnnotations,
   ruleDurationMs,
   ruleHost,
@@ -66,7 +67,7 @@ export const destinationRuleKind = defineKind({
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
     "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
     "With `outlierDetection`, or with `localityLbSetting`, nearer instances come first: same sub-zone, zone, region, then the rest. `distribute` gives shares instead.",
-    "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/instance-max-connections`, `weft.dev/instance-max-retries`, `weft.dev/latency-outlier-factor`, `weft.dev/health-check`.",
+    "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/instance-max-connections`, `weft.dev/instance-max-retries`, `weft.dev/latency-outlier-factor`, `weft.dev/success-rate-outliers`, `weft.dev/failure-percentage-outliers`, `weft.dev/health-check`.",
   ],
   rules: ruleRules,
   columns: [textColumn("Host", "The service it is about.", (object) => (object as DestinationRuleObject).spec?.host ?? ""), ageColumn],
@@ -278,6 +279,11 @@ function annotationRules(rule: DestinationRuleObject, add: Add): void {
   const factor = words[ruleAnnotations.latencyFactor];
   if (factor !== undefined && !(Number(factor) > 1 && Number(factor) <= 1_000))
     add(at(ruleAnnotations.latencyFactor), `${show(factor)} must be a number above 1`);
+  for (const by of ["successRate", "failurePercentage"] as const) {
+    const text = words[ruleAnnotations[by]];
+    const read = text === undefined ? undefined : parseOutliers(text, by);
+    if (typeof read === "string") add(at(ruleAnnotations[by]), `${show(text)}: ${read}`);
+  }
   const check = words[ruleAnnotations.healthCheck];
   const parsed = check === undefined ? undefined : parseHealthCheck(check);
   if (typeof parsed === "string") add(at(ruleAnnotations.healthCheck), `${show(check)}: ${parsed}`);

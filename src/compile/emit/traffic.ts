@@ -140,15 +140,32 @@ export function judgement({ outliers, healthCheck }: TrafficPlan): ClusterInit {
   };
 }
 
-/** Istio turns the statistical rules off; each counter that is on ejects for certain. */
+/** Istio turns the statistical rules off, and so do we unless they are asked for; each counter that is on ejects for certain. */
 function outlierInit(plan: OutlierPlan): NonNullable<ClusterInit["outlierDetection"]> {
+  const { successRate, failurePercentage } = plan;
   return {
     consecutive5xx: plan.consecutive5xx,
     enforcingConsecutive5xx: plan.consecutive5xx > 0 ? 100 : 0,
     ...(plan.consecutiveGateway > 0
       ? { consecutiveGatewayFailure: plan.consecutiveGateway, enforcingConsecutiveGatewayFailure: 100 }
       : { enforcingConsecutiveGatewayFailure: 0 }),
-    enforcingSuccessRate: 0,
+    ...(successRate === undefined
+      ? { enforcingSuccessRate: 0 }
+      : {
+          enforcingSuccessRate: 100,
+          successRateMinimumHosts: successRate.hosts,
+          successRateRequestVolume: successRate.requests,
+          // Thousandths.
+          successRateStdevFactor: Math.round(successRate.limit * 1_000),
+        }),
+    ...(failurePercentage === undefined
+      ? {}
+      : {
+          enforcingFailurePercentage: 100,
+          failurePercentageThreshold: failurePercentage.limit,
+          failurePercentageMinimumHosts: failurePercentage.hosts,
+          failurePercentageRequestVolume: failurePercentage.requests,
+        }),
     splitExternalLocalOriginErrors: plan.splitLocal,
     ...(plan.splitLocal
       ? {

@@ -1,7 +1,7 @@
 // Owns: the intermediate form of how callers treat one port of a service (or a subset of its instances): choice, limits, judgement, TLS. What nobody asks
 // for is left out, so that equal meaning is equal data. Never holds protobuf, and never the name of a kind's field.
 
-import type { HealthCheckWords } from "../../api/kinds/destinationrule-spec.ts";
+import type { HealthCheckWords, OutlierWords } from "../../api/kinds/destinationrule-spec.ts";
 import type { HashPlan } from "./routes.ts";
 
 export interface TrafficPlan {
@@ -60,6 +60,9 @@ export interface OutlierPlan {
   readonly intervalMs: number;
   readonly baseEjectionMs: number;
   readonly maxEjectionPercent: number;
+  /** Absent = not judged so. */
+  readonly successRate?: OutlierWords;
+  readonly failurePercentage?: OutlierWords;
 }
 
 export type BackendTlsPlan =

@@ -170,6 +170,34 @@ test("a port's settings stand alone, a subset replaces sections", () => {
   expect(foldTraffic(rules, 80, "v2")).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 9 } });
 });
 
+test("outliers by success rate and by share of failures come in annotations, with Envoy's defaults, and judge by nothing else", () => {
+  const fold = (spec: object, annotations: Readonly<Record<string, string>>) => {
+    const one = rule({ host: "cart", ...spec });
+    one.metadata.annotations = { ...annotations };
+    const rules = rulesOf(buildWorld([service, one], "cluster.local"), host);
+    return rules === undefined ? undefined : foldTraffic(rules, 80, "").outliers;
+  };
+  expect(fold({}, { "weft.dev/success-rate-outliers": "1.3,hosts=3,requests=20" })).toEqual({
+    consecutive5xx: 0,
+    consecutiveGateway: 0,
+    splitLocal: false,
+    consecutiveLocal: 5,
+    intervalMs: 10_000,
+    baseEjectionMs: 30_000,
+    maxEjectionPercent: 10,
+    successRate: { limit: 1.3, hosts: 3, requests: 20 },
+  });
+  const both = fold({ trafficPolicy: { outlierDetection: {} } }, { "weft.dev/failure-percentage-outliers": "40" });
+  expect(both).toMatchObject({ consecutive5xx: 5, failurePercentage: { limit: 40, hosts: 5, requests: 50 } });
+  for (const [name, text, wanted] of [
+    ["success-rate-outliers", "0", "standard deviations above 0"],
+    ["success-rate-outliers", "1.9,hosts=0", '"hosts=0" is none of'],
+    ["failure-percentage-outliers", "101", "1 to 100"],
+    ["failure-percentage-outliers", "50,volume=3", '"volume=3" is none of'],
+  ] as const)
+    expect(problems({ host: "cart" }, { [`weft.dev/${name}`]: text }).join()).toContain(wanted);
+});
+
 test("how long connections are kept", () => {
   const connectionPool = {
     http: { idleTimeout: "0s", maxRequestsPerConnection: 100 },

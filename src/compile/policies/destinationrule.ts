@@ -11,6 +11,7 @@ import {
   type OutlierDetection,
   type PolicySections,
   parseHealthCheck,
+  parseOutliers,
   ruleAnnotations,
   ruleDurationMs,
   ruleHost,
@@ -207,7 +208,8 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
   const parsed = check === undefined ? undefined : parseHealthCheck(check);
   const factor = annotations[ruleAnnotations.latencyFactor];
   const limit = (name: string): number | undefined => (annotations[name] === undefined ? undefined : Number(annotations[name]));
-  const judged = outlierDetection !== undefined || check !== undefined || factor !== undefined;
+  const outliers = outlierPlan(outlierDetection, annotations);
+  const judged = outliers !== undefined || check !== undefined || factor !== undefined;
   const out: { -readonly [K in keyof TrafficPlan]: TrafficPlan[K] | undefined } = {
     balancer: balancerPlan(loadBalancer, annotations[ruleAnnotations.loadBalancer]),
     hash: loadBalancer?.consistentHash === undefined ? undefined : hashPlan(loadBalancer.consistentHash),
@@ -224,7 +226,7 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
     }) as TrafficPlan["limits"],
     connectTimeoutMs: ms(connectionPool?.tcp?.connectTimeout),
     connections: connectionsPlan(connectionPool),
-    outliers: outlierDetection === undefined ? undefined : outlierPlan(outlierDetection),
+    outliers,
     latencyFactor: factor === undefined ? undefined : Number(factor),
     // Istio: without minHealthPercent nobody panics. A check of ours alone keeps Envoy's 50, as a wrong path must not empty a service.
     panicPercent: !judged ? undefined : outlierDetection === undefined ? 50 : (outlierDetection.minHealthPercent ?? 0),
@@ -309,16 +311,25 @@ function localityPlan(balancer: LoadBalancer | undefined, judged: boolean): Loca
   return { kind: "near", failover: Object.fromEntries((setting?.failover ?? []).map(({ from = "", to = "" }) => [from, to])) };
 }
 
-function outlierPlan(o: OutlierDetection): OutlierPlan {
+/** An annotation alone judges by nothing else. */
+function outlierPlan(o: OutlierDetection | undefined, annotations: HostRules["annotations"]): OutlierPlan | undefined {
+  const words = (by: "successRate" | "failurePercentage") => {
+    const text = annotations[ruleAnnotations[by]];
+    const read = text === undefined ? undefined : parseOutliers(text, by);
+    return typeof read === "object" ? { [by]: read } : {};
+  };
+  const statistics = { ...words("successRate"), ...words("failurePercentage") };
+  if (o === undefined && Object.keys(statistics).length === 0) return undefined;
   return {
-    consecutive5xx: o.consecutive5xxErrors ?? o.consecutiveErrors ?? 5,
+    consecutive5xx: o === undefined ? 0 : (o.consecutive5xxErrors ?? o.consecutiveErrors ?? 5),
     // Istio: off unless it is named.
-    consecutiveGateway: o.consecutiveGatewayErrors ?? 0,
-    splitLocal: o.splitExternalLocalOriginErrors ?? false,
-    consecutiveLocal: o.consecutiveLocalOriginFailures ?? 5,
-    intervalMs: ms(o.interval) ?? 10_000,
-    baseEjectionMs: ms(o.baseEjectionTime) ?? 30_000,
-    maxEjectionPercent: o.maxEjectionPercent ?? 10,
+    consecutiveGateway: o?.consecutiveGatewayErrors ?? 0,
+    splitLocal: o?.splitExternalLocalOriginErrors ?? false,
+    consecutiveLocal: o?.consecutiveLocalOriginFailures ?? 5,
+    intervalMs: ms(o?.interval) ?? 10_000,
+    baseEjectionMs: ms(o?.baseEjectionTime) ?? 30_000,
+    maxEjectionPercent: o?.maxEjectionPercent ?? 10,
+    ...statistics,
   };
 }
 
