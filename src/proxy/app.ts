@@ -4,6 +4,7 @@
 
 import { existsSync, writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { ownProxyCommand } from "../base/built.ts";
 import { systemClock } from "../base/clock.ts";
 import { jsonLogger, type Logger, type LogLevel } from "../base/log.ts";
 import { MetricRegistry, type MetricSource } from "../base/metric.ts";
@@ -170,8 +171,7 @@ class ProxyProcess {
       drainMs: this.#flags.drainMs,
       logLevel: this.#flags.logLevel,
       inherited: this.#takeover?.listeners ?? [],
-      // As bin/weft starts this process: the folder it stands in must not reach into it.
-      command: [process.execPath, "--no-env-file", "--config=/dev/null", "--no-install", process.argv[1] as string, "proxy"],
+      command: ownProxyCommand(),
       records: (logName, cluster) => {
         const key = `${cluster}\n${logName}`;
         const sink = records.get(key) ?? this.#sinks.factory({ sink: { kind: "als", logName, cluster }, filter: null });

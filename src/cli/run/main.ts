@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join as joinPath } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
+import { bunCommand, proxyCommand } from "../../base/built.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { packageRoot } from "../../base/root.ts";
 import { ApiFailure, type Client } from "../client.ts";
@@ -154,13 +155,15 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       adminPort: ports.admin,
     };
     registration = new Registration(client, clock, say, namespace, newEntry(plan, facts));
-    const runtime = {
-      self: [process.execPath, "--no-env-file", "--config=/dev/null", "--no-install"],
-      main: joinPath(packageRoot(), "src/main.ts"),
-    };
+    const root = packageRoot();
     const registrationFile = joinPath(dir, "registration.json");
     writePrivate(registrationFile, JSON.stringify({ access: client.access, path: registration.path, lock: memory?.lock }));
-    guard = startGuard([...runtime.self, runtime.main, "__unregister", registrationFile], dir, place.locks, ownEnvironment(env));
+    guard = startGuard(
+      [...bunCommand(joinPath(root, "src/main.ts")), "__unregister", registrationFile],
+      dir,
+      place.locks,
+      ownEnvironment(env),
+    );
     if (last === undefined) {
       await registration.create();
       memory?.forget();
@@ -171,22 +174,22 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     const direct = fallback;
     sidecar = new Sidecar(
       {
-        command: [
-          ...runtime.self,
-          runtime.main,
-          "proxy",
-          "--bootstrap",
-          files.bootstrap,
-          "--token-file",
-          files.token,
-          "--drain-seconds",
-          String(plan.drainMs / 1000),
-          ...handoverFlags(dir),
-          ...(plan.workers === undefined ? [] : ["--workers", plan.workers]),
-          ...(plan.workloadApi ? ["--workload-api", workloadSocket(dir)] : []),
-          ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
-          ...(direct === undefined ? [] : ["--direct-table", directTable(dir)]),
-        ],
+        get command() {
+          return [
+            ...proxyCommand(root),
+            "--bootstrap",
+            files.bootstrap,
+            "--token-file",
+            files.token,
+            "--drain-seconds",
+            String(plan.drainMs / 1000),
+            ...handoverFlags(dir),
+            ...(plan.workers === undefined ? [] : ["--workers", plan.workers]),
+            ...(plan.workloadApi ? ["--workload-api", workloadSocket(dir)] : []),
+            ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
+            ...(direct === undefined ? [] : ["--direct-table", directTable(dir)]),
+          ];
+        },
         env: ownEnvironment(env),
         adminPort: ports.admin,
         verbose: plan.verbose,
