@@ -55,6 +55,59 @@ test("conditions that say no, and bindings to nothing", () => {
   expect(found[0]?.message).toBe("ResolvedRefs is False (Why): because");
 });
 
+test("of every kind that has a status: routes, gateways and their listeners, rules, and what selects nobody", () => {
+  const say = (type: string, status: "True" | "False", reason = "Why") => ({ type, status, reason, message: "because" });
+  const found = objectFindings({
+    ...empty,
+    routes: [
+      object("GRPCRoute", "g", { status: { parents: [{ conditions: [say("ResolvedRefs", "False")] }] } }),
+      object("VirtualService", "v", { status: { conditions: [say("Accepted", "True", "NoService"), say("ResolvedRefs", "False")] } }),
+    ],
+    policies: [
+      object("Gateway", "gw", {
+        status: {
+          conditions: [say("Accepted", "False", "ListenersNotValid"), say("Programmed", "False", "AddressNotAssigned")],
+          listeners: [
+            { name: "a", conditions: [say("Conflicted", "False", "NoConflicts"), say("ResolvedRefs", "False", "InvalidCertificateRef")] },
+            { name: "b", conditions: [say("Conflicted", "True", "HostnameConflict"), say("Accepted", "True")] },
+          ],
+        },
+      }),
+      object("DestinationRule", "d", { status: { conditions: [say("Accepted", "False", "NoSuchService")] } }),
+      object("Sidecar", "s", { status: { conditions: [say("Accepted", "True", "NoWorkload"), say("HostsResolved", "True")] } }),
+      object("Sidecar", "good", { status: { conditions: [say("Accepted", "True", "Accepted")] } }),
+    ],
+  });
+  expect(found.map(({ level, about, message }) => `${level} ${about}: ${message}`)).toEqual([
+    "error GRPCRoute shop/g: ResolvedRefs is False (Why): because",
+    "warning VirtualService shop/v: because (NoService)",
+    "error VirtualService shop/v: ResolvedRefs is False (Why): because",
+    "warning Gateway shop/gw: Programmed is False (AddressNotAssigned): because",
+    "error Gateway shop/gw: listener a: ResolvedRefs is False (InvalidCertificateRef): because",
+    "warning Gateway shop/gw: listener b: because (HostnameConflict)",
+    "warning DestinationRule shop/d: Accepted is False (NoSuchService): because",
+    "warning Sidecar shop/s: because (NoWorkload)",
+  ]);
+});
+
+test("a proxy that another control plane has is not lost, and one that another has lost is", () => {
+  const gone = (name: string) => object("Proxy", name, { status: { connected: false } }) as ProxyObject;
+  const entry = (name: string, ...conditions: readonly object[]) => object("WorkloadEntry", name, { status: { conditions } });
+  const at = { type: "ProxyConnected", status: "True", reason: "Connected", message: "its proxy is connected to control plane b" };
+  const put = { type: "Healthy", status: "False", reason: "ProxyLost", message: "no proxy of this workload is connected" };
+  const found = proxyFindings(
+    [gone("moved"), gone("here")],
+    [
+      entry("moved", at),
+      entry("here", { ...at, message: "its proxy is connected" }),
+      entry("theirs", { ...at, status: "False" }, put),
+      entry("starting", { ...put, reason: "Starting" }),
+    ],
+    "",
+  );
+  expect(found.map(({ level, about }) => `${level} ${about}`)).toEqual(["error WorkloadEntry shop/theirs", "error proxy shop/here"]);
+});
+
 test("proxies that are lost, behind, rejecting or of another version", () => {
   const proxy = (name: string, status: Partial<ProxyObject["status"]>) =>
     object("Proxy", name, {
@@ -115,4 +168,33 @@ test("nor headers and fields that do, nor values in the queries of logged reques
   expect(redactedLine('{"path":"/a?x=1&access_token=abc&y=2","other":"key=1"}')).toBe(
     '{"path":"/a?x=1&access_token=[redacted]&y=2","other":"key=1"}',
   );
+});
+
+test("nor what matchers of headers and query parameters compare with, nor contents of ConfigMaps", () => {
+  const match = { headers: { "x-api-key": { exact: "s1" }, "x-plain": { exact: "p" } }, queryParams: { token: { regex: "s2" } } };
+  const when = [
+    { key: "request.headers[x-api-key]", values: ["s3"] },
+    { key: "source.ip", values: ["10.0.0.1"] },
+  ];
+  const { spec } = redacted(
+    object("VirtualService", "a", { spec: { http: [{ match: [match] }], when, cookie: { name: "session", ttl: "1h" } } }),
+  );
+  expect(spec).toEqual({
+    http: [
+      {
+        match: [
+          {
+            headers: { "x-api-key": { exact: "[redacted]" }, "x-plain": { exact: "p" } },
+            queryParams: { token: { regex: "[redacted]" } },
+          },
+        ],
+      },
+    ],
+    when: [
+      { key: "request.headers[x-api-key]", values: ["[redacted]"] },
+      { key: "source.ip", values: ["10.0.0.1"] },
+    ],
+    cookie: { name: "session", ttl: "1h" },
+  });
+  expect(redacted(object("ConfigMap", "a", { data: { "app.yaml": "user: x" } })).data).toEqual({ "app.yaml": "[redacted]" });
 });

@@ -26,12 +26,26 @@ const named = ({ kind, metadata }: KubeObject) =>
 
 export function proxyFindings(proxies: readonly ProxyObject[], entries: readonly KubeObject[], version: string): Finding[] {
   const out: Finding[] = [];
-  const expected = new Set(entries.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
+  const idOf = ({ metadata }: KubeObject) => `${metadata.namespace}/${metadata.name}`;
+  const expected = new Set(entries.map(idOf));
+  // Of several control planes each knows its own proxies; in the entries all of them write who has which.
+  const elsewhere = new Set(entries.filter(isElsewhere).map(idOf));
+  const shown = new Set(proxies.map(idOf));
+  for (const entry of entries) {
+    const put = conditionsOf(entry.status).find(({ type, status }) => type === "Healthy" && status === "False");
+    if (put === undefined || shown.has(idOf(entry)) || (put.reason !== "ProxyLost" && put.reason !== "SidecarDown")) continue;
+    out.push({
+      level: "error",
+      about: named(entry),
+      message: `is out of service (${put.reason}): ${put.message}`,
+      fix: "look at its machine and at the log of its weft run; if it is gone for good: weft delete workloadentry",
+    });
+  }
   for (const { metadata, status } of proxies) {
     const id = `${metadata.namespace}/${metadata.name}`;
     const about = `proxy ${id}`;
     if (!status.connected) {
-      if (expected.has(id))
+      if (expected.has(id) && !elsewhere.has(id))
         out.push({
           level: "error",
           about,
@@ -67,13 +81,7 @@ export function proxyFindings(proxies: readonly ProxyObject[], entries: readonly
 }
 
 export function objectFindings(mesh: Mesh): Finding[] {
-  return [
-    ...emptyServices(mesh),
-    ...mesh.routes.flatMap(routeFindings),
-    ...mesh.policies.flatMap(policyFindings),
-    ...mesh.policies.flatMap(attachedFindings),
-    ...danglingBindings(mesh),
-  ];
+  return [...emptyServices(mesh), ...[...mesh.routes, ...mesh.policies].flatMap(statusFindings), ...danglingBindings(mesh)];
 }
 
 function emptyServices({ services, entries, slices }: Mesh): Finding[] {
@@ -106,6 +114,16 @@ function emptyServices({ services, entries, slices }: Mesh): Finding[] {
   return out;
 }
 
+/** Its proxy is connected, to a control plane that may be another than the one that is asked. */
+function isElsewhere(entry: KubeObject): boolean {
+  const conditions = conditionsOf(entry.status);
+  return (
+    conditions.some(
+      ({ type, status, message }) => type === "ProxyConnected" && status === "True" && / to control plane \S+$/.test(message),
+    ) && !conditions.some(({ type, status, reason }) => type === "Healthy" && status === "False" && reason === "ProxyLost")
+  );
+}
+
 /** Labels of an entry: its own and those of its spec. */
 function labelsOf(entry: KubeObject): Record<string, string> {
   const { labels } = (entry.spec ?? {}) as { labels?: Record<string, string> };
@@ -117,51 +135,49 @@ function conditionsOf(status: unknown): readonly Condition[] {
   return conditions ?? [];
 }
 
-function routeFindings(route: KubeObject): Finding[] {
-  const { parents } = (route.status ?? {}) as { parents?: unknown[] };
-  return (parents ?? []).flatMap((parent) =>
-    conditionsOf(parent)
-      .filter(({ status }) => status === "False")
-      .map(
-        (each): Finding => ({
-          level: "error",
-          about: named(route),
-          message: `${each.type} is False (${each.reason}): ${each.message}`,
-          fix: "make what it refers to, or correct the reference",
-        }),
-      ),
-  );
+/** Conditions that are bad when they hold. */
+const badWhenTrue = new Set(["Conflicted", "DatagramsWithheld", "OverlappingTLSConfig"]);
+/** True, and yet without effect: it selects nobody, or what it is for is not there. */
+const idle = new Set(["NoWorkload", "NoService"]);
+
+/** What the control plane says of an object, of its parents, its targets and its listeners: each no once. */
+function statusFindings(object: KubeObject): Finding[] {
+  const status = (object.status ?? {}) as Readonly<
+    Record<"parents" | "ancestors" | "listeners", readonly { readonly name?: string }[] | undefined>
+  >;
+  const route = status.parents !== undefined;
+  const said = [
+    ...conditionsOf(status).map((each) => ({ each, where: "" })),
+    ...[...(status.parents ?? []), ...(status.ancestors ?? [])].flatMap((part) => conditionsOf(part).map((each) => ({ each, where: "" }))),
+    ...(status.listeners ?? []).flatMap((part) => conditionsOf(part).map((each) => ({ each, where: `listener ${part.name}: ` }))),
+  ];
+  // A listener says more than the Gateway's word that one of them is not valid.
+  const detailed = said.some(({ each, where }) => where !== "" && each.status === "False" && !badWhenTrue.has(each.type));
+  return said.flatMap(({ each, where }): Finding[] => {
+    const { type, reason, message } = each;
+    const no = badWhenTrue.has(type) ? each.status === "True" : each.status === "False";
+    if (!no && !(each.status === "True" && idle.has(reason))) return [];
+    if (reason === "ListenersNotValid" && detailed) return [];
+    const grave = no && (route || type === "Accepted" || type === "ResolvedRefs") && !laterOn.has(reason);
+    return [
+      {
+        level: grave ? "error" : "warning",
+        about: named(object),
+        message: no && !badWhenTrue.has(type) ? `${where}${type} is False (${reason}): ${message}` : `${where}${message} (${reason})`,
+        fix: fixes[type] ?? "correct what it names, or make and start what it is for",
+      },
+    ];
+  });
 }
 
-/** Of policies that are attached to something: each target has its word. */
-function attachedFindings(policy: KubeObject): Finding[] {
-  const { ancestors } = (policy.status ?? {}) as { ancestors?: unknown[] };
-  return (ancestors ?? []).flatMap((ancestor) =>
-    conditionsOf(ancestor)
-      .filter(({ status }) => status === "False")
-      .map(
-        ({ type, reason, message }): Finding => ({
-          level: type === "Accepted" ? "error" : "warning",
-          about: named(policy),
-          message: `${type} is False (${reason}): ${message}`,
-          fix: "correct its target, or make and start what it is for",
-        }),
-      ),
-  );
-}
-
-function policyFindings(policy: KubeObject): Finding[] {
-  return conditionsOf(policy.status)
-    .filter(({ type, status }) => (type === "Enforced" && status === "False") || (type === "DatagramsWithheld" && status === "True"))
-    .map(
-      (each): Finding => ({
-        level: "warning",
-        about: named(policy),
-        message: `${each.message} (${each.reason})`,
-        fix: "correct its selector, or start what it selects",
-      }),
-    );
-}
+/** Not accepted only until what they are for is made: the object is as it should be. */
+const laterOn = new Set(["NoSuchService", "TargetNotFound"]);
+const fixes: Readonly<Record<string, string>> = {
+  Enforced: "correct its selector, or start what it selects",
+  DatagramsWithheld: "correct its selector, or start what it selects",
+  ResolvedRefs: "make what it refers to, or correct the reference",
+  Programmed: "start the process that serves it (weft gateway NAME -n NAMESPACE), or mend what it names",
+};
 
 function danglingBindings({ bindings, roles, clusterRoles }: Mesh): Finding[] {
   const out: Finding[] = [];

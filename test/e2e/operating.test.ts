@@ -90,7 +90,14 @@ spec:
       readFileSync(join(data, "admin.kubeconfig"), "utf8").replace(/server: .*/, 'server: "https://127.0.0.1:1"'),
     );
     const away = await weft(["check", "--kubeconfig", kubeconfig]);
-    expect([away.code, away.err]).toEqual([1, expect.stringContaining('Is "weft up" running?')]);
+    expect([away.code, away.out]).toEqual([1, expect.stringMatching(/ERROR {3}control plane: .*Is "weft up" running\?\n +fix: start it/)]);
+    // What may keep it from starting is looked at all the same, and monitors get it in their own form.
+    chmodSync(join(data, "ca.key"), 0o644);
+    const { code, out } = await weft(["check", "-o", "json", "--kubeconfig", kubeconfig, "--data", data]);
+    chmodSync(join(data, "ca.key"), 0o600);
+    const { findings } = JSON.parse(out) as { findings: { about: string; message: string }[] };
+    expect([code, findings.map(({ about }) => about.split(" ").slice(0, 2).join(" "))]).toEqual([1, ["control plane", "data folder"]]);
+    expect(findings[1]?.message).toContain("ca.key can be read by others");
   }, 60_000);
 });
 
@@ -106,6 +113,8 @@ test("weft bug-report has what is needed, and no secret", async () => {
     header: "aHVzaC1odXNo",
     secret: Buffer.from("hush-hush-secret").toString("base64"),
     annotation: "hush-annotation",
+    matcher: "hush-matcher",
+    configMap: "hush-config-map",
   };
   await ok(
     ["apply", "-f", "-"],
@@ -115,6 +124,16 @@ kind: Secret
 metadata: {name: keys, namespace: shop}
 type: Opaque
 data: {key: ${tokens.secret}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: app, namespace: shop}
+data: {app.yaml: "door: hush-config-map"}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: keyed, namespace: shop}
+spec: {hosts: [noted], http: [{match: [{headers: {x-api-key: {exact: hush-matcher}}}], route: [{destination: {host: noted}}]}, {route: [{destination: {host: noted}}]}]}
 ---
 apiVersion: v1
 kind: Service

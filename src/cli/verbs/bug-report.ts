@@ -75,7 +75,13 @@ export async function run(invocation: Invocation): Promise<number> {
 export function redacted(object: KubeObject): KubeObject {
   const { managedFields: _managed, annotations, ...metadata } = object.metadata;
   const { metadata: _metadata, ...rest } = object;
-  const shown = Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, hidden(value, 0)]));
+  const whole = (name: string) => object.kind === "ConfigMap" && (name === "data" || name === "binaryData");
+  const shown = Object.fromEntries(
+    Object.entries(rest).map(([name, value]) => [
+      name,
+      whole(name) ? Object.fromEntries(Object.keys(value as object).map((key) => [key, mark])) : hidden(value, 0),
+    ]),
+  );
   const made = { ...shown, metadata } as KubeObject;
   if (annotations === undefined) return made;
   const kept = Object.entries(annotations)
@@ -87,18 +93,36 @@ export function redacted(object: KubeObject): KubeObject {
 const mark = "[redacted]";
 /** Deeper than any kind goes. */
 const mostDepth = 60;
+/** What is compared with the value of a header, query parameter or cookie of a telling name; in a list that has the name beside it. */
+const compared = new Set(["value", "values", "exact", "prefix", "regex", "suffix", "contains"]);
+/** Of a map under a telling name: names of objects and kinds stay, they are what a report is about. */
+const plain = /^(name|namespace|kind|group|key|type|path|ttl|apiVersion)$/;
 
-/** `{authorization: …}` of a map of headers, `{name: Authorization, value: …}` of a list, and fields that are called so. Names of objects stay: they are what a report is about. */
+/**
+ * `{authorization: …}` of a map of headers, whatever matcher is under it, `{name: Authorization, value: …}` of a list, and fields that are called so.
+ * Contents of ConfigMaps are not looked into: they go whole.
+ */
 function hidden(value: unknown, depth: number): unknown {
-  if (depth > mostDepth || typeof value !== "object" || value === null) return value;
+  if (depth > mostDepth) return mark;
+  if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map((each) => hidden(each, depth + 1));
   const record = value as Record<string, unknown>;
-  const named = typeof record.name === "string" && telling.test(record.name) ? record.name : undefined;
+  const named = [record.name, record.key].some((name) => typeof name === "string" && telling.test(name));
   return Object.fromEntries(
     Object.entries(record).map(([name, inner]) => {
-      const secret = (named !== undefined && name === "value") || (telling.test(name) && !/(Name|Ref|Refs|Port)$/.test(name));
-      return [name, secret && typeof inner === "string" ? mark : hidden(inner, depth + 1)];
+      const secret = (named && compared.has(name)) || (telling.test(name) && !/(Name|Ref|Refs|Port)$/.test(name));
+      return [name, secret ? emptied(inner, depth + 1) : hidden(inner, depth + 1)];
     }),
+  );
+}
+
+/** Every text of it hidden, but for what says what it is. */
+function emptied(value: unknown, depth: number): unknown {
+  if (typeof value === "string" || depth > mostDepth) return mark;
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((each) => emptied(each, depth + 1));
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]) => [name, plain.test(name) && typeof inner === "string" ? inner : emptied(inner, depth + 1)]),
   );
 }
 

@@ -9,7 +9,8 @@ import { connect as connectTls } from "node:tls";
 import type { MeshObject, ProxyObject } from "../../api/live.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import { type Finding, type Mesh, objectFindings, proxyFindings } from "../check-objects.ts";
-import type { Client } from "../client.ts";
+import { type Client, Unreachable } from "../client.ts";
+import { pathOf } from "../discovery.ts";
 import { CliFailure, reasonOf } from "../failure.ts";
 import { bytes, printed } from "../output.ts";
 import { openSession } from "../session.ts";
@@ -42,14 +43,37 @@ const skewWarnMs = 5_000;
 const skewErrorMs = 60_000;
 const leastFreeBytes = 256 * 1024 * 1024;
 
-/** Everything that is wrong, errors first, and what was looked at. Throws only when the control plane cannot be asked at all. */
+/** Everything that is wrong, errors first, and what was looked at. A control plane that does not answer is one of them. */
 export async function findings(invocation: Pick<Invocation, "args" | "env" | "stop">): Promise<{ found: Finding[]; looked: string[] }> {
   const session = openSession(invocation);
   const { client } = session;
   const found: Finding[] = [];
   const looked: string[] = [];
+  const look = () => {
+    const data = invocation.args.text("data") ?? dirname(client.access.file);
+    if (existsSync(join(data, "weft.db"))) {
+      found.push(...folderFindings(data));
+      looked.push("data folder");
+    } else if (invocation.args.on("data")) throw new CliFailure(`${data} holds no mesh (there is no weft.db in it)`);
+  };
   const askedAt = Date.now();
-  const ready = await client.raw("/readyz", { alsoGood: [503], timeoutMs: 15_000 });
+  let ready: Response;
+  try {
+    ready = await client.raw("/readyz", { alsoGood: [503], timeoutMs: 15_000 });
+  } catch (error) {
+    // Nothing else can be asked, but what keeps it from starting may lie in its folder.
+    if (!(error instanceof Unreachable)) throw error;
+    look();
+    found.unshift({
+      level: "error",
+      about: "control plane",
+      message: error.message,
+      fix: error.retryable
+        ? "start it (weft up, which says what is in its way), or name another with --kubeconfig"
+        : "take the kubeconfig of the control plane that is meant",
+    });
+    return { found: found.sort(gravest), looked: ["control plane", ...looked] };
+  }
   const words = (await ready.text()).trim();
   if (ready.status !== 200)
     found.push({
@@ -71,12 +95,7 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
   looked.push("clocks");
   found.push(...(await certificateFindings(client)));
   looked.push("certificates");
-
-  const data = invocation.args.text("data") ?? dirname(client.access.file);
-  if (existsSync(join(data, "weft.db"))) {
-    found.push(...folderFindings(data));
-    looked.push("data folder");
-  } else if (invocation.args.on("data")) throw new CliFailure(`${data} holds no mesh (there is no weft.db in it)`);
+  look();
 
   const list = async <T = KubeObject>(path: string): Promise<readonly T[]> => {
     try {
@@ -92,17 +111,18 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
     }
   };
   const version = (await client.json<{ weftVersion?: string }>("/version")).weftVersion ?? "";
+  const configured: KubeObject[] = [];
+  for (const resource of await session.resources())
+    if (judged.has(resource.group) && !unjudged.has(resource.plural)) {
+      const items = await list(pathOf(resource, undefined));
+      configured.push(...items.map((each) => ({ ...each, kind: resource.kind })));
+    }
   const mesh: Mesh = {
     services: await list("/api/v1/services"),
     entries: await list("/apis/networking.istio.io/v1/workloadentries"),
     slices: await list("/apis/discovery.k8s.io/v1/endpointslices"),
-    routes: await list("/apis/gateway.networking.k8s.io/v1/httproutes"),
-    policies: [
-      ...(await list("/apis/security.istio.io/v1/authorizationpolicies")),
-      ...(await list("/apis/weft.dev/v1alpha1/ratelimitpolicies")),
-      ...(await list("/apis/weft.dev/v1alpha1/overloadpolicies")),
-      ...(await list("/apis/weft.dev/v1alpha1/hedgingpolicies")),
-    ],
+    routes: configured.filter(({ kind }) => kind.endsWith("Route") || kind === "VirtualService"),
+    policies: configured.filter(({ kind }) => !kind.endsWith("Route") && kind !== "VirtualService"),
     roles: await list("/apis/rbac.authorization.k8s.io/v1/roles"),
     clusterRoles: await list("/apis/rbac.authorization.k8s.io/v1/clusterroles"),
     bindings: [
@@ -135,8 +155,10 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
     });
   found.push(...objectFindings(mesh));
   looked.push(`${mesh.services.length} services`, `${mesh.routes.length + mesh.policies.length} routes and policies`);
-  return { found: found.sort((a, b) => Number(b.level === "error") - Number(a.level === "error")), looked };
+  return { found: found.sort(gravest), looked };
 }
+
+const gravest = (a: Finding, b: Finding): number => Number(b.level === "error") - Number(a.level === "error");
 
 async function certificateFindings(client: Client): Promise<Finding[]> {
   const { ca, server } = client.access;
@@ -172,6 +194,11 @@ async function certificateFindings(client: Client): Promise<Finding[]> {
     judge("the API's certificate", notAfter, serverNearMs, "restart weft up: it renews its certificate when a third of its life is left");
   return out;
 }
+
+/** Groups in whose objects the control plane says what it makes of them. */
+const judged = new Set(["gateway.networking.k8s.io", "networking.istio.io", "security.istio.io", "telemetry.istio.io", "weft.dev"]);
+/** Live state, and what is looked at by itself. */
+const unjudged = new Set(["workloadentries", "proxies", "edges", "meshes", "jointokens", "users", "revocations"]);
 
 const privateFiles = ["weft.db", "ca.key", "ca.rotation", "signing.key", "server.key", "admin.token", "admin.kubeconfig", "audit.log"];
 
