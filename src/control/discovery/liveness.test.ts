@@ -5,6 +5,7 @@ import type { Condition, KubeObject } from "../../api/meta.ts";
 import { PausedClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
+import { StoreFailure } from "../store/store.ts";
 import { forgetMs, graceMs, Liveness, restartGraceMs } from "./liveness.ts";
 
 const resource = "workloadentries.networking.istio.io";
@@ -76,6 +77,51 @@ async function setup(first: KubeObject | undefined) {
 
 const up = "Healthy=True/Answering ProxyConnected=True/Connected";
 const out = "Healthy=False/ProxyLost ProxyConnected=False/ProxyLost";
+
+describe("a store that fails for a while", () => {
+  test("costs time, and no word: what was lost is put out and forgotten, what has come is said to be there", async () => {
+    const { store, clock, state, connect, lose } = await setup(entry(healthy("True", "Answering")));
+    const { update, delete: remove } = store;
+    const failing = (yes: boolean) => {
+      store.update = yes ? () => Promise.reject(new StoreFailure("the disk is full")) : update.bind(store);
+      store.delete = yes ? () => Promise.reject(new StoreFailure("the disk is full")) : remove.bind(store);
+    };
+    failing(true);
+    expect(await connect()).toBe("Healthy=True/Answering");
+    failing(false);
+    clock.advance(graceMs);
+    expect(await state()).toBe("Healthy=True/Answering ProxyConnected=True/Connected");
+    failing(true);
+    lose();
+    for (let i = 0; i < 4; i++) {
+      clock.advance(graceMs);
+      expect(await state()).toBe("Healthy=True/Answering ProxyConnected=True/Connected");
+    }
+    failing(false);
+    clock.advance(graceMs);
+    expect(await state()).toBe("Healthy=False/ProxyLost ProxyConnected=False/ProxyLost");
+    failing(true);
+    clock.advance(forgetMs);
+    expect(await state()).toContain("ProxyLost");
+    failing(false);
+    clock.advance(graceMs);
+    expect(await state()).toBe("gone");
+  });
+
+  test("a proxy that comes back before the next try is not put out by it", async () => {
+    const { store, clock, state, connect, lose } = await setup(entry(healthy("True", "Answering")));
+    await connect();
+    const { update } = store;
+    lose();
+    store.update = () => Promise.reject(new StoreFailure("etcd does not answer"));
+    clock.advance(graceMs);
+    await state();
+    await connect();
+    store.update = update.bind(store);
+    clock.advance(3 * graceMs);
+    expect(await state()).toBe("Healthy=True/Answering ProxyConnected=True/Connected");
+  });
+});
 
 describe("a proxy that is lost", () => {
   test("is put out after the grace, put back when it returns, deleted when it does not", async () => {

@@ -89,7 +89,10 @@ export class Liveness {
   connected(key: string): void {
     this.#arm(key, 0, undefined);
     this.#adopting.delete(key);
-    this.#update(key, (entry, now) => {
+    const again = () => {
+      if (this.#deps.isConnected(key)) this.connected(key);
+    };
+    this.#update(key, again, (entry, now) => {
       if (!this.#deps.isConnected(key)) return undefined;
       const next = [
         condition(
@@ -141,7 +144,8 @@ export class Liveness {
   /** `gone`: the control plane whose entry it was when the wait began. One that another has taken over meanwhile is not ours to judge. */
   #putOut(key: string, gone?: string): void {
     if (this.#deps.isConnected(key)) return;
-    this.#update(key, (entry, now) => {
+    const again = () => this.#putOut(key, gone);
+    this.#update(key, again, (entry, now) => {
       if (this.#deps.isConnected(key) || this.#othersBusiness(entry, gone)) return undefined;
       const next = [condition(connectedType, "False", lostReason, "its proxy has gone without a word", now)];
       // Only what is in service is put out of it: draining or starting is weft run's own word and stays.
@@ -166,7 +170,8 @@ export class Liveness {
 
   #forget(key: string): void {
     if (this.#deps.isConnected(key)) return;
-    this.#enqueue(key, async () => {
+    const again = () => this.#forget(key);
+    this.#enqueue(key, again, async () => {
       const entry = await this.#deps.store.get(this.#keyOf(key));
       if (entry === undefined || this.#deps.isConnected(key) || conditionOf(entry, connectedType)?.status === "True") return;
       const result = await this.#deps.store.delete(this.#keyOf(key), Number(entry.metadata.resourceVersion));
@@ -176,8 +181,8 @@ export class Liveness {
   }
 
   /** Compare-and-set of some conditions; `change` sees the newest entry and returns undefined to leave it alone. */
-  #update(key: string, change: (entry: KubeObject, now: string) => Condition[] | undefined): void {
-    this.#enqueue(key, async () => {
+  #update(key: string, again: () => void, change: (entry: KubeObject, now: string) => Condition[] | undefined): void {
+    this.#enqueue(key, again, async () => {
       for (let attempt = 0; attempt < maxTries; attempt++) {
         const entry = await this.#deps.store.get(this.#keyOf(key));
         if (entry === undefined) return;
@@ -190,11 +195,14 @@ export class Liveness {
     });
   }
 
-  #enqueue(key: string, run: () => Promise<void>): void {
+  /** `again`: what is done in a while where the store fails (etcd away, a full disk), unless the proxy has come or gone meanwhile. */
+  #enqueue(key: string, again: () => void, run: () => Promise<void>): void {
+    const connected = this.#deps.isConnected(key);
     if (this.#stopped) return;
     const before = this.#writes.get(key) ?? Promise.resolve();
     const next = before.then(run).catch((cause: unknown) => {
-      this.#deps.log.error({ cause, entry: key }, "The health of a workload could not be written");
+      this.#deps.log.error({ cause, entry: key }, "The health of a workload could not be written; it is tried again");
+      if (!this.#stopped && connected === this.#deps.isConnected(key)) this.#arm(key, graceMs, again);
     });
     this.#writes.set(key, next);
     void next.then(() => {

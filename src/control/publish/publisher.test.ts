@@ -135,6 +135,27 @@ describe("publisher", () => {
     expect(await standing(far)).toContain(`revision ${seen + 5}; nothing was written. Try again.`);
   });
 
+  test("a status that the store could not take is written when it can again, without another change", async () => {
+    const store = memory();
+    const clock = new PausedClock();
+    const { update } = store;
+    let tries = 0;
+    store.update = () => Promise.reject(new StoreFailure(`the disk is full (${++tries})`));
+    await store.create(key("a"), route("a", "x"));
+    await start(store, clock);
+    await until("a try", () => tries === 1);
+    await standing(Promise.resolve());
+    clock.advance(4_999);
+    expect(tries).toBe(1);
+    clock.advance(1);
+    await until("another", () => tries === 2);
+    store.update = update.bind(store);
+    await until("the status", async () => {
+      clock.advance(1_000);
+      return (await store.get(key("a")))?.status !== undefined;
+    });
+  });
+
   test("who waits for a revision goes on with the event that brings it, and not before; an end of the publisher ends the wait", async () => {
     // Empty, so that there are no statuses, whose writing would bring revisions of its own.
     const store = memory();

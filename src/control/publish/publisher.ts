@@ -84,6 +84,9 @@ const mostSettleMs = 100;
 /** A write that rests on what the store holds waits so long at most until it has been seen here. */
 const seenLimitMs = 3_000;
 
+/** A store that could take no status is asked again after so long: an etcd that is away, or a full disk, ends without an event. */
+const statusRetryMs = 5_000;
+
 /** Statuses in one go: what a store is asked for in one turn of the loop shares one sync of the disk. */
 const writtenTogether = 64;
 
@@ -107,6 +110,7 @@ export class Publisher<W> implements SnapshotSource {
   #lastCompileMs = 0;
   #waiting = 0;
   #writing: Promise<void> | undefined;
+  #writeAgain: Timer | undefined;
   #stopped = false;
 
   private constructor(deps: PublisherDeps<W>) {
@@ -247,8 +251,10 @@ export class Publisher<W> implements SnapshotSource {
     this.#stopped = true;
     this.#watch?.stop();
     this.#timer?.cancel();
+    this.#writeAgain?.cancel();
     for (const waiting of [...this.#awaited]) waiting.done();
     await this.#writing;
+    this.#writeAgain?.cancel();
   }
 
   #keep(key: ObjectKey, object: KubeObject | undefined): void {
@@ -378,11 +384,14 @@ export class Publisher<W> implements SnapshotSource {
       const some = [...this.#unwritten].slice(0, writtenTogether);
       for (const [text] of some) this.#unwritten.delete(text);
       const written = await Promise.all(some.map(([text, key]) => this.#writeStatus(text, key)));
-      if (written.includes(false)) return;
+      if (!written.includes(false)) continue;
+      this.#writeAgain?.cancel();
+      this.#writeAgain = this.#deps.clock.after(statusRetryMs, () => this.#startWriting());
+      return;
     }
   }
 
-  /** false: the store failed, and the status waits for the next change. */
+  /** false: the store failed, and the status waits for the next try. */
   async #writeStatus(text: string, key: ObjectKey): Promise<boolean> {
     const { store, clock, log, compiler } = this.#deps;
     const object = this.object(key.resource, key.namespace, key.name);
@@ -395,7 +404,7 @@ export class Publisher<W> implements SnapshotSource {
       return true;
     } catch (cause) {
       this.#unwritten.set(text, key);
-      log.error({ cause, ...key }, "A status could not be written; it is tried again with the next change");
+      log.error({ cause, ...key }, "A status could not be written; it is tried again");
       return false;
     }
   }
