@@ -170,11 +170,16 @@ describe.each(binaries)("%s", (binary) => {
     expect(await ok("get svc reviews -o jsonpath={.spec.selector.app}")).toBe("reviews");
   });
 
-  test("create namespace and service, which newer ones send as protobuf", async () => {
+  test("create namespace, service, configmap and secret, which newer ones send as protobuf", async () => {
     expect(await ok("create ns made")).toBe("namespace/made created\n");
     expect(await refused("create ns made")).toBe('Error from server (AlreadyExists): namespaces "made" already exists\n');
     expect(await ok("create service clusterip web -n made --tcp=80:8080")).toBe("service/web created\n");
     expect(await ok("get svc web -n made -o jsonpath={.spec.ports[0].targetPort}{.spec.selector}")).toBe('8080{"app":"web"}');
+    expect(await ok("create configmap cm -n made --from-literal=a=b")).toBe("configmap/cm created\n");
+    expect(await ok("get cm cm -n made -o jsonpath={.data}")).toBe('{"a":"b"}');
+    expect(await ok("create secret generic s -n made --from-literal=a=b")).toBe("secret/s created\n");
+    expect(await ok("get secret s -n made -o jsonpath={.type}{.data.a}")).toBe("OpaqueYg==");
+    expect(await ok("delete cm/cm secret/s -n made -o name")).toBe("configmap/cm\nsecret/s\n");
     expect(await refused("create service nodeport np -n made --tcp=80:8080")).toContain("spec.type");
     expect(await ok("delete svc web -n made")).toBe(
       minor >= 34 ? 'service "web" deleted from made namespace\n' : 'service "web" deleted\n',

@@ -95,10 +95,54 @@ describe("protobuf bodies", () => {
   };
 
   test("what is not in the tables is refused, never dropped", () => {
-    expect(code(envelope("v1", "Secret", Buffer.alloc(0)))).toBe("415 Secret is not read as protobuf here; send application/json");
+    expect(code(envelope("v1", "Pod", Buffer.alloc(0)))).toBe("415 Pod is not read as protobuf here; send application/json");
     expect(code(envelope("v1", "Service", field(2, field(14, "x"))))).toBe(
       "415 protobuf field 14 of spec is not read here; send application/json",
     );
+  });
+
+  test("ConfigMaps and Secrets: bytes are base64, as in JSON", () => {
+    const entry = (key: string, value: Buffer | string) => Buffer.concat([field(1, key), field(2, value)]);
+    const name = field(1, field(1, "x"));
+    const config = Buffer.concat([name, field(2, entry("a", "b")), field(2, entry("c", "")), field(3, entry("d", Buffer.from([0, 255])))]);
+    expect(decodeProtobuf(envelope("v1", "ConfigMap", config))).toEqual({
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name: "x" },
+      data: { a: "b", c: "" },
+      binaryData: { d: "AP8=" },
+    });
+    const secret = Buffer.concat([name, field(2, entry("tls.key", "key")), field(3, "kubernetes.io/tls")]);
+    expect(decodeProtobuf(envelope("v1", "Secret", secret))).toEqual({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "x" },
+      data: { "tls.key": "a2V5" },
+      type: "kubernetes.io/tls",
+    });
+    expect(code(envelope("v1", "ConfigMap", field(2, entry("__proto__", "x"))))).toBe('400 "__proto__" is no field name');
+  });
+
+  test("EndpointSlices keep what is false; Events keep millionths of a second", () => {
+    const slice = Buffer.concat([field(2, Buffer.concat([field(1, "10.0.0.1"), field(2, varint(1, 0))])), field(4, "IPv4")]);
+    expect(decodeProtobuf(envelope("discovery.k8s.io/v1", "EndpointSlice", slice))).toEqual({
+      apiVersion: "discovery.k8s.io/v1",
+      kind: "EndpointSlice",
+      endpoints: [{ addresses: ["10.0.0.1"], conditions: { ready: false } }],
+      addressType: "IPv4",
+    });
+    const event = Buffer.concat([
+      field(3, "Seen"),
+      field(6, varint(1, 60)),
+      field(10, Buffer.concat([varint(1, 60), Buffer.from([16, 0xe8, 0x07])])),
+    ]);
+    expect(decodeProtobuf(envelope("v1", "Event", event))).toEqual({
+      apiVersion: "v1",
+      kind: "Event",
+      reason: "Seen",
+      firstTimestamp: "1970-01-01T00:01:00Z",
+      eventTime: "1970-01-01T00:01:00.000001Z",
+    });
   });
 
   test("garbage and every truncation are 400 or end early, never a crash", () => {

@@ -83,16 +83,18 @@ function pointer(text: string, fail: Fail): string[] {
 function read(document: unknown, path: readonly string[], fail: Fail): unknown {
   let at = document;
   for (const [depth, part] of path.entries()) {
-    if (Array.isArray(at)) at = at[index(part, at.length, fail)];
+    if (Array.isArray(at)) at = at[index(part, at.length, path.slice(0, depth), fail)];
     else if (isRecord(at) && Object.hasOwn(at, part)) at = at[part];
     else throw fail(`there is nothing at ${JSON.stringify(`/${path.slice(0, depth + 1).join("/")}`)}`);
   }
   return at;
 }
 
-function index(part: string, places: number, fail: Fail): number {
+/** `list`: where the list stands. */
+function index(part: string, places: number, list: readonly string[], fail: Fail): number {
   if (!/^(0|[1-9][0-9]*)$/.test(part) || Number(part) >= places) {
-    throw fail(`${JSON.stringify(part)} is no index here, the list has ${places} places`);
+    const length = places === 1 ? "1 place" : `${places} places`;
+    throw fail(`${JSON.stringify(part)} is no index of ${JSON.stringify(`/${list.join("/")}`)}: the list has ${length}, counted from 0`);
   }
   return Number(part);
 }
@@ -102,7 +104,8 @@ function add(document: unknown, path: readonly string[], value: unknown, fail: F
   const last = path.at(-1);
   if (last === undefined) return value;
   const parent = read(document, path.slice(0, -1), fail);
-  if (Array.isArray(parent)) parent.splice(last === "-" ? parent.length : index(last, parent.length + 1, fail), 0, value);
+  if (Array.isArray(parent))
+    parent.splice(last === "-" ? parent.length : index(last, parent.length + 1, path.slice(0, -1), fail), 0, value);
   else if (isRecord(parent)) parent[last] = value;
   else throw fail(`${JSON.stringify(`/${path.slice(0, -1).join("/")}`)} is neither an object nor a list`);
   return document;
@@ -113,7 +116,7 @@ function remove(document: unknown, path: readonly string[], fail: Fail): unknown
   const last = path.at(-1);
   if (last === undefined) throw fail("the whole object cannot be removed by a patch; delete it");
   const parent = read(document, path.slice(0, -1), fail);
-  if (Array.isArray(parent)) parent.splice(index(last, parent.length, fail), 1);
+  if (Array.isArray(parent)) parent.splice(index(last, parent.length, path.slice(0, -1), fail), 1);
   else if (isRecord(parent)) delete parent[last];
   return document;
 }

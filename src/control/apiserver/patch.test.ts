@@ -77,7 +77,7 @@ describe("JSON patch (RFC 6902, appendix A)", () => {
     ["a missing parent", [{ op: "add", path: "/b/c", value: 1 }], /operation 0: there is nothing at "\/b"/],
     ["a missing target", [{ op: "remove", path: "/b" }], /there is nothing at "\/b"/],
     ["an inherited name", [{ op: "test", path: "/toString", value: 1 }], /there is nothing at/],
-    ["an index beyond the end", [{ op: "add", path: "/a/5", value: 1 }], /"5" is no index here, the list has 4 places/],
+    ["an index beyond the end", [{ op: "add", path: "/a/5", value: 1 }], /"5" is no index of "\/a": the list has 4 places, counted from 0/],
     ["a leading zero", [{ op: "remove", path: "/a/01" }], /"01" is no index/],
     ["the end as a source", [{ op: "remove", path: "/a/-" }], /"-" is no index/],
     ["a failed test", [{ op: "test", path: "/a", value: [1] }], /is not the one tested for/],

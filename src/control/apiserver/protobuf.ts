@@ -1,13 +1,16 @@
-// Owns: request bodies in Kubernetes' protobuf form, which the typed commands of kubectl (create namespace, create service, create token,
-// auth can-i) send since 1.32 without being asked. Decoded to what the same object is in JSON.
+// Owns: request bodies in Kubernetes' protobuf form, which the typed commands of kubectl (create namespace, configmap, secret, service, token,
+// auth can-i) send since 1.32 without being asked, and which controller-runtime sends for the kinds that Kubernetes has itself. Decoded to what the same object is in JSON.
 // Never written: every client that sends it also takes JSON. A field that is not in the tables is refused, never dropped.
 // Field numbers: generated.proto of k8s.io/api and k8s.io/apimachinery.
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { badRequest, unsupportedMediaType } from "./status.ts";
 
-type Scalar = "string" | "int" | "bool" | "time" | "int-or-string" | "dropped";
-type Field = readonly [name: string, type: Scalar | "strings" | "map" | Message] | readonly [name: string, type: Message, repeated: true];
+/** `flag`: a bool that Go writes only where it is set, so that false says something. `bytes-map`: base64 in JSON. */
+type Scalar = "string" | "int" | "bool" | "flag" | "time" | "micro-time" | "int-or-string" | "dropped";
+type Field =
+  | readonly [name: string, type: Scalar | "strings" | "map" | "bytes-map" | Message]
+  | readonly [name: string, type: Message, repeated: true];
 interface Message {
   readonly [number: number]: Field;
 }
@@ -83,6 +86,47 @@ const resourceAttributes: Message = {
 
 const boundObject: Message = { 1: ["kind", "string"], 2: ["apiVersion", "string"], 3: ["name", "string"], 4: ["uid", "string"] };
 
+const objectReference: Message = {
+  1: ["kind", "string"],
+  2: ["namespace", "string"],
+  3: ["name", "string"],
+  4: ["uid", "string"],
+  5: ["apiVersion", "string"],
+  6: ["resourceVersion", "string"],
+  7: ["fieldPath", "string"],
+};
+
+const event: Message = {
+  1: ["metadata", metadata],
+  2: ["involvedObject", objectReference],
+  3: ["reason", "string"],
+  4: ["message", "string"],
+  5: ["source", { 1: ["component", "string"], 2: ["host", "string"] }],
+  6: ["firstTimestamp", "time"],
+  7: ["lastTimestamp", "time"],
+  8: ["count", "int"],
+  9: ["type", "string"],
+  10: ["eventTime", "micro-time"],
+  11: ["series", { 1: ["count", "int"], 2: ["lastObservedTime", "micro-time"] }],
+  12: ["action", "string"],
+  13: ["related", objectReference],
+  14: ["reportingComponent", "string"],
+  15: ["reportingInstance", "string"],
+};
+
+const endpoint: Message = {
+  1: ["addresses", "strings"],
+  2: ["conditions", { 1: ["ready", "flag"], 2: ["serving", "flag"], 3: ["terminating", "flag"] }],
+  3: ["hostname", "string"],
+  4: ["targetRef", objectReference],
+  5: ["deprecatedTopology", "map"],
+  6: ["nodeName", "string"],
+  7: ["zone", "string"],
+  8: ["hints", { 1: ["forZones", { 1: ["name", "string"] }, true], 2: ["forNodes", { 1: ["name", "string"] }, true] }],
+};
+
+const endpointPort: Message = { 1: ["name", "string"], 2: ["protocol", "string"], 3: ["port", "int"], 4: ["appProtocol", "string"] };
+
 const rules: Field = [
   "rules",
   {
@@ -106,6 +150,21 @@ const bindingMessage: Message = { 1: ["metadata", metadata], 2: subjects, 3: rol
 const kinds: Readonly<Record<string, Message>> = {
   Namespace: { 1: ["metadata", metadata], 2: ["spec", { 1: ["finalizers", "strings"] }], 3: ["status", "dropped"] },
   Service: { 1: ["metadata", metadata], 2: ["spec", serviceSpec], 3: ["status", "dropped"] },
+  ConfigMap: { 1: ["metadata", metadata], 2: ["data", "map"], 3: ["binaryData", "bytes-map"], 4: ["immutable", "flag"] },
+  Secret: {
+    1: ["metadata", metadata],
+    2: ["data", "bytes-map"],
+    3: ["type", "string"],
+    4: ["stringData", "map"],
+    5: ["immutable", "flag"],
+  },
+  Event: event,
+  EndpointSlice: {
+    1: ["metadata", metadata],
+    2: ["endpoints", endpoint, true],
+    3: ["ports", endpointPort, true],
+    4: ["addressType", "string"],
+  },
   Role: { 1: ["metadata", metadata], 2: rules },
   ClusterRole: { 1: ["metadata", metadata], 2: rules },
   RoleBinding: bindingMessage,
@@ -183,13 +242,14 @@ function decode(bytes: Uint8Array, message: Message, path: string): Record<strin
       reader.skip(wire, number);
       continue;
     }
-    const wanted = type === "int" || type === "bool" ? WireType.Varint : WireType.LengthDelimited;
+    const wanted = type === "int" || type === "bool" || type === "flag" ? WireType.Varint : WireType.LengthDelimited;
     if (wire !== wanted) throw badRequest(`the body is not valid protobuf: ${below} has wire type ${wire}`);
     const value = read(reader, type, below);
     if (type === "strings" || repeated === true) out[name] = [...((out[name] as unknown[] | undefined) ?? []), value];
-    else if (type === "map") out[name] = { ...(out[name] as Record<string, unknown> | undefined), ...(value as Record<string, unknown>) };
+    else if (type === "map" || type === "bytes-map")
+      out[name] = { ...(out[name] as Record<string, unknown> | undefined), ...(value as Record<string, unknown>) };
     // Go's encoder writes fields that are empty; in JSON they would be left out.
-    else if (value !== "" && value !== 0 && value !== false && value !== undefined) out[name] = value;
+    else if (type === "flag" || (value !== "" && value !== 0 && value !== false && value !== undefined)) out[name] = value;
   }
   return out;
 }
@@ -202,17 +262,14 @@ function read(reader: BinaryReader, type: Field[1], path: string): unknown {
     case "int":
       return Number(reader.int64());
     case "bool":
+    case "flag":
       return reader.bool();
-    case "map": {
-      const entry = decode(reader.bytes(), { 1: ["key", "string"], 2: ["value", "string"] }, path);
-      const key = String(entry.key ?? "");
-      if (key === "__proto__") throw badRequest('"__proto__" is no field name');
-      return { [key]: entry.value ?? "" };
-    }
-    case "time": {
-      const time = decode(reader.bytes(), { 1: ["seconds", "int"], 2: ["nanos", "int"] }, path);
-      return time.seconds === undefined ? undefined : `${new Date(Number(time.seconds) * 1000).toISOString().slice(0, 19)}Z`;
-    }
+    case "map":
+    case "bytes-map":
+      return entryOf(reader.bytes(), type === "map" ? "string" : "base64", path);
+    case "time":
+    case "micro-time":
+      return timeOf(decode(reader.bytes(), { 1: ["seconds", "int"], 2: ["nanos", "int"] }, path), type === "time" ? 0 : 6, path);
     case "int-or-string": {
       const either = decode(reader.bytes(), { 1: ["type", "int"], 2: ["int", "int"], 3: ["string", "string"] }, path);
       return either.type === 1 ? (either.string ?? "") : (either.int ?? 0);
@@ -222,4 +279,28 @@ function read(reader: BinaryReader, type: Field[1], path: string): unknown {
     default:
       return decode(reader.bytes(), type, path);
   }
+}
+
+/** One entry of a map; bytes become base64, as they are in JSON. */
+function entryOf(bytes: Uint8Array, type: "string" | "base64", path: string): Record<string, string> {
+  const reader = new BinaryReader(bytes);
+  let [key, value] = ["", ""];
+  while (reader.pos < reader.len) {
+    const [number, wire] = reader.tag();
+    if (wire !== WireType.LengthDelimited || (number !== 1 && number !== 2))
+      throw badRequest(`the body is not valid protobuf: an entry of ${path} has field ${number} with wire type ${wire}`);
+    if (number === 1) key = reader.string();
+    else value = type === "string" ? reader.string() : Buffer.from(reader.bytes()).toString("base64");
+  }
+  if (key === "__proto__") throw badRequest('"__proto__" is no field name');
+  return { [key]: value };
+}
+
+/** RFC 3339 with so many digits of a second; a time that is zero is none, as in Go. */
+function timeOf({ seconds, nanos = 0 }: Record<string, unknown>, digits: 0 | 6, path: string): string | undefined {
+  if (seconds === undefined) return undefined;
+  const at = new Date(Number(seconds) * 1000);
+  if (Number.isNaN(at.getTime())) throw badRequest(`${path}: ${String(seconds)} seconds are no time`);
+  const fraction = digits === 0 ? "" : `.${String(Math.trunc(Number(nanos) / 1000)).padStart(digits, "0")}`;
+  return `${at.toISOString().slice(0, 19)}${fraction}Z`;
 }

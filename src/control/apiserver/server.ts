@@ -33,7 +33,7 @@ import { watchObjects } from "./watch.ts";
 import { createObject, patchObject, updateObject } from "./writes.ts";
 
 /** The Kubernetes API level whose conventions are followed; `kubectl version` compares it with its own. */
-const kubernetesLevel = { major: "1", minor: "34" };
+const kubernetesLevel = { major: "1", minor: "36" };
 
 /** Builds the API server: a function from Request to Response. Listening is `listen.ts`. */
 export function createApiServer(deps: ApiServerDeps): ApiServer {
