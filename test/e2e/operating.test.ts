@@ -1,7 +1,7 @@
 // What an operator leans on when something is wrong, against a whole control plane: `weft check`, `weft bug-report` and the control plane's own metrics.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bunCommand } from "../../demo/processes.ts";
@@ -81,6 +81,24 @@ spec:
     expect(findings.every(({ fix, message }) => fix !== "" && message !== "")).toBe(true);
     chmodSync(join(data, "admin.token"), 0o600);
     expect((await weft(["check"])).code).toBe(0);
+  }, 60_000);
+
+  test("looks at the folder of a control plane with a store elsewhere, and says once what a credential may not see", async () => {
+    // With a store in etcd there is no weft.db.
+    const folder = join(dir, "with-etcd");
+    mkdirSync(folder, { mode: 0o700 });
+    for (const name of ["admin.kubeconfig", "signing.key"]) copyFileSync(join(data, name), join(folder, name));
+    chmodSync(join(folder, "signing.key"), 0o640);
+    const kubeconfig = join(folder, "admin.kubeconfig");
+    expect((await weft(["check", "--kubeconfig", kubeconfig])).out).toContain("signing.key can be read by others (mode 0640)");
+    expect((await weft(["check", "--data", dir])).err).toContain("holds no mesh");
+    const poor = join(dir, "poor.kubeconfig");
+    await Bun.write(poor, await ok(["user", "create", "poor"]));
+    const { out } = await weft(["check", "--kubeconfig", poor]);
+    expect(out.match(/could not be looked at/g)?.length).toBe(1);
+    expect(out).toMatch(
+      /WARNING \d+ kinds: could not be looked at: this credential may not list them \(.*httproutes.*\)\n +fix: use a credential/,
+    );
   }, 60_000);
 
   test("says that the control plane is away, and how to start it", async () => {

@@ -9,7 +9,7 @@ import { connect as connectTls } from "node:tls";
 import type { MeshObject, ProxyObject } from "../../api/live.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import { type Finding, type Mesh, objectFindings, proxyFindings } from "../check-objects.ts";
-import { type Client, Unreachable } from "../client.ts";
+import { ApiFailure, type Client, Unreachable } from "../client.ts";
 import { pathOf } from "../discovery.ts";
 import { CliFailure, reasonOf } from "../failure.ts";
 import { bytes, printed } from "../output.ts";
@@ -51,10 +51,10 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
   const looked: string[] = [];
   const look = () => {
     const data = invocation.args.text("data") ?? dirname(client.access.file);
-    if (existsSync(join(data, "weft.db"))) {
+    if (meshFiles.some((name) => existsSync(join(data, name)))) {
       found.push(...folderFindings(data));
       looked.push("data folder");
-    } else if (invocation.args.on("data")) throw new CliFailure(`${data} holds no mesh (there is no weft.db in it)`);
+    } else if (invocation.args.on("data")) throw new CliFailure(`${data} holds no mesh (there is no ${meshFiles.join(" and no ")} in it)`);
   };
   const askedAt = Date.now();
   let ready: Response;
@@ -97,16 +97,15 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
   looked.push("certificates");
   look();
 
+  /** What could not be looked at, by the reason: a store that is away, or a credential that may not, is told once. */
+  const unseen = new Map<string, string[]>();
   const list = async <T = KubeObject>(path: string): Promise<readonly T[]> => {
     try {
       return (await client.json<{ items: T[] }>(path)).items;
     } catch (error) {
-      found.push({
-        level: "warning",
-        about: path,
-        message: `could not be looked at: ${reasonOf(error)}`,
-        fix: "use a credential that may list it",
-      });
+      // Each place of which the same is said: the sentence names it.
+      const reason = error instanceof ApiFailure && error.code === 403 ? "this credential may not list them" : reasonOf(error);
+      unseen.set(reason, [...(unseen.get(reason) ?? []), path.slice(path.lastIndexOf("/") + 1)]);
       return [];
     }
   };
@@ -154,6 +153,13 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
       fix: "use the same version for both",
     });
   found.push(...objectFindings(mesh));
+  for (const [reason, places] of unseen)
+    found.push({
+      level: "warning",
+      about: places.length > 3 ? `${places.length} kinds` : places.join(", "),
+      message: `could not be looked at: ${reason}${places.length > 3 ? ` (${places.join(", ")})` : ""}`,
+      fix: reason.startsWith("this credential") ? "use a credential that may list them" : "mend that, and check again: there may be more",
+    });
   looked.push(`${mesh.services.length} services`, `${mesh.routes.length + mesh.policies.length} routes and policies`);
   return { found: found.sort(gravest), looked };
 }
@@ -200,6 +206,8 @@ const judged = new Set(["gateway.networking.k8s.io", "networking.istio.io", "sec
 /** Live state, and what is looked at by itself. */
 const unjudged = new Set(["workloadentries", "proxies", "edges", "meshes", "jointokens", "users", "revocations"]);
 
+/** What a folder of weft up has: with a store of its own, and with one in etcd. */
+const meshFiles = ["weft.db", "admin.kubeconfig"];
 const privateFiles = ["weft.db", "ca.key", "ca.rotation", "signing.key", "server.key", "admin.token", "admin.kubeconfig", "audit.log"];
 
 function folderFindings(data: string): Finding[] {
