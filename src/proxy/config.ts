@@ -687,6 +687,8 @@ export interface ConnectionConfig {
   readonly maxRequests?: number;
   /** It takes no requests when it is older, and closes when the last has its answer; absent = for ever. */
   readonly maxAgeMs?: number;
+  /** A connection of opaque bytes ends after so long, a tunnel too; absent = for ever. */
+  readonly opaqueMs?: number;
   /** Absent = the kernel does not ask whether the other end is there. */
   readonly keepalive?: TcpKeepaliveConfig;
 }

@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
+import { PausedClock } from "../base/clock.ts";
 import { defaultLimits } from "./http1/limits.ts";
 import {
   catchAll,
@@ -778,6 +779,29 @@ test("early bytes of a CONNECT client are not lost", async () => {
   const closed = running(hop([cluster("c", [endpoint(echo.port)])], routes));
   const other = await RawPeer.connect(closed.port());
   expect(await other.ask("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\n")).toStartWith("HTTP/1.1 405 ");
+});
+
+test("a tunnel lasts as long as a connection to its cluster may", async () => {
+  const clock = new PausedClock();
+  const echo = origin((text, write) => write(text));
+  const routes = table([
+    {
+      name: "all",
+      domains: ["*"],
+      routes: [route(forward("c", { terminateConnect: true }), { match: { path: { kind: "connect" }, headers: [], query: [] } })],
+    },
+  ]);
+  const of = cluster("c", [endpoint(echo.port)], { connections: { opaqueMs: 5_000 } });
+  const proxy = running(hop([of], routes, { upgrades: ["CONNECT"] }), { clock });
+  const peer = await RawPeer.connect(proxy.port());
+  peer.send("CONNECT c:80 HTTP/1.1\r\nHost: c:80\r\n\r\nearly");
+  await until(() => peer.text.endsWith("early"), "the echo");
+  clock.advance(4_500);
+  peer.send("later");
+  await until(() => peer.text.endsWith("later"), "the echo");
+  expect(peer.closed).toBe(false);
+  clock.advance(700);
+  await until(() => peer.closed, "the end");
 });
 
 test("a body that goes wrong after the answer began breaks the connection, and never adds a second answer", async () => {

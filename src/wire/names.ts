@@ -112,7 +112,7 @@ export const sidecarMetadata = { filter: "weft.dev", protocol: "http_between_sid
  * `policy`: peak_ewma (`decayMs`) or least_connections (`choices`); `heedsRateLimits`: true; `endpointRequests`: most requests at one endpoint;
  * `latencyFactor`: endpoints slower than the median by this factor are outliers. `nearFirst`: the nearer a locality is to the proxy's own, the higher its
  * priority; an object says which region comes after the proxy's own. `localityShares`: shares of localities by the proxy's own, both `region/zone/sub-zone`
- * with `*` for any rest.
+ * with `*` for any rest. `connectionMs`: how long a connection of opaque bytes may last, whichever listener or tunnel it comes by.
  */
 export const balanceMetadata = {
   policy: "balance",
@@ -124,6 +124,7 @@ export const balanceMetadata = {
   latencyFactor: "latency_outlier_factor",
   nearFirst: "near_first",
   localityShares: "locality_shares",
+  connectionMs: "max_connection_ms",
 } as const;
 
 /** Route metadata `filter_metadata["weft.dev"]`: what Envoy has no word for that means the same, and passes over. A read goes to another instance too after so long. */

@@ -32,6 +32,7 @@ export interface ConnectionPool {
   readonly tcp?: {
     readonly maxConnections?: number;
     readonly connectTimeout?: string;
+    readonly maxConnectionDuration?: string;
     readonly tcpKeepalive?: { readonly probes?: number; readonly time?: string; readonly interval?: string };
   };
   readonly http?: {

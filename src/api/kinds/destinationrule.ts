@@ -2,6 +2,7 @@
 // themselves, when they give an instance up, and which of them a subset means. What cannot be enforced is refused.
 
 import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
+import { isToken, wrongHost } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, type Schema, show } from "../schema.ts";
 import schema from "../schemas/destinationrule.json" with { type: "json" };
@@ -36,7 +37,6 @@ const whole = places.reduce((sum, place) => extendSchema(sum, `${place}.loadBala
 const sections: Readonly<Record<string, string>> = {
   "loadBalancer.simple=PASSTHROUGH": "calls go to known instances only",
   "loadBalancer.localityLbSetting.failoverPriority": "use failover, or leave it out: nearer instances come first",
-  "connectionPool.tcp.maxConnectionDuration": "remove it",
   "connectionPool.http.h2UpgradePolicy=UPGRADE": "remove it: sidecars agree on HTTP/2 by themselves, applications say appProtocol http2",
   "connectionPool.http.useClientProtocol": "remove it",
   "tls.credentialName": "name files in caCertificates, clientCertificate and privateKey",
@@ -65,7 +65,7 @@ export const destinationRuleKind = defineKind({
     "A subset's trafficPolicy replaces the sections that it has; of `portLevelSettings` the entry of a port replaces all sections for that port, as in Istio.",
     "A subset is a choice by labels of WorkloadEntries; routes lead to it. The status says when nothing fits it.",
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
-    "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
+    "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer; so does one of HTTP after `maxConnectionDuration`, while one of opaque bytes is closed then. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
     "With `outlierDetection`, or with `localityLbSetting`, nearer instances come first: same sub-zone, zone, region, then the rest. `distribute` gives shares instead.",
     "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/instance-max-connections`, `weft.dev/instance-max-retries`, `weft.dev/latency-outlier-factor`, `weft.dev/success-rate-outliers`, `weft.dev/failure-percentage-outliers`, `weft.dev/health-check`.",
   ],
@@ -152,6 +152,7 @@ function sectionRules({ loadBalancer, connectionPool, outlierDetection, tls }: P
   const { tcp, http } = connectionPool ?? {};
   number("connectionPool.tcp.maxConnections", tcp?.maxConnections, 1, 2_147_483_647);
   time("connectionPool.tcp.connectTimeout", tcp?.connectTimeout);
+  time("connectionPool.tcp.maxConnectionDuration", tcp?.maxConnectionDuration);
   number("connectionPool.http.http1MaxPendingRequests", http?.http1MaxPendingRequests, 1, 2_147_483_647);
   number("connectionPool.http.http2MaxRequests", http?.http2MaxRequests, 1, 2_147_483_647);
   number("connectionPool.http.maxRetries", http?.maxRetries, 0, 2_147_483_647);
@@ -221,7 +222,12 @@ function hashRules(hash: ConsistentHash, path: string, add: Add): void {
     add(path, "needs exactly one of httpHeaderName, httpCookie, useSourceIp: true, httpQueryParameterName");
   if (hash.httpCookie?.ttl !== undefined && ruleDurationMs(hash.httpCookie.ttl) === undefined)
     add(`${path}.httpCookie.ttl`, `${show(hash.httpCookie.ttl)} must be a duration such as 1h or 0s`);
-  if (hash.httpHeaderName !== undefined && !/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(hash.httpHeaderName))
+  if (hash.httpCookie !== undefined && !isToken(hash.httpCookie.name ?? ""))
+    add(`${path}.httpCookie.name`, `${show(hash.httpCookie.name)} is no name of a cookie`);
+  if (hash.httpCookie?.path !== undefined && /[;\x00-\x1f\x7f]/.test(hash.httpCookie.path))
+    add(`${path}.httpCookie.path`, `${show(hash.httpCookie.path)} must have no ; and no control characters`);
+  if (hash.httpQueryParameterName === "") add(`${path}.httpQueryParameterName`, "must not be empty");
+  if (hash.httpHeaderName !== undefined && !isToken(hash.httpHeaderName))
     add(`${path}.httpHeaderName`, `${show(hash.httpHeaderName)} is no name of a header field`);
   if (hash.ringHash !== undefined && hash.maglev !== undefined) add(path, "ringHash and maglev exclude each other");
   const size = hash.ringHash?.minimumRingSize ?? hash.minimumRingSize;
@@ -248,6 +254,8 @@ function tlsRules(tls: NonNullable<PolicySections["tls"]>, path: string, add: Ad
     (caCertificates !== undefined || tls.sni !== undefined || (tls.subjectAltNames ?? []).length > 0)
   )
     add(path, `${mode} takes no caCertificates, sni or subjectAltNames`);
+  const wrongName = tls.sni === undefined || tls.sni === "" ? undefined : wrongHost(tls.sni);
+  if (wrongName !== undefined) add(`${path}.sni`, wrongName);
 }
 
 const waitingOfInstance = "weft.dev/instance-max-pending-requests";

@@ -12,7 +12,14 @@ import {
 } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { HttpProtocolOptionsSchema } from "../../wire/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
-import { inboundCluster, meshRootsSecret, passthroughCluster, sidecarMetadata, workloadCertificateSecret } from "../../wire/names.ts";
+import {
+  balanceMetadata,
+  inboundCluster,
+  meshRootsSecret,
+  passthroughCluster,
+  sidecarMetadata,
+  workloadCertificateSecret,
+} from "../../wire/names.ts";
 import type { PortPlan } from "../plan/plan.ts";
 import type { ConnectionsPlan } from "../plan/traffic.ts";
 import type { ServiceRef } from "../world.ts";
@@ -36,8 +43,8 @@ export const http2Alpn = "h2";
 const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 function protocolOptions(protocol: PortProtocol, connections: ConnectionsPlan = {}): { [key: string]: Any } {
-  const { idleMs, maxRequests } = connections;
-  const own = speaksHttp(protocol) && (idleMs !== undefined || maxRequests !== undefined);
+  const { idleMs, maxRequests, maxAgeMs } = connections;
+  const own = speaksHttp(protocol) && (idleMs !== undefined || maxRequests !== undefined || maxAgeMs !== undefined);
   if (protocol !== "http2" && !own) return {};
   const config =
     protocol === "http2" ? { case: "http2ProtocolOptions" as const, value: {} } : { case: "httpProtocolOptions" as const, value: {} };
@@ -48,6 +55,7 @@ function protocolOptions(protocol: PortProtocol, connections: ConnectionsPlan = 
             commonHttpProtocolOptions: {
               ...(idleMs === undefined ? {} : { idleTimeout: duration(idleMs) }),
               ...(maxRequests === undefined ? {} : { maxRequestsPerConnection: maxRequests }),
+              ...(maxAgeMs === undefined ? {} : { maxConnectionDuration: duration(maxAgeMs) }),
             },
           }
         : {}),
@@ -92,6 +100,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
   const words = {
     ...(port.protocol === "http" && !plan.external?.anywhere ? { [sidecarMetadata.protocol]: "auto" } : {}),
     ...(plan.external?.anywhere ? {} : ownWords(speaksHttp(port.protocol), traffic)),
+    ...(traffic.connections?.maxAgeMs === undefined ? {} : { [balanceMetadata.connectionMs]: traffic.connections.maxAgeMs }),
   };
   const init: MessageInitShape<typeof ClusterSchema> = {
     name: plan.cluster,

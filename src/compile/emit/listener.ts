@@ -35,7 +35,7 @@ import {
   workloadCertificateSecret,
 } from "../../wire/names.ts";
 import type { LimitsPlan } from "../plan/limits.ts";
-import type { AuthzPlan, InboundPlan, UpstreamPlan } from "../plan/plan.ts";
+import { type AuthzPlan, type InboundPlan, opaqueBackend, type UpstreamPlan } from "../plan/plan.ts";
 import type { BackendPlan } from "../plan/routes.ts";
 import { httpAccessLogs, tcpAccessLogs } from "./accesslog.ts";
 import { http2Alpn, httpAlpn, namesCache } from "./cluster.ts";
@@ -113,8 +113,7 @@ export function httpProxy(port: number, logToStdout: boolean, onDemand: boolean,
 export function upstream(plan: UpstreamPlan, logToStdout: boolean, auth = false): Listener {
   const { service, port, cluster } = plan.target;
   const base = { name: plan.name, trafficDirection: TrafficDirection.OUTBOUND };
-  const key = plan.target.hash?.kind === "source" ? { hashesSource: true as const } : {};
-  const whole: BackendPlan[] = [{ cluster, weight: 1, missing: false, ...key }];
+  const whole: BackendPlan[] = [{ cluster, weight: 1, missing: false, ...opaqueBackend(plan.target) }];
   if (port.protocol === "udp") {
     // Without anybody the datagrams are dropped, as if the cluster had no endpoints.
     const to = plan.connections === undefined ? cluster : (plan.connections.backends[0]?.cluster ?? cluster);
@@ -314,29 +313,38 @@ function inboundManager(name: string, plan: InboundPlan, rbac: readonly HttpFilt
 /** Connections shared out by weight. A cluster that is not there closes those that fall to it. */
 export function tcpProxyTo(name: string, backends: readonly BackendPlan[], logToStdout: boolean): FilterInit {
   const [only] = backends;
-  const hashed = backends.some(({ hashesSource }) => hashesSource === true);
-  if (backends.length === 1 && only !== undefined) return tcpProxy(name, only.cluster, logToStdout, hashed);
+  const own = opaqueOptions(backends);
+  if (backends.length === 1 && only !== undefined) return tcpProxy(name, only.cluster, logToStdout, own);
   const clusters = backends.map(({ cluster, weight }) => ({ name: cluster, weight }));
   return typed(
     "envoy.filters.network.tcp_proxy",
     any(TcpProxySchema, {
       statPrefix: name,
       clusterSpecifier: { case: "weightedClusters", value: { clusters } },
-      ...(hashed ? hashedBySource : {}),
+      ...own,
       accessLog: tcpAccessLogs(logToStdout),
     }),
   );
 }
 
+/** A listener has one word for all that it leads to: any key that one of them asks for, and the shortest of the times. */
+function opaqueOptions(backends: readonly BackendPlan[]) {
+  const times = backends.flatMap(({ connectionMs }) => connectionMs ?? []);
+  return {
+    ...(backends.some(({ hashesSource }) => hashesSource === true) ? hashedBySource : {}),
+    ...(times.length === 0 ? {} : { maxDownstreamConnectionDuration: duration(Math.min(...times)) }),
+  };
+}
+
 const hashedBySource = { hashPolicy: [{ policySpecifier: { case: "sourceIp" as const, value: {} } }] };
 
-function tcpProxy(name: string, cluster: string, logToStdout: boolean, hashed = false): FilterInit {
+function tcpProxy(name: string, cluster: string, logToStdout: boolean, own: ReturnType<typeof opaqueOptions> = {}): FilterInit {
   return typed(
     "envoy.filters.network.tcp_proxy",
     any(TcpProxySchema, {
       statPrefix: name,
       clusterSpecifier: { case: "cluster", value: cluster },
-      ...(hashed ? hashedBySource : {}),
+      ...own,
       accessLog: tcpAccessLogs(logToStdout),
     }),
   );

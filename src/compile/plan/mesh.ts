@@ -80,7 +80,8 @@ export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
   const port = service.ports.findLast((each) => clusterOf(service, each) === plain);
   if (port === undefined || (subset !== "" && (port.protocol === "udp" || !subsetNames(world, service.host).includes(subset))))
     return undefined;
-  const { hash } = trafficPlan(world, service.host, port.port, subset);
+  const { hash, connections } = trafficPlan(world, service.host, port.port, subset);
+  const connectionMs = port.protocol === "tcp" ? connections?.maxAgeMs : undefined;
   const hedge = world.services.has(service.key) ? hedgeAfterMs(world, `${service.key} ${port.name}`) : undefined;
   return {
     service: serviceRef(service),
@@ -89,6 +90,7 @@ export const targetPlan = derived<TargetPlan | undefined>((world, cluster) => {
     isDefault: subset === "" && service.defaultPort?.port === port.port,
     ...(subset === "" ? {} : { subset }),
     ...(hash === undefined ? {} : { hash }),
+    ...(connectionMs === undefined ? {} : { connectionMs }),
     ...(hedge === undefined ? {} : { hedgeAfterMs: hedge }),
     ...externally(world, service),
   };

@@ -25,8 +25,15 @@ export interface TargetPlan {
   readonly external?: ExternalPlan;
   /** The key of requests, where its balancer hashes. */
   readonly hash?: HashPlan;
+  /** Of a port of opaque bytes: how long a connection may last. */
+  readonly connectionMs?: number;
   /** Callers send a read to another instance too where the first has not answered by then. */
   readonly hedgeAfterMs?: number;
+}
+
+/** What a listener of opaque bytes is told of a cluster that it leads to. */
+export function opaqueBackend({ hash, connectionMs }: TargetPlan): Pick<BackendPlan, "hashesSource" | "connectionMs"> {
+  return { ...(hash?.kind === "source" ? { hashesSource: true as const } : {}), ...(connectionMs === undefined ? {} : { connectionMs }) };
 }
 
 /** A host of a ServiceEntry. */

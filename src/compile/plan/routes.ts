@@ -75,6 +75,8 @@ export interface BackendPlan {
   readonly responseHeaders?: HeaderEditsPlan;
   /** Of opaque bytes: the client's address is the key, where the cluster hashes. */
   readonly hashesSource?: true;
+  /** Of opaque bytes: how long a connection may last. */
+  readonly connectionMs?: number;
   /** Only where there are several backends; of a single one it is the route's. */
   readonly hostRewrite?: string;
 }

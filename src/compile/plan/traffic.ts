@@ -32,8 +32,10 @@ export interface TrafficPlan {
   readonly backendTls?: BackendTlsPlan;
 }
 
-/** How long connections to instances are kept. The first two are of HTTP alone. */
+/** How long connections to instances are kept. `idleMs` and `maxRequests` are of HTTP alone. */
 export interface ConnectionsPlan {
+  /** One of HTTP takes no more requests then, and ends with the last answer; one of opaque bytes ends. */
+  readonly maxAgeMs?: number;
   /** Without a request; 0 = for ever. */
   readonly idleMs?: number;
   readonly maxRequests?: number;

@@ -109,14 +109,15 @@ export function inboundProtocol(
   return { protocol: protocol ?? portProtocol({ name }), services };
 }
 
-/** What this caller's connections are hashed by, which may be another key than everybody's. */
+/** What this caller's connections are hashed by and how long they last, which may be otherwise than everybody's. */
 function withKey(world: World, target: TargetPlan, workload: string): TargetPlan {
   const { service, port, cluster } = target;
   const caller = ruleCaller(world, callerOf(world, workload));
   if (port.protocol !== "tcp" || forCaller(world, caller, service.host, cluster) === cluster) return target;
-  const { hash: _everybodys, ...rest } = target;
-  const { hash } = trafficPlan(world, forCaller(world, caller, service.host, service.host), port.port, "");
-  return hash === undefined ? rest : { ...rest, hash };
+  const { hash: _key, connectionMs: _time, ...rest } = target;
+  const { hash, connections } = trafficPlan(world, forCaller(world, caller, service.host, service.host), port.port, "");
+  const connectionMs = connections?.maxAgeMs;
+  return { ...rest, ...(hash === undefined ? {} : { hash }), ...(connectionMs === undefined ? {} : { connectionMs }) };
 }
 
 /** Clusters of the upstreams that a workload declares, whether it may know them or not. By the workload's key. */

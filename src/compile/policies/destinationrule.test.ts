@@ -76,8 +76,13 @@ describe("bad input", () => {
     ["a subset called udp", { host: "cart", subsets: [{ name: "udp", labels: { v: "1" } }] }, /UDP ports/],
     [
       "what is not built",
-      { host: "cart", trafficPolicy: { connectionPool: { tcp: { maxConnectionDuration: "1s" } } } },
-      /maxConnectionDuration.*is not implemented/,
+      { host: "cart", trafficPolicy: { connectionPool: { http: { useClientProtocol: true } } } },
+      /useClientProtocol.*is not implemented/,
+    ],
+    [
+      "a connection's time that is none",
+      { host: "cart", trafficPolicy: { connectionPool: { tcp: { maxConnectionDuration: "0s" } } } },
+      /maxConnectionDuration: "0s" must be a duration/,
     ],
     [
       "requests on one connection below none",
@@ -201,13 +206,15 @@ test("outliers by success rate and by share of failures come in annotations, wit
 test("how long connections are kept", () => {
   const connectionPool = {
     http: { idleTimeout: "0s", maxRequestsPerConnection: 100 },
-    tcp: { tcpKeepalive: { time: "1m", probes: 3 } },
+    tcp: { tcpKeepalive: { time: "1m", probes: 3 }, maxConnectionDuration: "1h" },
   };
   const fold = (pool: object) => {
     const rules = rulesOf(buildWorld([service, rule({ host: "cart", trafficPolicy: { connectionPool: pool } })], "cluster.local"), host);
     return rules === undefined ? undefined : foldTraffic(rules, 80, "");
   };
-  expect(fold(connectionPool)).toEqual({ connections: { idleMs: 0, maxRequests: 100, keepalive: { probes: 3, timeSeconds: 60 } } });
+  expect(fold(connectionPool)).toEqual({
+    connections: { maxAgeMs: 3_600_000, idleMs: 0, maxRequests: 100, keepalive: { probes: 3, timeSeconds: 60 } },
+  });
   // Istio's 0 of requests is no limit, and an empty tcpKeepalive is as the kernel has it.
   expect(fold({ http: { maxRequestsPerConnection: 0 }, tcp: { tcpKeepalive: {} } })).toEqual({ connections: { keepalive: {} } });
   expect(fold({ http: { maxRequestsPerConnection: 0 } })).toEqual({});

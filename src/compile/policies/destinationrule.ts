@@ -244,6 +244,7 @@ function connectionsPlan({ http, tcp }: ConnectionPool = {}): TrafficPlan["conne
   };
   const probing = tcp?.tcpKeepalive;
   return plain({
+    maxAgeMs: ms(tcp?.maxConnectionDuration),
     idleMs: ms(http?.idleTimeout),
     // Istio's 0 is no limit.
     maxRequests: http?.maxRequestsPerConnection || undefined,

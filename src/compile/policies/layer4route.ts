@@ -7,7 +7,7 @@ import type { PortProtocol } from "../../api/kinds/service.ts";
 import type { Source } from "../objects.ts";
 import { callerNamespace } from "../plan/caller.ts";
 import { targetPlan } from "../plan/mesh.ts";
-import type { ConnectionsPlan } from "../plan/plan.ts";
+import { type ConnectionsPlan, opaqueBackend } from "../plan/plan.ts";
 import type { BackendPlan } from "../plan/routes.ts";
 import { type ParentIndex, tcpRouteSource, tlsRouteSource, udpRouteSource } from "../route-sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
@@ -50,7 +50,7 @@ export const readLayer4 = derived<Layer4Reading | undefined>((world, text) => {
       cluster: resolved[at]?.cluster ?? "",
       weight: ref.weight ?? 1,
       missing: resolved[at]?.problem !== undefined,
-      ...keyOfConnections(world, resolved[at]?.cluster ?? ""),
+      ...ofConnections(world, resolved[at]?.cluster ?? ""),
     })),
     attached: (route.spec.parentRefs ?? []).map((ref) =>
       attach(world, route, ref, (each) => each === protocol, `has no ${protocol.toUpperCase()} there (%), which a ${kind} is for`),
@@ -90,9 +90,10 @@ export function inOrder(
   });
 }
 
-/** What connections to a cluster are hashed by, for everybody. */
-export function keyOfConnections(world: World, cluster: string): Pick<BackendPlan, "hashesSource"> {
-  return targetPlan(world, cluster)?.hash?.kind === "source" ? { hashesSource: true } : {};
+/** What connections to a cluster are hashed by and how long they last, for everybody. */
+function ofConnections(world: World, cluster: string): Pick<BackendPlan, "hashesSource" | "connectionMs"> {
+  const target = targetPlan(world, cluster);
+  return target === undefined ? {} : opaqueBackend(target);
 }
 
 /** Those that a port can use: none that leads nowhere. */

@@ -13,7 +13,7 @@ import { clusterDomain, clusterHost } from "../../wire/names.ts";
 import { type Caller, callerText, hasLabels, only, parseCaller } from "../plan/caller.ts";
 import { externalNamespace } from "../plan/external.ts";
 import { targetPlan } from "../plan/mesh.ts";
-import type { ConnectionsPlan } from "../plan/plan.ts";
+import { type ConnectionsPlan, opaqueBackend } from "../plan/plan.ts";
 import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
 import { virtualServiceSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
@@ -123,8 +123,8 @@ export function connectionBackends(world: World, namespace: string, { route = []
     const share = several ? (weight ?? 0) : 1;
     if (destination === undefined || share === 0) return [];
     const to = resolve(world, namespace, destination);
-    const key = targetPlan(world, to.cluster)?.hash?.kind === "source" ? { hashesSource: true as const } : {};
-    return [{ ...to, weight: share, ...key }];
+    const target = targetPlan(world, to.cluster);
+    return [{ ...to, weight: share, ...(target === undefined ? {} : opaqueBackend(target)) }];
   });
 }
 

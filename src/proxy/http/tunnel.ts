@@ -20,6 +20,11 @@ export function openTunnel(x: Exchange, half: UpstreamHalf): void {
   x.details = "via_upstream";
   x.half.sendSwitch(null, null, null);
   enterTunnel(x);
+  const mostMs = x.endpoint?.cluster.config.connections?.opaqueMs;
+  if (mostMs !== undefined && x.startMs + mostMs < x.timeoutAtMs) {
+    x.timeoutAtMs = x.startMs + mostMs;
+    touch(x);
+  }
 }
 
 export function switched(x: Exchange, half: UpstreamHalf, bytes: Uint8Array, head: Head, from: number, to: number): void {

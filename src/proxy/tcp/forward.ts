@@ -90,8 +90,16 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     const cluster = chooseCluster(this.#tcp(), this.core.random).current;
     this.#cluster = cluster;
     if (!this.#judge()) return;
-    if (cluster === null) this.#refuse(failures.noCluster, "");
-    else this.#connect(null);
+    if (cluster === null) {
+      this.#refuse(failures.noCluster, "");
+      return;
+    }
+    const mostMs = cluster.config.connections?.opaqueMs;
+    if (mostMs !== undefined && this.#startMs + mostMs < this.#endMs) {
+      this.#endMs = this.#startMs + mostMs;
+      this.deadlineMs = this.#endMs;
+    }
+    this.#connect(null);
   }
 
   #config(): TcpProxyConfig {

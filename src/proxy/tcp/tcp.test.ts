@@ -322,6 +322,23 @@ describe("times and attempts", () => {
     expect(running.records[0]?.flags).toEqual(["DT"]);
   });
 
+  test("a connection's time by its cluster: the shorter of it and the listener's", async () => {
+    const clock = new PausedClock();
+    const server = seat();
+    const running = run(opaque([endpoint(server.port)], { maxDurationMs: 60_000 }, { connections: { opaqueMs: 5_000 } }), { clock });
+    const client = await dial(running.port());
+    client.send("x");
+    await until(() => server.text().length === 1, "a byte");
+    clock.advance(4_800);
+    client.send("x");
+    await until(() => server.text().length === 2, "a byte");
+    expect(client.closed).toBe(false);
+    clock.advance(400);
+    await until(() => client.closed, "the end");
+    await until(() => running.records.length === 1, "the record");
+    expect(running.records[0]?.flags).toEqual(["DT"]);
+  });
+
   test("attempts: as many as configured, each at another endpoint", async () => {
     const server = seat();
     const down = [endpoint(closedPort()), endpoint(closedPort()), endpoint(closedPort())];

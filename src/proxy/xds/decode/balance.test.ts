@@ -106,6 +106,10 @@ describe("how long connections are kept", () => {
     const zeros = { idleTimeout: {}, maxRequestsPerConnection: 0, maxConnectionDuration: {} };
     expect(decode(options(zeros))).toMatchObject({ connections: { idleMs: 0 } });
     expect(decode({})).not.toHaveProperty("connections");
+    const words = (ms: number | string) => ({ metadata: { filterMetadata: { "weft.dev": { max_connection_ms: ms } } } });
+    expect(decode(words(5_000))).toMatchObject({ connections: { opaqueMs: 5_000 } });
+    for (const wrong of [0, "1s"])
+      expect(decode(words(wrong))).toEqual(['metadata.filter_metadata["weft.dev"].max_connection_ms: must be a number of at least 1']);
   });
   test("what is not built, or a kernel does not take, is refused", () => {
     const where = 'typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].common_http_protocol_options';

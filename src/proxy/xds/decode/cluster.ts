@@ -7,7 +7,7 @@ import { balanceMetadata, sidecarMetadata } from "../../../wire/names.ts";
 import type { ClusterConfig, ConnectionConfig, EndpointLimits, Http2Config, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeBalance } from "./balance.ts";
-import { httpConnections, socketConnections } from "./connections.ts";
+import { httpConnections, opaqueConnections, socketConnections } from "./connections.ts";
 import { decodeEndpoints } from "./endpoint.ts";
 import { at, choose, decodeExtension, type Gate, millis, present, unpack } from "./gate.ts";
 import { http2Options } from "./http-limits.ts";
@@ -20,7 +20,12 @@ const protocolOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 export function decodeCluster(gate: Gate, cluster: Cluster, path: string): ClusterConfig {
   present(gate, at(path, "name"), cluster.name);
   const { protocol, http2, pool } = upstreamProtocol(gate, cluster, path);
-  const connections = { ...pool, ...socketConnections(gate, cluster.upstreamConnectionOptions, at(path, "upstream_connection_options")) };
+  const own = cluster.metadata?.filterMetadata[sidecarMetadata.filter] ?? {};
+  const connections = {
+    ...pool,
+    ...opaqueConnections(gate, own),
+    ...socketConnections(gate, cluster.upstreamConnectionOptions, at(path, "upstream_connection_options")),
+  };
   const connectTimeoutMs = millis(gate, at(path, "connect_timeout"), cluster.connectTimeout, 5_000);
   if (connectTimeoutMs === 0) gate.add(at(path, "connect_timeout"), "must be above 0");
   const wrapped = unwrapProxyProtocol(gate, cluster.transportSocket, at(path, "transport_socket"));

@@ -2,6 +2,7 @@
 
 import type { UpstreamConnectionOptions } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { HttpProtocolOptions } from "../../../wire/gen/envoy/config/core/v3/protocol_pb.ts";
+import { balanceMetadata } from "../../../wire/names.ts";
 import type { ConnectionConfig, TcpKeepaliveConfig } from "../../config.ts";
 import { mostKeepaliveProbes, mostKeepaliveSeconds } from "../../net/keepalive.ts";
 import { at, type Gate, millis } from "./gate.ts";
@@ -22,6 +23,17 @@ export function httpConnections(gate: Gate, common: HttpProtocolOptions | undefi
     ...(maxRequests === 0 ? {} : { maxRequests }),
     ...(maxAgeMs === 0 ? {} : { maxAgeMs }),
   };
+}
+
+/** Of what is no HTTP. Envoy has it on listeners alone. `own`: `filter_metadata["weft.dev"]` of the cluster. */
+export function opaqueConnections(gate: Gate, own: Readonly<Record<string, unknown>>): Pick<ConnectionConfig, "opaqueMs"> {
+  const most = own[balanceMetadata.connectionMs];
+  if (most === undefined) return {};
+  if (typeof most !== "number" || !(most >= 1)) {
+    gate.add(`metadata.filter_metadata["weft.dev"].${balanceMetadata.connectionMs}`, "must be a number of at least 1");
+    return {};
+  }
+  return { opaqueMs: most };
 }
 
 /** Of all its connections. */
