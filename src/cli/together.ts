@@ -87,6 +87,18 @@ export async function transact(
   return client.json<TransactionResult>("/weft/v1alpha1/transactions", { method: "POST", body, alsoGood: [422], timeoutMs: 60_000 });
 }
 
+/** What would come of it, with what proxies would do where the caller may see that. */
+async function rehearse(client: Client, asks: readonly ApplyAsk[], hidden: (why: string) => void): Promise<TransactionResult> {
+  try {
+    return await transact(client, asks, { dryRun: true, preview: true });
+  } catch (error) {
+    if (!(error instanceof ApiFailure) || error.code !== 403) throw error;
+    const answer = await transact(client, asks, { dryRun: true, preview: false });
+    hidden(error.message);
+    return answer;
+  }
+}
+
 /** The refusal of one operation as the failure it would have been alone. */
 export function failureOf(status: Status): ApiFailure {
   return new ApiFailure(status.code, status.reason, status.message, status.details?.causes ?? []);
@@ -94,6 +106,7 @@ export function failureOf(status: Status): ApiFailure {
 
 const maxTries = 4;
 
+/** Applies all or none; with `dryRun` nothing is stored, and without --atomic what is good is shown beside what is not. */
 export async function applyTogether(
   invocation: Invocation,
   session: Session,
@@ -109,10 +122,14 @@ export async function applyTogether(
     const steps = made.steps.filter((step) => step.ask !== undefined);
     const nothing: TransactionResult = { committed: true, outcomes: [], warnings: [] };
     let answer = nothing;
+    let hidden: string | undefined;
     try {
       // Also when something is wrong already: every fault of every document is shown.
       const asks = steps.map((step) => step.ask as ApplyAsk);
-      if (steps.length > 0) answer = await transact(session.client, asks, { dryRun: dryRun || problems.length > 0, preview: false });
+      if (steps.length > 0)
+        answer = dryRun
+          ? await rehearse(session.client, asks, (why) => (hidden = why))
+          : await transact(session.client, asks, { dryRun: problems.length > 0, preview: false });
     } catch (error) {
       if (error instanceof ApiFailure && error.code === 409 && attempt < maxTries) continue;
       throw error;
@@ -129,12 +146,18 @@ export async function applyTogether(
       else if ("status" in outcome) problems.push(describeFault(step.manifest, failureOf(outcome.status)));
       else results.push({ name, outcome: outcomeOf(step.ask as ApplyAsk, step.live, outcome.object), object: outcome.object });
     }
-    if (problems.length > 0) return report(invocation, [], problems, total);
+    if (problems.length > 0 && (!dryRun || args.on("atomic"))) return report(invocation, [], problems, total);
     const format = args.text("output");
     for (const { name, outcome } of results) {
       if (format === undefined || format === "text") terminal.out(outcomeLine(terminal, name, outcome, dryRun));
       else if (format === "name") terminal.out(`${name}\n`);
     }
-    return report(invocation, results, [], total);
+    const status = await report(invocation, results, problems, total, dryRun && problems.length === 0 ? (answer.proxies ?? []) : undefined);
+    if (dryRun && status === 0 && (format === undefined || format === "text")) {
+      if (hidden !== undefined) terminal.err(`what proxies would do is not shown: ${hidden}\n`);
+      else if (results.some(({ outcome }) => outcome !== "unchanged"))
+        (await import("./verbs/diff.ts")).showProxies(terminal, answer.proxies ?? []);
+    }
+    return status;
   }
 }

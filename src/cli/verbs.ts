@@ -377,7 +377,7 @@ export const verbs: readonly VerbSpec[] = [
         name: "dry-run",
         value: "server",
         choices: ["server", "client"],
-        help: "let the control plane judge everything, and store nothing",
+        help: "let the control plane judge the files as a whole, show what proxies would do otherwise, and store nothing",
       },
     ],
     usesApi: true,

@@ -66,9 +66,24 @@ test("a folder is checked offline, then applied as one; one fault, and nothing o
   expect(refused.err).toContain("2 faults, 0 of 3 objects applied");
   expect(await ok("get services -n shop -o name")).not.toContain("cart");
   expect(await ok(`apply --dry-run=server -f ${file("cart.yaml", service("cart", "{app: cart}"))}`)).toBe(
-    "service/cart created (server dry run)\n",
+    "service/cart created (server dry run)\nNo proxy would do anything else.\n",
   );
   expect(await ok("get services -n shop -o name")).not.toContain("cart");
+
+  // Neither of the two stands there yet: only the folder as a whole contradicts itself.
+  const twins = file(
+    "twins.yaml",
+    [service("cart", "{app: cart}"), route("one", 10), route("two", 50)]
+      .join("---\n")
+      .replaceAll("name: reviews, port: 80", "name: cart, port: 80"),
+  );
+  const rehearsed = await weft(`apply --dry-run=server -f ${twins}`);
+  expect(rehearsed).toMatchObject({ code: 1, out: "service/cart created (server dry run)\n" });
+  expect(rehearsed.err).toContain("contradicts HTTPRoute shop/two");
+  expect(rehearsed.err).toContain("2 faults, 1 of 3 objects would be applied");
+
+  const nothing = await weft("history");
+  expect(nothing.err).toContain("nothing was written in namespace default since revision 1; weft history -n NAMESPACE shows another");
 }, 30_000);
 
 test("a listed token lets one instance join; what a change does is told by proxy; and it is undone", async () => {

@@ -25,7 +25,8 @@ export async function run(invocation: Invocation): Promise<number> {
   const session = openSession(invocation);
   const asked = args.text("namespace");
   const dryRun = dryRunOf(args.text("dry-run"));
-  if (args.on("atomic")) {
+  // What would come of a folder is seen in the folder as a whole: its objects may contradict or need each other.
+  if (args.on("atomic") || dryRun) {
     const { applyTogether } = await import("../together.ts");
     return applyTogether(invocation, session, manifests, faults, { dryRun });
   }
@@ -43,9 +44,9 @@ export async function run(invocation: Invocation): Promise<number> {
     try {
       const resource = resourceFor(resources, manifest.object);
       const namespace = namespaceOf(manifest, resource, asked, session.namespace);
-      const result = await applyOne(session.client, resource, namespace, manifest.object, dryRun);
+      const result = await applyOne(session.client, resource, namespace, manifest.object);
       results.push(result);
-      if (format === undefined || format === "text") terminal.out(outcomeLine(terminal, result.name, result.outcome, dryRun));
+      if (format === undefined || format === "text") terminal.out(outcomeLine(terminal, result.name, result.outcome, false));
       else if (format === "name") terminal.out(`${result.name}\n`);
     } catch (error) {
       if (!(error instanceof CliFailure) || (!(error instanceof ApiFailure) && "retryable" in error)) throw error;
@@ -61,12 +62,13 @@ export function outcomeLine(terminal: Terminal, name: string, outcome: string, d
   return `${name} ${paint(terminal.colour, tone, outcome)}${dryRun ? " (server dry run)" : ""}\n`;
 }
 
-/** Prints for programs, then the faults; answers the exit status. */
+/** Prints for programs, then the faults; answers the exit status. `proxies`: what they would do otherwise, of a dry run. */
 export async function report(
   { args, terminal }: Invocation,
   results: readonly Result[],
   problems: readonly string[],
   asked: number,
+  proxies?: unknown,
 ): Promise<number> {
   const format = args.text("output");
   if (format === "json" || format === "yaml") {
@@ -79,6 +81,7 @@ export async function report(
         resourceVersion: object.metadata.resourceVersion,
       })),
       faults: problems,
+      ...(proxies !== undefined && { proxies }),
     });
   }
   if (problems.length === 0) return 0;
@@ -86,7 +89,7 @@ export async function report(
   for (const problem of problems) terminal.err(`${red("error:")} ${problem}\n`);
   if (problems.length > 1 || args.on("atomic"))
     terminal.err(
-      `${red("error:")} ${problems.length === 1 ? "1 fault" : `${problems.length} faults`}, ${results.length} of ${asked} objects applied\n`,
+      `${red("error:")} ${problems.length === 1 ? "1 fault" : `${problems.length} faults`}, ${results.length} of ${asked} objects ${args.text("dry-run") === undefined ? "applied" : "would be applied"}\n`,
     );
   return 1;
 }
@@ -110,22 +113,15 @@ export function namespaceOf(manifest: Manifest, resource: Resource, asked: strin
 }
 
 /** Creates, patches or leaves alone. A race with another writer is tried again a few times. */
-export async function applyOne(
-  client: Client,
-  resource: Resource,
-  namespace: string | undefined,
-  object: KubeObject,
-  dryRun = false,
-): Promise<Result> {
+export async function applyOne(client: Client, resource: Resource, namespace: string | undefined, object: KubeObject): Promise<Result> {
   const name = shownName(resource, object.metadata.name);
-  const query = dryRun ? "?dryRun=All" : "";
   for (let attempt = 1; ; attempt++) {
     const live = await readLive(client, resource, namespace, object);
     const ask = askFor(resource, namespace, object, live);
     if (ask === undefined) return { name, outcome: "unchanged", object: live as KubeObject };
     try {
       const { path, ...rest } = ask;
-      const answer = await client.json<KubeObject>(path + query, rest);
+      const answer = await client.json<KubeObject>(path, rest);
       return { name, outcome: outcomeOf(ask, live, answer), object: answer };
     } catch (error) {
       if (attempt < 4 && error instanceof ApiFailure && error.code === 409) continue;

@@ -89,7 +89,8 @@ function coloured(terminal: Terminal, line: string): string {
 
 const shownProxies = 5;
 
-function showProxies(terminal: Terminal, proxies: readonly Effect[]): void {
+/** What proxies would do otherwise; those that change alike stand together. */
+export function showProxies(terminal: Terminal, proxies: readonly Effect[]): void {
   if (proxies.length === 0) {
     terminal.out("No proxy would do anything else.\n");
     return;

@@ -34,9 +34,10 @@ export async function run(invocation: Invocation): Promise<number> {
   const history = await session.client.json<History>(`/weft/v1alpha1/history?${query}`);
   if (await printed(terminal, args.text("output"), history)) return 0;
   if (history.entries.length === 0) {
-    terminal.err(
-      `nothing was written${scope.namespace === undefined ? "" : ` in namespace ${scope.namespace}`} since revision ${history.oldest}\n`,
-    );
+    const { namespace } = scope;
+    const elsewhere = "; weft history -n NAMESPACE shows another, weft history -A all of them";
+    const where = namespace === undefined ? "" : ` in namespace ${namespace}`;
+    terminal.err(`nothing was written${where} since revision ${history.oldest}${namespace === undefined ? "" : elsewhere}\n`);
     return 0;
   }
   const now = Date.now();
