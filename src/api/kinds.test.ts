@@ -301,13 +301,15 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "a bad regular expression",
     route(`[{matches: [{path: {type: RegularExpression, value: "/(a"}}], ${to}}]`),
-    ['spec.rules[0].matches[0].path.value: "/(a" is no RE2 regular expression: error parsing regexp: missing closing ): `/(a`'],
+    [
+      'spec.rules[0].matches[0].path.value: "/(a" is not a regular expression in RE2 syntax: error parsing regexp: missing closing ): `/(a`',
+    ],
   ],
   [
     "look-ahead, which RE2 has not",
     route(`[{matches: [{path: {type: RegularExpression, value: "/(?=a)"}}], ${to}}]`),
     [
-      'spec.rules[0].matches[0].path.value: "/(?=a)" is no RE2 regular expression: error parsing regexp: invalid or unsupported Perl syntax: `(?=`',
+      'spec.rules[0].matches[0].path.value: "/(?=a)" is not a regular expression in RE2 syntax: error parsing regexp: invalid or unsupported Perl syntax: `(?=`',
     ],
   ],
   [
@@ -338,7 +340,9 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "a smuggled line",
     route(`[{filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: A, value: "b\\r\\nC: d"}]}}], ${to}}]`),
-    ["spec.rules[0].filters[0].responseHeaderModifier.set[0].value: must not contain line breaks or NUL"],
+    [
+      'spec.rules[0].filters[0].responseHeaderModifier.set[0].value: "b\\r\\nC: d" must not contain line breaks or other control characters',
+    ],
   ],
   [
     "a command of Envoy's",
@@ -378,7 +382,7 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
     [
       "spec.rules[0].matches[0].method: needs a service or a method; leave it out to match every call",
       'spec.rules[0].matches[1].method.service: "shop/Cart" is no name of a gRPC service, like shop.v1.Cart',
-      'spec.rules[0].matches[2].method.method: "(" is no RE2 regular expression: error parsing regexp: missing closing ): `(`',
+      'spec.rules[0].matches[2].method.method: "(" is not a regular expression in RE2 syntax: error parsing regexp: missing closing ): `(`',
     ],
   ],
   // TLSRoute, TCPRoute, UDPRoute

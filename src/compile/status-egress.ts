@@ -3,7 +3,7 @@
 import { rootNamespace } from "../api/kinds/authorizationpolicy.ts";
 import type { ServiceEntryObject } from "../api/kinds/serviceentry-spec.ts";
 import { condition } from "./condition.ts";
-import { externalOverride, externalService } from "./plan/external.ts";
+import { externalOverride, externalService, serviceWithName } from "./plan/external.ts";
 import { declaredUpstreams } from "./plan/workload.ts";
 import { sidecarVerdict } from "./policies/sidecar.ts";
 import { serviceEntrySource, sidecarSource } from "./route-sources.ts";
@@ -39,6 +39,8 @@ export function serviceEntryStatus(world: World, key: string): Record<string, un
   const object: ServiceEntryObject | undefined = world.objects(serviceEntrySource).get(key);
   if (object === undefined) return undefined;
   const overridden = object.spec.hosts.flatMap((host) => {
+    const service = serviceWithName(world, host);
+    if (service !== undefined) return [`${host} (it is a name of Service ${service})`];
     const by = externalOverride(world, host);
     return by === undefined || by === key ? [] : [`${host} (ServiceEntry ${by} is older)`];
   });

@@ -2,7 +2,7 @@
 // themselves, when they give an instance up, and which of them a subset means. What cannot be enforced is refused.
 
 import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
-import { isToken, wrongHost } from "../http-words.ts";
+import { isToken, wrongFieldValue, wrongHost } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, type Schema, show } from "../schema.ts";
 import schema from "../schemas/destinationrule.json" with { type: "json" };
@@ -224,7 +224,10 @@ function hashRules(hash: ConsistentHash, path: string, add: Add): void {
     add(`${path}.httpCookie.ttl`, `${show(hash.httpCookie.ttl)} must be a duration such as 1h or 0s`);
   if (hash.httpCookie !== undefined && !isToken(hash.httpCookie.name ?? ""))
     add(`${path}.httpCookie.name`, `${show(hash.httpCookie.name)} is no name of a cookie`);
-  if (hash.httpCookie?.path !== undefined && /[;\x00-\x1f\x7f]/.test(hash.httpCookie.path))
+  if (
+    hash.httpCookie?.path !== undefined &&
+    (hash.httpCookie.path.includes(";") || wrongFieldValue(`${hash.httpCookie.path}/`) !== undefined)
+  )
     add(`${path}.httpCookie.path`, `${show(hash.httpCookie.path)} must have no ; and no control characters`);
   if (hash.httpQueryParameterName === "") add(`${path}.httpQueryParameterName`, "must not be empty");
   if (hash.httpHeaderName !== undefined && !isToken(hash.httpHeaderName))

@@ -1,6 +1,7 @@
 // Owns: what the routes of Gateway API have in common: parents, backends, names of hosts; and what must hold of them beyond the schema.
 // Never resolves a reference.
 
+import { wrongExpression } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { notImplemented, type Schema, show } from "../schema.ts";
 
@@ -161,14 +162,17 @@ export function checkBackends(backends: readonly BackendRef[], path: string, wha
     add(`${path}.backendRefs`, `every weight is 0, so ${what}; give one backend a weight of 1 or more`);
 }
 
-/** The RE2 check of a pattern; the library is loaded with the first regular expression: it would add 7 ms to every start of the control plane. */
+/** An expression that proxies take. */
 export function checkRegex(value: string, path: string, add: Add): void {
-  try {
-    const { RE2JS } = require("re2js") as typeof import("re2js");
-    RE2JS.compile(value);
-  } catch (error) {
-    add(path, `${show(value)} is no RE2 regular expression: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  const wrong = wrongExpression(value);
+  if (wrong !== undefined) add(path, wrong);
+}
+
+/** The longest that a proxy's timers go. */
+const longestMs = 86_400_000 * 24;
+
+export function checkDuration(text: string | undefined, path: string, add: Add): void {
+  if (text !== undefined && durationMs(text) > longestMs) add(path, `${show(text)} is longer than 24 days; leave it out for no end`);
 }
 
 /** For `kubectl get`: NAME[:PORT] of each parent. */

@@ -61,6 +61,9 @@ function grpcRouteRules(object: KubeObject): Violation[] {
           else if (!(name === "service" ? /^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$/ : /^[A-Za-z_][A-Za-z0-9_]*$/).test(value))
             add(`${where}.method.${name}`, `${show(value)} is no name of a gRPC ${name}${name === "service" ? ", like shop.v1.Cart" : ""}`);
         }
+        // Proxies look for both in one path.
+        if (type === "RegularExpression" && service !== undefined && method !== undefined)
+          checkRegex(`/(?:${service})/(?:${method})`, `${where}.method`, add);
         checkValues(match.headers ?? [], `${where}.headers`, true, add);
       }
       const filters = checkFilters(rule.filters ?? [], path, [], add);

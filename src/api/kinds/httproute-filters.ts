@@ -1,6 +1,7 @@
 // Owns: what must hold of the filters of a rule or a backend, in HTTPRoute and GRPCRoute, beyond their schema (the CEL rules of the published
 // CRDs, in words), and what a filter must not ask for here.
 
+import { wrongFieldName, wrongFieldValue } from "../http-words.ts";
 import { notImplemented, show } from "../schema.ts";
 import { type Add, isService } from "./gateway-refs.ts";
 import type { CorsFilter, ExternalAuthFilter, HeaderModifier, MirrorFilter, PathModifier, RouteFilter } from "./httproute-spec.ts";
@@ -75,17 +76,18 @@ function checkHeaders(edit: HeaderModifier, path: string, add: Add): void {
   const entries = [
     ...(edit.set ?? []).map((each, at) => ({ name: each.name, value: each.value, at: `${path}.set[${at}]` })),
     ...(edit.add ?? []).map((each, at) => ({ name: each.name, value: each.value, at: `${path}.add[${at}]` })),
-    ...(edit.remove ?? []).map((name, at) => ({ name, value: "", at: `${path}.remove[${at}]` })),
+    ...(edit.remove ?? []).map((name, at) => ({ name, value: undefined, at: `${path}.remove[${at}]` })),
   ];
   for (const { name, value, at } of entries) {
     const key = name.toLowerCase();
     const before = seen.get(key);
     if (before !== undefined) add(at, `header ${show(name)} is edited by ${before} already`);
     else seen.set(key, at);
-    if (!/^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/.test(name)) add(at, `${show(name)} is no header name`);
-    if (["host", "connection", "transfer-encoding", "content-length", "upgrade"].includes(key))
-      add(at, `header ${show(name)} belongs to the proxy${key === "host" ? "; use a URLRewrite filter with hostname" : ""}`);
-    if (/[\r\n\0]/.test(value)) add(`${at}.value`, "must not contain line breaks or NUL");
+    const wrong = wrongFieldName(name);
+    if (wrong !== undefined)
+      add(at, key === "host" ? `header ${show(name)} belongs to the proxy; use a URLRewrite filter with hostname` : wrong);
+    const bad = value === undefined ? undefined : wrongFieldValue(value);
+    if (bad !== undefined) add(`${at}.value`, bad);
   }
 }
 

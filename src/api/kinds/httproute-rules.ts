@@ -1,8 +1,19 @@
 // Owns: what must hold of an HTTPRoute beyond its schema (the CEL rules of the published CRD, in words), and what this version refuses.
 
+import { wrongFieldName } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { notImplemented, show } from "../schema.ts";
-import { type Add, checkBackends, checkHostnames, checkParents, checkRegex, checkRuleNames, durationMs, gather } from "./gateway-refs.ts";
+import {
+  type Add,
+  checkBackends,
+  checkDuration,
+  checkHostnames,
+  checkParents,
+  checkRegex,
+  checkRuleNames,
+  durationMs,
+  gather,
+} from "./gateway-refs.ts";
 import { type AroundBackend, checkBackendFilters, checkFilters } from "./httproute-filters.ts";
 import {
   type BackendFilters,
@@ -78,6 +89,8 @@ export function checkValues(values: readonly ValueMatch[], path: string, ignoreC
 
 function checkTimeouts(rule: RouteRule, path: string, add: Add): void {
   const { request, backendRequest } = rule.timeouts ?? {};
+  checkDuration(request, `${path}.timeouts.request`, add);
+  checkDuration(backendRequest, `${path}.timeouts.backendRequest`, add);
   if (request === undefined || backendRequest === undefined) return;
   const [whole, each] = [durationMs(request), durationMs(backendRequest)];
   if (whole > 0 && each > whole) add(`${path}.timeouts.backendRequest`, `${backendRequest} is longer than timeouts.request, ${request}`);
@@ -85,6 +98,7 @@ function checkTimeouts(rule: RouteRule, path: string, add: Add): void {
 
 function checkRetry(rule: RouteRule, path: string, add: Add): void {
   const { codes, attempts, backoff } = rule.retry ?? {};
+  checkDuration(backoff, `${path}.retry.backoff`, add);
   if (codes !== undefined && attempts === undefined) add(`${path}.retry.attempts`, "is required with codes");
   if (backoff !== undefined && durationMs(backoff) === 0)
     add(`${path}.retry.backoff`, "must be above 0; leave it out to try another instance at once");
@@ -96,6 +110,10 @@ export function checkSession(session: SessionPersistence, backends: readonly { r
   if (session.type === "Header" && session.cookieConfig !== undefined) add(`${where}.cookieConfig`, "must not be there for type Header");
   if (session.sessionName !== undefined && !/^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/.test(session.sessionName))
     add(`${where}.sessionName`, `${show(session.sessionName)} can name neither a cookie nor a header`);
+  else if (session.type === "Header" && session.sessionName !== undefined) {
+    const wrong = wrongFieldName(session.sessionName);
+    if (wrong !== undefined) add(`${where}.sessionName`, wrong);
+  }
   if (session.idleTimeout !== undefined)
     add(`${where}.idleTimeout`, notImplemented("the end of a session after idle time", "use absoluteTimeout with lifetimeType Permanent"));
   if (lifetime === "Permanent" && session.absoluteTimeout === undefined)

@@ -1,5 +1,6 @@
 // Owns: networking.istio.io ServiceEntry: hosts outside the mesh (or inside, without a Service) that callers reach by name.
 
+import { isIP } from "node:net";
 import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
@@ -156,7 +157,5 @@ function checkEndpoint(
 }
 
 export function isAddress(text: string): boolean {
-  const parts = text.split(".");
-  if (parts.length === 4) return parts.every((part) => /^[0-9]{1,3}$/.test(part) && Number(part) <= 255);
-  return /^[0-9a-fA-F:.]+$/.test(text) && text.includes(":");
+  return isIP(text) !== 0 && !text.includes("%");
 }

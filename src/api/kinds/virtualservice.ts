@@ -1,6 +1,7 @@
 // Owns: networking.istio.io VirtualService: how requests for a host are routed, changed, mirrored and made to fail. What is not built is refused.
 
 import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
+import { isToken, wrongExpression, wrongFieldName, wrongFieldValue, wrongHost, wrongPath, wrongSubstitution } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
 import schema from "../schemas/virtualservice.json" with { type: "json" };
@@ -252,7 +253,7 @@ function routeRules(route: VirtualRoute, path: string, bound: Bound, add: Add): 
   time("timeout", route.timeout, 0);
   time("retries.perTryTimeout", route.retries?.perTryTimeout, 1);
   const attempts = route.retries?.attempts;
-  if (attempts !== undefined && (attempts < 0 || attempts > 100)) add(`${path}.retries.attempts`, `${attempts} must be 0 to 100`);
+  if (attempts !== undefined && (attempts < 0 || attempts > 20)) add(`${path}.retries.attempts`, `${attempts} must be 0 to 20`);
   for (const word of (route.retries?.retryOn ?? "")
     .split(",")
     .map((one) => one.trim())
@@ -268,59 +269,75 @@ function routeRules(route: VirtualRoute, path: string, bound: Bound, add: Add): 
     if (![301, 302, 303, 307, 308].includes(redirect.redirectCode ?? 301))
       add(`${path}.redirect.redirectCode`, `${redirect.redirectCode} must be 301, 302, 303, 307 or 308`);
     if (redirect.derivePort !== undefined && redirect.port !== undefined) add(`${path}.redirect.derivePort`, "and port exclude each other");
+    const { uri, authority, scheme, port } = redirect;
+    const wrongUri = uri === undefined || uri === "" ? undefined : wrongPath(uri);
+    if (wrongUri !== undefined) add(`${path}.redirect.uri`, wrongUri);
+    const wrongAuthority = authority === undefined || authority === "" ? undefined : wrongHost(authority);
+    if (wrongAuthority !== undefined) add(`${path}.redirect.authority`, wrongAuthority);
+    if (scheme !== undefined && scheme !== "" && !/^[a-z][a-z0-9+.-]*$/i.test(scheme))
+      add(`${path}.redirect.scheme`, `${show(scheme)} is no scheme; write http or https`);
+    if (port !== undefined && (port < 1 || port > 65_535)) add(`${path}.redirect.port`, `${port} must be 1 to 65535`);
     if (redirect.uri?.includes("%PREFIX()%"))
       add(`${path}.redirect.uri`, notImplemented("%PREFIX()%", "use an HTTPRoute's ReplacePrefixMatch"));
   }
   if (directResponse !== undefined && (directResponse.status < 200 || directResponse.status > 599))
     add(`${path}.directResponse.status`, `${directResponse.status} must be 200 to 599`);
-  if ((directResponse?.body?.string ?? "").length > 4_096) add(`${path}.directResponse.body.string`, "must have at most 4096 characters");
+  if (Buffer.byteLength(directResponse?.body?.string ?? "") > 4_096)
+    add(`${path}.directResponse.body.string`, "must have at most 4096 bytes");
   if (corsPolicy !== undefined) {
     time("corsPolicy.maxAge", corsPolicy.maxAge, 0);
     for (const [n, origin] of (corsPolicy.allowOrigins ?? []).entries()) textRules(origin, `${path}.corsPolicy.allowOrigins[${n}]`, add);
+    for (const field of ["allowMethods", "allowHeaders", "exposeHeaders"] as const)
+      for (const [n, word] of (corsPolicy[field] ?? []).entries())
+        if (!isToken(word))
+          add(`${path}.corsPolicy.${field}[${n}]`, `${show(word)} is no ${field === "allowMethods" ? "method" : "header name"}`);
   }
 }
 
 function headerRules(headers: VirtualHeaders | undefined, path: string, add: Add): void {
-  for (const side of ["request", "response"] as const)
+  for (const side of ["request", "response"] as const) {
     for (const field of ["set", "add"] as const)
       for (const [name, value] of Object.entries(headers?.[side]?.[field] ?? {})) {
         const where = `${path}.${side}.${field}.${name}`;
         if (/%[A-Z_]+(\([^)]*\))?(:\d+)?%/.test(value)) add(where, notImplemented(`the command in ${show(value)}`, "write a fixed value"));
-        if (!/^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) add(where, `${show(name)} is no header name`);
+        // Istio: it is the host of the request that goes on.
+        const isHost = side === "request" && field === "set" && ["host", ":authority"].includes(name.toLowerCase());
+        const wrong = isHost ? wrongHost(value) : (wrongFieldName(name) ?? wrongFieldValue(value));
+        if (wrong !== undefined) add(where, wrong);
       }
+    for (const [n, name] of (headers?.[side]?.remove ?? []).entries()) {
+      const wrong = wrongFieldName(name);
+      if (wrong !== undefined) add(`${path}.${side}.remove[${n}]`, wrong);
+    }
+  }
 }
 
 function matchRules(match: VirtualMatch, path: string, bound: Bound, add: Add): void {
   sourceRules(match, path, bound, add);
   for (const field of ["uri", "scheme", "method", "authority"] as const) {
     const text = match[field];
-    if (text !== undefined) textRules(text, `${path}.${field}`, add);
+    if (text !== undefined) textRules(text, `${path}.${field}`, add, field === "uri");
   }
   if (match.ignoreUriCase === true && match.uri?.regex !== undefined)
     add(`${path}.ignoreUriCase`, "has no effect on a regex; write (?i) into it");
   for (const field of ["headers", "withoutHeaders", "queryParams"] as const) {
     for (const [name, text] of Object.entries(match[field] ?? {})) {
       const where = `${path}.${field}.${name}`;
-      if (field !== "queryParams" && !/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) add(where, `${show(name)} is no header name`);
+      if (field !== "queryParams" && !isToken(name)) add(where, `${show(name)} is no header name`);
+      if (name === "") add(`${path}.${field}`, "has an entry without a name");
       if (Object.keys(text).length > 0) textRules(text, where, add);
     }
   }
 }
 
-function textRules(text: TextMatch, path: string, add: Add): void {
+/** `anyPrefix`: an empty one stands for everything. */
+function textRules(text: TextMatch, path: string, add: Add, anyPrefix = false): void {
   const given = (["exact", "prefix", "regex"] as const).filter((kind) => text[kind] !== undefined);
   if (given.length !== 1) add(path, "needs exactly one of exact, prefix, regex");
-  if (text.regex !== undefined) regexRule(text.regex, `${path}.regex`, add);
-}
-
-/** Checked here, so that the mistake is heard where it is made and not from every proxy. */
-function regexRule(source: string, path: string, add: Add): void {
-  const { RE2JS } = require("re2js") as typeof import("re2js");
-  try {
-    RE2JS.compile(source);
-  } catch (error) {
-    add(path, `${show(source)} is not a regular expression in RE2 syntax: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  if (text.prefix === "" && !anyPrefix) add(`${path}.prefix`, "must not be empty; to ask whether it is there at all, write {}");
+  if (text.regex === undefined) return;
+  const wrong = wrongExpression(text.regex);
+  if (wrong !== undefined) add(`${path}.regex`, wrong);
 }
 
 function destinationRules(route: VirtualRoute, path: string, add: Add): void {
@@ -367,7 +384,13 @@ function rewriteRules({ rewrite, match, route }: VirtualRoute, path: string, add
     add(`${path}.rewrite`, "uri and uriRegexRewrite exclude each other");
   if (rewrite.uri !== undefined && (match ?? []).some((one) => one.uri?.regex !== undefined))
     add(`${path}.rewrite.uri`, "replaces a prefix or the whole path, and match.uri is a regex; use uriRegexRewrite");
-  if (rewrite.uriRegexRewrite?.match !== undefined) regexRule(rewrite.uriRegexRewrite.match, `${path}.rewrite.uriRegexRewrite.match`, add);
+  const { uriRegexRewrite: by, uri, authority } = rewrite;
+  const wrongBy = by === undefined ? undefined : wrongSubstitution(by.match ?? "", by.rewrite ?? "");
+  if (wrongBy !== undefined) add(`${path}.rewrite.uriRegexRewrite`, wrongBy);
+  const wrongUri = uri === undefined || uri === "" ? undefined : wrongPath(uri);
+  if (wrongUri !== undefined) add(`${path}.rewrite.uri`, wrongUri);
+  const wrongAuthority = authority === undefined || authority === "" ? undefined : wrongHost(authority);
+  if (wrongAuthority !== undefined) add(`${path}.rewrite.authority`, wrongAuthority);
 }
 
 function faultRules({ delay, abort }: VirtualFault, path: string, add: Add): void {

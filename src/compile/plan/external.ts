@@ -10,7 +10,15 @@ import { serviceEntrySource } from "../route-sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type ServiceModel, type ServicePortModel, selectedIn, type World } from "../world.ts";
 import type { EndpointPlan, ExternalPlan } from "./plan.ts";
 
+/** `NS/NAME` of the Service that has a host as one of its short names, which no entry can take from it. */
+export function serviceWithName(world: World, host: string): string | undefined {
+  const [, name, namespace] = /^([^.*]+)\.([^.]+)(?:\.svc)?$/.exec(host) ?? [];
+  const key = `${namespace}/${name}`;
+  return name === undefined || world.services.get(key) === undefined ? undefined : key;
+}
+
 function entryOf(world: World, host: string): ServiceEntryObject | undefined {
+  if (serviceWithName(world, host) !== undefined) return undefined;
   return [...world.objects(serviceEntrySource).by("host", host)].sort(byAge)[0];
 }
 

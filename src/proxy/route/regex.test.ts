@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { RE2JS } from "re2js";
-import { compileExpression, compileReplacer, largestProgram } from "./regex.ts";
+import { largestProgram } from "../../wire/expression.ts";
+import { compileExpression, compileReplacer } from "./regex.ts";
 
 const utf8 = new TextEncoder();
 

@@ -1,7 +1,8 @@
 // Owns: replacing the matched prefix of a path, and what a regular expression matches in it. Allocates: only routes with a rewrite pay for it.
 
+import { parseSubstitution } from "../../wire/expression.ts";
 import type { Substitution } from "../config.ts";
-import { latin1, targetByte, text } from "../http/bytes.ts";
+import { latin1, text } from "../http/bytes.ts";
 
 /** What becomes of a path (without its query); null where the result is no path or host: longer than `largestResult`, or with bytes that neither has. */
 export type PathRewrite = (bytes: Uint8Array, from: number, to: number) => string | null;
@@ -12,23 +13,7 @@ const largestResult = 8 * 1024;
 /** Every match is replaced, as RE2's GlobalReplace does; `\\0` to `\\9` in the substitution are groups, `\\\\` a backslash. Throws a sentence. */
 export function compileRewrite({ pattern, substitution }: Substitution): PathRewrite {
   const expression = (require("./regex.ts") as typeof import("./regex.ts")).compileReplacer(pattern);
-  const groups = expression.groupCount();
-  const pieces: (string | number)[] = [];
-  for (let i = 0; i < substitution.length; i++) {
-    const char = substitution[i] as string;
-    if (char !== "\\") {
-      pieces.push(char);
-      continue;
-    }
-    const next = substitution[++i] ?? "";
-    if (next === "\\") pieces.push("\\");
-    else if (/^\d$/.test(next) && Number(next) <= groups) pieces.push(Number(next));
-    else throw new Error(`the substitution "${substitution}" names the group "\\${next}", and "${pattern}" has ${groups}`);
-  }
-  for (const piece of pieces) {
-    if (typeof piece === "string" && targetByte[piece.charCodeAt(0)] !== 1)
-      throw new Error(`the substitution "${substitution}" holds what no path may: write it %XX`);
-  }
+  const pieces = parseSubstitution(substitution, expression);
   return (bytes, from, to) => {
     const path = text(bytes, from, to);
     const matcher = expression.matcher(path);

@@ -153,6 +153,14 @@ export function millis(gate: Gate, path: string, duration: DurationLike | undefi
   return ms;
 }
 
+/** How long a client keeps a cookie: no timer of ours, so that it may be months. */
+export function cookieMillis(gate: Gate, path: string, duration: DurationLike | undefined, fallbackMs: number): number {
+  if (duration === undefined) return fallbackMs;
+  const seconds = Number(duration.seconds);
+  if (seconds < 0) gate.add(path, "must not be negative");
+  return seconds * 1000 + duration.nanos / 1e6;
+}
+
 /** A TCP address (`orUdp`: of either kind); `literal` refuses names where only an IP address makes sense. */
 export function hostPort(gate: Gate, path: string, address: Address | undefined, literal: boolean, orUdp = false): HostPort {
   const nowhere = { host: "127.0.0.1", port: 0 };

@@ -2,7 +2,7 @@
 
 import type { RouteAction_HashPolicy } from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import type { HashConfig } from "../../config.ts";
-import { at, type Gate, millis } from "./gate.ts";
+import { at, cookieMillis, type Gate } from "./gate.ts";
 
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
@@ -19,7 +19,7 @@ export function hashPolicies(gate: Gate, policies: readonly RouteAction_HashPoli
         const { name, ttl, path: cookiePath } = one.value;
         if (!token.test(name)) gate.add(at(where, "cookie.name"), "must be the name of a cookie");
         if (/[;\r\n\0]/.test(cookiePath)) gate.add(at(where, "cookie.path"), "must have no ; or line ends");
-        const ttlMs = ttl === undefined ? null : millis(gate, at(where, "cookie.ttl"), ttl, 0);
+        const ttlMs = ttl === undefined ? null : cookieMillis(gate, at(where, "cookie.ttl"), ttl, 0);
         return [{ kind: "cookie", name, ttlMs, path: cookiePath, terminal }];
       }
       case "connectionProperties":

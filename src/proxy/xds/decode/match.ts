@@ -1,5 +1,6 @@
 // Owns: string, header and query matchers, shared by routes and authorization. Never matches anything.
 
+import { longestPattern } from "../../../wire/expression.ts";
 import type { HeaderMatcher, QueryParameterMatcher } from "../../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import type { RegexMatchAndSubstitute } from "../../../wire/gen/envoy/type/matcher/v3/regex_pb.ts";
 import type { StringMatcher } from "../../../wire/gen/envoy/type/matcher/v3/string_pb.ts";
@@ -10,12 +11,9 @@ import { at, choose, type Gate } from "./gate.ts";
 
 const nothing: StringMatch = { kind: "exact", value: "", ignoreCase: false };
 
-/** RE2 limits nothing by length; we do, since a pattern is compiled before anything else can refuse it. */
-const maxPatternLength = 4096;
-
 export function checkRegex(gate: Gate, path: string, pattern: string): void {
-  if (pattern.length > maxPatternLength) {
-    gate.add(path, `is longer than ${maxPatternLength} characters`);
+  if (pattern.length > longestPattern) {
+    gate.add(path, `is longer than ${longestPattern} characters`);
     return;
   }
   try {
@@ -30,7 +28,7 @@ export function checkRegex(gate: Gate, path: string, pattern: string): void {
 export function substitution(gate: Gate, rewrite: RegexMatchAndSubstitute, path: string): Substitution {
   const pattern = rewrite.pattern?.regex ?? "";
   if (pattern === "") gate.add(at(path, "pattern.regex"), "must not be empty");
-  else if (pattern.length > maxPatternLength) gate.add(at(path, "pattern.regex"), `is longer than ${maxPatternLength} characters`);
+  else if (pattern.length > longestPattern) gate.add(at(path, "pattern.regex"), `is longer than ${longestPattern} characters`);
   else {
     try {
       compileRewrite({ pattern, substitution: rewrite.substitution });

@@ -262,6 +262,9 @@ function forward(
   const hostRewrite = action.hostRewriteSpecifier;
   if (action.regexRewrite !== undefined && action.prefixRewrite !== "")
     gate.add(at(path, "regex_rewrite"), "and prefix_rewrite exclude each other");
+  if (hasControl(action.prefixRewrite)) gate.add(at(path, "prefix_rewrite"), "must not contain control characters");
+  if (hostRewrite.case === "hostRewriteLiteral" && hasControl(hostRewrite.value))
+    gate.add(at(path, "host_rewrite_literal"), "must not contain control characters");
   const hostFrom = hostSource(gate, action, path);
   let terminateConnect = false;
   const upgrades: string[] = [];

@@ -6,7 +6,7 @@ import type {
 } from "../../../wire/gen/envoy/extensions/filters/http/stateful_session/v3/stateful_session_pb.ts";
 import type { SessionConfig } from "../../config.ts";
 import { CookieBasedSessionState, HeaderBasedSessionState } from "../proto/types.ts";
-import { at, decodeExtension, extension, type Gate, millis } from "./gate.ts";
+import { at, cookieMillis, decodeExtension, extension, type Gate } from "./gate.ts";
 
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
@@ -17,7 +17,7 @@ const states = [
     if (!token.test(name)) gate.add(at(where, "name"), "must be the name of a cookie");
     const cookiePath = cookie?.path ?? "";
     if (/[;\r\n\0]/.test(cookiePath)) gate.add(at(where, "path"), "must have no ; or line ends");
-    return { kind: "cookie", name, ttlMs: millis(gate, at(where, "ttl"), cookie?.ttl, 0), path: cookiePath };
+    return { kind: "cookie", name, ttlMs: cookieMillis(gate, at(where, "ttl"), cookie?.ttl, 0), path: cookiePath };
   }),
   extension(HeaderBasedSessionState, (gate, { name }, path): SessionConfig => {
     if (!token.test(name)) gate.add(at(path, "name"), "must be the name of a header field");
