@@ -289,4 +289,23 @@ describe("over the control-plane connection", () => {
     const seen = await until(() => back.certificateRequests[0], "a call");
     expect(seen.metadata.get("authorization")).toEqual([]);
   });
+
+  test("a renewal that the token buys no more is asked for with the certificate, though the first connection stands", async () => {
+    const other = await startFakeControlPlane({ tls: { ca: authority.caPem, ...authority.issue(`URI:${serverUri}`) } });
+    stops.push(() => other.stop());
+    let byToken = 0;
+    other.sign = (request) => {
+      const seen = other.certificateRequests.at(-1)?.metadata.get("authorization")[0];
+      if (seen !== undefined && ++byToken > 1) throw Object.assign(new Error("the join token was used"), { code: 16 });
+      return [authority.signRequest(request.csr), authority.caPem];
+    };
+    const run = start(cluster(other.port, authority.caPem, serverUri), () => "once");
+    await until(() => run.changes() === 1, "the first certificate");
+    // Another root issues now: the certificate is renewed.
+    const { caPem } = stranger;
+    await run.identity.takeTrust({ rootsPem: `${caPem}${authority.caPem}`, crlPem: "", denyList: undefined });
+    await until(() => run.identity.generation >= 3, "the renewal");
+    expect(byToken).toBe(2);
+    expect(other.certificateRequests.at(-1)?.metadata.get("authorization")).toEqual([]);
+  });
 });

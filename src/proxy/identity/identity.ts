@@ -370,7 +370,7 @@ export class Identity implements SecretSource {
 
   #answered(key: KeyAndRequest, status: GrpcStatus, answer: Uint8Array | undefined): void {
     if (this.#state.at === "stopped") return;
-    if (status.code === grpcUnauthenticated) this.#channel?.distrustCertificate();
+    if (status.code === grpcUnauthenticated) this.#channel?.refused();
     if (status.code !== 0) return this.#failed(`the control plane says ${sayStatus(status)}`);
     if (answer === undefined) return this.#failed("the control plane answered nothing");
     let chain: readonly string[];

@@ -41,7 +41,7 @@ export interface ChannelOptions {
 type ChannelState =
   | { readonly at: "idle" }
   | { readonly at: "connecting"; readonly abandon: (reason: string) => void }
-  | { readonly at: "open"; readonly connection: Http2Connection; readonly sinceMs: number; readonly withCertificate: boolean }
+  | { readonly at: "open"; readonly connection: Http2Connection; readonly sinceMs: number; readonly shown: string | undefined }
   | { readonly at: "waiting"; readonly timer: Timer }
   | { readonly at: "closed" };
 
@@ -112,7 +112,7 @@ export class ControlChannel {
     const { target, cluster, credentials } = this.#options;
     const metadata: HeaderField[] = target.metadata.map((m) => ({ ...m, sensitive: true }));
     // One proof is enough, and a token may be stale long before a certificate is.
-    const token = this.#state.withCertificate ? undefined : credentials.token();
+    const token = this.#state.shown !== undefined ? undefined : credentials.token();
     if (token !== undefined) metadata.push({ name: "authorization", value: `Bearer ${token}`, sensitive: true });
     return new GrpcCall(
       this.#state.connection,
@@ -121,9 +121,20 @@ export class ControlChannel {
     );
   }
 
-  /** The server refused our certificate: the next connection goes without it, by token. */
+  /**
+   * The server refused what this connection came with. Where that was not the certificate held now (the connection is older, or came by a token, which may be used up),
+   * the next one shows it; else the next one goes by token.
+   */
+  refused(): void {
+    if (this.#state.at !== "open") return;
+    const present = this.#options.credentials.certificate()?.certificatePem;
+    if (present === undefined || present === this.#state.shown) this.distrustCertificate();
+    else this.#state.connection.close("the server refused what this connection came with; the present certificate has not been shown yet");
+  }
+
+  /** The present certificate is worth nothing: the next connection goes without it, by token. */
   distrustCertificate(): void {
-    if (this.#state.at !== "open" || !this.#state.withCertificate) return;
+    if (this.#state.at !== "open" || this.#state.shown === undefined) return;
     this.#distrustCertificate = true;
     this.#state.connection.close("the server refused our certificate");
   }
@@ -155,7 +166,7 @@ export class ControlChannel {
       opened: (connection) => {
         settled = true;
         if (this.#state.at === "closed") return connection.close("the proxy stops");
-        this.#state = { at: "open", connection, sinceMs: clock.mono(), withCertificate: tls?.certificate != null };
+        this.#state = { at: "open", connection, sinceMs: clock.mono(), shown: tls?.certificate?.certificatePem };
         this.#distrustCertificate = false;
         this.#options.log.debug({ address: endpoint.address }, "Connected to the control plane.");
         for (const user of this.#users) user.opened();

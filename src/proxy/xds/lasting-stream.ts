@@ -82,7 +82,7 @@ export class LastingStream {
     this.#call = undefined;
     if (this.#stopped) return;
     this.#options.ended(status);
-    if (status.code === grpcUnauthenticated) this.#options.channel.distrustCertificate();
+    if (status.code === grpcUnauthenticated) this.#options.channel.refused();
     else if (status.code === unavailable) this.#options.channel.moveOn();
     if (this.#options.channel.connected) this.#timer = this.#options.clock.after(this.#backoff.nextMs(), () => this.#open());
   }
