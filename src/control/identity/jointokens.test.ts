@@ -6,7 +6,7 @@ import { type JoinTokenObject, joinTokenKind } from "../../api/kinds/jointoken.t
 import { PausedClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
-import type { Store } from "../store/store.ts";
+import { type Store, StoreFailure } from "../store/store.ts";
 import { JoinTokenList } from "./jointokens.ts";
 import { openTokenAuthority, type TokenAuthority } from "./token.ts";
 
@@ -65,6 +65,20 @@ describe("a listed join token", () => {
     const token = await give("Once");
     const answers = await Promise.all(Array.from({ length: 6 }, () => verdict(token, "certificate")));
     expect(answers.filter((answer) => answer === "good")).toHaveLength(1);
+  });
+
+  test("while the store fails it is neither good nor bad: that is said, and it is good afterwards", async () => {
+    const token = await give("Once");
+    const { get, update } = store;
+    const away = () => Promise.reject(new StoreFailure("etcd does not answer"));
+    store.get = away;
+    for (const purpose of ["api", "certificate"] as const)
+      expect(verdict(token, purpose)).rejects.toThrow(new StoreFailure("etcd does not answer"));
+    store.get = get.bind(store);
+    store.update = away;
+    expect(verdict(token, "certificate")).rejects.toThrow("etcd does not answer");
+    store.update = update.bind(store);
+    expect(await verdict(token, "certificate")).toBe("good");
   });
 
   test("reusable: as often as it is asked for, and counted", async () => {

@@ -5,6 +5,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject 
 import { join } from "node:path";
 import { longestJoinTokenSeconds } from "../../api/kinds/jointoken.ts";
 import type { Clock } from "../../base/clock.ts";
+import { StoreFailure } from "../store/store.ts";
 import { IdentityError } from "./failure.ts";
 import { createFileOnce, privateMode, readPrivate } from "./files.ts";
 import type { CheckBinding, TokenBinding, TokenPurpose } from "./jointokens.ts";
@@ -116,6 +117,8 @@ export function openTokenAuthority(
         }
         return { ok: true, account: { namespace, serviceAccount } };
       } catch (cause) {
+        // Nothing is known of the token then: whoever is told that it is bad gives up, or throws it away.
+        if (cause instanceof StoreFailure) throw cause;
         return { ok: false, reason: whyNot(cause, issuer, jose.errors) };
       }
     },

@@ -22,7 +22,9 @@ import { StreamMetricsMessageSchema } from "../../wire/gen/envoy/service/metrics
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from "../../wire/gen/security/v1/istioca_pb.ts";
 import { typeUrl, type XdsSnapshot, type XdsType } from "../../wire/xds-types.ts";
 import { openAuthority, serverNames } from "../identity/authority.ts";
+import type { CheckBinding } from "../identity/jointokens.ts";
 import { openTokenAuthority } from "../identity/token.ts";
+import { StoreFailure } from "../store/store.ts";
 import { maxStreamsPerNode, newStreamsBurst } from "./gate.ts";
 import { ProxyList } from "./proxies.ts";
 import { startXdsServer } from "./server.ts";
@@ -70,10 +72,10 @@ const entry = (namespace: string, name: string, serviceAccount: string): KubeObj
   spec: { address: "127.0.0.1", serviceAccount },
 });
 
-async function world(port = 0, dir = mkdtempSync(join(tmpdir(), "weft-xds-")), clock: Clock = systemClock) {
+async function world(port = 0, dir = mkdtempSync(join(tmpdir(), "weft-xds-")), clock: Clock = systemClock, check?: CheckBinding) {
   const random = (count: number) => crypto.getRandomValues(new Uint8Array(count));
   const authority = await openAuthority({ dir, trustDomain: undefined, clock: systemClock, random });
-  const tokens = openTokenAuthority(dir, authority.trustDomain, systemClock);
+  const tokens = openTokenAuthority(dir, authority.trustDomain, systemClock, check);
   const certificate = await authority.serverCertificate(serverNames("127.0.0.1"));
   const source = new Source();
   const proxies = new ProxyList(systemClock);
@@ -454,6 +456,35 @@ describe("caller", () => {
     const rubbish = (await createCertificate(mutual, "rubbish").catch((e: unknown) => e)) as ServiceError;
     expect(rubbish.code).toBe(status.INVALID_ARGUMENT);
   });
+});
+
+test("a request that is refused does not use a one-time token up, and a store that is away is no bad token", async () => {
+  let uses = 0;
+  let away = false;
+  const w = await world(0, undefined, undefined, async (_binding, _account, purpose) => {
+    if (away) throw new StoreFailure("etcd does not answer");
+    if (purpose === "api") return undefined;
+    return uses++ === 0 ? undefined : "it was used";
+  });
+  const { token } = await w.tokens.issue({ namespace: "shop", serviceAccount: "reviews" }, 600, { namespace: "shop", name: "t", uid: "u" });
+  const ask = async (account: string) => {
+    const { csr } = makeCsr(w.dir, `spiffe://cluster.local/ns/shop/sa/${account}`);
+    return createCertificate(client(w), csr, token.reveal()).then(
+      () => "issued",
+      (cause: ServiceError) => `${status[cause.code]} ${cause.details}`,
+    );
+  };
+  expect(await ask("cart")).toContain("PERMISSION_DENIED");
+  away = true;
+  expect(await ask("reviews")).toBe("UNAVAILABLE whether the join token is good cannot be found out: etcd does not answer");
+  const stream = delta(client(w), token.reveal());
+  stream.call.write({ node, typeUrl: url("cluster") });
+  await until("the end of the stream", () => stream.error !== undefined);
+  expect(stream.error?.code).toBe(status.UNAVAILABLE);
+  away = false;
+  expect(await ask("reviews")).toBe("issued");
+  expect(await ask("reviews")).toBe("UNAUTHENTICATED it was used");
+  expect(w.log.filter((line) => line === "certificate reviews")).toHaveLength(1);
 });
 
 test("metrics are taken from the node's own caller only", async () => {

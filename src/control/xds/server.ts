@@ -28,6 +28,7 @@ import type { Revocations } from "../identity/revocations.ts";
 import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type LimitDeps, limitCall } from "../ratelimit/service.ts";
+import { StoreFailure } from "../store/store.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
 import { maxUnadmitted, StreamGate } from "./gate.ts";
@@ -265,7 +266,13 @@ function secureContext(rootPem: string, certificatePem: string, key: Secret): { 
 }
 
 type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "getAuthContext">;
-type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string };
+/** `away`: the store that knows the token does not answer; the same credential may be good in a moment. */
+type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string; readonly away?: true };
+
+/** UNAVAILABLE is tried again, elsewhere; UNAUTHENTICATED makes a client doubt its credential. */
+function codeOf(who: { readonly away?: true }): status {
+  return who.away === true ? status.UNAVAILABLE : status.UNAUTHENTICATED;
+}
 
 /** `purpose`: what a token is shown for; a one-time token is used up by a certificate. */
 async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certificate" = "api"): Promise<WhoIs> {
@@ -273,7 +280,13 @@ async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certi
   if (header !== undefined) {
     const token = /^bearer +(\S+)$/i.exec(String(header).trim())?.[1];
     if (token === undefined) return { ok: false, reason: "the authorization metadata is not of the form `Bearer TOKEN`" };
-    const verdict = await deps.tokens.verify(token, purpose);
+    let verdict: Awaited<ReturnType<TokenAuthority["verify"]>>;
+    try {
+      verdict = await deps.tokens.verify(token, purpose);
+    } catch (cause) {
+      if (!(cause instanceof StoreFailure)) throw cause;
+      return { ok: false, away: true, reason: `whether the join token is good cannot be found out: ${cause.message}` };
+    }
     const refused = verdict.ok ? deps.revoked?.whyIdentity({ trustDomain: deps.authority.trustDomain, ...verdict.account }) : undefined;
     if (refused !== undefined) return { ok: false, reason: refused };
     return verdict.ok ? { ok: true, identity: { trustDomain: deps.authority.trustDomain, ...verdict.account } } : verdict;
@@ -391,7 +404,7 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, g
   };
   void caller.then((who) => {
     if (!who.ok && !over) {
-      fail(call, status.UNAUTHENTICATED, who.reason);
+      fail(call, codeOf(who), who.reason);
       finish();
     }
   });
@@ -419,12 +432,18 @@ async function createCertificate(
   noteIssued: (peer: string) => void,
 ): Promise<void> {
   try {
-    const who = await whoIs(call, deps, "certificate");
+    const who = await whoIs(call, deps);
     if (!who.ok) {
-      reply({ code: status.UNAUTHENTICATED, details: who.reason });
+      reply({ code: codeOf(who), details: who.reason });
       return;
     }
     const issued = await deps.authority.signWorkload(call.request.csr, who.identity, Number(call.request.validityDuration));
+    // The use of a one-time token is noted when there is something to give for it: a request that is refused does not use it up.
+    const used = call.metadata.get("authorization").length === 0 ? who : await whoIs(call, deps, "certificate");
+    if (!used.ok) {
+      reply({ code: codeOf(used), details: used.reason });
+      return;
+    }
     noteIssued(call.getPeer());
     deps.onCertificate(who.identity, issued.serialNumber, issued.notAfterMs);
     reply(null, { $typeName: "istio.v1.auth.IstioCertificateResponse", certChain: [...issued.chainPem] });
@@ -468,7 +487,7 @@ function telemetry<M extends WithIdentifier>(
     const begin = async (first: M) => {
       const who = await whoIs(call, deps);
       if (!who.ok) {
-        refuse(status.UNAUTHENTICATED, who.reason);
+        refuse(codeOf(who), who.reason);
         return;
       }
       const verdict = await admitNode(first.identifier?.node?.id ?? "", who.identity, deps.findEntry);
