@@ -5,6 +5,7 @@ import type { KubeObject } from "../api/meta.ts";
 import { outboundCluster } from "../wire/names.ts";
 import { admit } from "./admit.ts";
 import { callerOf } from "./plan/caller.ts";
+import { gatewayPlan } from "./policies/gateway-plan.ts";
 import { audienceOf, routesFor } from "./policies/httproute.ts";
 import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import { objectsOf, violationsOf } from "./testing/objects.ts";
@@ -340,4 +341,35 @@ spec: {address: 127.0.0.1}
     expect([names("bank"), names("teams"), names("shop")]).toEqual([["shop/some/0"], ["shop/some/0"], ["shop/all/0"]]);
     expect(virtualVerdict(world, "shop/all")?.accepted).toBe(true);
   });
+});
+
+test("those bound to a Gateway for one host are one there, what takes everything last; what stands behind an older one is told", () => {
+  const edge = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: weft, listeners: [{name: web, port: 80, protocol: HTTP}]}
+---`;
+  const bound = (name: string, day: number, http: string) =>
+    virtual(name, `{hosts: [a.example], gateways: [edge], http: [${http}]}`).replace("2026-01-01", `2026-01-0${day}`);
+  const first = bound("first", 1, `{match: [{uri: {prefix: /a}}], ${to}}, {name: rest, ${to}}`);
+  const second = bound(
+    "second",
+    2,
+    `{name: b, match: [{uri: {prefix: /b}}], ${to}}, {name: a, match: [{uri: {prefix: /a}}], ${to}}, {name: all, ${to}}`,
+  );
+  const world = buildWorld(objectsOf(service("reviews", "shop") + edge + second + first), "cluster.local");
+  const [table] = gatewayPlan(world, "shop/edge")?.tables ?? [];
+  expect(table?.hosts.find(({ domain }) => domain === "a.example")?.routes.map(({ name }) => name)).toEqual([
+    "shop/first/0",
+    "shop/second/b",
+    "shop/second/a",
+    "shop/first/rest",
+    "shop/second/all",
+  ]);
+  expect(virtualVerdict(world, "shop/first")?.gateways).toEqual([]);
+  expect(virtualVerdict(world, "shop/second")?.gateways).toEqual([
+    expect.stringContaining("a is never reached for a.example at Gateway shop/edge: VirtualService shop/first"),
+    expect.stringContaining("all is never reached for a.example at Gateway shop/edge: VirtualService shop/first"),
+  ]);
 });

@@ -3,7 +3,7 @@
 
 import { gatewayRoutes } from "../../wire/names.ts";
 import type { GatewayChainPlan, GatewayHostPlan, GatewayPlan, GatewayPortPlan, GatewayTablePlan } from "../plan/gateways.ts";
-import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
+import { type BackendPlan, matchesEverything, type RoutePlan } from "../plan/routes.ts";
 import { compareText, derived, equal, type World } from "../world.ts";
 import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./gateway.ts";
 import { bestCovering, covers, specificity } from "./gateway-hosts.ts";
@@ -86,8 +86,9 @@ function hostsOf(
         continue;
       out.set(domain, { domain, routes: routesOf(domain, here).map((route) => redirectedFrom(listener, route)) });
     }
-    // VirtualServices have what no route of Gateway API names; of two for one host the older speaks.
+    // VirtualServices have what no route of Gateway API names. As in Istio those for one host are one there, the oldest first.
     const named = new Set(here.flatMap(({ hosts }) => hosts));
+    const said = new Map<string, (readonly RoutePlan[])[]>();
     for (const { hosts, routes } of virtualsAt(world, model.key, model.namespace, listener))
       for (const domain of hosts) {
         const best = bestCovering(
@@ -95,11 +96,18 @@ function hostsOf(
           domain,
         );
         if (best !== listener.hostname || named.has(domain)) continue;
-        named.add(domain);
-        out.set(domain, { domain, routes });
+        said.set(domain, [...(said.get(domain) ?? []), routes]);
       }
+    for (const [domain, each] of said) out.set(domain, { domain, routes: together(each) });
   }
   return [...out.values()].sort((a, b) => compareText(a.domain, b.domain));
+}
+
+/** Routes of several objects, each in its own order; what takes every request goes behind what asks for something. */
+function together(each: readonly (readonly RoutePlan[])[]): readonly RoutePlan[] {
+  const all = each.flat();
+  if (each.length === 1) return all;
+  return [...all.filter(({ match }) => !matchesEverything(match)), ...all.filter(({ match }) => matchesEverything(match))];
 }
 
 /**

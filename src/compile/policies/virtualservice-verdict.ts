@@ -62,25 +62,41 @@ export const virtualVerdict = derived<VirtualVerdict | undefined>((world, key) =
   };
 }, equal);
 
-/** Hosts of it at a Gateway that another decides about: a route of Gateway API, or an older VirtualService. */
+/** What of it others leave no room for at a Gateway: hosts that have a route of Gateway API, and routes behind those of older VirtualServices. */
 function displacedAt(world: World, object: VirtualServiceObject, gateway: string): string[] {
   if ((object.spec?.http ?? []).length === 0) return [];
   const own = `${keyOf(object)}/`;
   const hosts = virtualHosts(object);
-  const found = new Map<string, string>();
+  const found = new Set<string>();
   for (const { hosts: domains } of gatewayPlan(world, gateway)?.tables ?? [])
     for (const { domain, routes } of domains) {
+      if (!hosts.includes(domain)) continue;
       const [first] = routes;
-      if (first === undefined || !hosts.includes(domain) || routes.some(({ name }) => name.startsWith(own))) continue;
-      found.set(domain, first.name.split("/").slice(0, 2).join("/"));
+      if (first !== undefined && !routes.some(({ name }) => name.startsWith(own)) && !isVirtual(world, whose(first.name)))
+        found.add(`${domain} at Gateway ${gateway} follows the routes of ${whose(first.name)}, which is a route of Gateway API`);
+      const before = new Map<string, string>();
+      let all: string | undefined;
+      for (const { name, match } of routes) {
+        const by = all ?? before.get(JSON.stringify(match));
+        if (!name.startsWith(own)) {
+          before.set(JSON.stringify(match), whose(name));
+          if (matchesEverything(match)) all ??= whose(name);
+        } else if (by !== undefined)
+          found.add(
+            `${name.slice(own.length)} is never reached for ${domain} at Gateway ${gateway}: VirtualService ${by}, which is older, takes the same requests`,
+          );
+      }
     }
-  return [...found].map(
-    ([domain, by]) => `${domain} at Gateway ${gateway} follows the routes of ${by}, which ${olderOrStandard(world, by)}`,
-  );
+  return [...found];
 }
 
-function olderOrStandard(world: World, by: string): string {
-  return world.objects(virtualServiceSource).get(by) === undefined ? "is a route of Gateway API" : "is an older VirtualService";
+/** `NS/NAME` of the object that a route is of. */
+function whose(route: string): string {
+  return route.split("/").slice(0, 2).join("/");
+}
+
+function isVirtual(world: World, key: string): boolean {
+  return world.objects(virtualServiceSource).get(key) !== undefined;
 }
 
 type Accepted = Pick<VirtualVerdict, "accepted" | "acceptedReason" | "acceptedMessage">;
