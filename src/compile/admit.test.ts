@@ -51,6 +51,20 @@ describe("two HTTPRoutes on one Service", () => {
     test(`with ${what} are taken`, () => expect(contradictions(first + second)).toEqual([]));
   }
 
+  test("that meet at a Gateway alone follow the standard: the older goes first", () => {
+    const both = (name: string, port: number, rules: string) =>
+      route(name, rules, "reviews", "shop", `, port: ${port}}, {name: reviews`).replace(
+        "  rules:",
+        `  hostnames: [${name}.example]\n  rules:`,
+      );
+    expect(contradictions(both("a", 80, toV1) + both("b", 81, toV2))).toEqual([]);
+  });
+
+  test("that keep sessions otherwise are refused", () => {
+    const sticky = "[{sessionPersistence: {sessionName: a}, backendRefs: [{name: reviews-v1, port: 80}]}]";
+    expect(contradictions(route("a", toV1) + route("b", sticky))).toHaveLength(1);
+  });
+
   test("one port against all ports still meet", () => {
     expect(contradictions(route("a", toV1, "reviews", "shop", ", port: 80") + route("b", toV2))).toHaveLength(1);
   });

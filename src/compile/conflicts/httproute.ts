@@ -1,7 +1,7 @@
 // Owns: two HTTPRoutes (or two rules of one) that match the same requests of the same Service and do different things with them:
 // by Gateway API the older wins silently and the other never takes effect.
 
-import type { BackendRef, ParentRef } from "../../api/kinds/gateway-refs.ts";
+import { type BackendRef, isServiceParent, type ParentRef } from "../../api/kinds/gateway-refs.ts";
 import { type HTTPRouteObject, matchesOf, type RouteMatch, type RouteRule, type ValueMatch } from "../../api/kinds/httproute-spec.ts";
 import type { Violation } from "../../api/meta.ts";
 import { httpRouteSource } from "../sources.ts";
@@ -50,7 +50,7 @@ export function routeConflicts(world: World, candidate: HTTPRouteObject): readon
 
 /** The other routes of its namespace that are attached to one of its Services, oldest first. */
 function rivals(world: World, candidate: HTTPRouteObject): readonly HTTPRouteObject[] {
-  const parents = (candidate.spec.parentRefs ?? []).map((ref) => parentKey(candidate, ref));
+  const parents = (candidate.spec.parentRefs ?? []).filter(isServiceParent).map((ref) => parentKey(candidate, ref));
   const found = new Set(parents.flatMap((parent) => world.objects(httpRouteSource).by("parent", parent)));
   const others = [...found].filter((route) => keyOf(route) !== keyOf(candidate) && namespaceOf(route) === namespaceOf(candidate));
   return others.sort(byAge);
@@ -58,8 +58,8 @@ function rivals(world: World, candidate: HTTPRouteObject): readonly HTTPRouteObj
 
 /** `NS/NAME` of a Service that both routes are attached to on a common port, or undefined. */
 function sharedParent(a: HTTPRouteObject, b: HTTPRouteObject): string | undefined {
-  for (const mine of a.spec.parentRefs ?? []) {
-    for (const other of b.spec.parentRefs ?? []) {
+  for (const mine of (a.spec.parentRefs ?? []).filter(isServiceParent)) {
+    for (const other of (b.spec.parentRefs ?? []).filter(isServiceParent)) {
       const [parent, otherParent] = [parentKey(a, mine), parentKey(b, other)];
       if (parent === otherParent && mayMeet(mine.port, other.port) && mayMeet(mine.sectionName, other.sectionName)) return parent;
     }
@@ -120,7 +120,13 @@ function outcomeText(route: HTTPRouteObject, rule: RouteRule): string {
     (ref.weight ?? 1) / total,
     ref.filters ?? [],
   ]);
-  return canonical({ shares, filters: rule.filters ?? [], timeouts: rule.timeouts ?? {}, retry: rule.retry ?? {} });
+  return canonical({
+    shares,
+    filters: rule.filters ?? [],
+    timeouts: rule.timeouts ?? {},
+    retry: rule.retry ?? {},
+    session: rule.sessionPersistence ?? {},
+  });
 }
 
 function outcomeWords(rule: RouteRule): string {
