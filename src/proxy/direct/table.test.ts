@@ -64,6 +64,13 @@ describe("where policy allows plain text", () => {
     expect(only(made)).toEqual(plainTo(7));
   });
 
+  test("the CONNECT that every host has is no condition that is passed over", () => {
+    const connect = route(forward(name), { match: { path: { kind: "connect" }, headers: [], query: [] } });
+    const routes = table([{ name: "cart", domains: ["*"], routes: [connect, route(forward(name))] }]);
+    const made = config(upstream(http({ rds: "routes" })), [cluster(name, [endpoint(7, permissive)], { transports: sidecars })], [routes]);
+    expect(only(made)).toEqual(plainTo(7));
+  });
+
   test("the route that takes all requests, and how many before it do not apply", () => {
     const routes = table([
       {

@@ -55,7 +55,11 @@ function catchAll(table: RouteTableConfig): { readonly route: RouteConfig; reado
     return whole && headers.length === 0 && query.length === 0 && (fraction === undefined || fraction === 1) && grpc === undefined;
   });
   const route = at === undefined ? undefined : host?.routes[at];
-  return route === undefined || at === undefined ? undefined : { route, others: at };
+  // What comes before is a condition that nobody looks at now; but the CONNECT that each host has is none.
+  const others = host?.routes
+    .slice(0, at)
+    .filter(({ match: { path, headers, query } }) => path.kind !== "connect" || headers.length + query.length > 0);
+  return route === undefined || others === undefined ? undefined : { route, others: others.length };
 }
 
 function wayTo(config: ProxyConfig, shares: Shares, passedOver: number): Way {
