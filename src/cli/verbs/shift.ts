@@ -96,8 +96,9 @@ async function follow({ args, terminal, stop }: Invocation, session: Session, na
       return status.phase === "Succeeded" ? 0 : 1;
     }
     if (stop.aborted) {
+      const { name, namespace, labels } = shift.metadata;
       terminal.err(
-        `# the shift goes on without this command; hold it: weft shift ${shift.metadata.labels?.["weft.dev/service"] ?? ""} --pause\n`,
+        `# the shift goes on without this command; hold it: weft shift ${labels?.["weft.dev/service"] ?? ""} -n ${namespace} --pause; watch it: weft describe shift ${name} -n ${namespace}\n`,
       );
       return 130;
     }

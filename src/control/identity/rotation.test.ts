@@ -124,6 +124,7 @@ describe("each step waits for those whom it would cut off", () => {
     expect((await rotation.status()).rotation?.phase).toBe("issuing");
     await rotation.abandon();
     expect((await rotation.status()).rotation?.phase).toBe("returning");
+    await expect(rotation.start()).rejects.toThrow(/weft ca finish ends it at once/);
     expect(authority.issuing.certificate.pem.trim()).toBe(oldRoot.trim());
     await expect(rotation.abandon()).rejects.toThrow(/has been given up already/);
     await expect(rotation.finish(false)).rejects.toThrow(/shop\/away \(not connected\)/);
