@@ -1,6 +1,6 @@
 // What is accepted with a warning: policies nobody enforces, mutual TLS asked of those who have none, backends without instances.
 
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { EdgeObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { buildWorld } from "../compile/world.ts";
@@ -78,4 +78,58 @@ test("policies attached to what is not there, or to what has one already", () =>
   expect(advise(held, limit("new", "nobody"), none)).toEqual([expect.stringMatching(/there is no Service shop\/nobody/)]);
   expect(advise(held, limit("first", "cart", "2026-02-01T00:00:00Z"), none)).toEqual([]);
   expect(advise(held, limit("older", "cart", "2026-01-01T00:00:00Z"), none)).toEqual([]);
+});
+
+describe("what Istio accepts, and what then fails", () => {
+  const istio = (kind: string, name: string, spec: unknown): KubeObject => ({
+    apiVersion: "networking.istio.io/v1",
+    kind,
+    metadata: { name, namespace: "shop" },
+    spec,
+  });
+  const rule = (host: string, more: object = {}) => istio("DestinationRule", "rule", { host, ...more });
+  const to = (host: string, subset?: string) => ({ destination: { host, ...(subset !== undefined && { subset }) } });
+  const virtual = (host: string, ...route: object[]) => istio("VirtualService", "virtual", { hosts: [host], http: [{ route }] });
+  const subsets = { subsets: [{ name: "v1", labels: { version: "v1" } }, { name: "all" }] };
+  const held = buildWorld([entry("cart", true), service("cart"), rule("cart", subsets)], "cluster.local");
+
+  test("a host nobody serves, a destination that is missing, a subset nobody defines and one without instances", () => {
+    expect(advise(held, virtual("cart", to("cart"), to("cart", "all")), none)).toEqual([]);
+    expect(advise(held, virtual("ghost", to("cart")), none)).toEqual([
+      "spec.hosts: there is no Service ghost.shop.svc.cluster.local: the routes take effect when one appears",
+    ]);
+    expect(advise(held, virtual("cart", to("ghost"), to("cart", "v9"), to("cart", "v1")), none)).toEqual([
+      expect.stringContaining("spec.http[0].route[0].destination: there is no Service ghost.shop.svc.cluster.local"),
+      expect.stringContaining('spec.http[0].route[1].destination: no DestinationRule for cart.shop.svc.cluster.local has a subset "v9"'),
+      expect.stringContaining(
+        'route[2].destination: no instance of cart.shop.svc.cluster.local fits subset "v1" of DestinationRule shop/rule',
+      ),
+    ]);
+    expect(advise(held, virtual("cart", ...[1, 2, 3, 4, 5].map(() => to("ghost"))), none).at(-1)).toBe(
+      "and 2 more of the kind: see the object's conditions",
+    );
+    expect(advise(held, rule("cart", subsets), none)).toEqual([
+      expect.stringContaining("spec.subsets: no instance of cart.shop.svc.cluster.local fits v1:"),
+    ]);
+    expect(advise(held, rule("ghost"), none)).toEqual([
+      expect.stringContaining("spec.host: there is no Service ghost.shop.svc.cluster.local"),
+    ]);
+    expect(advise(held, rule("*.example.com"), none)).toEqual([]);
+  });
+
+  test("plain text to who demands mutual TLS is told from both sides, with both names", () => {
+    const plain = rule("cart", { trafficPolicy: { tls: { mode: "DISABLE" } } });
+    const strict = { ...security("PeerAuthentication", { mtls: { mode: "STRICT" } }) };
+    const permissive = { ...security("PeerAuthentication", { mtls: { mode: "PERMISSIVE" } }) };
+    const at = (...objects: KubeObject[]) => buildWorld([entry("cart", true), service("cart"), ...objects], "cluster.local");
+    expect(advise(at(strict), plain, none)).toEqual([
+      expect.stringMatching(/^spec\.trafficPolicy\.tls\.mode: DISABLE .* shop\/cart, where PeerAuthentication shop\/x demands mutual TLS/),
+    ]);
+    expect(advise(at(), plain, none)).toEqual([expect.stringContaining("the default (no PeerAuthentication) demands")]);
+    expect(advise(at(permissive), plain, none)).toEqual([]);
+    expect(advise(at(plain), strict, none)).toEqual([
+      expect.stringMatching(/^mtls STRICT: DestinationRule shop\/rule, spec\.trafficPolicy\.tls\.mode, has callers of cart\.shop/),
+    ]);
+    expect(advise(at(plain), permissive, none)).toEqual([]);
+  });
 });

@@ -2,13 +2,16 @@
 // which kubectl and weft print. Pure. Never a reason to refuse: what is not there yet may come.
 
 import { type AuthorizationPolicyObject, rootNamespace } from "../api/kinds/authorizationpolicy.ts";
+import type { DestinationRuleObject } from "../api/kinds/destinationrule-spec.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import { type PeerAuthenticationObject, stated } from "../api/kinds/peerauthentication.ts";
+import type { VirtualServiceObject } from "../api/kinds/virtualservice-spec.ts";
 import type { EdgeObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { targetProblems } from "../compile/status-limits.ts";
 import { namespaceOf, type WorkloadModel, type World } from "../compile/world.ts";
+import { destinationRuleAdvice, plainRules, virtualServiceAdvice } from "./advice-istio.ts";
 
 /** Names listed in one warning; headers are short. */
 const mostNames = 3;
@@ -24,6 +27,10 @@ export function advise(world: World, candidate: KubeObject, edges: () => readonl
         ...selectsNobody(world, candidate as AuthorizationPolicyObject),
         ...plainCallers(world, candidate as PeerAuthenticationObject, edges),
       ];
+    case "VirtualService":
+      return few(virtualServiceAdvice(world, candidate as VirtualServiceObject));
+    case "DestinationRule":
+      return few(destinationRuleAdvice(world, candidate as DestinationRuleObject));
     case "HTTPRoute":
       return unserved(world, candidate as HTTPRouteObject);
     case "RateLimitPolicy":
@@ -59,7 +66,7 @@ function plainCallers(world: World, object: PeerAuthenticationObject, edges: () 
   if (!modes.includes("STRICT")) return [];
   const reached = selected(world, object).filter((each) => each.mutualTls);
   const names = new Set(reached.map((each) => each.key));
-  const out: string[] = [];
+  const out = stated(object.spec?.mtls) === "STRICT" ? few(plainRules(world, reached)) : [];
   // Who was just seen to call in plain text will be refused.
   const seen = new Set(
     edges()
@@ -94,6 +101,11 @@ function unserved(world: World, route: HTTPRouteObject): string[] {
   return [
     `backendRefs: ${listed([...empty])} ${empty.size === 1 ? "has" : "have"} no instance now: requests that go there get 503 until one is there`,
   ];
+}
+
+function few(warnings: readonly string[]): string[] {
+  const more = warnings.length - mostNames;
+  return more > 0 ? [...warnings.slice(0, mostNames), `and ${more} more of the kind: see the object's conditions`] : [...warnings];
 }
 
 function listed(names: readonly string[]): string {

@@ -252,7 +252,8 @@ function endpointOf(workload: WorkloadModel, address: string, port: number, mutu
 }
 
 /** Where the application listens behind a port of its sidecar. */
-function appPortOf(workload: WorkloadModel, name: string | undefined): number | undefined {
+/** Where the application behind a named port of a sidecar listens; undefined = no such port. */
+export function appPortOf(workload: WorkloadModel, name: string | undefined): number | undefined {
   const parsed = parseInbound(workload.entry.metadata.annotations?.[annotations.inbound] ?? "");
   return typeof parsed === "string" ? undefined : parsed.find((each) => each.name === name)?.appPort;
 }
