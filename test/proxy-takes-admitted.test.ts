@@ -177,6 +177,11 @@ const cases: readonly (readonly [what: string, object: KubeObject, paths: readon
     entry({ hosts: ["a.example"], resolution: "STATIC", endpoints: [{ address: ":::::" }] }),
     ["spec.endpoints[0].address"],
   ],
+  [
+    "an address of one link",
+    object("networking.istio.io/v1", "WorkloadEntry", { address: "fe80::1%eth0", serviceAccount: "x" }),
+    ["spec.address"],
+  ],
   ["a name of a Service", entry({ hosts: ["reviews.shop"], resolution: "DNS" }), ["spec.hosts[0]"]],
   ["a host of its own", entry({ hosts: ["a.example"], resolution: "DNS" }), []],
 ];

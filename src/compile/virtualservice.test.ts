@@ -373,3 +373,13 @@ spec: {gatewayClassName: weft, listeners: [{name: web, port: 80, protocol: HTTP}
     expect.stringContaining("all is never reached for a.example at Gateway shop/edge: VirtualService shop/first"),
   ]);
 });
+
+test("a short name with a dot is none, as in Istio, and the whole one is told", () => {
+  const world = buildWorld(
+    objectsOf(service("reviews", "shop") + virtual("v", "{hosts: [reviews.shop], http: [{route: [{destination: {host: reviews.shop}}]}]}")),
+    "cluster.local",
+  );
+  const said = virtualVerdict(world, "shop/v");
+  expect(said?.acceptedMessage).toContain("there is no Service reviews.shop (write reviews.shop.svc.cluster.local)");
+  expect(said?.unresolved).toEqual([expect.stringContaining("(write reviews.shop.svc.cluster.local)")]);
+});

@@ -122,7 +122,7 @@ function sliceRules(object: KubeObject): Violation[] {
   const family = slice.addressType === "IPv6" ? 6 : 4;
   for (const [at, endpoint] of (slice.endpoints ?? []).entries()) {
     for (const [which, address] of endpoint.addresses.entries()) {
-      if (slice.addressType !== "FQDN" && isIP(address) !== family)
+      if (slice.addressType !== "FQDN" && (isIP(address) !== family || address.includes("%")))
         out.push({ path: `endpoints[${at}].addresses[${which}]`, message: `${show(address)} is no ${slice.addressType} address` });
     }
   }

@@ -176,7 +176,7 @@ function entryRules(object: KubeObject): Violation[] {
   const entry = object as WorkloadEntryObject;
   const { address, ports, serviceAccount, weight } = entry.spec;
   const out: Violation[] = [];
-  if (address !== undefined && isIP(address) === 0) {
+  if (address !== undefined && (isIP(address) === 0 || address.includes("%"))) {
     out.push({
       path: "spec.address",
       message: `${show(address)} is no IP address; host names and unix sockets are not implemented by this version of Weft`,

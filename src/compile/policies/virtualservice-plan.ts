@@ -19,7 +19,7 @@ import {
 } from "../../api/kinds/virtualservice-spec.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import { outboundCluster, subsetCluster } from "../../wire/names.ts";
-import { externalPlan, externalService, isVisible } from "../plan/external.ts";
+import { externalPlan, externalService, isVisible, serviceWithName } from "../plan/external.ts";
 import { targetPlan } from "../plan/mesh.ts";
 import {
   type BackendPlan,
@@ -262,7 +262,8 @@ export function resolveFully(world: World, namespace: string, to: Destination): 
   const port = to.port?.number ?? service?.defaultPort?.port ?? 0;
   const cluster = to.subset === undefined ? outboundCluster(port, host) : subsetCluster(port, to.subset, host);
   const lost = (problem: string): ResolvedDestination => ({ cluster: cluster.replace("outbound|", "unresolved|"), missing: true, problem });
-  if (service === undefined) return lost(`there is no Service ${host}${isOutside(host) ? ", and no ServiceEntry has that host" : ""}`);
+  if (service === undefined)
+    return lost(`there is no Service ${host}${isOutside(host) ? `, and no ServiceEntry has that host${meantHost(world, host)}` : ""}`);
   const entry = key === undefined ? externalPlan(world, host) : undefined;
   if (entry !== undefined && !isVisible(entry, namespace))
     return lost(`the ServiceEntry with host ${host} is not exported from namespace ${entry.namespace} to ${namespace}`);
@@ -273,6 +274,12 @@ export function resolveFully(world: World, namespace: string, to: Destination): 
   if (to.subset !== undefined && targetPlan(world, cluster) === undefined)
     return lost(`no DestinationRule for ${host} has a subset ${JSON.stringify(to.subset)}`);
   return { cluster, missing: false, problem: "" };
+}
+
+/** As in Istio a host with a dot is a whole name: ` (write …)` where it is a short one of a Service. */
+export function meantHost(world: World, host: string): string {
+  const key = serviceWithName(world, host);
+  return key === undefined ? "" : ` (write ${world.services.get(key)?.host})`;
 }
 
 function isOutside(host: string): boolean {

@@ -19,7 +19,7 @@ import { gatewayPlan } from "./gateway-plan.ts";
 import { heldBySets, hostsAtGateway, unboundReason } from "./virtual-gateway.ts";
 import { speaker, spokenTo } from "./virtualservice.ts";
 import { type WholeRoute, wholeRoutes } from "./virtualservice-delegate.ts";
-import { faultsAllowed, planWhole, resolveFully } from "./virtualservice-plan.ts";
+import { faultsAllowed, meantHost, planWhole, resolveFully } from "./virtualservice-plan.ts";
 
 export interface VirtualVerdict {
   readonly accepted: boolean;
@@ -137,7 +137,7 @@ function accepted(world: World, object: VirtualServiceObject): Accepted {
     return {
       accepted: true,
       acceptedReason: "NoService",
-      acceptedMessage: `there is no Service ${lost.join(", ")}${boundGateways(object).length === 0 ? "" : ", and none of its Gateways serves that name"}; it takes effect when one appears`,
+      acceptedMessage: `there is no Service ${lost.map((host) => `${host}${meantHost(world, host)}`).join(", ")}${boundGateways(object).length === 0 ? "" : ", and none of its Gateways serves that name"}; it takes effect when one appears`,
     };
   return { accepted: true, acceptedReason: "Accepted", acceptedMessage: "every route is understood" };
 }
