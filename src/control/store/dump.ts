@@ -2,8 +2,10 @@
 // hash by which two are told to be the same. Never opens a store in use.
 
 import { rmSync, writeFileSync } from "node:fs";
-import { failure, openDatabase } from "./sqlite-file.ts";
+import { checkWhole, readState } from "./sqlite-check.ts";
+import { damage, failure, isDamage, openDatabase, writeState } from "./sqlite-file.ts";
 import type { Revision, StoreEvent } from "./store.ts";
+import { sumOf, Witness } from "./witness.ts";
 
 /** A row of history as every medium has it. */
 export interface DumpRow {
@@ -62,13 +64,15 @@ export function factsOf(dump: Dump): DumpFacts {
 export function readSqliteDump(path: string): Dump {
   const db = openDatabase(path);
   try {
-    const state = db.query<{ revision: number; oldest: number }, []>("SELECT revision, oldest FROM state WHERE id = 1").get();
+    // A copy of damage is worth nothing, and looks as if it were.
+    checkWhole(db);
+    const state = readState(db);
     const rows = db
       .query<DumpRow, []>("SELECT revision, type, resource, namespace, name, body, at, author, tx FROM history ORDER BY revision")
       .all();
-    return makeDump(state?.revision ?? 0, state?.oldest ?? 1, rows);
+    return makeDump(state.revision, state.oldest, rows);
   } catch (cause) {
-    throw failure(cause, path, "read");
+    throw isDamage(cause) ? damage(cause, path) : failure(cause, path, "read");
   } finally {
     db.close();
   }
@@ -83,14 +87,18 @@ export async function writeSqliteDump(path: string, dump: Dump): Promise<void> {
     const db = openDatabase(path);
     try {
       db.run("BEGIN");
-      const add = db.prepare<unknown, [number, string, string, string, string, string, number, string, number]>(
-        "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      const add = db.prepare<unknown, [number, string, string, string, string, string, number, string, number, number]>(
+        "INSERT INTO history (revision, type, resource, namespace, name, body, at, author, tx, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       );
       for (const row of dump.rows)
-        add.run(row.revision, row.type, row.resource, row.namespace, row.name, row.body, row.at, row.author, row.tx);
+        add.run(row.revision, row.type, row.resource, row.namespace, row.name, row.body, row.at, row.author, row.tx, sumOf(row));
       const point = db.prepare<unknown, [string, string, string, number]>("INSERT INTO objects VALUES (?, ?, ?, ?)");
-      for (const row of liveRows(dump)) point.run(row.resource, row.namespace, row.name, row.revision);
-      db.run("UPDATE state SET revision = ?, oldest = ?", [dump.revision, dump.oldest]);
+      const witness = new Witness();
+      for (const row of liveRows(dump)) {
+        point.run(row.resource, row.namespace, row.name, row.revision);
+        witness.found(row, row.revision);
+      }
+      writeState(db, { revision: dump.revision, oldest: dump.oldest, entries: witness.entries, digest: witness.digest });
       add.finalize();
       point.finalize();
       db.run("COMMIT");

@@ -3,16 +3,16 @@
 
 import { Database, SQLiteError } from "bun:sqlite";
 import { chmodSync, existsSync, statSync } from "node:fs";
-import { StoreFailure } from "./store.ts";
-import { DamageError } from "./witness.ts";
+import { type ObjectKey, StoreFailure } from "./store.ts";
+import { DamageError, stateSum, sumOf, textOf, Witness, type WitnessedRow, type WitnessedState } from "./witness.ts";
 
 /** "Weft" in ASCII: stands in the file's header, so that another program's database is never taken for ours. */
 const applicationId = 0x57656674;
-/** 2: when, by whom and in which transaction; and an index to find the states of one object. */
-const formatVersion = 2;
+/** 2: when, by whom and in which transaction; and an index to find the states of one object. 3: checksums (`witness.ts`). */
+const formatVersion = 3;
 
 /** Checking every page costs about 2 ms a MiB; a larger file would eat into the 300 ms in which `weft up` has to answer; SQLite still notices damage when it reads it. */
-const fullCheckLimitBytes = 16 * 1024 * 1024;
+export const fullCheckLimitBytes = 16 * 1024 * 1024;
 
 // `history` holds every object state since the last compaction and the newest one of each object for ever; `objects` points into it.
 // So a write stores its body once.
@@ -26,7 +26,8 @@ const tables = `
     body TEXT NOT NULL,
     at INTEGER NOT NULL DEFAULT 0,
     author TEXT NOT NULL DEFAULT '',
-    tx INTEGER NOT NULL DEFAULT 0
+    tx INTEGER NOT NULL DEFAULT 0,
+    sum INTEGER NOT NULL DEFAULT 0
   );
   CREATE INDEX history_by_key ON history (resource, namespace, name, revision);
   CREATE TABLE objects (
@@ -37,9 +38,11 @@ const tables = `
     PRIMARY KEY (resource, namespace, name)
   ) WITHOUT ROWID;
   CREATE UNIQUE INDEX objects_by_revision ON objects (revision);
-  CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, oldest INTEGER NOT NULL);
-  INSERT INTO state VALUES (1, 0, 1);
+  CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, oldest INTEGER NOT NULL,
+    entries INTEGER NOT NULL DEFAULT 0, digest INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0);
 `;
+const firstState: WitnessedState = { revision: 0, oldest: 1, entries: 0, digest: 0 };
+const putState = "INSERT OR REPLACE INTO state (id, revision, oldest, entries, digest, sum) VALUES (1, ?, ?, ?, ?, ?)";
 
 // History as format 1 trimmed it cannot tell the state at an old revision, so it begins anew here: watchers list again once.
 const fromFormat1 = `
@@ -50,6 +53,17 @@ const fromFormat1 = `
   DELETE FROM history WHERE revision NOT IN (SELECT revision FROM objects);
   UPDATE state SET oldest = max(oldest, revision);
 `;
+
+// What is there is taken for what was written; from then on it is vouched for. Sums are made below.
+const fromFormat2 = `
+  ALTER TABLE history ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE state ADD COLUMN entries INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE state ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE state ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
+`;
+
+/** Rows that get their sums at once. */
+const pageRows = 256;
 
 /**
  * Opens or creates the file (mode 0600). `:memory:` keeps everything in memory.
@@ -72,18 +86,77 @@ export function openDatabase(path: string): Database {
     const made = db.query<{ n: number }, []>("SELECT count(*) AS n FROM sqlite_schema").get()?.n ?? 0;
     if (made === 0) {
       db.run(tables);
+      writeState(db, firstState);
       db.run(`PRAGMA application_id = ${applicationId}`);
       db.run(`PRAGMA user_version = ${formatVersion}`);
-    } else if (pragma(db, "user_version") === 1) {
-      db.run(fromFormat1);
+    } else if (pragma(db, "user_version") !== formatVersion) {
+      if (pragma(db, "user_version") === 1) db.run(fromFormat1);
+      db.run(fromFormat2);
+      addSums(db);
       db.run(`PRAGMA user_version = ${formatVersion}`);
     }
     db.run("COMMIT");
     return db;
   } catch (error) {
+    // What was begun and not committed is gone with it.
     db?.close();
+    if (error instanceof DamageError) throw damage(error, path);
     throw failure(error, path, "opened");
   }
+}
+
+/** Writes the one row of state, with its checksum. Inside the caller's transaction. */
+export function writeState(db: Database, state: WitnessedState): void {
+  db.run(putState, [state.revision, state.oldest, state.entries, state.digest, stateSum(state)]);
+}
+
+// Sums make today's bytes those that are right for ever: what can be seen to be wrong of them is refused before.
+function addSums(db: Database): void {
+  const page = db.prepare<Omit<WitnessedRow, "sum">, [number, number]>(
+    "SELECT revision, type, resource, namespace, name, body, at, author, tx FROM history WHERE revision > ? ORDER BY revision LIMIT ?",
+  );
+  const add = db.prepare<unknown, [number, number]>("UPDATE history SET sum = ? WHERE revision = ?");
+  try {
+    for (let at = -1; ; ) {
+      const rows = page.all(at, pageRows);
+      for (const row of rows) {
+        checkBody(row);
+        add.run(sumOf(row), row.revision);
+      }
+      if (rows.length < pageRows) break;
+      at = rows.at(-1)?.revision ?? at;
+    }
+  } finally {
+    // A file with an open statement stays locked, closed or not.
+    page.finalize();
+    add.finalize();
+  }
+  const state = db.query<{ revision: number; oldest: number }, []>("SELECT revision, oldest FROM state WHERE id = 1").get();
+  if (state === null) throw new DamageError("it has no revision counter");
+  const witness = new Witness();
+  const entries = db.query<Entry, []>(`SELECT o.resource, o.namespace, o.name, o.revision, h.revision IS NULL AS lost FROM objects o
+    LEFT JOIN history h ON h.revision = o.revision AND h.resource = o.resource AND h.namespace = o.namespace AND h.name = o.name`);
+  for (const { revision, lost, ...key } of entries.all()) {
+    if (lost !== 0) throw new DamageError(`the row of revision ${revision} of ${textOf(key)} is missing`);
+    witness.found(key, revision);
+  }
+  writeState(db, { ...state, entries: witness.entries, digest: witness.digest });
+}
+
+interface Entry extends ObjectKey {
+  readonly revision: number;
+  readonly lost: number;
+}
+
+function checkBody(row: Omit<WitnessedRow, "sum">): void {
+  let metadata: unknown;
+  try {
+    metadata = (JSON.parse(row.body) as { metadata?: unknown } | null)?.metadata;
+  } catch {
+    // Said below.
+  }
+  if (typeof metadata !== "object" || metadata === null)
+    throw new DamageError(`the row of revision ${row.revision} holds no object (it is of ${textOf(row)})`);
 }
 
 function checkOurs(db: Database, path: string): void {
@@ -95,7 +168,7 @@ function checkOurs(db: Database, path: string): void {
   if (id !== applicationId) {
     throw new StoreFailure(`${path} is an SQLite database of another program. Name another data folder, or move that file away.`);
   }
-  if (version !== formatVersion && version !== 1) {
+  if (version < 1 || version > formatVersion) {
     throw new StoreFailure(
       `${path} has the store format ${version}; this version of Weft knows formats up to ${formatVersion} only. Use the Weft that wrote it, or another data folder.`,
     );
@@ -121,10 +194,10 @@ export function isDamage(error: unknown): boolean {
   return code === "SQLITE_NOTADB" || code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_IOERR_SHORT_READ";
 }
 
-/** Of a file that was good when it was opened. */
+/** In words for the user: which file, what is wrong with it, and the way out. */
 export function damage(error: unknown, path: string): StoreFailure {
   const said = error instanceof Error ? error.message : String(error);
-  return new StoreFailure(`${damaged(path)} It was changed while it was in use: ${said}.`, { cause: error });
+  return new StoreFailure(`${damaged(path)} What is in it is not what was written to it: ${said}.`, { cause: error });
 }
 
 /** Turns what SQLite or the file system threw into a StoreFailure that says what to do. `done` as in "could not be read". */

@@ -121,7 +121,7 @@ describe("the SQLite file", () => {
       const raw = new Database(path);
       raw.run("PRAGMA user_version = 7");
       raw.close();
-      expect(failureOf(() => openSqliteStore(path))).toMatch(/store format 7; this version of Weft knows formats up to 2 only/);
+      expect(failureOf(() => openSqliteStore(path))).toMatch(/store format 7; this version of Weft knows formats up to 3 only/);
     }),
   );
 

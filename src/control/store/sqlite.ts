@@ -2,9 +2,10 @@
 // Never knows kinds, and never acknowledges before the commit has been synced.
 
 import type { Database, Statement } from "bun:sqlite";
-import { writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
 import type { KubeObject } from "../../api/meta.ts";
-import { damage, failure, isDamage, openDatabase } from "./sqlite-file.ts";
+import { checkWhole, readEntries, readState } from "./sqlite-check.ts";
+import { damage, failure, fullCheckLimitBytes, isDamage, openDatabase } from "./sqlite-file.ts";
 import {
   CompactedError,
   type Guard,
@@ -23,7 +24,7 @@ import {
   type WriteResult,
 } from "./store.ts";
 import { Watchers } from "./watchers.ts";
-import { DamageError, Witness } from "./witness.ts";
+import { checkRow, DamageError, stateSum, sumOf, type Witness, type WitnessedState } from "./witness.ts";
 
 export interface SqliteStoreOptions {
   /** How many revisions of history are kept for watches; default 10 000. */
@@ -54,6 +55,7 @@ interface Row {
   readonly at: number;
   readonly author: string;
   readonly tx: number;
+  readonly sum: number;
 }
 
 interface PendingWrite {
@@ -100,7 +102,7 @@ class SqliteStore implements FileStore {
   readonly #onError: (error: unknown) => void;
   readonly #onDamage: (why: string) => void;
   readonly #nowMs: () => number;
-  readonly #witness = new Witness();
+  readonly #witness: Witness;
   #damage: string | undefined;
   /** The revision that `look` has come to. */
   #looked: Revision = 0;
@@ -116,13 +118,20 @@ class SqliteStore implements FileStore {
     this.#onDamage = options.onDamage ?? (() => {});
     this.#nowMs = options.nowMs ?? Date.now;
     this.#db = openDatabase(path);
-    this.#sql = statements(this.#db);
     this.#watchers = new Watchers((after, resource) => this.#history(after, resource), this.#onError);
-    const state = this.#reading(() => this.#sql.state.get());
-    if (state === null) throw new StoreFailure(`${path} has no revision counter: it is damaged. Put a copy of it back.`);
+    let state: WitnessedState;
+    try {
+      // As SQLite's own check: a larger file is read in turn (`look`), and what is asked for at once.
+      if (path !== ":memory:" && statSync(path).size <= fullCheckLimitBytes) checkWhole(this.#db);
+      state = readState(this.#db);
+      this.#witness = readEntries(this.#db, state);
+      this.#sql = statements(this.#db);
+    } catch (error) {
+      this.#db.close();
+      throw isDamage(error) ? damage(error, path) : failure(error, path, "opened");
+    }
     this.#revision = state.revision;
     this.#oldest = state.oldest;
-    for (const { revision, ...key } of this.#reading(() => this.#sql.there.all())) this.#witness.found(key, revision);
   }
 
   get damage(): string | undefined {
@@ -326,7 +335,7 @@ class SqliteStore implements FileStore {
       this.#checkWritable();
       this.#sql.begin.run();
       for (const group of groups) results.push(this.#apply(group, events));
-      if (events.length > 0) this.#sql.setRevision.run(this.#revision);
+      if (events.length > 0) this.#putState(this.#oldest);
       this.#sql.commit.run();
     } catch (error) {
       this.#revision = revisionBefore;
@@ -360,8 +369,10 @@ class SqliteStore implements FileStore {
       const revision = ++this.#revision;
       const type = verb === "create" ? "added" : verb === "update" ? "modified" : "deleted";
       const body = verb === "delete" ? (before[at]?.body ?? "{}") : written;
-      this.#sql.append.run(revision, type, key.resource, key.namespace, key.name, body, atMs, author, transaction);
-      this.#witness.written({ revision, type, ...keyOf(key), body, at: atMs, author, tx: transaction });
+      const { resource, namespace, name } = key;
+      const sum = sumOf({ revision, type, resource, namespace, name, body, at: atMs, author, tx: transaction });
+      this.#sql.append.run(revision, type, resource, namespace, name, body, atMs, author, transaction, sum);
+      this.#witness.written(key, type, revision);
       if (verb === "delete") this.#sql.forget.run(key.resource, key.namespace, key.name);
       else this.#sql.point.run(key.resource, key.namespace, key.name, revision);
       events.push({ type, key: { ...key }, object: parse(body, revision), revision });
@@ -369,6 +380,13 @@ class SqliteStore implements FileStore {
       return { ok: true, object: parse(body, revision), revision };
     });
     return { ok: true, results };
+  }
+
+  /** Part of the transaction under way. */
+  #putState(oldest: Revision): void {
+    const { entries, digest } = this.#witness;
+    const revision = this.#revision;
+    this.#sql.setState.run(revision, oldest, entries, digest, stateSum({ revision, oldest, entries, digest }));
   }
 
   // A failed write may or may not have ended the transaction already; both are fine.
@@ -400,14 +418,13 @@ class SqliteStore implements FileStore {
     try {
       this.#sql.begin.run();
       this.#sql.trim.run(bound);
-      this.#sql.setOldest.run(bound);
+      this.#putState(bound);
       this.#sql.commit.run();
     } catch (error) {
       this.#rollback();
       throw this.#failed(error, "written");
     }
     this.#oldest = bound;
-    this.#witness.trimmed(bound);
   }
 
   #history(after: Revision, resource: string | undefined): readonly StoreEvent[] {
@@ -429,7 +446,7 @@ class SqliteStore implements FileStore {
   #past(run: () => readonly Row[]): [Row, KubeObject][] {
     return this.#reading(() =>
       run().map((row): [Row, KubeObject] => {
-        this.#witness.check(row);
+        checkRow(row);
         return [row, parse(row.body, row.revision)];
       }),
     );
@@ -446,7 +463,7 @@ class SqliteStore implements FileStore {
   #checkHistory(after: Revision, rows: readonly Row[], most: number): void {
     let last = Math.max(after, this.#oldest);
     for (const row of rows) {
-      this.#witness.check(row);
+      checkRow(row);
       if (row.revision <= this.#oldest) continue;
       if (row.revision !== last + 1) throw new DamageError(`the row of revision ${last + 1} is missing`);
       last = row.revision;
@@ -496,14 +513,10 @@ function statements(db: Database) {
   return {
     begin: db.prepare("BEGIN IMMEDIATE") as Statement<unknown, []>,
     commit: db.prepare("COMMIT") as Statement<unknown, []>,
-    state: db.prepare<{ revision: number; oldest: number }, []>("SELECT revision, oldest FROM state WHERE id = 1"),
     get: db.prepare<Row, [string, string, string]>(`${live} WHERE o.resource = ? AND o.namespace = ? AND o.name = ?`),
     list: db.prepare<Row, [string]>(`${live} WHERE o.resource = ? ORDER BY o.namespace, o.name`),
     listNamespace: db.prepare<Row, [string, string]>(`${live} WHERE o.resource = ? AND o.namespace = ? ORDER BY o.name`),
     listAll: db.prepare<Row, []>(`${live} ORDER BY o.resource, o.namespace, o.name`),
-    there: db.prepare<Pick<Row, "resource" | "namespace" | "name" | "revision">, []>(
-      "SELECT resource, namespace, name, revision FROM objects",
-    ),
     history: db.prepare<Row, [number, number]>("SELECT * FROM history WHERE revision > ? ORDER BY revision LIMIT ?"),
     listAt: db.prepare<Row, [string, number, string, string]>(
       `${past("h.resource = ?1", 2)} AND (h.namespace, h.name) > (?3, ?4) ORDER BY h.namespace, h.name`,
@@ -517,15 +530,16 @@ function statements(db: Database) {
        AND (?4 IS NULL OR name = ?4) AND (?5 = 0 OR author <> '') ORDER BY revision DESC LIMIT ?7`,
     ),
     copy: db.prepare<unknown, [string]>("VACUUM INTO ?"),
-    append: db.prepare<unknown, [number, string, string, string, string, string, number, string, number]>(
-      "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    append: db.prepare<unknown, [number, string, string, string, string, string, number, string, number, number]>(
+      "INSERT INTO history (revision, type, resource, namespace, name, body, at, author, tx, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     ),
     point: db.prepare<unknown, [string, string, string, number]>(
       "INSERT INTO objects VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision",
     ),
     forget: db.prepare<unknown, [string, string, string]>("DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?"),
-    setRevision: db.prepare<unknown, [number]>("UPDATE state SET revision = ?"),
-    setOldest: db.prepare<unknown, [number]>("UPDATE state SET oldest = ?"),
+    setState: db.prepare<unknown, [number, number, number, number, number]>(
+      "UPDATE state SET revision = ?, oldest = ?, entries = ?, digest = ?, sum = ?",
+    ),
     // What is needed to tell the state at any revision from the bound on stays: each object's newest row up to the bound.
     trim: db.prepare<unknown, [number]>(
       `DELETE FROM history WHERE revision < ?1 AND (type = 'deleted' OR EXISTS (SELECT 1 FROM history n WHERE n.resource = history.resource
@@ -552,7 +566,7 @@ function parse(body: string, revision: Revision): KubeObject {
   try {
     object = JSON.parse(body) as KubeObject;
   } catch {
-    // Damaged before this process has read it for the first time.
+    // Its checksum is right: it was written so, or taken over so.
     throw new DamageError(`the row of revision ${revision} holds no object`);
   }
   object.metadata.resourceVersion = String(revision);
