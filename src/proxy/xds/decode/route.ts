@@ -357,13 +357,16 @@ function routeClusters(gate: Gate, action: RouteAction, outer: Edits, path: stri
       const where = at(path, "weighted_clusters.clusters");
       const clusters = specifier.value.clusters.map((one, n) => {
         if (one.weight === undefined) gate.add(`${where}[${n}].weight`, "is missing");
+        const { case: rewrites, value: host } = one.hostRewriteSpecifier;
+        if (rewrites !== undefined && hasControl(host))
+          gate.add(`${where}[${n}].host_rewrite_literal`, "must not contain control characters");
         const own = edits(gate, one, `${where}[${n}]`);
         const all = fold(own, outer);
         return {
           cluster: present(gate, `${where}[${n}].name`, one.name),
           weight: one.weight ?? 0,
           ...(isEmpty(own) ? {} : { requestHeaders: all.request, responseHeaders: all.response }),
-          ...(one.hostRewriteSpecifier.case === undefined ? {} : { hostRewrite: one.hostRewriteSpecifier.value }),
+          ...(rewrites === undefined ? {} : { hostRewrite: host }),
         };
       });
       const sum = clusters.reduce((total, one) => total + one.weight, 0);

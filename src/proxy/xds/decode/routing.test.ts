@@ -217,3 +217,17 @@ test("what cannot be done is refused by its path", () => {
   expect(fault({ delay: {} })).toContain("needs one of fixed_delay, header_delay");
   expect(fault({ upstreamCluster: "c" })).toContain("upstream_cluster: is not supported");
 });
+
+test("a line end never becomes part of a request", () => {
+  const line = "/a\r\nx: y";
+  expect(wrong({ match: all, route: { ...to, prefixRewrite: line } })).toEqual([
+    expect.stringContaining("route.prefix_rewrite: must not contain"),
+  ]);
+  expect(wrong({ match: all, route: { ...to, hostRewriteLiteral: line } })).toEqual([
+    expect.stringContaining("route.host_rewrite_literal: must not contain"),
+  ]);
+  const clusters = [{ name: "c", weight: 1, hostRewriteLiteral: line }];
+  expect(wrong({ match: all, route: { weightedClusters: { clusters } } })).toEqual([
+    expect.stringContaining("clusters[0].host_rewrite_literal: must not contain"),
+  ]);
+});
