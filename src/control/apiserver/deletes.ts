@@ -1,4 +1,4 @@
-// Owns: deleting one object or a collection: preconditions, finalizers, what becomes of dependents, namespaces that are not empty.
+// Owns: deleting one object or a collection: preconditions, finalizers, what becomes of dependents. Namespaces that are not empty: `namespaces.ts`.
 
 import { type KubeObject, resourceOf } from "../../api/meta.ts";
 import { foregroundFinalizer, orphanFinalizer } from "../collector.ts";
@@ -15,6 +15,7 @@ import {
   refuseReserved,
   subjectOf,
 } from "./core.ts";
+import { emptied } from "./namespaces.ts";
 import { json } from "./negotiate.ts";
 import { shownAs, timestamp } from "./objects.ts";
 import { dryRun } from "./options.ts";
@@ -115,7 +116,7 @@ async function deleteOne(
     if (conditions.resourceVersion !== undefined && conditions.resourceVersion !== resourceVersion) {
       throw conflict(subject, `the precondition names resourceVersion ${conditions.resourceVersion}, it has ${resourceVersion}`);
     }
-    if (key.resource === "namespaces") await refuseFullNamespace(core, call, name);
+    const empty = key.resource === "namespaces" ? await emptied(core, name) : undefined;
     if (conditions.dry) return existing;
     const finalizers = withPropagation(existing.metadata.finalizers ?? [], conditions.propagation);
     const held = finalizers.length > 0;
@@ -129,8 +130,10 @@ async function deleteOne(
       finalizers,
     };
     const marked = { ...existing, metadata: { ...metadata, generation: (existing.metadata.generation ?? 1) + (known ? 0 : 1) } };
-    const result = held ? await store.update(key, marked, expected, call.caller.user) : await store.delete(key, expected, call.caller.user);
+    const { user } = call.caller;
+    const result = await (held ? store.update(key, marked, expected, user, empty?.guard) : store.delete(key, expected, user, empty?.guard));
     if (result.ok) return result.object;
+    if (result.reason === "refused") empty?.refuse();
     if (result.reason !== "conflict") throw notFound(subject);
     if (attempt === maxTries) throw conflict(subject, modified);
   }
@@ -141,19 +144,4 @@ function withPropagation(finalizers: readonly string[], propagation: Propagation
   const others = finalizers.filter((each) => each !== orphanFinalizer && each !== foregroundFinalizer);
   if (propagation === "Background") return others;
   return [...others, propagation === "Orphan" ? orphanFinalizer : foregroundFinalizer];
-}
-
-// Deleting everything inside, as Kubernetes does, would be a large act behind a small word; here it must be meant.
-async function refuseFullNamespace(core: Core, call: ResourceCall, name: string): Promise<void> {
-  const inside = (await core.deps.store.listAll()).items.filter(
-    (each) => each.key.namespace === name && core.registry.byResource(each.key.resource)?.transient !== true,
-  );
-  if (inside.length === 0) return;
-  const byResource = new Map<string, string[]>();
-  for (const { key } of inside) byResource.set(key.resource, [...(byResource.get(key.resource) ?? []), key.name]);
-  const listed = [...byResource].map(([resource, names]) => {
-    const more = names.length > 5 ? `, and ${names.length - 5} more` : "";
-    return `${resource}: ${names.slice(0, 5).join(", ")}${more}`;
-  });
-  throw conflict(subjectOf(call, name), `the namespace is not empty; delete what is in it first (${listed.join("; ")})`);
 }

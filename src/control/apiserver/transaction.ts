@@ -6,6 +6,7 @@ import { isRecord, readData } from "./body.ts";
 import type { Call, Core, Trail } from "./core.ts";
 import { storeFeed } from "./feeds.ts";
 import { judge } from "./judged.ts";
+import { both, looseEnds, seenSo } from "./namespaces.ts";
 import { json } from "./negotiate.ts";
 import { type StagedChange, StagedStore } from "./staged.ts";
 import { ApiError, badRequest, conflict, forbidden, internalError, invalid, type Status } from "./status.ts";
@@ -77,6 +78,7 @@ export async function runTransaction(
   if (operations.length > maxOperations)
     throw badRequest(`${operations.length} operations are more than the ${maxOperations} that one transaction takes`);
   return core.exclusive(async () => {
+    const since = seenSo(core);
     const staged = new StagedStore(core.deps.store);
     const store = staged.asStore();
     const inside: Core = {
@@ -107,8 +109,18 @@ export async function runTransaction(
       ...(proxies !== undefined && { proxies }),
     };
     if (!accepted || options.dryRun || changes.length === 0) return { ...answer, committed: accepted && !options.dryRun };
-    const written = await core.deps.store.transact(staged.writes(), call.caller.user, judged.guard);
+    let loose: Awaited<ReturnType<typeof looseEnds>> = [];
+    const guard = both(judged.guard, since, async () => {
+      loose = await looseEnds(core, changes);
+      return loose.length === 0;
+    });
+    const written = await core.deps.store.transact(staged.writes(), call.caller.user, guard);
     if (!written.ok && written.reason === "refused") {
+      for (const { key, why } of loose) {
+        const at = touched.indexOf(textOf(key));
+        if (at === -1) throw why;
+        outcomes.splice(at, 1, { code: why.status.code, status: why.status });
+      }
       refuseJudged(outcomes, touched, judged.verdict);
       return { kind: answer.kind, outcomes, warnings: answer.warnings, committed: false };
     }

@@ -18,6 +18,7 @@ import {
   subjectOf,
 } from "./core.ts";
 import { type Judged, judge } from "./judged.ts";
+import { seenSo, stillThere, whyNotIn } from "./namespaces.ts";
 import {
   changedMetadata,
   decodeObject,
@@ -39,11 +40,11 @@ import {
   applyConflict,
   badRequest,
   conflict,
-  forbidden,
   internalError,
   invalid,
   modified,
   notFound,
+  type Subject,
   unsupportedMediaType,
 } from "./status.ts";
 
@@ -99,10 +100,15 @@ async function storeNew(
   const managed = managedFields ?? afterUpdate(endpointOf(kind, writer), undefined, candidate, undefined);
   if (managed !== undefined && managed.length > 0) candidate.metadata.managedFields = [...managed];
   if (dry) return candidate;
-  await ensureNamespace(core, call);
-  const result = await core.deps.store.create(key, candidate, call.caller.user, admitted.guard);
+  const since = seenSo(core);
+  await ensureNamespace(core, call, subject);
+  const there = kind.namespaced ? stillThere(core, namespace, subject, since, admitted.guard) : undefined;
+  const result = await core.deps.store.create(key, candidate, call.caller.user, there?.guard ?? admitted.guard);
   if (result.ok) return result.object;
-  if (result.reason === "refused") refuse(kind, candidate, admitted.verdict);
+  if (result.reason === "refused") {
+    refuse(kind, candidate, admitted.verdict);
+    there?.refuse();
+  }
   throw alreadyExists(subject);
 }
 
@@ -351,14 +357,14 @@ function keyOf(call: ResourceCall, name: string): ObjectKey {
 const activeNamespace = { phase: "Active" };
 
 /** Namespaces come into being with the first object in them. */
-async function ensureNamespace(core: Core, call: ResourceCall): Promise<void> {
+async function ensureNamespace(core: Core, call: ResourceCall, subject: Subject): Promise<void> {
   const kind = core.registry.byResource("namespaces");
   const name = call.target.namespace;
   if (kind === undefined || name === "") return;
   const key: ObjectKey = { resource: "namespaces", namespace: "", name };
   const there = await core.deps.store.get(key);
-  if (there?.metadata.deletionTimestamp !== undefined)
-    throw forbidden(subjectOf(call), `namespace ${JSON.stringify(name)} is being deleted`);
+  const why = there === undefined ? undefined : whyNotIn(there, name, subject);
+  if (why !== undefined) throw why;
   if (there !== undefined) return;
   const namespace: KubeObject = {
     apiVersion: apiVersionOf(kind.group, kind.versions[0] ?? "v1"),
@@ -367,6 +373,6 @@ async function ensureNamespace(core: Core, call: ResourceCall): Promise<void> {
     status: activeNamespace,
   };
   refuse(kind, namespace, judgeAlone(kind, namespace));
-  // Somebody else may have made it just now; either way it is there.
+  // Somebody else may have made it just now; whether it is there still is asked when the object is written.
   await core.deps.store.create(key, namespace, call.caller.user);
 }

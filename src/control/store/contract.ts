@@ -393,6 +393,14 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       expect(await store.get(key("b"))).toBeUndefined();
     });
 
+    test("a deletion may carry a guard too", async () => {
+      must(await store.create(key("a"), object("a", 1)));
+      expect(await store.delete(key("a"), undefined, "me", () => false)).toEqual({ ok: false, reason: "refused" });
+      expect((await store.get(key("a")))?.spec).toEqual({ value: 1 });
+      must(await store.delete(key("a"), undefined, "me", async () => true));
+      expect(await store.get(key("a"))).toBeUndefined();
+    });
+
     test("nothing comes between a guard's word and its write: of writers that each want to be the first, one is", async () => {
       for (let round = 0; round < 10; round++) {
         const seen: Revision[] = [];

@@ -227,8 +227,8 @@ class SqliteStore implements FileStore {
     return this.#single({ verb: "update", key, object, expected }, by, guard);
   }
 
-  delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult> {
-    return this.#single({ verb: "delete", key, expected }, by);
+  delete(key: ObjectKey, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult> {
+    return this.#single({ verb: "delete", key, expected }, by, guard);
   }
 
   async transact(writes: readonly Write[], by?: string, guard?: Guard): Promise<TransactionResult> {

@@ -138,7 +138,7 @@ export interface Store {
   create(key: ObjectKey, object: KubeObject, by?: string, guard?: Guard): Promise<WriteResult>;
   /** Replaces an object if its revision is still `expected`; undefined = whatever it is. */
   update(key: ObjectKey, object: KubeObject, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult>;
-  delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult>;
+  delete(key: ObjectKey, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult>;
   /** All of them or none, in their order, each with a revision of its own. Throws RangeError when two name the same object. */
   transact(writes: readonly Write[], by?: string, guard?: Guard): Promise<TransactionResult>;
   /** A copy of everything, history included, true at one revision, as a new file (mode 0600) that can be put in the store's place. Taken while the store is in use. */

@@ -250,8 +250,8 @@ class SharedStore implements EtcdStore {
     return this.#single({ verb: "update", key, object, expected }, by, undefined, guard);
   }
 
-  delete(key: ObjectKey, expected: Revision | undefined, by?: string): Promise<WriteResult> {
-    return this.#single({ verb: "delete", key, expected }, by, undefined);
+  delete(key: ObjectKey, expected: Revision | undefined, by?: string, guard?: Guard): Promise<WriteResult> {
+    return this.#single({ verb: "delete", key, expected }, by, undefined, guard);
   }
 
   transact(writes: readonly Write[], by?: string, guard?: Guard): Promise<TransactionResult> {
@@ -270,7 +270,7 @@ class SharedStore implements EtcdStore {
       oldest: () => this.oldest(),
       create: (key, object, by, guard) => this.#single({ verb: "create", key, object }, by, fence, guard),
       update: (key, object, expected, by, guard) => this.#single({ verb: "update", key, object, expected }, by, fence, guard),
-      delete: (key, expected, by) => this.#single({ verb: "delete", key, expected }, by, fence),
+      delete: (key, expected, by, guard) => this.#single({ verb: "delete", key, expected }, by, fence, guard),
       transact: (writes, by, guard) => this.#transact(writes, by, fence, guard),
       backup: (path) => this.backup(path),
       watch: (...asked) => this.watch(...asked),
