@@ -13,6 +13,7 @@ let mesh: TestMesh;
 let cart: Running;
 let gateway: Bun.Subprocess<"ignore", "ignore", "pipe">;
 const ports = { http: 0, https: 0, tcp: 0 };
+const words: string[] = [];
 
 async function run(command: readonly string[]): Promise<{ readonly code: number; readonly out: string }> {
   const child = Bun.spawn([...command], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
@@ -84,7 +85,7 @@ beforeAll(async () => {
   cart = await mesh.run({ service: "cart", name: "cart-a", command: app("echo.ts") });
   await mesh.run({ service: "lines", name: "lines-a", protocol: "tcp", flags: ["--service-port", "7000"], command: app("tcp-echo.ts") });
   await mesh.apply(objects(await certificateFor("shop.example.com")));
-  gateway = mesh.processes.startWeft(["gateway", "edge", "--namespace", "shop"]);
+  gateway = mesh.processes.startWeft(["gateway", "edge", "--namespace", "shop"], words);
   await eventually(
     15_000,
     () => curl(`http://shop.example.com:${ports.http}/cart`),
@@ -233,5 +234,14 @@ spec:
       ["Accepted", "Accepted"],
       ["Programmed", "AddressNotAssigned"],
     ]);
+  });
+
+  test("speaks of its Gateway at its end, not of a COMMAND that nobody gave", async () => {
+    await eventually(
+      5000,
+      async () => words.join("\n"),
+      (said) => said.includes("Gateway shop/edge closes its ports here, open requests have 5 s"),
+    );
+    expect(words.join("\n")).not.toContain("COMMAND");
   });
 });

@@ -290,7 +290,13 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
       registration.want("draining");
       const told = await Promise.race([registration.settled(unregisterLimitMs / 2), running.exited.then(() => false)]);
       if (told) await Promise.race([running.exited, Bun.sleep(learnMs)]);
-      if (running.exitCode === null) say.info(`${told ? `peers have been told that ${name} ends; ` : ""}telling COMMAND to end (${first})`);
+      if (running.exitCode === null && plan.gateway === undefined)
+        say.info(`${told ? `peers have been told that ${name} ends; ` : ""}telling COMMAND to end (${first})`);
+      // The program of a gateway is nobody's business: it only lasts.
+      if (plan.gateway !== undefined)
+        say.info(
+          `${name} ends (${first}): Gateway ${namespace}/${plan.gateway} closes its ports here, open requests have ${plan.drainMs / 1000} s`,
+        );
       const family = descendants(running.pid);
       signals.release(first);
       await running.exited;
