@@ -7,6 +7,7 @@ import { closeSync, copyFileSync, existsSync, fstatSync, openSync, readSync, ren
 import { join } from "node:path";
 import { createFileOnce, ensureFolder, privateMode, publicMode, readIfThere, writeFileAtomic } from "./identity/files.ts";
 import { lockFolder } from "./lock.ts";
+import { wrongs } from "./store/sqlite-check.ts";
 import { openDatabase } from "./store/sqlite-file.ts";
 import type { Store } from "./store/store.ts";
 
@@ -108,11 +109,15 @@ export function restoreBackup(path: string, dir: string): BackupFacts {
     copyFileSync(path, making);
     // Opened as a store: takes over older formats, and makes it the owner's alone.
     const db = openDatabase(making);
-    db.run("DROP TABLE backup_files");
-    db.run("DROP TABLE backup_about");
-    db.run("PRAGMA journal_mode = DELETE");
-    db.run("VACUUM");
-    db.close();
+    try {
+      for (const wrong of wrongs(db)) throw new BackupError(`${path} is damaged (${wrong}); take another backup`);
+      db.run("DROP TABLE backup_files");
+      db.run("DROP TABLE backup_about");
+      db.run("PRAGMA journal_mode = DELETE");
+      db.run("VACUUM");
+    } finally {
+      db.close();
+    }
     // Keys before the store: a restore cut short leaves a folder that the next one refuses by name, never a store with other keys.
     for (const [name, body] of bodies) {
       if (files[name] === privateMode && name.endsWith(".key")) createFileOnce(join(dir, name), body, privateMode);
