@@ -49,8 +49,24 @@ export function virtualServiceAdvice(world: World, candidate: VirtualServiceObje
   return [...hosts, ...destinations];
 }
 
-/** A host that nobody serves, subsets without instances, plain text where mutual TLS is demanded. */
+/** Files that sidecars will not read, a host that nobody serves, subsets without instances, plain text where mutual TLS is demanded. */
 export function destinationRuleAdvice(world: World, candidate: DestinationRuleObject): string[] {
+  return [...fileWords(candidate), ...referenceWords(world, candidate)];
+}
+
+/** A control plane has no business reading files of a proxy's host, so Weft's sidecars take none from it; an Envoy does. */
+function fileWords({ spec = {} }: DestinationRuleObject): string[] {
+  return policiesOf(spec).flatMap(({ place, tls }) =>
+    (["caCertificates", "clientCertificate", "privateKey"] as const)
+      .filter((field) => (tls?.[field] ?? "") !== "")
+      .map(
+        (field) =>
+          `${place}.tls.${field}: only an Envoy reads a file that its control plane names; callers with Weft's sidecar get 503 there: leave it out for the authorities of their machine, or have the application itself speak TLS`,
+      ),
+  );
+}
+
+function referenceWords(world: World, candidate: DestinationRuleObject): string[] {
   const host = ruleHost(candidate);
   if (host.startsWith("*")) return [];
   const service = serviceOf(world, host);
@@ -101,12 +117,24 @@ interface Plain {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-function plainWords({ spec = {} }: DestinationRuleObject): Plain[] {
-  const within = (place: string, policy: TrafficPolicy | undefined, labels: Plain["labels"]): Plain[] => [
-    ...(policy?.tls?.mode === "DISABLE" ? [{ place: `${place}.tls.mode`, port: 0, labels }] : []),
-    ...(policy?.portLevelSettings ?? []).flatMap(({ port, tls }, at) =>
-      tls?.mode === "DISABLE" ? [{ place: `${place}.portLevelSettings[${at}].tls.mode`, port: port?.number ?? 0, labels }] : [],
-    ),
+interface PlacedPolicy {
+  readonly place: string;
+  readonly tls: TrafficPolicy["tls"];
+  /** 0 = all. */
+  readonly port: number;
+  readonly labels: Plain["labels"];
+}
+
+/** Every place of a rule that may say how TLS is spoken. */
+function policiesOf(spec: NonNullable<DestinationRuleObject["spec"]>): PlacedPolicy[] {
+  const within = (place: string, policy: TrafficPolicy | undefined, labels: Plain["labels"]): PlacedPolicy[] => [
+    { place, tls: policy?.tls, port: 0, labels },
+    ...(policy?.portLevelSettings ?? []).map(({ port, tls }, at) => ({
+      place: `${place}.portLevelSettings[${at}]`,
+      tls,
+      port: port?.number ?? 0,
+      labels,
+    })),
   ];
   return [
     ...within("spec.trafficPolicy", spec.trafficPolicy, {}),
@@ -115,6 +143,11 @@ function plainWords({ spec = {} }: DestinationRuleObject): Plain[] {
     ),
   ];
 }
+
+const plainWords = ({ spec = {} }: DestinationRuleObject): Plain[] =>
+  policiesOf(spec).flatMap(({ place, tls, port, labels }) =>
+    tls?.mode === "DISABLE" ? [{ place: `${place}.tls.mode`, port, labels }] : [],
+  );
 
 /** An instance that would refuse it, and the policy that says so. */
 function refusedBy(world: World, service: ServiceModel, plain: Plain): { readonly workload: string; readonly policy: string } | undefined {

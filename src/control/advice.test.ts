@@ -117,6 +117,22 @@ describe("what Istio accepts, and what then fails", () => {
     expect(advise(held, rule("*.example.com"), none)).toEqual([]);
   });
 
+  test("files that a rule names are told to be for an Envoy alone, each with its place", () => {
+    const tls = { mode: "MUTUAL", caCertificates: "/ca.pem", clientCertificate: "/c.pem", privateKey: "/k.pem" };
+    const named = advise(held, rule("*.example.com", { trafficPolicy: { tls } }), none);
+    expect(named.map((words) => words.split(":")[0])).toEqual([
+      "spec.trafficPolicy.tls.caCertificates",
+      "spec.trafficPolicy.tls.clientCertificate",
+      "spec.trafficPolicy.tls.privateKey",
+    ]);
+    expect(named[0]).toContain("Weft's sidecar get 503");
+    const port = { portLevelSettings: [{ port: { number: 443 }, tls: { mode: "SIMPLE", caCertificates: "/ca.pem" } }] };
+    expect(advise(held, rule("cart", { trafficPolicy: port }), none)).toEqual([
+      expect.stringContaining("spec.trafficPolicy.portLevelSettings[0].tls.caCertificates"),
+    ]);
+    expect(advise(held, rule("*.example.com", { trafficPolicy: { tls: { mode: "SIMPLE" } } }), none)).toEqual([]);
+  });
+
   test("plain text to who demands mutual TLS is told from both sides, with both names", () => {
     const plain = rule("cart", { trafficPolicy: { tls: { mode: "DISABLE" } } });
     const strict = { ...security("PeerAuthentication", { mtls: { mode: "STRICT" } }) };

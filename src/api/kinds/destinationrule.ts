@@ -64,6 +64,7 @@ export const destinationRuleKind = defineKind({
     "Several rules of one namespace for one host are one: the oldest that has a trafficPolicy decides it, subsets are added up.",
     "A subset's trafficPolicy replaces the sections that it has; of `portLevelSettings` the entry of a port replaces all sections for that port, as in Istio.",
     "A subset is a choice by labels of WorkloadEntries; routes lead to it. The status says when nothing fits it.",
+    "`tls.caCertificates`, `clientCertificate` and `privateKey` name files beside the caller. An Envoy reads them; Weft's sidecars take no file from a control plane, refuse the cluster and answer 503. Whoever writes such a rule is warned.",
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
     "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer; so does one of HTTP after `maxConnectionDuration`, while one of opaque bytes is closed then. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
     "With `outlierDetection`, or with `localityLbSetting`, nearer instances come first: same sub-zone, zone, region, then the rest. `distribute` gives shares instead.",
