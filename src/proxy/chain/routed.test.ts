@@ -111,7 +111,8 @@ test("a mirror that hangs, refuses or is full never slows or fails the request",
       cluster("empty", []),
     ],
     {
-      timeoutMs: 300,
+      // A mirror that held a request up would cost each of the twenty as much.
+      timeoutMs: 1_000,
       mirrors: ["hangs", "narrow", "single", "refuses", "empty", "nowhere"].map((name) => ({
         cluster: name,
         fraction: 1,
@@ -121,7 +122,7 @@ test("a mirror that hangs, refuses or is full never slows or fails the request",
   );
   const began = performance.now();
   for (let n = 0; n < 20; n++) expect((await ask(running, { method: "POST", body: `${n}` })).status).toBe(200);
-  expect(performance.now() - began).toBeLessThan(2_000);
+  expect(performance.now() - began).toBeLessThan(8_000);
   const count = (outcome: string, name: string) => running.count("weft_mirrored_requests_total", outcome, name);
   expect(count("no_endpoint", "empty")).toBe(20);
   expect(count("no_cluster", "nowhere")).toBe(20);
