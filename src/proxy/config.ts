@@ -94,6 +94,10 @@ export interface HttpManagerConfig {
   readonly grpcWeb: boolean;
   /** An edge: requests go on with the client's address in `x-forwarded-for` and its scheme in `x-forwarded-proto` (Envoy's `use_remote_address`); absent = no. */
   readonly forwards?: true;
+  /** So many proxies before this one are believed: the client is whom the first of them says it met (Envoy's `xff_num_trusted_hops`); absent = 0. */
+  readonly trustedHops?: number;
+  /** An edge adds no address to `x-forwarded-for` (Envoy's `skip_xff_append`); absent = it does. */
+  readonly appends?: false;
   /** Paths are routed, judged and forwarded in their normal form; policies that read paths have that effect by themselves. */
   readonly normalForm?: true;
   /** A request whose host the table does not have waits until it was asked for (Envoy's filter `on_demand`); absent = no. */
@@ -857,7 +861,8 @@ export type Principal =
   /** null: any verified peer. Compared with the peer certificate's URI names, as Envoy does. */
   | { readonly kind: "authenticated"; readonly match: StringMatch | null }
   | { readonly kind: "header"; readonly header: HeaderMatch }
-  | { readonly kind: "remote_ip"; readonly prefix: string; readonly prefixLength: number };
+  /** `remote_ip`: who is connected (Envoy's direct_remote_ip); `client_ip`: who the client is, behind proxies that are believed (Envoy's remote_ip). */
+  | { readonly kind: "remote_ip" | "client_ip"; readonly prefix: string; readonly prefixLength: number };
 
 // ---- access logs -----------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 // Owns: CIDR prefixes over printed addresses. Configuration compiles; a match parses the peer's address (rules on addresses are rare).
 
+import { hexValue } from "../http/bytes.ts";
+
 /** Throws when the prefix is no address or too long. */
 export function addressInPrefix(prefix: string, length: number): (address: string) => boolean {
   const wanted = parseAddress(prefix);
@@ -21,8 +23,8 @@ export function parseAddress(text: string): Uint8Array | null {
   const plain = percent < 0 ? text : text.slice(0, percent);
   const halves = plain.split("::");
   if (halves.length > 2) return null;
-  const head = groups(halves[0] as string);
-  const tail = halves.length === 2 ? groups(halves[1] as string) : [];
+  const head = groups(halves[0] as string, halves.length === 1);
+  const tail = halves.length === 2 ? groups(halves[1] as string, true) : [];
   if (head === null || tail === null) return null;
   const missing = 8 - head.length - tail.length;
   if (halves.length === 2 ? missing < 1 : missing !== 0) return null;
@@ -36,33 +38,41 @@ export function parseAddress(text: string): Uint8Array | null {
   return mapped ? out.slice(12) : out;
 }
 
-function groups(text: string): number[] | null {
+/** `last`: nothing follows, so that the end may be spelt as IPv4. */
+function groups(text: string, last: boolean): number[] | null {
   if (text === "") return [];
   const out: number[] = [];
   const parts = text.split(":");
   for (const [i, part] of parts.entries()) {
     if (part.includes(".")) {
-      const v4 = i === parts.length - 1 ? parseV4(part) : null;
+      const v4 = last && i === parts.length - 1 ? parseV4(part) : null;
       if (v4 === null) return null;
       out.push(((v4[0] as number) << 8) | (v4[1] as number), ((v4[2] as number) << 8) | (v4[3] as number));
       continue;
     }
     if (part.length === 0 || part.length > 4) return null;
-    const value = Number(`0x${part}`);
-    if (!Number.isInteger(value)) return null;
+    let value = 0;
+    for (let at = 0; at < part.length; at++) {
+      const digit = hexValue[part.charCodeAt(at)] ?? 255;
+      if (digit > 15) return null;
+      value = value * 16 + digit;
+    }
     out.push(value);
   }
   return out;
 }
 
 function parseV4(text: string): Uint8Array | null {
-  const parts = text.split(".");
-  if (parts.length !== 4) return null;
   const out = new Uint8Array(4);
-  for (const [i, part] of parts.entries()) {
-    const value = Number(part);
-    if (part === "" || part.length > 3 || !Number.isInteger(value) || value < 0 || value > 255) return null;
+  let at = 0;
+  for (let i = 0; i < 4; i++) {
+    if (i > 0 && text.charCodeAt(at++) !== 46) return null;
+    const from = at;
+    let value = 0;
+    for (let digit = text.charCodeAt(at) - 48; digit >= 0 && digit <= 9; digit = text.charCodeAt(++at) - 48) value = value * 10 + digit;
+    // A zero in front is octal to some: what two readers could take differently is no address.
+    if (at === from || at - from > 3 || value > 255 || (at - from > 1 && text.charCodeAt(from) === 48)) return null;
     out[i] = value;
   }
-  return out;
+  return at === text.length ? out : null;
 }

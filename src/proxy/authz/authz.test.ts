@@ -150,7 +150,23 @@ test("address prefixes", () => {
   expect(addressInPrefix("2001:db8::", 32)("2001:db8:1::1")).toBe(true);
   expect(addressInPrefix("2001:db8::", 32)("2001:db9::1")).toBe(false);
   expect(addressInPrefix("0.0.0.0", 0)("9.9.9.9")).toBe(true);
-  for (const bad of ["1.2.3", "1.2.3.256", "::1::", "1:2", "g::", ""]) expect([bad, parseAddress(bad)]).toEqual([bad, null]);
+  for (const bad of [
+    "1.2.3",
+    "1.2.3.256",
+    "::1::",
+    "1:2",
+    "g::",
+    "",
+    "01.2.3.4",
+    "1e1.2.3.4",
+    " 1.2.3.4",
+    "1.2.3.4 ",
+    "::1 ",
+    "1.2.3.4::",
+    "1.2.3.4.",
+    "::1.2.3",
+  ])
+    expect([bad, parseAddress(bad)]).toEqual([bad, null]);
   expect(() => addressInPrefix("10.0.0.0", 33)).toThrow();
 });
 

@@ -13,10 +13,13 @@ export interface CompiledRbac {
   readonly policies: readonly { readonly name: string; readonly applies: Rule }[];
   /** Some rule looks at the path, so it must be normalised before the question. */
   readonly readsPath: boolean;
+  /** Some rule looks at the client's address, so that `subject.client` must be there. */
+  readonly readsClient: boolean;
 }
 
 export function compileRbac(config: RbacConfig): CompiledRbac {
   let readsPath = false;
+  const readsClient = config.policies.some((policy) => policy.principals.some(asksForClient));
   const seen = () => {
     readsPath = true;
   };
@@ -27,7 +30,7 @@ export function compileRbac(config: RbacConfig): CompiledRbac {
     const meant = any(policy.principals.map((principal) => compilePrincipal(principal, seen)));
     return { name: policy.name, applies: both(permitted, meant) };
   });
-  return { action: config.action, policies, readsPath };
+  return { action: config.action, policies, readsPath, readsClient };
 }
 
 function compilePermission(permission: Permission, seesPath: () => void): Rule {
@@ -80,6 +83,28 @@ function compilePrincipal(principal: Principal, seesPath: () => void): Rule {
       // Envoy's direct_remote_ip: who is at the other end of the socket, whatever a PROXY header said.
       return (subject) => subject.wire !== null && within(subject.wire.directAddress ?? subject.wire.remoteAddress);
     }
+    case "client_ip": {
+      const within = addressInPrefix(principal.prefix, principal.prefixLength);
+      // Of a connection or datagram whoever a PROXY header names, or who is at the other end.
+      return (subject) => {
+        const client = subject.client ?? subject.wire?.remoteAddress ?? null;
+        return client !== null && within(client);
+      };
+    }
+  }
+}
+
+function asksForClient(principal: Principal): boolean {
+  switch (principal.kind) {
+    case "client_ip":
+      return true;
+    case "and":
+    case "or":
+      return principal.rules.some(asksForClient);
+    case "not":
+      return asksForClient(principal.rule);
+    default:
+      return false;
   }
 }
 

@@ -17,6 +17,8 @@ export class Subject {
   peer: Peer | null = null;
   /** The ends of the connection, or of the datagram. */
   wire: Pick<Wire, "remoteAddress" | "directAddress" | "remotePort" | "localAddress" | "localPort"> | null = null;
+  /** Who the request's client is, where some rule asks; null: who is connected. */
+  client: string | null = null;
   /** Of the listener. */
   port = 0;
 }

@@ -29,6 +29,11 @@ export interface HttpChain {
   readonly grpcWeb: boolean;
   /** The client's address and scheme are told on. */
   readonly forwards: boolean;
+  /** Proxies before this one that are believed, and whether an edge adds its own entry behind theirs. */
+  readonly trustedHops: number;
+  readonly appends: boolean;
+  /** Some policy asks for the client's address. */
+  readonly readsClient: boolean;
   /** Who waits for hosts that the table does not have yet; null = nobody does. */
   readonly onDemand: OnDemand | null;
   /** The next hop hears how long is left (`x-envoy-expected-rq-timeout-ms`), where there is a deadline. */

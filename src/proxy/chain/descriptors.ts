@@ -2,12 +2,14 @@
 
 import type { RateAction } from "../config.ts";
 import { latin1, text } from "../http/bytes.ts";
+import { clientOf } from "../http/client-address.ts";
 import type { Exchange } from "../http/exchange.ts";
 import { fieldNamed } from "../http/grpc.ts";
 import type { Head } from "../http1/head.ts";
 import { compileHeader } from "../route/header.ts";
 import { compileBytes } from "../route/match.ts";
 import { chooseTarget } from "../route/table.ts";
+import type { HttpChain } from "./chain.ts";
 
 export interface Entry {
   readonly key: string;
@@ -44,7 +46,7 @@ function maker(action: RateAction, source: string): Maker {
       };
     }
     case "remote":
-      return (x) => ({ key: "remote_address", value: x.down.remote().host });
+      return (x, bytes, head) => ({ key: "remote_address", value: clientOf(x, x.chain.terminal as HttpChain, bytes, head) });
     case "generic": {
       const entry = { key: action.key, value: action.value };
       return () => entry;

@@ -74,6 +74,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   /** What a route makes of path (with query) and host, where that depends on the request. */
   newPath: Uint8Array | null = null;
   newHost: Uint8Array | null = null;
+  /** Whom proxies that are believed say it comes from; null = this listener believes none. */
+  client: string | null = null;
   addedId = false;
   id0 = 0;
   id1 = 0;

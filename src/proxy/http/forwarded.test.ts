@@ -7,11 +7,11 @@ import { cluster, endpoint, hop, RawPeer, rawOrigin, start, until } from "../tes
 import { latin1, text } from "./bytes.ts";
 import { tellForwarded, toldHead } from "./forwarded.ts";
 
-function told(fields: string, address = "192.0.2.7", secure = false): string | null {
+function told(fields: string, address = "192.0.2.7", secure = false, trustedHops = 0, appends = true): string | null {
   const bytes = latin1(`GET /a?b HTTP/1.1\r\nHost: shop\r\n${fields}\r\n`);
   const head = new Head();
   expect(parseRequest(bytes, 0, bytes.length, head)).toBe(bytes.length);
-  const made = tellForwarded(bytes, head, defaultLimits, address, secure);
+  const made = tellForwarded(bytes, head, { limits: defaultLimits, trustedHops, appends }, address, secure);
   if (made === null) return null;
   expect([toldHead.from, toldHead.to]).toEqual([0, made.length]);
   return text(made, 0, made.length);
@@ -32,6 +32,17 @@ test("the scheme is what it is, not what the client says", () => {
   expect(told("x-forwarded-proto: http\r\n", "192.0.2.7", true)).toMatch(
     /shop\r\nx-forwarded-for: 192\.0\.2\.7\r\nx-forwarded-proto: https\r\n\r\n$/,
   );
+});
+
+test("a proxy that is believed keeps its word on the scheme, and an edge may keep its own address to itself", () => {
+  const proto = "X-Forwarded-Proto: https\r\n";
+  const of = (fields: string, hops: number, appends: boolean) => told(fields, "192.0.2.7", false, hops, appends)?.slice(31);
+  expect(of(proto, 1, true)).toBe("X-Forwarded-Proto: https\r\nx-forwarded-for: 192.0.2.7\r\n\r\n");
+  expect(of("", 1, true)).toBe("x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n");
+  expect(of(`${proto}X-Forwarded-For: a\r\nX-Forwarded-For: b\r\n`, 2, false)).toBe(
+    "X-Forwarded-Proto: https\r\nX-Forwarded-For: a\r\nX-Forwarded-For: b\r\n\r\n",
+  );
+  expect(of(proto, 0, false)).toBe("x-forwarded-proto: http\r\n\r\n");
 });
 
 test("addresses of IPv6, and of IPv4 at a socket for both", () => {

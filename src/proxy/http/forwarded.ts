@@ -1,24 +1,39 @@
 // Owns: what an edge proxy says about the client it has met (Envoy's `use_remote_address`): its address at the end of X-Forwarded-For, and the scheme it
-// came by in X-Forwarded-Proto, whatever the client says of it. Both stand in the head before anything reads it, so that routes, policies, logs and
-// instances see the same. Never decides whom to believe: what a client wrote before its own address is a claim.
+// came by in X-Forwarded-Proto, whatever the client says of it, unless that is a proxy that is believed. Both stand in the head before anything reads it, so
+// that routes, policies, logs and instances see the same. Never decides who the client is (client-address.ts): what was written before is a claim.
 
 import { Head, parseRequest } from "../http1/head.ts";
 import type { HttpLimits } from "../http1/limits.ts";
 import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
+import { plainAddress } from "./client-address.ts";
 
 const forName = latin1("x-forwarded-for");
 const protoName = latin1("x-forwarded-proto");
+const [http, https] = [latin1("http"), latin1("https")];
 /** An address, both names and what is between. */
 const mostAdded = 128;
 
 /** Of the request that was told last; valid until the next one. */
 export const toldHead = new Head();
 
+/** What of a listener says how it tells. */
+export interface Telling {
+  readonly limits: HttpLimits;
+  readonly trustedHops: number;
+  readonly appends: boolean;
+}
+
 /**
  * The request's head with both fields; `toldHead` is filled for it. null: with them it would be above the listener's limits, which hold for the head as it
- * goes on. `address` is the connection's, without port.
+ * goes on. `address` is the connection's, without port. A proxy that is believed keeps its word on the scheme, where it has said one.
  */
-export function tellForwarded(bytes: Uint8Array, head: Head, limits: HttpLimits, address: string, secure: boolean): Uint8Array | null {
+export function tellForwarded(
+  bytes: Uint8Array,
+  head: Head,
+  { limits, trustedHops, appends }: Telling,
+  address: string,
+  secure: boolean,
+): Uint8Array | null {
   const made = Buffer.allocUnsafe(head.to - head.from + head.count * 4 + mostAdded);
   let to = 0;
   const copy = (from: number, until: number): void => {
@@ -31,29 +46,42 @@ export function tellForwarded(bytes: Uint8Array, head: Head, limits: HttpLimits,
   copy(head.from, head.targetTo);
   put(head.minor === 0 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
   let claimed = "";
+  let scheme = false;
   for (let i = 0; i < head.count; i++) {
     const from = head.nameFrom[i] as number;
     const size = (head.nameTo[i] as number) - from;
-    if (size === forName.length && equalsIgnoreCase(bytes, from, from + size, forName)) {
+    if (appends && size === forName.length && equalsIgnoreCase(bytes, from, from + size, forName)) {
       const value = text(bytes, head.valueFrom[i] as number, head.valueTo[i] as number);
       // RFC 9110 5.3: several lines of a list are one.
       if (value !== "") claimed += `${value}, `;
       continue;
     }
-    if (size === protoName.length && equalsIgnoreCase(bytes, from, from + size, protoName)) continue;
+    if (size === protoName.length && equalsIgnoreCase(bytes, from, from + size, protoName)) {
+      if (trustedHops === 0) continue;
+      scheme = true;
+    }
     copy(from, from + size);
     put(": ");
     copy(head.valueFrom[i] as number, head.valueTo[i] as number);
     put("\r\n");
   }
-  put(`x-forwarded-for: ${claimed}${plainAddress(address)}\r\nx-forwarded-proto: ${secure ? "https" : "http"}\r\n\r\n`);
+  if (appends) put(`x-forwarded-for: ${claimed}${plainAddress(address)}\r\n`);
+  put(scheme ? "\r\n" : `x-forwarded-proto: ${secure ? "https" : "http"}\r\n\r\n`);
   if (to > limits.headBytes) return null;
   toldHead.limits = limits;
   toldHead.openBody = head.openBody;
   return parseRequest(made, 0, to, toldHead) > 0 ? made.subarray(0, to) : null;
 }
 
-/** A client of IPv4 at a socket for both families has an address of its own all the same. */
-function plainAddress(address: string): string {
-  return address.startsWith("::ffff:") && address.includes(".") ? address.slice("::ffff:".length) : address;
+/** Whether X-Forwarded-Proto says https; `otherwise` where it is neither scheme, or not there. */
+export function toldScheme(bytes: Uint8Array, head: Head, otherwise: boolean): boolean {
+  for (let i = 0; i < head.count; i++) {
+    const from = head.nameFrom[i] as number;
+    const to = head.nameTo[i] as number;
+    if (to - from !== protoName.length || !equalsIgnoreCase(bytes, from, to, protoName)) continue;
+    const [valueFrom, valueTo] = [head.valueFrom[i] as number, head.valueTo[i] as number];
+    if (valueTo - valueFrom === https.length && equalsIgnoreCase(bytes, valueFrom, valueTo, https)) return true;
+    if (valueTo - valueFrom === http.length && equalsIgnoreCase(bytes, valueFrom, valueTo, http)) return false;
+  }
+  return otherwise;
 }

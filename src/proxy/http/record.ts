@@ -5,6 +5,7 @@ import { Head, parseRequest } from "../http1/head.ts";
 import { putUuid } from "../http1/write.ts";
 import type { AccessRecord } from "../telemetry/record.ts";
 import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
+import { loggedClient } from "./client-address.ts";
 import type { Exchange } from "./exchange.ts";
 
 const head = new Head();
@@ -49,7 +50,7 @@ export function httpRecord(exchange: Exchange, durationMs: number): AccessRecord
     upstreamCluster: cluster?.config.name ?? "",
     upstreamAddress: endpoint === null ? null : { host: endpoint.host, port: endpoint.port },
     attempts: exchange.attempts,
-    downstreamRemote: down.remote(),
+    downstreamRemote: loggedClient(exchange, bytes, parsed ? head : null),
     downstreamLocal: down.local(),
     downstreamPeer: down.peer?.principal ?? null,
     upstreamPeer: exchange.upstreamPeer,

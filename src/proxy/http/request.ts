@@ -9,17 +9,18 @@ import { filterTrailers } from "../http1/trailers.ts";
 import { scratch } from "../net/outbox.ts";
 import { isIdempotent } from "../resilience/retry.ts";
 import { applyEdits } from "../route/edit.ts";
-import { type CompiledHash, keyOf } from "../route/hash.ts";
+import { type CompiledHash, hashesSource, keyOf } from "../route/hash.ts";
 import type { OnDemand } from "../route/on-demand.ts";
 import { type CompiledForward, type CompiledHost, type CompiledRoute, chooseTarget, findRoute, hostNamed } from "../route/table.ts";
 import { attempt } from "./attempt.ts";
 import { equals, equalsIgnoreCase, latin1, text } from "./bytes.ts";
+import { clientOf, trustedClient } from "./client-address.ts";
 import { expectedMs } from "./deadline.ts";
 import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
 import { answered, closesAfter, cut, reply } from "./finish.ts";
 import { pauseDown, touch } from "./flow.ts";
-import { tellForwarded, toldHead } from "./forwarded.ts";
+import { tellForwarded, toldHead, toldScheme } from "./forwarded.ts";
 import { grpcTimeoutMs, isGrpc } from "./grpc.ts";
 import { GrpcCall } from "./grpc-call.ts";
 import { grpcHead, webCallOf, webHalf } from "./grpc-web.ts";
@@ -49,7 +50,7 @@ export function beginRequest(
   nowMs: number,
 ): void {
   if (http.forwards) {
-    const made = tellForwarded(bytes, head, http.limits, x.down.remote().host, chain.tls !== null);
+    const made = tellForwarded(bytes, head, http, x.down.remote().host, chain.tls !== null);
     if (made === null) {
       note(x, chain, http, bytes, head, bodyTo > bodyFrom, done, nowMs);
       reply(x, failures.noRoomForAddress, "");
@@ -103,6 +104,7 @@ function begin(
   nowMs: number,
 ): void {
   note(x, chain, http, bytes, head, bodyTo > bodyFrom, done, nowMs);
+  if (http.trustedHops > 0) x.client = trustedClient(x, http, bytes, head);
   if (x.isConnect && !http.connect) {
     reply(x, failures.connectNotAllowed, "");
     return;
@@ -225,7 +227,7 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
   const route = x.route as CompiledRoute;
   const forward = route.forward;
   if (forward === null) {
-    answerHere(x, route, bytes, head);
+    answerHere(x, http, route, bytes, head);
     return;
   }
   x.forward = forward;
@@ -285,15 +287,15 @@ function forwardIt(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head, 
     copying ??= require("../chain/mirror.ts") as typeof import("../chain/mirror.ts");
     copying.mirror(x, forward.mirrors);
   }
-  if (forward.hash !== null) findKey(x, forward.hash, bytes, head);
+  if (forward.hash !== null) findKey(x, http, forward.hash, bytes, head);
   attempt(x, nowMs, null, head);
 }
 
-function findKey(x: Exchange, policies: readonly CompiledHash[], bytes: Uint8Array, head: Head): void {
+function findKey(x: Exchange, http: HttpChain, policies: readonly CompiledHash[], bytes: Uint8Array, head: Head): void {
   const moved = x.path !== null;
   const path = x.path ?? bytes;
   const { random } = x.down.core;
-  const source = x.down.remote().host;
+  const source = hashesSource(policies) ? clientOf(x, http, bytes, head) : "";
   const key = keyOf(policies, bytes, head, path, moved ? 0 : head.pathFrom, moved ? path.length : head.pathTo, source, random);
   x.hashed = key.found;
   x.hash = key.hash;
@@ -348,6 +350,7 @@ function note(
   x.downClose = head.minor === 1 ? head.close : !head.keepAlive || head.close;
   // Other spellings are refused (http1/head.ts).
   x.isHead = head.methodTo - head.from === 4 && equals(bytes, head.from, head.methodTo, headMethod);
+  x.client = null;
   x.isConnect = head.form === form.authority;
   // Also a body that came whole with its head: without a length HTTP/1 would take it for the next request.
   x.unsized = head.chunked || (x.half.version === 2 && (!done || hasBody) && head.contentLength < 0);
@@ -381,6 +384,7 @@ function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, by
   subject.peer = x.down.peer;
   subject.wire = x.down.wire;
   subject.port = x.chain.port;
+  subject.client = http.readsClient ? clientOf(x, http, bytes, head) : null;
   const permit = http.readsPath ? judgePath(filters) : judge(filters);
   if (permit === null) {
     x.details = denial.details;
@@ -422,8 +426,14 @@ function passedHere(line: Uint8Array, bytes: Uint8Array, head: Head): boolean {
   return false;
 }
 
+/** A redirect leads to the scheme that the client came by, as X-Forwarded-Proto says where whoever wrote it is believed. */
+function cameSecurely(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head): boolean {
+  const secure = x.chain.tls !== null;
+  return http.trustedHops > 0 || !http.forwards ? toldScheme(bytes, head, secure) : secure;
+}
+
 /** Redirects and direct answers. */
-function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: Head): void {
+function answerHere(x: Exchange, http: HttpChain, route: CompiledRoute, bytes: Uint8Array, head: Head): void {
   const close = closesAfter(x, false) || (!x.requestDone && x.half.version === 1);
   let size = 0;
   if (route.direct !== null) {
@@ -442,7 +452,7 @@ function answerHere(x: Exchange, route: CompiledRoute, bytes: Uint8Array, head: 
     x.status = route.redirect.action.status;
     if (x.stages !== null) answerStages(x, null, null);
     const edits = route.responseEdits === null ? null : applyEdits(x, route.responseEdits, null, null, true);
-    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, edits, close, x.answerLines, x.chain.tls !== null);
+    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, edits, close, x.answerLines, cameSecurely(x, http, bytes, head));
     x.details = "direct_response";
   }
   x.half.sendReply(size);

@@ -588,6 +588,7 @@ export class ServerConnection implements Downstream, ChainMember, Timed, Downstr
     const chain: CompiledChain = this.slot_.current;
     if (chain.terminal.kind !== "http" || chain.networkRbac.length === 0) return;
     subject.head = null;
+    subject.client = null;
     subject.peer = this.peer;
     subject.wire = this.out.wire;
     subject.port = chain.port;

@@ -273,6 +273,7 @@ export class Http2ServerConnection implements Downstream, ChainMember, Timed, St
     const chain: CompiledChain = this.chainSlot.current;
     if (chain.terminal.kind !== "http" || chain.networkRbac.length === 0) return;
     subject.head = null;
+    subject.client = null;
     subject.peer = this.peer;
     subject.wire = this.out.wire;
     subject.port = chain.port;

@@ -81,6 +81,7 @@ export function isHttp2(chain: CompiledChain, alpn: string, preface: boolean): b
 /** Network policies of an HTTP chain guard the connection. */
 function allowed(core: Core, chain: CompiledChain, socket: Wire, peer: Peer | null): boolean {
   subject.head = null;
+  subject.client = null;
   subject.peer = peer;
   subject.wire = socket;
   subject.port = chain.port;

@@ -2,6 +2,7 @@
 // Only routes whose values hold commands come here. Never writes a head.
 
 import { equalsIgnoreCase, latin1, text } from "../http/bytes.ts";
+import { loggedClient } from "../http/client-address.ts";
 import type { Exchange } from "../http/exchange.ts";
 import type { Head } from "../http1/head.ts";
 
@@ -22,9 +23,9 @@ function bracket(host: string): string {
 }
 
 const commands: Readonly<Record<string, Read>> = {
-  DOWNSTREAM_REMOTE_ADDRESS: ({ x }) => address(x.down.remote()),
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: ({ x }) => x.down.remote().host,
-  DOWNSTREAM_REMOTE_PORT: ({ x }) => String(x.down.remote().port),
+  DOWNSTREAM_REMOTE_ADDRESS: ({ x, bytes, head }) => address(loggedClient(x, bytes, head)),
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: ({ x, bytes, head }) => loggedClient(x, bytes, head).host,
+  DOWNSTREAM_REMOTE_PORT: ({ x, bytes, head }) => String(loggedClient(x, bytes, head).port),
   DOWNSTREAM_LOCAL_ADDRESS: ({ x }) => address(x.down.local()),
   DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: ({ x }) => x.down.local().host,
   DOWNSTREAM_LOCAL_PORT: ({ x }) => String(x.down.local().port),

@@ -21,6 +21,11 @@ export function compileHash(configs: readonly HashConfig[]): readonly CompiledHa
   }));
 }
 
+export function hashesSource(policies: readonly CompiledHash[]): boolean {
+  for (let i = 0; i < policies.length; i++) if ((policies[i] as CompiledHash).kind === "source") return true;
+  return false;
+}
+
 export interface RequestKey {
   found: boolean;
   hash: bigint;

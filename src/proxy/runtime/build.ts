@@ -91,6 +91,9 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     http2: config.http2,
     grpcWeb: config.grpcWeb,
     forwards: config.forwards === true,
+    trustedHops: config.trustedHops ?? 0,
+    appends: config.appends !== false,
+    readsClient: rbac.some((filter) => filter.readsClient),
     onDemand: config.onDemand === true ? context.onDemand() : null,
     tellsDeadline: config.tellsDeadline !== false,
   };

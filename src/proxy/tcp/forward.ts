@@ -113,6 +113,7 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
   #judge(): boolean {
     const chain = this.#chain.current;
     subject.head = null;
+    subject.client = null;
     subject.peer = this.#peer;
     subject.wire = this.out.wire;
     subject.port = chain.port;

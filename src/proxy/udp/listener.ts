@@ -266,6 +266,7 @@ export class UdpListener implements Timed, ServerOwner {
     client.localAddress = this.address.host;
     client.localPort = this.address.port;
     subject.head = null;
+    subject.client = null;
     subject.peer = null;
     subject.wire = client;
     subject.port = this.address.port;

@@ -105,6 +105,9 @@ describe("listeners", () => {
             name: "http",
             typedConfig: any(HttpConnectionManagerSchema.typeName, {
               statPrefix: "in",
+              useRemoteAddress: true,
+              xffNumTrustedHops: 2,
+              skipXffAppend: true,
               upgradeConfigs: [{ upgradeType: "WebSocket" }, { upgradeType: "connect" }, { upgradeType: "x", enabled: false }],
               routeConfig: {
                 virtualHosts: [
@@ -134,6 +137,7 @@ describe("listeners", () => {
                             { authenticated: { principalName: { safeRegex: { regex: "spiffe://.*" } } } },
                             { authenticated: {} },
                             { directRemoteIp: { addressPrefix: "10.0.0.0", prefixLen: 8 } },
+                            { remoteIp: { addressPrefix: "2001:db8::", prefixLen: 32 } },
                             { notId: { header: { name: "x", presentMatch: false } } },
                           ],
                         },
@@ -188,6 +192,9 @@ describe("listeners", () => {
     expect(terminal).toMatchObject({
       upgrades: ["websocket", "CONNECT"],
       generateRequestId: true,
+      forwards: true,
+      trustedHops: 2,
+      appends: false,
       limits: defaultLimits,
       via: null,
       codec: "auto",
@@ -222,6 +229,7 @@ describe("listeners", () => {
         { kind: "authenticated", match: { kind: "regex", value: "spiffe://.*", ignoreCase: false } },
         { kind: "authenticated", match: null },
         { kind: "remote_ip", prefix: "10.0.0.0", prefixLength: 8 },
+        { kind: "client_ip", prefix: "2001:db8::", prefixLength: 32 },
         { kind: "not", rule: { kind: "header", header: { name: "x", match: null, invert: true } } },
       ],
     });

@@ -177,6 +177,8 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     rbac: filters.rbac,
     grpcWeb: filters.grpcWeb,
     ...(manager.useRemoteAddress ? { forwards: true as const } : {}),
+    ...(manager.xffNumTrustedHops > 0 ? { trustedHops: manager.xffNumTrustedHops } : {}),
+    ...(manager.skipXffAppend ? { appends: false as const } : {}),
     ...(normal ? { normalForm: true as const } : {}),
     ...(filters.onDemand ? { onDemand: true as const } : {}),
     ...(filters.quiet ? { tellsDeadline: false as const } : {}),

@@ -83,18 +83,19 @@ function principal(gate: Gate, one: PbPrincipal, path: string): Principal {
     }
     case "header":
       return { kind: "header", header: headerMatch(gate, at(path, "header"), id.value) };
-    case "directRemoteIp": {
-      const where = at(path, "direct_remote_ip");
+    case "directRemoteIp":
+    case "remoteIp": {
+      const where = at(path, id.case === "remoteIp" ? "remote_ip" : "direct_remote_ip");
       const prefix = id.value.addressPrefix;
       const family = ipFamily(prefix);
       if (family === 0) gate.add(at(where, "address_prefix"), `"${prefix}" is not an IP address`);
       const most = family === 6 ? 128 : 32;
       const length = id.value.prefixLen ?? 0;
       if (length > most) gate.add(at(where, "prefix_len"), `${length} is above ${most}`);
-      return { kind: "remote_ip", prefix, prefixLength: length };
+      return { kind: id.case === "remoteIp" ? "client_ip" : "remote_ip", prefix, prefixLength: length };
     }
     case undefined:
-      gate.add(path, "needs one of any, and_ids, or_ids, not_id, authenticated, header, direct_remote_ip");
+      gate.add(path, "needs one of any, and_ids, or_ids, not_id, authenticated, header, direct_remote_ip, remote_ip");
       return { kind: "not", rule: { kind: "any" } };
   }
 }

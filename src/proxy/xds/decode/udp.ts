@@ -152,6 +152,7 @@ function unjudgeable(rule: Permission | Principal): string | null {
     case "any":
     case "port":
     case "remote_ip":
+    case "client_ip":
       return null;
     case "and":
     case "or":
