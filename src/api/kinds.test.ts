@@ -507,7 +507,9 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "conditions",
     policy('{rules: [{when: [{key: "request.auth.claims[iss]", values: [a]}]}]}'),
-    [`spec.rules[0].when: field "when" ${left}: use from and to`],
+    [
+      `spec.rules[0].when[0].key: condition "request.auth.claims[iss]" ${left}: no tokens of end users are verified yet, so the condition could not be enforced`,
+    ],
   ],
   [
     "tokens",
@@ -567,6 +569,37 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
     "an address block that is none",
     policy("{rules: [{from: [{source: {ipBlocks: [10.0.0.0/33]}}]}]}"),
     ['spec.rules[0].from[0].source.ipBlocks[0]: "10.0.0.0/33" is no IP address or CIDR block'],
+  ],
+  [
+    "the client's address, and conditions",
+    policy(
+      '{rules: [{from: [{source: {remoteIpBlocks: [10.0.0.0/8, "2001:db8::/32"], notRemoteIpBlocks: [10.1.2.3]}}], when: [{key: remote.ip, values: [10.0.0.0/8], notValues: ["::1"]}, {key: source.ip, notValues: [10.0.0.1]}]}]}',
+    ),
+    [],
+  ],
+  [
+    "address blocks that can fit no client",
+    policy('{rules: [{from: [{source: {remoteIpBlocks: ["::ffff:10.0.0.0/104", "fe80::1%eth0", 010.0.0.1], notRemoteIpBlocks: []}}]}]}'),
+    [
+      'spec.rules[0].from[0].source.remoteIpBlocks[0]: "::ffff:10.0.0.0/104" is an IPv4 address written as IPv6, which nobody has; write the IPv4 form',
+      'spec.rules[0].from[0].source.remoteIpBlocks[1]: "fe80::1%eth0" is no IP address or CIDR block',
+      'spec.rules[0].from[0].source.remoteIpBlocks[2]: "010.0.0.1" is no IP address or CIDR block',
+      "spec.rules[0].from[0].source.notRemoteIpBlocks: must not be empty; remove it, or say what it should match",
+    ],
+  ],
+  [
+    "conditions that cannot be judged",
+    policy(
+      '{rules: [{when: [{key: "request.headers[x]", values: [a]}, {key: remote.ip}, {values: [a]}, {key: remote.ip, values: [a]}, {key: toString, values: [a]}]}, {when: []}]}',
+    ),
+    [
+      `spec.rules[0].when[0].key: condition "request.headers[x]" ${left}: known are source.ip and remote.ip; use from and to`,
+      "spec.rules[0].when[1]: must have values or notValues",
+      "spec.rules[0].when[2].key: is required: source.ip or remote.ip",
+      'spec.rules[0].when[3].values[0]: "a" is no IP address or CIDR block',
+      `spec.rules[0].when[4].key: condition "toString" ${left}: known are source.ip and remote.ip; use from and to`,
+      "spec.rules[1].when: must not be empty; remove it to mean always",
+    ],
   ],
   [
     "accounts beside principals",

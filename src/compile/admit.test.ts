@@ -125,6 +125,14 @@ describe("ALLOW and DENY for the same workloads", () => {
       allow + policy("deny", `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{${frontend}}]}`, "weft-system"),
     ],
     [
+      "a condition of its own narrows a DENY",
+      allow +
+        policy(
+          "deny",
+          `{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{${frontend}, when: [{key: remote.ip, values: [10.0.0.0/8]}]}]}`,
+        ),
+    ],
+    [
       "negative conditions are not proof",
       allow + policy("deny", "{selector: {matchLabels: {app: cart}}, action: DENY, rules: [{from: [{source: {notNamespaces: [shop]}}]}]}"),
     ],

@@ -250,13 +250,13 @@ function ruleWords(rule: AuthzRulePlan): string {
   const sources = rule.sources.map((all) =>
     all
       .map((each) =>
-        each.field === "ip"
-          ? condition(
-              "ip",
+        each.field === "principal"
+          ? condition("principal", each.negate, each.values.map(textWords))
+          : condition(
+              each.field === "ip" ? "ip" : "client ip",
               each.negate,
               each.values.map(({ prefix, length }) => `${prefix}/${length}`),
-            )
-          : condition("principal", each.negate, each.values.map(textWords)),
+            ),
       )
       .join(" and "),
   );

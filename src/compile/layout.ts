@@ -79,11 +79,21 @@ const openedBy = derived<Opened | undefined>(
       const { gateway, address, authz } = plan.gateway;
       const limits = gatewayLimits(world, gateway);
       const limited = limits.rates === undefined ? {} : { limits };
-      for (const port of gatewayPlan(world, gateway)?.ports ?? []) {
+      const served = gatewayPlan(world, gateway);
+      const believed = served?.trustedProxies === undefined ? {} : { trustedProxies: served.trustedProxies };
+      for (const port of served?.ports ?? []) {
         const rules = authz[port.port] ?? { deny: [], allow: null };
         put(
           listener,
-          gatewayPortResource(world, { plan: port, address, authz: rules, ...limited, ...auth, logToStdout: plan.accessLog.server }),
+          gatewayPortResource(world, {
+            plan: port,
+            address,
+            authz: rules,
+            ...limited,
+            ...auth,
+            ...believed,
+            logToStdout: plan.accessLog.server,
+          }),
         );
       }
     }

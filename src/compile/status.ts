@@ -22,13 +22,14 @@ import { udpRouteKind } from "../api/kinds/udproute.ts";
 import { virtualServiceKind } from "../api/kinds/virtualservice.ts";
 import { faultSwitch } from "../api/kinds/virtualservice-spec.ts";
 import { type Condition, type KubeObject, resourceOf } from "../api/meta.ts";
+import { annotations } from "../wire/names.ts";
 import { condition } from "./condition.ts";
 import { hedgingSource, overloadSource, rateLimitSource } from "./limit-sources.ts";
 import { type Source, sourceId } from "./objects.ts";
 import { clustersOf, portPlan } from "./plan/mesh.ts";
 import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
 import { type OpenPort, openPorts } from "./plan/workload.ts";
-import { appliesTo, needsHttp } from "./policies/authorizationpolicy.ts";
+import { appliesTo, needsHttp, takesAnyonesWord } from "./policies/authorizationpolicy.ts";
 import { ruleVerdict } from "./policies/destinationrule.ts";
 import { routeVerdicts } from "./policies/gateway-requests.ts";
 import type { ParentVerdict } from "./policies/httproute.ts";
@@ -340,7 +341,25 @@ function policyStatus(world: World, key: string): Record<string, unknown> | unde
       ),
     );
   }
+  const trusting = (policy.spec?.rules ?? []).flatMap((rule, at) => (takesAnyonesWord(rule) ? [`rules[${at}]`] : []));
+  const told = trusting.length === 0 ? undefined : selected.find((workload) => takesRequests(world, workload));
+  if (told !== undefined)
+    conditions.push(
+      condition(
+        policy,
+        "ClientVouchedFor",
+        false,
+        "AnybodyMaySay",
+        `${trusting.join(", ")} judge the client's address, which at ${told} is the last entry of x-forwarded-for: whoever calls writes it. Select the Gateway instead, or name its principal in the same source`,
+      ),
+    );
   return { observedGeneration: policy.metadata.generation ?? 1, conditions };
+}
+
+/** A sidecar with ports of HTTP; Gateways know their clients. */
+function takesRequests(world: World, workload: string): boolean {
+  if (world.objects(workloadSource).get(workload)?.metadata.annotations?.[annotations.gateway] !== undefined) return false;
+  return openPorts(world, workload).some((port) => speaksHttp(port.protocol));
 }
 
 /** The first port of opaque bytes that rules about requests are meant for. */

@@ -24,6 +24,11 @@ const guarded: Readonly<Record<string, { readonly allow?: string; readonly deny?
   deny: { deny: '{to: [{operation: {paths: ["*/private"]}}, {operation: {methods: [DELETE]}}]}' },
   near: { allow: "{from: [{source: {ipBlocks: [127.0.0.0/8]}}], to: [{operation: {paths: [/near*]}}]}" },
   far: { allow: "{from: [{source: {notIpBlocks: [127.0.0.1]}}]}" },
+  clients: {
+    allow: '{from: [{source: {remoteIpBlocks: [10.0.0.0/8, "2001:db8::/32"], notRemoteIpBlocks: [10.9.0.0/16]}}]}',
+    deny: "{when: [{key: remote.ip, values: [10.8.0.0/16]}, {key: source.ip, values: [127.0.0.0/8]}]}",
+  },
+  "not-clients": { allow: "{when: [{key: remote.ip, notValues: [10.0.0.0/8]}]}" },
   named: { allow: '{from: [{source: {principals: ["*"]}}]}' },
   unnamed: { deny: '{from: [{source: {notPrincipals: ["cluster.local/ns/shop/sa/front"]}}], to: [{operation: {paths: [/named*]}}]}' },
   spaces: { allow: "{from: [{source: {namespaces: [shop]}}]}" },
@@ -80,6 +85,19 @@ for (const path of ["/exact/../other", "/other/../exact", "/%65xact", "//exact",
   add("paths", path);
 for (const path of ["/", "/secret", "/secrets/x", "/x/admin", "/admin", "/admin/x", "/x/../secret", "/%73ecret", "/x/admin?y"])
   add("not-paths", path);
+for (const client of [
+  "",
+  "10.0.0.1",
+  "10.0.0.1, 9.9.9.9",
+  "9.9.9.9, 10.0.0.1",
+  "10.9.0.1",
+  "10.8.255.255",
+  "2001:db8::1",
+  "2001:db9::1",
+  "10.0.0.1:80",
+  "x,",
+])
+  for (const name of ["clients", "not-clients"]) add(name, "/", client === "" ? {} : { headers: { "x-forwarded-for": client } });
 for (const method of ["GET", "HEAD", "POST", "PUT", "get", "OPTIONS"])
   for (const path of ["/", "/locked/x"]) add("methods", path, { method });
 for (const host of [

@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { ageColumn, defineKind, dnsSubdomain, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { portNumber } from "../port.ts";
-import { extendSchema, type Schema, show } from "../schema.ts";
+import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
 import authorizationSchema from "../schemas/authorizationpolicy.json" with { type: "json" };
 
 export interface PolicySource {
@@ -16,6 +16,8 @@ export interface PolicySource {
   readonly notServiceAccounts?: readonly string[];
   readonly ipBlocks?: readonly string[];
   readonly notIpBlocks?: readonly string[];
+  readonly remoteIpBlocks?: readonly string[];
+  readonly notRemoteIpBlocks?: readonly string[];
 }
 
 export interface PolicyOperation {
@@ -29,9 +31,17 @@ export interface PolicyOperation {
   readonly notPaths?: readonly string[];
 }
 
+/** All must hold, whatever the source. */
+export interface PolicyCondition {
+  readonly key: string;
+  readonly values?: readonly string[];
+  readonly notValues?: readonly string[];
+}
+
 export interface PolicyRule {
   readonly from?: readonly { readonly source: PolicySource }[];
   readonly to?: readonly { readonly operation: PolicyOperation }[];
+  readonly when?: readonly PolicyCondition[];
 }
 
 export interface AuthorizationPolicyObject extends KubeObject {
@@ -48,6 +58,9 @@ export const rootNamespace = "weft-system";
 
 /** Operation fields that say something about a request, not about a connection. */
 export const httpOnlyFields = ["hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"] as const;
+
+/** Keys of `when` that are implemented: who is connected, and who the client is. */
+export const conditionKeys: Readonly<Record<string, "ip" | "client">> = { "source.ip": "ip", "remote.ip": "client" };
 
 /** Newer than the schema that the package publishes (Istio 1.26). */
 const stringList: Schema = { type: "array", items: { type: "string" }, maxItems: 16 };
@@ -75,17 +88,15 @@ export const authorizationPolicyKind = defineKind({
     "spec.provider": "it belongs to action CUSTOM",
     "spec.targetRef": "use selector",
     "spec.targetRefs": "use selector",
-    "spec.rules[].when": "use from and to",
     "spec.rules[].from[].source.requestPrincipals": withoutTokens,
     "spec.rules[].from[].source.notRequestPrincipals": withoutTokens,
-    "spec.rules[].from[].source.remoteIpBlocks": "use ipBlocks, the address of the connection",
-    "spec.rules[].from[].source.notRemoteIpBlocks": "use notIpBlocks, the address of the connection",
   },
   notes: [
     "Reach: workloads that `selector` fits, in the policy's namespace; in namespace `weft-system`, of the whole mesh. Without selector all of them.",
     "DENY rules are tried first. Once any ALLOW policy applies to a workload, what no ALLOW rule matches is refused; `spec: {}` allows nothing.",
     "`principals` are TRUSTDOMAIN/ns/NAMESPACE/sa/NAME, where cluster.local stands for the mesh's own trust domain. `namespaces` are those of the mesh's own trust domain. Values may begin or end with `*`, or be `*` (any verified identity).",
-    "`ports` are the ports where the application listens, `ipBlocks` the address of the connection, `hosts` what the caller wrote, without regard to case (`cart`, `cart.shop` and `cart.shop:80` are three).",
+    "`remoteIpBlocks` and the condition `remote.ip` are the client's address: at a Gateway whom its trusted proxies name in `x-forwarded-for`, or who is connected; at a sidecar the last entry of `x-forwarded-for`, as in Istio, which is only as true as the caller: the same rule should name who may call (`principals` of the Gateway). Of opaque TCP it is who is connected.",
+    "`ports` are the ports where the application listens, `ipBlocks` (the condition `source.ip`) the address of the connection, `hosts` what the caller wrote, without regard to case (`cart`, `cart.shop` and `cart.shop:80` are three).",
     "On ports that carry opaque TCP, rules with hosts, methods or paths allow nothing; in a DENY policy those conditions are left out, so that the rule denies more. The policy's status says so.",
     "Refused: a DENY that covers all of a rule of an ALLOW policy with the same selector, and the reverse. A DENY of everything (`rules: [{}]`) is taken.",
   ],
@@ -110,8 +121,10 @@ function policyRules(object: KubeObject): Violation[] {
     const path = `spec.rules[${at}]`;
     if (rule.from?.length === 0) add(`${path}.from`, "must not be empty; remove it to mean anyone");
     if (rule.to?.length === 0) add(`${path}.to`, "must not be empty; remove it to mean anything");
+    if (rule.when?.length === 0) add(`${path}.when`, "must not be empty; remove it to mean always");
     for (const [which, each] of (rule.from ?? []).entries()) checkSource(each.source, `${path}.from[${which}].source`, add);
     for (const [which, each] of (rule.to ?? []).entries()) checkOperation(each.operation, `${path}.to[${which}].operation`, add);
+    for (const [which, each] of (rule.when ?? []).entries()) checkCondition(each, `${path}.when[${which}]`, add);
   }
   return out;
 }
@@ -127,13 +140,30 @@ function checkSource(source: PolicySource | undefined, path: string, add: Add): 
     if (source[field] !== undefined && rival !== undefined)
       add(`${path}.${field}`, `cannot stand beside ${rival}; use two entries of from`);
   }
-  for (const field of ["ipBlocks", "notIpBlocks"] as const)
-    eachOf(
-      source[field],
-      `${path}.${field}`,
-      (value, at) => parseCidr(value) === undefined && add(at, `${show(value)} is no IP address or CIDR block`),
-      add,
+  for (const field of ["ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks"] as const)
+    eachOf(source[field], `${path}.${field}`, checkBlock, add);
+}
+
+function checkCondition({ key, values, notValues }: PolicyCondition, path: string, add: Add): void {
+  if (!Object.hasOwn(conditionKeys, key ?? "")) {
+    const instead = key?.startsWith("request.auth.")
+      ? withoutTokens
+      : `known are ${Object.keys(conditionKeys).join(" and ")}; use from and to`;
+    add(
+      `${path}.key`,
+      key === undefined ? `is required: ${Object.keys(conditionKeys).join(" or ")}` : notImplemented(`condition ${show(key)}`, instead),
     );
+    return;
+  }
+  if (values === undefined && notValues === undefined) add(path, "must have values or notValues");
+  eachOf(values, `${path}.values`, checkBlock, add);
+  eachOf(notValues, `${path}.notValues`, checkBlock, add);
+}
+
+function checkBlock(value: string, path: string, add: Add): void {
+  if (parseCidr(value) === undefined) add(path, `${show(value)} is no IP address or CIDR block`);
+  // An IPv4 client has its IPv4 address, whatever socket it came to.
+  else if (inIpv6Clothes(value)) add(path, `${show(value)} is an IPv4 address written as IPv6, which nobody has; write the IPv4 form`);
 }
 
 function checkOperation(operation: PolicyOperation | undefined, path: string, add: Add): void {
@@ -230,9 +260,16 @@ function checkServiceAccount(value: string, path: string, add: Add): void {
 export function parseCidr(text: string): { readonly prefix: string; readonly length: number } | undefined {
   const [address = "", bits, extra] = text.split("/");
   const family = isIP(address);
-  if (family === 0 || extra !== undefined) return undefined;
+  // A zone (fe80::1%eth0) has a meaning on one machine only.
+  if (family === 0 || extra !== undefined || address.includes("%")) return undefined;
   const most = family === 4 ? 32 : 128;
   if (bits === undefined) return { prefix: address, length: most };
   if (!/^\d{1,3}$/.test(bits) || Number(bits) > most) return undefined;
   return { prefix: address, length: Number(bits) };
+}
+
+/** `::ffff:10.0.0.1`, however it is written. */
+function inIpv6Clothes(text: string): boolean {
+  const [address = ""] = text.split("/");
+  return address.includes(":") && /^\[::ffff:[0-9a-f]{1,4}:[0-9a-f]{1,4}\]$/.test(new URL(`http://[${address}]`).hostname);
 }

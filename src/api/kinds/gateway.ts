@@ -13,6 +13,7 @@ import {
   routeKindsOf,
   tlsFiles,
 } from "./gateway-spec.ts";
+import { istioProxyConfig, mostTrustedProxies, trustedProxiesAnnotation, trustedProxiesRules } from "./trusted-proxies.ts";
 
 const protocols = Object.keys(routeKindsOf);
 const transportOf = (listener: GatewayListener): "udp" | "tcp" => (listener.protocol === "UDP" ? "udp" : "tcp");
@@ -72,6 +73,7 @@ export const gatewayKind = defineKind({
     "Listeners may share a port: of HTTP by their hostnames; of HTTPS and TLS by their hostnames, which must differ. A request belongs to the listener with the longest hostname that fits, whatever routes it has.",
     "Routes attach to listeners of their protocol, from the Gateway's own namespace unless allowedRoutes says otherwise; a route without a hostname in common with the listener is not accepted (NoMatchingListenerHostname).",
     "`allowedListeners` says from which namespaces ListenerSets may add listeners: none, unless it is there.",
+    `The annotation \`${trustedProxiesAnnotation}: "1"\` says how many proxies stand before it (0 to ${mostTrustedProxies}; also Istio's \`${istioProxyConfig}\` with gatewayTopology.numTrustedProxies alone): the client is then whom the first of them has written into \`x-forwarded-for\`, for policies, limits, keys and logs, and its \`x-forwarded-proto\` is kept.`,
     "AuthorizationPolicies that select the process (labels of `weft gateway`, app: NAME) judge what comes in. Its calls into the mesh go over mutual TLS with its own identity.",
   ],
   rules: gatewayRules,
@@ -97,6 +99,7 @@ export function conditionOf(object: KubeObject, type: string): string {
 function gatewayRules(object: KubeObject): Violation[] {
   const { spec } = object as GatewayObject;
   return gather((add) => {
+    for (const { path, message } of trustedProxiesRules(object)) add(path, message);
     listenerRules(spec.listeners, add);
     const { namespaces } = spec.allowedListeners ?? {};
     checkNamespaces(namespaces, "spec.allowedListeners.namespaces", add);

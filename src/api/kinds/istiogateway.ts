@@ -6,6 +6,7 @@ import { type Schema, show } from "../schema.ts";
 import schema from "../schemas/istiogateway.json" with { type: "json" };
 import { type Add, gather } from "./gateway-refs.ts";
 import { type IstioGatewayObject, type IstioServer, serverProtocol, serverProtocols, splitHost } from "./istiogateway-spec.ts";
+import { istioProxyConfig, mostTrustedProxies, trustedProxiesAnnotation, trustedProxiesRules } from "./trusted-proxies.ts";
 
 export const istioGatewayKind = defineKind({
   group: "networking.istio.io",
@@ -35,6 +36,7 @@ export const istioGatewayKind = defineKind({
   notes: [
     "Opened by the processes of `weft gateway NAME`, as a Gateway of Gateway API is; where both have a name, that one is opened. `selector` must be left out or be `app: NAME`, the label of these processes.",
     "Each host of each server is a listener. `NAMESPACE/HOST` takes VirtualServices of that namespace alone (`.`: of its own); they name the Gateway in `gateways`. Routes of Gateway API may name it as a parent too.",
+    `The annotation \`${trustedProxiesAnnotation}: "1"\` says how many proxies stand before it (0 to ${mostTrustedProxies}; also Istio's \`${istioProxyConfig}\` with gatewayTopology.numTrustedProxies alone): the client is then whom the first of them has written into \`x-forwarded-for\`, for policies, limits, keys and logs, and its \`x-forwarded-proto\` is kept.`,
     "`tls.mode: SIMPLE` with `credentialName`, a Secret of type kubernetes.io/tls in its namespace, or with `serverCertificate` and `privateKey`, files beside the process; `PASSTHROUGH` decrypts nothing.",
   ],
   rules: istioGatewayRules,
@@ -44,6 +46,7 @@ export const istioGatewayKind = defineKind({
 function istioGatewayRules(object: KubeObject): Violation[] {
   const { metadata, spec = {} } = object as IstioGatewayObject;
   return gather((add) => {
+    for (const { path, message } of trustedProxiesRules(object)) add(path, message);
     const selector = Object.entries(spec.selector ?? {});
     if (selector.some(([key, value]) => key !== "app" || value !== metadata.name))
       add("spec.selector", `must be left out or be {app: ${metadata.name}}: the processes of weft gateway ${metadata.name} open it`);

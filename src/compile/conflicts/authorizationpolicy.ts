@@ -50,6 +50,9 @@ function workloads(policy: AuthorizationPolicyObject): string {
 /** Whatever fits `allow` fits `deny` too, as far as comparing texts can tell. */
 function covers(deny: PolicyRule, allow: PolicyRule): boolean {
   if (deny.from === undefined && deny.to === undefined) return false;
+  // A condition narrows the denial, unless the permission has the very same.
+  const asked = (allow.when ?? []).map(canonical);
+  if (!(deny.when ?? []).every((each) => asked.includes(canonical(each)))) return false;
   return (
     everyCovered(
       deny.from?.map((each) => each.source),

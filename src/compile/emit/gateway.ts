@@ -25,10 +25,12 @@ export interface GatewayPortInput {
   readonly limits?: LimitsPlan;
   /** Some route of the mesh asks an authorization service. */
   readonly auth?: true;
+  /** So many proxies before it are believed; absent = none. */
+  readonly trustedProxies?: number;
   readonly logToStdout: boolean;
 }
 
-export function gatewayPort({ plan, address: host, authz, limits, auth, logToStdout }: GatewayPortInput): Listener {
+export function gatewayPort({ plan, address: host, authz, limits, auth, trustedProxies, logToStdout }: GatewayPortInput): Listener {
   const name = gatewayListener(plan.port, plan.kind === "udp" ? "udp" : "tcp");
   const base = { name, trafficDirection: TrafficDirection.INBOUND };
   switch (plan.kind) {
@@ -64,7 +66,7 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, logToStd
   function manager(id: string, { table, grpcWeb }: { readonly table: string; readonly grpcWeb?: true }): FilterInit {
     const rules = requestRules(authz);
     const filters = grpcWeb === true ? [grpcWebFilter, ...rules] : rules;
-    return managerOver(id, table, upgrades, logToStdout, filters, limits, auth, rules.length > 0, true);
+    return managerOver(id, table, upgrades, logToStdout, filters, limits, auth, rules.length > 0, { trustedProxies: trustedProxies ?? 0 });
   }
 
   function filtersOf({ name: chain, to }: GatewayChainPlan): FilterInit[] {

@@ -255,8 +255,8 @@ export function managerOver(
   auth = false,
   /** `rules` are policies, which may read paths. */
   judged = false,
-  /** Clients are not of the mesh: what they say of their address is no more than a claim. */
-  edge = false,
+  /** Clients are not of the mesh: what they say of their address is no more than a claim, but for so many proxies. */
+  edge: { readonly trustedProxies: number } | undefined = undefined,
 ): FilterInit {
   return typed(
     "envoy.filters.network.http_connection_manager",
@@ -265,7 +265,7 @@ export function managerOver(
       routeSpecifier: { case: "rds", value: { configSource: overAds, routeConfigName } },
       httpFilters: [...rules, ...beforeAuth, ...(auth ? [authFilter] : []), ...afterAuth, ...limitFilters(limits), router],
       ...(judged || limitsReadPaths(limits) ? normalForm : {}),
-      ...(edge ? { useRemoteAddress: true } : {}),
+      ...(edge === undefined ? {} : { useRemoteAddress: true, xffNumTrustedHops: edge.trustedProxies }),
       upgradeConfigs: upgradeTypes.map((upgradeType) => ({ upgradeType })),
       accessLog: httpAccessLogs(logToStdout),
     }),

@@ -63,13 +63,15 @@ function principals(rule: AuthzRulePlan): Principal[] {
 
 function source(condition: SourceCondition): Principal {
   const ids =
-    condition.field === "ip"
-      ? condition.values.map(({ prefix, length }) =>
-          principal({ identifier: { case: "directRemoteIp", value: { addressPrefix: prefix, prefixLen: length } } }),
-        )
-      : condition.values.map(authenticated);
+    condition.field === "principal"
+      ? condition.values.map(authenticated)
+      : condition.values.map(({ prefix, length }) => within(condition.field, prefix, length));
   const fits = ids.length === 1 ? ids[0]! : principal({ identifier: { case: "orIds", value: { ids } } });
   return condition.negate ? principal({ identifier: { case: "notId", value: fits } }) : fits;
+}
+
+function within(field: "ip" | "client", addressPrefix: string, prefixLen: number): Principal {
+  return principal({ identifier: { case: field === "ip" ? "directRemoteIp" : "remoteIp", value: { addressPrefix, prefixLen } } });
 }
 
 /** `*`: any verified peer. */

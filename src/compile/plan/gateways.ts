@@ -11,6 +11,8 @@ export interface GatewayPlan {
   readonly ports: readonly GatewayPortPlan[];
   /** Sorted by name. */
   readonly tables: readonly GatewayTablePlan[];
+  /** So many proxies before it are believed; absent = none. */
+  readonly trustedProxies?: number;
 }
 
 export type GatewayPortPlan =

@@ -165,7 +165,12 @@ export interface AuthzRulePlan {
 /** All conditions of a source or operation must hold; a condition holds when any (or with `negate` none) of its values fits. */
 export type SourceCondition =
   | { readonly field: "principal"; readonly negate: boolean; readonly values: readonly TextMatch[] }
-  | { readonly field: "ip"; readonly negate: boolean; readonly values: readonly { readonly prefix: string; readonly length: number }[] };
+  /** `ip`: who is connected; `client`: who the request's client is, behind proxies that are believed. */
+  | {
+      readonly field: "ip" | "client";
+      readonly negate: boolean;
+      readonly values: readonly { readonly prefix: string; readonly length: number }[];
+    };
 
 export interface OperationCondition {
   readonly field: "host" | "method" | "path";

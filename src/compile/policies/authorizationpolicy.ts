@@ -4,6 +4,7 @@
 
 import {
   type AuthorizationPolicyObject,
+  conditionKeys,
   httpOnlyFields,
   type PolicyOperation,
   type PolicyRule,
@@ -65,6 +66,18 @@ export function needsHttp(rule: PolicyRule): boolean {
   return (rule.to ?? []).some(({ operation }) => httpOnlyFields.some((field) => operation[field] !== undefined));
 }
 
+/** A rule on the client's address from which anybody may come: away from Gateways its caller writes what is judged. */
+export function takesAnyonesWord({ from, when }: PolicyRule): boolean {
+  const always = (when ?? []).some(({ key }) => conditionKeys[key] === "client");
+  return (from ?? [{ source: {} as PolicySource }]).some(
+    ({ source }) =>
+      (always || source.remoteIpBlocks !== undefined || source.notRemoteIpBlocks !== undefined) &&
+      source.principals === undefined &&
+      source.namespaces === undefined &&
+      source.serviceAccounts === undefined,
+  );
+}
+
 function foldRule(
   world: World,
   policy: AuthorizationPolicyObject,
@@ -87,7 +100,7 @@ function foldRule(
   if (rule.to !== undefined && operations.length === 0) return undefined;
   return {
     name: `ns[${namespaceOf(policy)}]-policy[${policy.metadata.name}]-rule[${at}]`,
-    sources: (rule.from ?? []).map(({ source }) => sourceConditions(world, namespaceOf(policy), source)),
+    sources: sourcesOf(world, namespaceOf(policy), rule),
     operations: operations.some((conditions) => conditions.length === 0) ? [] : operations,
   };
 }
@@ -114,6 +127,30 @@ function operationConditions(operation: PolicyOperation): OperationCondition[] {
   return out;
 }
 
+/** What `when` asks must hold beside each source. */
+function sourcesOf(world: World, namespace: string, { from, when }: PolicyRule): SourceCondition[][] {
+  const always = (when ?? []).flatMap(({ key, values, notValues }) => {
+    const field = conditionKeys[key];
+    if (field === undefined) throw new Error(`the condition ${key} is not implemented`);
+    return addressConditions(field, values, notValues);
+  });
+  const sources = (from ?? []).map(({ source }) => [...sourceConditions(world, namespace, source), ...always]);
+  return from === undefined && always.length > 0 ? [always] : sources;
+}
+
+function addressConditions(
+  field: "ip" | "client",
+  values: readonly string[] | undefined,
+  notValues: readonly string[] | undefined,
+): SourceCondition[] {
+  const blocks = (texts: readonly string[], negate: boolean): SourceCondition => ({
+    field,
+    negate,
+    values: texts.map((text) => parseCidr(text)!),
+  });
+  return [...(values === undefined ? [] : [blocks(values, false)]), ...(notValues === undefined ? [] : [blocks(notValues, true)])];
+}
+
 function sourceConditions(world: World, policyNamespace: string, source: PolicySource): SourceCondition[] {
   const out: SourceCondition[] = [];
   const principals = (values: readonly string[] | undefined, negate: boolean, match: (value: string) => TextMatch) => {
@@ -126,12 +163,11 @@ function sourceConditions(world: World, policyNamespace: string, source: PolicyS
   principals(source.notNamespaces, true, (value) => namespaceMatch(value, trustDomain));
   principals(source.serviceAccounts, false, (value) => accountMatch(value, policyNamespace, trustDomain));
   principals(source.notServiceAccounts, true, (value) => accountMatch(value, policyNamespace, trustDomain));
-  const blocks = (values: readonly string[] | undefined, negate: boolean) => {
-    if (values !== undefined) out.push({ field: "ip", negate, values: values.map((value) => parseCidr(value)!) });
-  };
-  blocks(source.ipBlocks, false);
-  blocks(source.notIpBlocks, true);
-  return out;
+  return [
+    ...out,
+    ...addressConditions("ip", source.ipBlocks, source.notIpBlocks),
+    ...addressConditions("client", source.remoteIpBlocks, source.notRemoteIpBlocks),
+  ];
 }
 
 /** Istio's forms: exact, `prefix*`, `*suffix`, `*`. */

@@ -53,8 +53,9 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
       if (chains.length > 0) ports.push({ kind: "tls", port, chains });
     }
   }
+  const believed = model.trustedProxies === 0 ? {} : { trustedProxies: model.trustedProxies };
   const byPlace = (a: GatewayPortPlan, b: GatewayPortPlan) => a.port - b.port || compareText(a.kind, b.kind);
-  return { key, ports: ports.sort(byPlace), tables: tables.sort((a, b) => compareText(a.name, b.name)) };
+  return { key, ports: ports.sort(byPlace), tables: tables.sort((a, b) => compareText(a.name, b.name)), ...believed };
 }, equal);
 
 function serverNames(hosts: readonly string[]): string[] {

@@ -16,6 +16,7 @@ import {
 } from "../../api/kinds/gateway-spec.ts";
 import { inGatewayApi } from "../../api/kinds/istiogateway-spec.ts";
 import type { ListenerSetObject } from "../../api/kinds/listenerset-spec.ts";
+import { trustedProxies } from "../../api/kinds/trusted-proxies.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import type { Source } from "../objects.ts";
 import type { CertificatePlan } from "../plan/gateways.ts";
@@ -39,6 +40,8 @@ export interface GatewayModel {
   readonly listeners: readonly ListenerModel[];
   /** `KIND NS/NAME` of each ListenerSet that it takes, in the order of precedence. */
   readonly sets: readonly string[];
+  /** Before it, whose word on the client is taken. */
+  readonly trustedProxies: number;
 }
 
 export interface Trouble {
@@ -88,7 +91,7 @@ export const gatewayModel = derived<GatewayModel | undefined>((world, key) => {
   const sets = setsOf(world, gateway);
   for (const set of sets)
     for (const listener of set.spec.listeners) listeners.push(listenerModel(world, set, nameOfSet(set), listener, listeners));
-  return { key, namespace: namespaceOf(gateway), listeners, sets: sets.map(nameOfSet) };
+  return { key, namespace: namespaceOf(gateway), listeners, sets: sets.map(nameOfSet), trustedProxies: trustedProxies(gateway) };
 }, equal);
 
 /** ListenerSets that a Gateway takes (GEP-1713): the oldest goes first, then by namespace and name. */
