@@ -226,6 +226,34 @@ spec:
     expect((await curl(`http://shop.example.com:${ports.http}/cart`)).status).toBe(200);
   });
 
+  test("believes the proxies that its annotation counts, and nobody before them", async () => {
+    await mesh.apply(`
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: edge-clients, namespace: shop}
+spec: {selector: {matchLabels: {app: edge}}, action: DENY, rules: [{from: [{source: {remoteIpBlocks: [203.0.113.0/24, "2001:db8:bad::/48"]}}]}]}
+`);
+    const from = (addresses: string, ...more: readonly string[]) =>
+      curl(`http://shop.example.com:${ports.http}/cart`, "-H", `X-Forwarded-For: ${addresses}`, ...more);
+    expect((await from("203.0.113.9")).status).toBe(200);
+    const pair = { cert: join(mesh.dataDir, "shop.example.com.pem"), key: join(mesh.dataDir, "shop.example.com.key") };
+    const trusting = objects(pair).replace(
+      "metadata: {name: edge, namespace: shop}",
+      'metadata: {name: edge, namespace: shop, annotations: {weft.dev/trusted-proxies: "1"}}',
+    );
+    await mesh.apply(trusting);
+    const refused = await eventually(
+      15_000,
+      () => from("203.0.113.9"),
+      ({ status }) => status === 403,
+    );
+    expect(refused.head).toContain("edge-clients");
+    expect((await from("192.0.2.1, 2001:db8:bad::7")).status).toBe(403);
+    expect((await from("203.0.113.9, 192.0.2.1")).status).toBe(200);
+    const { headers } = JSON.parse((await from("192.0.2.1", "-H", "X-Forwarded-Proto: https")).body) as { headers: Record<string, string> };
+    expect([headers["x-forwarded-for"], headers["x-forwarded-proto"]]).toEqual(["192.0.2.1, 127.0.0.1", "https"]);
+  }, 60_000);
+
   test("ends in good order, and its status says so", async () => {
     gateway.kill("SIGTERM");
     expect(await gateway.exited).toBe(143);
