@@ -191,6 +191,19 @@ describe.skipIf(!run)("Envoy and Weft tell the same of clients", () => {
         ours[n] === theirs[n] ? [] : [`HTTP/${version} ${name} ${path} ${claim.join(" and ")}: ${ours[n]}, Envoy ${theirs[n]}`],
       );
       expect(different).toEqual([]);
+      // The differences that docs/reference/envoy-differences.md lists.
+      const odd = ["::ffff:10.0.0.1", "fe80::1%1"].flatMap((each) =>
+        ["edge-1", "edge-deny"].map((name) => ({ name, claim: [`x-forwarded-for: ${each}`], path: "/" })),
+      );
+      const answer = (entry: string, client: string) => `["${entry},127.0.0.1","http","${client}"] 200 `;
+      const [mapped, zoned] = ["::ffff:10.0.0.1", "fe80::1%1"] as const;
+      expect(await ask(envoy, version, odd)).toEqual([mapped, mapped, zoned, zoned].map((each) => answer(each, each)));
+      expect(await ask(weft, version, odd)).toEqual([
+        answer(mapped, "10.0.0.1"),
+        " 403 ",
+        answer(zoned, "127.0.0.1"),
+        answer(zoned, "127.0.0.1"),
+      ]);
       // Every answer that a rule can give is among them, or the comparison would be of nothing.
       for (const [name, , filters] of kinds)
         if (filters !== undefined)
