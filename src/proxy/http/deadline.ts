@@ -41,11 +41,21 @@ export function deadlineLine(x: Exchange, bytes: Uint8Array, head: Head, leftMs:
   return expectedLine(leftMs < 1 ? 1 : Math.floor(leftMs));
 }
 
-/** By the number of digits; written anew for each request and copied within the call. */
+/** By the number of digits; written anew where the last one says something else, and copied within the call. */
 const expectedLines = Array.from({ length: 11 }, (_one, digits) => latin1(`x-envoy-expected-rq-timeout-ms: ${"0".repeat(digits)}\r\n`));
 const valueFrom = expectedName.length + 2;
+let lastMs = -1;
+let lastLine = expectedLines[1] as Uint8Array;
 
+/** The same again for most requests: all that a route gives as much time to, and that are forwarded within a tick. */
 function expectedLine(ms: number): Uint8Array {
+  if (ms === lastMs) return lastLine;
+  lastMs = ms;
+  lastLine = writtenLine(ms);
+  return lastLine;
+}
+
+function writtenLine(ms: number): Uint8Array {
   let digits = 1;
   for (let rest = ms; rest >= 10 && digits < 10; digits++) rest = Math.floor(rest / 10);
   const line = expectedLines[digits] as Uint8Array;
