@@ -38,7 +38,7 @@ export function deadlineLine(x: Exchange, bytes: Uint8Array, head: Head, leftMs:
   }
   if (!(x.chain.terminal as HttpChain).tellsDeadline) return null;
   drop(bytes, head, expectedName);
-  return expectedLine(leftMs < 1 ? 1 : Math.floor(leftMs));
+  return expectedLine(leftMs < 1 ? 1 : Math.floor(leftMs + roundingMs));
 }
 
 /** By the number of digits; written anew where the last one says something else, and copied within the call. */
@@ -46,6 +46,9 @@ const expectedLines = Array.from({ length: 11 }, (_one, digits) => latin1(`x-env
 const valueFrom = expectedName.length + 2;
 let lastMs = -1;
 let lastLine = expectedLines[1] as Uint8Array;
+
+/** What is left is the difference of two sums on a fractional clock: what was 15000 may have become 14999.999999998. */
+const roundingMs = 1e-6;
 
 /** The same again for most requests: all that a route gives as much time to, and that are forwarded within a tick. */
 function expectedLine(ms: number): Uint8Array {
