@@ -20,6 +20,8 @@ export interface Schema {
   readonly maximum?: number;
   readonly required?: readonly string[];
   readonly default?: unknown;
+  /** What the field means, with unit and default, for `kubectl explain`. Published kinds have theirs in schemas/words.json and control/apiserver/field-words.ts. */
+  readonly description?: string;
   /** `x-kubernetes-list-type`; absent = atomic: the list has one owner in server-side apply. */
   readonly listType?: "atomic" | "set" | "map";
   /** `x-kubernetes-list-map-keys`: the fields that tell items of a `map` list apart. */

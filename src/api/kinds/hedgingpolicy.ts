@@ -25,7 +25,15 @@ export const hedgingPolicyKind = defineKind({
   hasStatus: true,
   requiredFields: ["spec"],
   fields: {
-    spec: { type: "object", required: ["targetRefs", "after"], properties: { targetRefs, after: gatewayDuration } },
+    spec: {
+      type: "object",
+      description: "Callers ask a second instance where the first is slow.",
+      required: ["targetRefs", "after"],
+      properties: {
+        targetRefs,
+        after: { ...gatewayDuration, description: "How long the first instance is waited for, 10ms to 60s." },
+      },
+    },
   },
   notes: [
     "Attached to a `Service` of its own namespace (`sectionName`: one port of it) and followed by every caller, sidecars and gateways alike: a read (GET, HEAD, OPTIONS) that has no answer `after` it was sent goes to another instance too; the first answer that is no failure is the client's, the other is given up.",

@@ -18,6 +18,8 @@ export interface JoinTokenObject extends KubeObject {
     /** When a certificate was got with it last. */
     usedAt?: string;
     uses?: number;
+    /** Of a token for once: SHA-256 of the public key that was certified (SubjectPublicKeyInfo, hexadecimal); the same key may ask again for a while. */
+    keySha256?: string;
   };
 }
 
@@ -41,11 +43,26 @@ export const joinTokenKind = defineKind({
   fields: {
     spec: {
       type: "object",
+      description: "Whom the holder of the token may join as, and until when.",
       required: ["serviceAccount", "expiresAt"],
       properties: {
-        serviceAccount: { type: "string", minLength: 1, maxLength: 253 },
-        expiresAt: { type: "string", pattern: "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$" },
-        use: { type: "string", enum: ["Once", "Reusable"], default: "Once" },
+        serviceAccount: {
+          type: "string",
+          minLength: 1,
+          maxLength: 253,
+          description: "Service account, in the own namespace, that the holder joins as.",
+        },
+        expiresAt: {
+          type: "string",
+          pattern: "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$",
+          description: "When the token ends, RFC 3339 in UTC.",
+        },
+        use: {
+          type: "string",
+          enum: ["Once", "Reusable"],
+          default: "Once",
+          description: "Once (default): good for one certificate. Reusable: for any number.",
+        },
       },
     },
   },
@@ -59,8 +76,9 @@ export const joinTokenKind = defineKind({
   },
   notes: [
     "Made by `weft token create`, which also prints the token; the token is not kept anywhere.",
-    "Deleting it revokes the token, for the API and for certificates; certificates got with it live on (a day at most) and renew themselves with themselves.",
+    "Deleting it revokes the token, for the API and for certificates, and ends what is open by it within a second or two; certificates got with it live on (a day at most) and renew themselves with themselves.",
     "`use: Once` is good for one certificate. The holder may go on managing what it registered until the token expires.",
+    "Where the answer is lost, the same key may ask again for ten minutes (`status.keySha256`); another key is refused.",
     "Forgotten an hour after it expired.",
   ],
   columns: [

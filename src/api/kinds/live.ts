@@ -10,7 +10,7 @@ const common: Pick<KindSpec, "group" | "versions" | "hasStatus" | "virtual" | "c
   hasStatus: true,
   virtual: true,
   categories: ["weft"],
-  fields: { spec: { type: "object" } },
+  fields: { spec: { type: "object", description: "What is shown and does not change while it runs." } },
   rules: (object) => [{ path: "kind", message: `${object.kind} is a view of live state and cannot be written` }],
 };
 

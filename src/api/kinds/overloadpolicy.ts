@@ -27,20 +27,55 @@ export const overloadPolicyKind = defineKind({
   fields: {
     spec: {
       type: "object",
+      description: "How many requests each instance is given at once, and what becomes of the others.",
       required: ["targetRefs"],
       properties: {
         targetRefs,
-        concurrency: { type: "integer", minimum: 1, maximum: mostConcurrency },
-        maxConcurrency: { type: "integer", minimum: 2, maximum: mostConcurrency },
+        concurrency: {
+          type: "integer",
+          minimum: 1,
+          maximum: mostConcurrency,
+          description: "Requests that an instance is given at once. Absent: found by measuring.",
+        },
+        maxConcurrency: {
+          type: "integer",
+          minimum: 2,
+          maximum: mostConcurrency,
+          description: "Most requests at once that measuring may come to; 1000 by default.",
+        },
         queue: {
           type: "object",
-          properties: { max: { type: "integer", minimum: 1, maximum: mostConcurrency }, targetDelay: gatewayDuration },
+          description: "Where requests wait that find no place.",
+          properties: {
+            max: {
+              type: "integer",
+              minimum: 1,
+              maximum: mostConcurrency,
+              description: "Most requests that wait. Absent: as many as the application is given at once.",
+            },
+            targetDelay: {
+              ...gatewayDuration,
+              description:
+                "How long one may wait while the queue does not drain, 1ms to 60s. Absent: a quarter of what the idle application takes.",
+            },
+          },
         },
-        criticalityHeader: headerName,
+        criticalityHeader: {
+          ...headerName,
+          description: "Header whose values critical, default and sheddable say who goes first and who is put out first.",
+        },
         shareBy: {
           type: "object",
           required: ["type"],
-          properties: { type: { type: "string", enum: ["Identity", "Header", "RemoteAddress"] }, header: headerName },
+          description: "Who takes turns while the queue is not empty.",
+          properties: {
+            type: {
+              type: "string",
+              enum: ["Identity", "Header", "RemoteAddress"],
+              description: "Identity: each client by its certificate. Header: each value of a header.",
+            },
+            header: { ...headerName, description: "Name of the header, for type Header." },
+          },
         },
         status: { ...refusalStatus, default: 503 },
       },

@@ -23,21 +23,28 @@ export const headerPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 
 export const targetRefs: Schema = {
   type: "array",
+  description: "What the policy is for, in its own namespace.",
   minItems: 1,
   maxItems: 16,
   items: {
     type: "object",
     required: ["kind", "name"],
     properties: {
-      group: { type: "string", maxLength: 253, default: "" },
-      kind: { type: "string", minLength: 1, maxLength: 63 },
-      name: { type: "string", minLength: 1, maxLength: 253 },
-      sectionName,
+      group: { type: "string", maxLength: 253, default: "", description: 'Group of the target: "" (default) for a Service.' },
+      kind: { type: "string", minLength: 1, maxLength: 63, description: "Kind of the target, such as Service." },
+      name: { type: "string", minLength: 1, maxLength: 253, description: "Name of the target." },
+      sectionName: { ...sectionName, description: "Name of one port of the Service. Absent: all of them." },
     },
   },
 };
 
-export const headerName: Schema = { type: "string", minLength: 1, maxLength: 256, pattern: headerPattern };
+export const headerName: Schema = {
+  type: "string",
+  description: "Name of a header, in any case.",
+  minLength: 1,
+  maxLength: 256,
+  pattern: headerPattern,
+};
 
 /** `kinds`: of targets. `instead`: what to do about others. */
 export function checkTargets(refs: readonly TargetRef[], kinds: readonly string[], instead: string, add: Add): void {
@@ -69,7 +76,12 @@ export function targetNames(refs: readonly TargetRef[] | undefined): string {
 }
 
 /** Of refusals: below 400 it would be none. */
-export const refusalStatus: Schema = { type: "integer", minimum: 400, maximum: 599 };
+export const refusalStatus: Schema = {
+  type: "integer",
+  minimum: 400,
+  maximum: 599,
+  description: "HTTP status that a refused request is answered with.",
+};
 
 /** The others that Envoy knows end where IANA's list has its gaps; a filter with one it does not know is refused as a whole. */
 const unknownStatuses = [418, 419, 420, 425, 427, 430, 509];

@@ -33,41 +33,71 @@ export const rateLimitPolicyKind = defineKind({
   fields: {
     spec: {
       type: "object",
+      description: "How many requests a Service or a Gateway takes in a time.",
       required: ["targetRefs", "rules"],
       properties: {
         targetRefs,
         rules: {
           type: "array",
+          description: "Limits; a request is held against each whose match fits.",
           minItems: 1,
           maxItems: mostRules,
           items: {
             type: "object",
             required: ["requests", "per"],
             properties: {
-              name: { ...sectionName, maxLength: 63 },
-              scope: { type: "string", enum: ["Local", "Global"], default: "Local" },
+              name: { ...sectionName, maxLength: 63, description: "Name of the rule, in answers and metrics." },
+              scope: {
+                type: "string",
+                enum: ["Local", "Global"],
+                default: "Local",
+                description: "Local (default): each proxy counts for itself. Global: one count for the whole mesh.",
+              },
               match: {
                 type: "object",
+                description: "Requests that the rule is for. Absent: all.",
                 properties: {
                   path: {
                     type: "object",
+                    description: "Path, normalised and without its query.",
                     required: ["value"],
                     properties: {
-                      type: { type: "string", enum: ["Exact", "PathPrefix", "RegularExpression"], default: "PathPrefix" },
-                      value: { type: "string", minLength: 1, maxLength: 1024 },
+                      type: {
+                        type: "string",
+                        enum: ["Exact", "PathPrefix", "RegularExpression"],
+                        default: "PathPrefix",
+                        description: "How value is compared; PathPrefix by default: whole segments.",
+                      },
+                      value: {
+                        type: "string",
+                        minLength: 1,
+                        maxLength: 1024,
+                        description: "The path, its beginning, or an expression (RE2).",
+                      },
                     },
                   },
-                  method: { type: "string", minLength: 1, maxLength: 32, pattern: "^[A-Z]+$" },
+                  method: { type: "string", minLength: 1, maxLength: 32, pattern: "^[A-Z]+$", description: "Method, such as POST." },
                   headers: {
                     type: "array",
+                    description: "Headers, all of which must fit.",
                     maxItems: 8,
                     items: {
                       type: "object",
                       required: ["name"],
                       properties: {
                         name: headerName,
-                        type: { type: "string", enum: ["Exact", "Prefix", "Present", "RegularExpression"], default: "Exact" },
-                        value: { type: "string", minLength: 1, maxLength: 1024 },
+                        type: {
+                          type: "string",
+                          enum: ["Exact", "Prefix", "Present", "RegularExpression"],
+                          default: "Exact",
+                          description: "How value is compared; Exact by default. Present: the header is there.",
+                        },
+                        value: {
+                          type: "string",
+                          minLength: 1,
+                          maxLength: 1024,
+                          description: "The value, its beginning, or an expression (RE2).",
+                        },
                       },
                     },
                   },
@@ -75,23 +105,49 @@ export const rateLimitPolicyKind = defineKind({
               },
               by: {
                 type: "array",
+                description: "Each value of what these name has a count of its own. Absent: all requests share one.",
                 maxItems: 3,
                 items: {
                   type: "object",
                   required: ["type"],
-                  properties: { type: { type: "string", enum: ["Identity", "Header", "RemoteAddress"] }, header: headerName },
+                  properties: {
+                    type: {
+                      type: "string",
+                      enum: ["Identity", "Header", "RemoteAddress"],
+                      description: "The client's SPIFFE ID, a header's value, or the client's address.",
+                    },
+                    header: { ...headerName, description: "Name of the header, for type Header." },
+                  },
                 },
               },
-              requests: { type: "integer", minimum: 1, maximum: mostRequests },
-              per: gatewayDuration,
-              burst: { type: "integer", minimum: 1, maximum: mostRequests },
+              requests: { type: "integer", minimum: 1, maximum: mostRequests, description: "How many requests in the time that per says." },
+              per: { ...gatewayDuration, description: "The time: 100ms to 24h; of scope Global 1s, 1m, 1h or 24h." },
+              burst: {
+                type: "integer",
+                minimum: 1,
+                maximum: mostRequests,
+                description: "Most requests at once, of scope Local. Absent: as requests.",
+              },
             },
           },
         },
-        status: { ...refusalStatus, default: 429 },
-        tellClients: { type: "boolean", default: true },
-        whenServiceFails: { type: "string", enum: ["Allow", "Deny"], default: "Allow" },
-        timeout: { ...gatewayDuration, default: "50ms" },
+        status: { ...refusalStatus, default: 429, description: "HTTP status that a refused request is answered with; 429 by default." },
+        tellClients: {
+          type: "boolean",
+          default: true,
+          description: "Answers carry x-ratelimit-limit, -remaining and -reset; true by default.",
+        },
+        whenServiceFails: {
+          type: "string",
+          enum: ["Allow", "Deny"],
+          default: "Allow",
+          description: "What becomes of requests while global counts cannot be asked for; Allow by default.",
+        },
+        timeout: {
+          ...gatewayDuration,
+          default: "50ms",
+          description: "How long a request waits for a global count, 1ms to 5s; 50ms by default.",
+        },
       },
     },
   },

@@ -40,20 +40,29 @@ export const revocationKind = defineKind({
   fields: {
     spec: {
       type: "object",
+      description: "Whom the mesh refuses: one of serial, serviceAccount and tokenSha256.",
       properties: {
-        serial: { type: "string", pattern: "^[0-9A-Fa-f:]{1,60}$" },
+        serial: { type: "string", pattern: "^[0-9A-Fa-f:]{1,60}$", description: "Serial number of a certificate, hexadecimal." },
         serviceAccount: {
           type: "object",
+          description: "Every certificate of a service account.",
           required: ["namespace", "name"],
           properties: {
-            namespace: { type: "string", minLength: 1, maxLength: 63 },
-            name: { type: "string", minLength: 1, maxLength: 253 },
-            issuedBefore: time,
+            namespace: { type: "string", minLength: 1, maxLength: 63, description: "Namespace of the service account." },
+            name: { type: "string", minLength: 1, maxLength: 253, description: "Name of the service account." },
+            issuedBefore: {
+              ...time,
+              description: "Only certificates issued before, RFC 3339 in UTC. Absent: all, and no more are issued.",
+            },
           },
         },
-        tokenSha256: { type: "string", pattern: "^[0-9a-f]{64}$" },
-        reason: { type: "string", maxLength: 1024 },
-        expiresAt: time,
+        tokenSha256: {
+          type: "string",
+          pattern: "^[0-9a-f]{64}$",
+          description: "SHA-256, hexadecimal, of a join token without its signature (HEADER.PAYLOAD).",
+        },
+        reason: { type: "string", maxLength: 1024, description: "Why, for people." },
+        expiresAt: { ...time, description: "When it is forgotten, RFC 3339 in UTC. Absent: never." },
       },
     },
   },

@@ -30,10 +30,21 @@ export const userKind = defineKind({
   fields: {
     spec: {
       type: "object",
+      description: "Groups of the user, and how long its tokens are good.",
       default: {},
       properties: {
-        groups: { type: "array", listType: "set", maxItems: 100, items: { type: "string", minLength: 1, maxLength: 253 } },
-        expiresAt: { type: "string", pattern: "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$" },
+        groups: {
+          type: "array",
+          description: "Groups that role bindings may name.",
+          listType: "set",
+          maxItems: 100,
+          items: { type: "string", minLength: 1, maxLength: 253 },
+        },
+        expiresAt: {
+          type: "string",
+          pattern: "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$",
+          description: "When all tokens of the user end, RFC 3339 in UTC. Absent: each has its own time.",
+        },
       },
     },
   },

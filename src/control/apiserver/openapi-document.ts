@@ -1,9 +1,11 @@
 // Owns: one OpenAPI v3 document a group and version: paths, operations and schemas of its kinds, in the form that kubectl explain and
-// client generators read. Built from the kinds alone. What a kind refuses is left out: the document says what can be sent.
+// client generators read. Built from the kinds alone. Of what a kind refuses, fields say so in a word, without what would be in them;
+// values are left out.
 // Never serves anything: that is `openapi.ts`.
 
 import type { KindDefinition } from "../../api/meta.ts";
 import type { Schema } from "../../api/schema.ts";
+import { ownWords } from "./field-words.ts";
 import { apiVersionOf, type Registry } from "./registry.ts";
 
 /** Descriptions by kind and generic path (`spec.rules[].matches`), as `scripts/generate-schemas.ts` took them from the published types. */
@@ -155,6 +157,60 @@ function camel(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** The published words that say nothing of a field. */
+const sayNothing = /^(Optional|Required|\$hide_from_docs|REQUIRED)?[.:]?$/i;
+
+/** What `kubectl explain` says of a field: what stands beside it, else our words, else the published ones. */
+function saysOf(schema: Schema, path: string, kind: KindDefinition, words: Readonly<Record<string, string>>): string | undefined {
+  const said = schema.description ?? ownWords(kind.group, kind.kind, path);
+  if (said !== undefined) return said;
+  const published = Object.hasOwn(words, path) ? words[path] : undefined;
+  // A sentence that leads to a list is cut off with it.
+  const whole = published?.replace(/(?<=^|\. )[^.]*:$/, "").trim();
+  return whole === undefined || sayNothing.test(whole) ? undefined : whole;
+}
+
+/** A field that is known and refused. What would be in it is not told. */
+function notSupported(schema: Schema | undefined, wayOut: string): Json {
+  const description = `Not supported: refused where it is set${wayOut === "" ? "" : `. Instead: ${wayOut}`}.`;
+  switch (schema?.type) {
+    case "string":
+    case "integer":
+    case "boolean":
+      return { type: schema.type, description };
+    case "array":
+      return { type: "array", description, items: { type: "object", "x-kubernetes-preserve-unknown-fields": true } };
+    case "object":
+      return { type: "object", description, "x-kubernetes-preserve-unknown-fields": true };
+    default:
+      return { description, "x-kubernetes-preserve-unknown-fields": true };
+  }
+}
+
+/** The properties of an object, and those that the kind refuses whether the schema has them or not. */
+function propertiesOf(
+  properties: Readonly<Record<string, Schema>>,
+  generic: string,
+  path: string,
+  kind: KindDefinition,
+  words: Readonly<Record<string, string>>,
+): Json {
+  const left = kind.unimplemented ?? {};
+  const at = (place: string, name: string) => (place === "" ? name : `${place}.${name}`);
+  const out: Json = {};
+  for (const [name, child] of Object.entries(properties)) {
+    const here = at(generic, name);
+    out[name] = Object.hasOwn(left, here) ? notSupported(child, left[here] ?? "") : published(child, here, at(path, name), kind, words);
+  }
+  for (const [key, wayOut] of Object.entries(left)) {
+    const dot = key.lastIndexOf(".");
+    const name = key.slice(dot + 1);
+    if (key.slice(0, Math.max(dot, 0)) === generic && /^\w+$/.test(name) && out[name] === undefined)
+      out[name] = notSupported(undefined, wayOut);
+  }
+  return out;
+}
+
 /** By kind, whatever its group; Istio's Gateway has none of its own, and must not get those of Gateway API's. */
 function wordsOf({ group, kind }: KindDefinition, words: Words): Readonly<Record<string, string>> {
   return group === "networking.istio.io" && kind === "Gateway" ? {} : (words[kind] ?? {});
@@ -165,17 +221,23 @@ function schemasOf(kind: KindDefinition, version: string, words: Readonly<Record
   const own = Object.entries(kind.schema?.properties ?? {}).filter(
     ([field]) => !["apiVersion", "kind", "metadata", "status"].includes(field),
   );
+  const fields = propertiesOf(Object.fromEntries(own), "", "", kind, words);
   const properties: Json = {
     ...typeFields,
     metadata: described(`${meta}.ObjectMeta`, "Standard object metadata."),
-    ...Object.fromEntries(own.map(([field, schema]) => [field, published(schema, field, field, kind, words)])),
+    ...fields,
     ...(kind.hasStatus && {
       status: {
         type: "object",
         description: "Written by the control plane.",
         "x-kubernetes-preserve-unknown-fields": true,
         properties: {
-          conditions: { ...listOf(ref(`${meta}.Condition`)), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] },
+          conditions: {
+            ...listOf(ref(`${meta}.Condition`)),
+            description: "What holds of the object now, one entry for each aspect.",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+          },
         },
       },
     }),
@@ -200,7 +262,11 @@ function schemasOf(kind: KindDefinition, version: string, words: Readonly<Record
         type: "object",
         description: `A list of ${kind.kind} objects.`,
         required: ["items"],
-        properties: { ...typeFields, metadata: described(`${meta}.ListMeta`, "Standard list metadata."), items: listOf(ref(name)) },
+        properties: {
+          ...typeFields,
+          metadata: described(`${meta}.ListMeta`, "Standard list metadata."),
+          items: { ...listOf(ref(name)), description: "The objects." },
+        },
         "x-kubernetes-group-version-kind": [typeOf(kind, version, "List")],
       },
     ],
@@ -214,8 +280,8 @@ function published(schema: Schema, generic: string, path: string, kind: KindDefi
   const left = kind.unimplemented ?? {};
   const { type, properties, additionalProperties, items, listType, listMapKeys, mapType, enum: values, ...rest } = schema;
   const out: Json = { ...rest };
-  const said = Object.hasOwn(words, path) ? words[path] : undefined;
-  if (said) out.description = said;
+  const said = saysOf(schema, path, kind, words);
+  if (said !== undefined) out.description = said;
   if (type === "int-or-string") {
     out["x-kubernetes-int-or-string"] = true;
     out.oneOf = [{ type: "integer" }, { type: "string" }];
@@ -226,12 +292,7 @@ function published(schema: Schema, generic: string, path: string, kind: KindDefi
     out.type = type ?? "object";
   }
   if (values !== undefined) out.enum = values.filter((value) => !Object.hasOwn(left, `${generic}=${String(value)}`));
-  if (properties !== undefined)
-    out.properties = Object.fromEntries(
-      Object.entries(properties)
-        .filter(([name]) => !Object.hasOwn(left, `${generic}.${name}`))
-        .map(([name, child]) => [name, published(child, `${generic}.${name}`, `${path}.${name}`, kind, words)]),
-    );
+  if (properties !== undefined) out.properties = propertiesOf(properties, generic, path, kind, words);
   if (additionalProperties !== undefined)
     out.additionalProperties = published(additionalProperties, `${generic}{}`, `${path}{}`, kind, words);
   if (items !== undefined) out.items = published(items, `${generic}[]`, `${path}[]`, kind, words);
@@ -256,7 +317,7 @@ const shared: Json = {
     type: "object",
     description: "The fields that one manager has written or applied.",
     properties: {
-      manager: text("Who."),
+      manager: text("Name of the manager."),
       operation: text("Apply or Update."),
       apiVersion: text("The version in which the fields are told."),
       time: ref(`${meta}.Time`),
@@ -339,17 +400,19 @@ const shared: Json = {
   [`${meta}.Patch`]: { type: "object", description: "A patch in the form that its media type says." },
   [`${meta}.StatusCause`]: {
     type: "object",
+    description: "One thing that was wrong.",
     properties: { field: text("Path of the field."), message: text("What is wrong."), reason: text("One word.") },
   },
   [`${meta}.StatusDetails`]: {
     type: "object",
+    description: "What it is about.",
     properties: {
       name: text("Of the object."),
       group: text("Of the object."),
       kind: text("Of the object."),
       uid: text("Of the object."),
-      causes: listOf(ref(`${meta}.StatusCause`)),
-      retryAfterSeconds: { type: "integer", format: "int32" },
+      causes: { ...listOf(ref(`${meta}.StatusCause`)), description: "Each thing that was wrong." },
+      retryAfterSeconds: { type: "integer", format: "int32", description: "Ask again after so many seconds." },
     },
   },
   [`${meta}.Status`]: {

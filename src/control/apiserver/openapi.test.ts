@@ -56,3 +56,39 @@ test("a kind is described in the published words, without what is refused, with 
   expect(ports).toMatchObject({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"] });
   expect(selector).toMatchObject({ "x-kubernetes-map-type": "atomic" });
 });
+
+test("every field of every kind has a description", async () => {
+  const bare: string[] = [];
+  const seen = new Set<string>();
+  for (const name of Object.keys(await index())) {
+    const { schemas } = (await documentOf(name)).components;
+    const says = (schema: Described): boolean => {
+      const to = typeof schema.$ref === "string" ? schemas[schema.$ref.slice("#/components/schemas/".length)] : schema;
+      return (to?.description ?? "").length > 4 && !/^(Optional|Required)\.?$/i.test(to?.description ?? "");
+    };
+    const visit = (schema: Described, path: string): void => {
+      for (const [field, child] of Object.entries(schema.properties ?? {})) {
+        if (!says(child)) bare.push(`${path}.${field}`);
+        visit(child, `${path}.${field}`);
+      }
+      for (const inner of [schema.items, schema.additionalProperties as Described | undefined])
+        if (inner !== undefined) visit(inner, `${path}[]`);
+    };
+    for (const [of, schema] of Object.entries(schemas)) {
+      if (!says(schema)) bare.push(of);
+      visit(schema, of);
+      seen.add(of);
+    }
+  }
+  expect(bare).toEqual([]);
+  expect(seen.size).toBeGreaterThan(kinds.length);
+});
+
+test("a field that is refused says so, and what to use instead", async () => {
+  const { schemas } = (await documentOf("apis/networking.istio.io/v1")).components;
+  const http = schemas["io.istio.networking.v1.VirtualService"]!.properties!.spec!.properties!.http!.items!;
+  expect(http.properties!.match!.items!.properties!.statPrefix!.description).toBe(
+    "Not supported: refused where it is set. Instead: statistics are kept by route name.",
+  );
+  expect(http.properties!.timeout!.description).toStartWith("Time for the whole request");
+});
