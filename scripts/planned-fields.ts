@@ -8,7 +8,7 @@ export const planned: Readonly<Record<string, readonly string[]>> = {
   Gateway: ["spec.tls", "listeners[].tls.frontendValidation"],
   ListenerSet: ["listeners[].tls.frontendValidation"],
   XListenerSet: ["listeners[].tls.frontendValidation"],
-  DestinationRule: ["connectionPool.http.useClientProtocol", "loadBalancer.localityLbSetting.failoverPriority", "tls.credentialName"],
+  DestinationRule: ["connectionPool.http.useClientProtocol", "loadBalancer.localityLbSetting.failoverPriority"],
   AuthorizationPolicy: [
     "spec.action=CUSTOM",
     "spec.action=AUDIT",

@@ -7,6 +7,7 @@ import { destinationRuleConflicts } from "./conflicts/destinationrule.ts";
 import { routeConflicts } from "./conflicts/httproute.ts";
 import { gatewayConflicts } from "./conflicts/istiogateway.ts";
 import { peerAuthenticationConflicts } from "./conflicts/peerauthentication.ts";
+import { secretConflicts } from "./conflicts/secret.ts";
 import { serviceConflicts } from "./conflicts/service.ts";
 import { serviceEntryConflicts } from "./conflicts/serviceentry.ts";
 import { sidecarConflicts } from "./conflicts/sidecar.ts";
@@ -24,6 +25,7 @@ const byKind: Readonly<Record<string, Conflicts>> = {
   DestinationRule: destinationRuleConflicts as Conflicts,
   Gateway: gatewayConflicts as Conflicts,
   PeerAuthentication: peerAuthenticationConflicts as Conflicts,
+  Secret: secretConflicts as Conflicts,
   Service: serviceConflicts as Conflicts,
   ServiceEntry: serviceEntryConflicts as Conflicts,
   Sidecar: sidecarConflicts as Conflicts,

@@ -3,7 +3,7 @@
 // An index is for whoever would otherwise go through all objects of a kind: such a reader is computed anew with each of them that changes.
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
-import { type DestinationRuleObject, mayTellApart, ruleHost } from "../api/kinds/destinationrule-spec.ts";
+import { type DestinationRuleObject, givesKey, mayTellApart, ruleHost, tlsPlaces } from "../api/kinds/destinationrule-spec.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
@@ -59,7 +59,7 @@ export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s
 
 export const httpRouteSource = source<HTTPRouteObject, ParentIndex>("gateway.networking.k8s.io", "HTTPRoute", byParent);
 
-export const destinationRuleSource = source<DestinationRuleObject, "host" | "wildcard" | "labels" | "apart">(
+export const destinationRuleSource = source<DestinationRuleObject, "host" | "wildcard" | "labels" | "apart" | "credential">(
   "networking.istio.io",
   "DestinationRule",
   {
@@ -69,8 +69,14 @@ export const destinationRuleSource = source<DestinationRuleObject, "host" | "wil
     wildcard: (rule) => (ruleHost(rule).startsWith("*") ? [""] : []),
     /** Under "" where it asks for labels of the caller. */
     labels: (rule) => (rule.spec?.workloadSelector === undefined ? [] : [""]),
-    /** Under "" where it may not speak to everybody who calls the host. */
-    apart: (rule) => (mayTellApart(rule) ? [""] : []),
+    /** Under "" where it may not speak to everybody who calls the host, or not tell them the same. */
+    apart: (rule) => (mayTellApart(rule) || givesKey(rule) ? [""] : []),
+    /** `NS/NAME` of each Secret that it refers to. */
+    credential: (rule) => [
+      ...new Set(
+        tlsPlaces(rule).flatMap(({ tls }) => (tls.credentialName === undefined ? [] : [`${namespaceOf(rule)}/${tls.credentialName}`])),
+      ),
+    ],
   },
 );
 

@@ -4,6 +4,7 @@
 import { type AuthorizationPolicyObject, authorizationPolicyKind, rootNamespace } from "../api/kinds/authorizationpolicy.ts";
 import { backendTlsPolicyKind } from "../api/kinds/backendtlspolicy.ts";
 import { destinationRuleKind } from "../api/kinds/destinationrule.ts";
+import { givesKey } from "../api/kinds/destinationrule-spec.ts";
 import { gatewayKind } from "../api/kinds/gateway.ts";
 import { gatewayClassKind } from "../api/kinds/gatewayclass.ts";
 import { grpcRouteKind } from "../api/kinds/grpcroute.ts";
@@ -165,7 +166,7 @@ function routeStatus(
 function destinationRuleStatus(world: World, key: string): Record<string, unknown> | undefined {
   const verdict = ruleVerdict(world, key);
   if (verdict === undefined) return undefined;
-  const { rule, host, service, callers, overruled, empty } = verdict;
+  const { rule, host, service, callers, overruled, empty, credentials } = verdict;
   const reason = !service ? "NoSuchService" : overruled ? "Overruled" : "Accepted";
   const words = {
     NoSuchService: `there is no Service ${host}; the rule takes effect when it is created`,
@@ -183,6 +184,20 @@ function destinationRuleStatus(world: World, key: string): Record<string, unknow
             false,
             "NoInstances",
             `no instance has the labels of ${empty.length === 1 ? "subset" : "subsets"} ${empty.join(", ")}: requests that routes lead there are answered with 503`,
+          ),
+    );
+  if (credentials !== undefined)
+    conditions.push(
+      credentials.length > 0
+        ? condition(rule, "ResolvedRefs", false, "InvalidCertificateRef", `${credentials.join("; ")}: calls are answered with 503`)
+        : condition(
+            rule,
+            "ResolvedRefs",
+            true,
+            "ResolvedRefs",
+            givesKey(rule)
+              ? `every Secret is there; MUTUAL is for callers of namespace ${namespaceOf(rule)} alone, others are answered with 503`
+              : "every Secret is there",
           ),
     );
   return { conditions };

@@ -2,12 +2,19 @@
 // a rule that has callers speak plain text where a policy demands mutual TLS. Pure. Never a reason to refuse: Istio accepts all of it, and
 // what is not there yet may come.
 
-import { type DestinationRuleObject, ruleHost, type TrafficPolicy } from "../api/kinds/destinationrule-spec.ts";
-import { boundGateways, type Destination, type VirtualServiceObject, virtualHosts, wholeHost } from "../api/kinds/virtualservice-spec.ts";
+import { type DestinationRuleObject, givesKey, ruleHost, type TlsPlace, tlsPlaces } from "../api/kinds/destinationrule-spec.ts";
+import {
+  boundGateways,
+  type Destination,
+  exportedTo,
+  type VirtualServiceObject,
+  virtualHosts,
+  wholeHost,
+} from "../api/kinds/virtualservice-spec.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { externalService } from "../compile/plan/external.ts";
 import { appPortOf } from "../compile/plan/mesh.ts";
-import { emptySubset } from "../compile/policies/destinationrule.ts";
+import { credentialTroubles, emptySubset } from "../compile/policies/destinationrule.ts";
 import { decidingPolicy, mutualTlsMode } from "../compile/policies/peerauthentication.ts";
 import { resolveFully } from "../compile/policies/virtualservice-plan.ts";
 import { destinationRuleSource, serviceSource } from "../compile/sources.ts";
@@ -51,19 +58,35 @@ export function virtualServiceAdvice(world: World, candidate: VirtualServiceObje
 
 /** Files that sidecars will not read, a host that nobody serves, subsets without instances, plain text where mutual TLS is demanded. */
 export function destinationRuleAdvice(world: World, candidate: DestinationRuleObject): string[] {
-  return [...fileWords(candidate), ...referenceWords(world, candidate)];
+  return [...fileWords(candidate), ...credentialWords(world, candidate), ...referenceWords(world, candidate)];
 }
 
 /** A control plane has no business reading files of a proxy's host, so Weft's sidecars take none from it; an Envoy does. */
-function fileWords({ spec = {} }: DestinationRuleObject): string[] {
-  return policiesOf(spec).flatMap(({ place, tls }) =>
+function fileWords(rule: DestinationRuleObject): string[] {
+  return tlsPlaces(rule).flatMap(({ place, tls }) =>
     (["caCertificates", "clientCertificate", "privateKey"] as const)
-      .filter((field) => (tls?.[field] ?? "") !== "")
+      .filter((field) => (tls[field] ?? "") !== "")
       .map(
         (field) =>
-          `${place}.tls.${field}: only an Envoy reads a file that its control plane names; callers with Weft's sidecar get 503 there: leave it out for the authorities of their machine, or have the application itself speak TLS`,
+          `${place}.${field}: only an Envoy reads a file that its control plane names; callers with Weft's sidecar get 503 there: use credentialName, or leave it out for the authorities of their machine`,
       ),
   );
+}
+
+/** Secrets that cannot be used now, and private keys that some of the callers will not be given. */
+function credentialWords(world: World, candidate: DestinationRuleObject): string[] {
+  const namespace = namespaceOf(candidate);
+  const others =
+    exportedTo(candidate.spec?.exportTo, namespace).some((to) => to !== namespace) && candidate.spec?.workloadSelector === undefined;
+  const bad = credentialTroubles(world, candidate) ?? [];
+  return [
+    ...bad.map((problem) => `${problem}: calls are answered with 503 until it is there`),
+    ...(others && givesKey(candidate)
+      ? [
+          `spec.exportTo: the private key of MUTUAL is given to callers of namespace ${namespace} alone; callers of others to whom this rule speaks get 503: give them a rule and a Secret of their own, and say exportTo: ["."] here`,
+        ]
+      : []),
+  ];
 }
 
 function referenceWords(world: World, candidate: DestinationRuleObject): string[] {
@@ -114,40 +137,11 @@ function serviceOf(world: World, host: string): ServiceModel | undefined {
 interface Plain {
   readonly place: string;
   readonly port: number;
-  readonly labels: Readonly<Record<string, string>>;
+  readonly labels: TlsPlace["labels"];
 }
 
-interface PlacedPolicy {
-  readonly place: string;
-  readonly tls: TrafficPolicy["tls"];
-  /** 0 = all. */
-  readonly port: number;
-  readonly labels: Plain["labels"];
-}
-
-/** Every place of a rule that may say how TLS is spoken. */
-function policiesOf(spec: NonNullable<DestinationRuleObject["spec"]>): PlacedPolicy[] {
-  const within = (place: string, policy: TrafficPolicy | undefined, labels: Plain["labels"]): PlacedPolicy[] => [
-    { place, tls: policy?.tls, port: 0, labels },
-    ...(policy?.portLevelSettings ?? []).map(({ port, tls }, at) => ({
-      place: `${place}.portLevelSettings[${at}]`,
-      tls,
-      port: port?.number ?? 0,
-      labels,
-    })),
-  ];
-  return [
-    ...within("spec.trafficPolicy", spec.trafficPolicy, {}),
-    ...(spec.subsets ?? []).flatMap(({ trafficPolicy, labels = {} }, at) =>
-      within(`spec.subsets[${at}].trafficPolicy`, trafficPolicy, labels),
-    ),
-  ];
-}
-
-const plainWords = ({ spec = {} }: DestinationRuleObject): Plain[] =>
-  policiesOf(spec).flatMap(({ place, tls, port, labels }) =>
-    tls?.mode === "DISABLE" ? [{ place: `${place}.tls.mode`, port, labels }] : [],
-  );
+const plainWords = (rule: DestinationRuleObject): Plain[] =>
+  tlsPlaces(rule).flatMap(({ place, tls, port, labels }) => (tls.mode === "DISABLE" ? [{ place: `${place}.mode`, port, labels }] : []));
 
 /** An instance that would refuse it, and the policy that says so. */
 function refusedBy(world: World, service: ServiceModel, plain: Plain): { readonly workload: string; readonly policy: string } | undefined {

@@ -61,6 +61,8 @@ export interface ClientTls {
   readonly clientCertificate?: string;
   readonly privateKey?: string;
   readonly caCertificates?: string;
+  /** A Secret of the rule's namespace. */
+  readonly credentialName?: string;
   readonly subjectAltNames?: readonly string[];
   readonly sni?: string;
   readonly insecureSkipVerify?: boolean;
@@ -91,6 +93,41 @@ export interface DestinationRuleObject extends KubeObject {
     exportTo?: readonly string[];
     workloadSelector?: { readonly matchLabels?: Readonly<Record<string, string>> };
   };
+}
+
+/** A place of a rule that may say how TLS is spoken. */
+export interface TlsPlace {
+  /** `spec.trafficPolicy.tls` and the like. */
+  readonly place: string;
+  readonly tls: ClientTls;
+  /** 0 = all. */
+  readonly port: number;
+  /** Of the instances. */
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** All that a rule says of TLS, in its order. */
+export function tlsPlaces({ spec = {} }: Pick<DestinationRuleObject, "spec">): TlsPlace[] {
+  const within = (place: string, policy: TrafficPolicy | undefined, labels: TlsPlace["labels"]): TlsPlace[] =>
+    [
+      { place, tls: policy?.tls, port: 0 },
+      ...(policy?.portLevelSettings ?? []).map(({ port, tls }, at) => ({
+        place: `${place}.portLevelSettings[${at}]`,
+        tls,
+        port: port?.number ?? 0,
+      })),
+    ].flatMap(({ place: where, tls, port }) => (tls === undefined ? [] : [{ place: `${where}.tls`, tls, port, labels }]));
+  return [
+    ...within("spec.trafficPolicy", spec.trafficPolicy, {}),
+    ...(spec.subsets ?? []).flatMap(({ trafficPolicy, labels = {} }, at) =>
+      within(`spec.subsets[${at}].trafficPolicy`, trafficPolicy, labels),
+    ),
+  ];
+}
+
+/** Whether a rule gives its callers a private key, which is for those of its own namespace alone. */
+export function givesKey(rule: Pick<DestinationRuleObject, "spec">): boolean {
+  return tlsPlaces(rule).some(({ tls }) => tls.mode === "MUTUAL" && tls.credentialName !== undefined);
 }
 
 /** Whether a rule may speak to some callers of its host and not to others: it is not for all namespaces, asks for labels, or stands beside the service. */

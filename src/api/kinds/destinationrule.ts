@@ -1,7 +1,7 @@
 // Owns: networking.istio.io DestinationRule: how callers of a service choose among its instances, how many connections and requests they allow
 // themselves, when they give an instance up, and which of them a subset means. What cannot be enforced is refused.
 
-import { ageColumn, defineKind, dnsLabel, textColumn } from "../define.ts";
+import { ageColumn, defineKind, dnsLabel, dnsSubdomain, textColumn } from "../define.ts";
 import { isToken, wrongFieldValue, wrongHost } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, type Schema, show } from "../schema.ts";
@@ -39,7 +39,6 @@ const sections: Readonly<Record<string, string>> = {
   "loadBalancer.localityLbSetting.failoverPriority": "use failover, or leave it out: nearer instances come first",
   "connectionPool.http.h2UpgradePolicy=UPGRADE": "remove it: sidecars agree on HTTP/2 by themselves, applications say appProtocol http2",
   "connectionPool.http.useClientProtocol": "remove it",
-  "tls.credentialName": "name files in caCertificates, clientCertificate and privateKey",
   tunnel: "remove it",
 };
 
@@ -64,6 +63,7 @@ export const destinationRuleKind = defineKind({
     "Several rules of one namespace for one host are one: the oldest that has a trafficPolicy decides it, subsets are added up.",
     "A subset's trafficPolicy replaces the sections that it has; of `portLevelSettings` the entry of a port replaces all sections for that port, as in Istio.",
     "A subset is a choice by labels of WorkloadEntries; routes lead to it. The status says when nothing fits it.",
+    "`tls.credentialName` is a Secret of the rule's namespace: authorities in `ca.crt` (or `cacert`, or a Secret NAME-cacert), for MUTUAL the certificate in `tls.crt` and `tls.key` (or `cert` and `key`). It is for sidecars and gateways alike, with or without `workloadSelector`. The private key goes to callers of that namespace alone: others to whom a MUTUAL rule speaks get 503. So does everybody while the Secret is missing or of no use; the condition ResolvedRefs says why.",
     "`tls.caCertificates`, `clientCertificate` and `privateKey` name files beside the caller. An Envoy reads them; Weft's sidecars take no file from a control plane, refuse the cluster and answer 503. Whoever writes such a rule is warned.",
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
     "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer; so does one of HTTP after `maxConnectionDuration`, while one of opaque bytes is closed then. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
@@ -248,10 +248,11 @@ function isPrime(number: number): boolean {
 }
 
 function tlsRules(tls: NonNullable<PolicySections["tls"]>, path: string, add: Add): void {
-  const { mode = "DISABLE", clientCertificate, privateKey, caCertificates } = tls;
+  const { mode = "DISABLE", clientCertificate, privateKey, caCertificates, credentialName } = tls;
   const files = clientCertificate !== undefined || privateKey !== undefined;
-  if (mode === "MUTUAL" && (clientCertificate === undefined || privateKey === undefined))
-    add(path, "MUTUAL needs clientCertificate and privateKey, paths of PEM files beside the caller's sidecar");
+  if (credentialName !== undefined) credentialRules(tls, credentialName, path, add);
+  else if (mode === "MUTUAL" && (clientCertificate === undefined || privateKey === undefined))
+    add(path, "MUTUAL needs credentialName, or clientCertificate and privateKey, paths of PEM files beside the caller's Envoy");
   else if (mode !== "MUTUAL" && files) add(path, `${mode} takes no clientCertificate and privateKey`);
   if (
     (mode === "DISABLE" || mode === "ISTIO_MUTUAL") &&
@@ -260,6 +261,19 @@ function tlsRules(tls: NonNullable<PolicySections["tls"]>, path: string, add: Ad
     add(path, `${mode} takes no caCertificates, sni or subjectAltNames`);
   const wrongName = tls.sni === undefined || tls.sni === "" ? undefined : wrongHost(tls.sni);
   if (wrongName !== undefined) add(`${path}.sni`, wrongName);
+}
+
+function credentialRules(tls: NonNullable<PolicySections["tls"]>, name: string, path: string, add: Add): void {
+  const { mode = "DISABLE" } = tls;
+  const where = `${path}.credentialName`;
+  if (name.includes("://"))
+    add(where, `${show(name)} must be the name of a Secret of the rule's namespace; authorities of a ConfigMap are for a BackendTLSPolicy`);
+  else if (!dnsSubdomain.test(name)) add(where, `${show(name)} must be the name of a Secret of the rule's namespace`);
+  if (mode !== "SIMPLE" && mode !== "MUTUAL") add(where, `${mode} takes no credentialName; say SIMPLE or MUTUAL`);
+  for (const file of ["caCertificates", "clientCertificate", "privateKey"] as const)
+    if (tls[file] !== undefined) add(`${path}.${file}`, "credentialName has it; keep one of the two");
+  if (mode === "SIMPLE" && tls.insecureSkipVerify === true)
+    add(`${path}.insecureSkipVerify`, "has nobody look at the authorities of credentialName; keep one of the two");
 }
 
 const waitingOfInstance = "weft.dev/instance-max-pending-requests";

@@ -1,4 +1,4 @@
-// Owns: v1 Secret, for the certificates of Gateways. What it holds is shown to nobody who may not read it, and never written to a log.
+// Owns: v1 Secret, for the certificates of Gateways, and what DestinationRules call servers outside with. What it holds is shown to nobody who may not read it, and never written to a log.
 
 import { ageColumn, defineKind, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
@@ -28,7 +28,9 @@ export const secretKind = defineKind({
   unimplemented: { immutable: "remove it" },
   notes: [
     "Read by Gateways: type kubernetes.io/tls with tls.crt and tls.key. `stringData` becomes `data` when it is written.",
-    "A private key is kept in the store as it is given, and sent to the processes that serve the Gateway only.",
+    "Read by DestinationRules of its namespace (`tls.credentialName`), whatever its type: ca.crt or cacert, tls.crt and tls.key or cert and key.",
+    "A private key is kept in the store as it is given, and sent to the processes that serve the Gateway, or to callers of the Secret's namespace to whom a DestinationRule with MUTUAL speaks, only.",
+    "A change after which a DestinationRule that goes by it could not is refused.",
   ],
   moreDefaults: foldText,
   rules: secretRules,

@@ -25,7 +25,7 @@ import type { ConnectionsPlan } from "../plan/traffic.ts";
 import type { ServiceRef } from "../world.ts";
 import { address, any, duration, overAds, secret, stringMatcher } from "./common.ts";
 import { loadAssignment } from "./endpoint.ts";
-import { backendSocket, balancing, judgement, limits, origination, ownWords, socketOptions } from "./traffic.ts";
+import { backendSocket, balancing, closedSocket, judgement, limits, nobodyIn, origination, ownWords, socketOptions } from "./traffic.ts";
 
 /** Endpoints are on the same network; what takes longer than this to connect is down. Envoy's default. */
 const connectTimeoutMs = 5000;
@@ -129,7 +129,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
     ...(port.protocol === "udp" || plan.external?.anywhere
       ? {}
       : traffic.tls !== undefined && traffic.backendTls === undefined
-        ? { transportSocket: origination(traffic.tls, service.host, alpn(port.protocol)) }
+        ? { transportSocket: origination(traffic.tls, service.host, alpn(port.protocol), trustDomain) }
         : {
             transportSocketMatches: [
               {
@@ -146,10 +146,12 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
                 transportSocket:
                   traffic.backendTls?.kind === "tls"
                     ? backendSocket(traffic.backendTls, alpn(port.protocol))
-                    : {
-                        name: "envoy.transport_sockets.raw_buffer",
-                        configType: { case: "typedConfig" as const, value: any(RawBufferSchema, {}) },
-                      },
+                    : traffic.backendTls?.kind === "closed"
+                      ? closedSocket(trustDomain)
+                      : {
+                          name: "envoy.transport_sockets.raw_buffer",
+                          configType: { case: "typedConfig" as const, value: any(RawBufferSchema, {}) },
+                        },
               },
             ],
           }),
@@ -164,7 +166,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
 
   function upstreamTls(of: PortPlan, domain: string) {
     // No workload yet: no identity is right, and an empty list would let any through.
-    const identities = of.identities.length > 0 ? of.identities : [`spiffe://${domain}/none`];
+    const identities = of.identities.length > 0 ? of.identities : [nobodyIn(domain)];
     return {
       commonTlsContext: {
         tlsParams: {

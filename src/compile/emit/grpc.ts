@@ -50,9 +50,9 @@ function speaksMutualTls({ identities, traffic }: Reach): boolean {
   return identities.length > 0 && traffic.tls === undefined;
 }
 
-/** gRPC knows one transport for a whole cluster: with mutual TLS for some, those without get nothing. Nobody gets calls by files beside a sidecar. */
+/** gRPC knows one transport for a whole cluster: with mutual TLS for some, those without get nothing. Nobody gets calls by files beside a sidecar, or by a Secret. */
 export function grpcEndpoints(plan: Reach): readonly EndpointPlan[] {
-  if (plan.traffic.tls?.kind === "tls") return [];
+  if (plan.traffic.tls !== undefined && plan.traffic.tls.kind !== "plain") return [];
   if (plan.traffic.backendTls !== undefined) return plan.endpoints.filter((each) => each.mutualTls);
   return speaksMutualTls(plan) ? plan.endpoints.filter((each) => each.mutualTls) : plan.endpoints;
 }
@@ -66,8 +66,12 @@ export function trafficShortfalls(plan: Reach & Pick<PortPlan, "service" | "port
   const subject = `Service ${plan.service.key} port ${plan.port.port}`;
   const out: Shortfall[] = [];
   const tell = (message: string) => out.push({ subject, message, refused: false });
-  if (traffic.tls?.kind === "tls")
-    out.push({ subject, message: "a gRPC client without a proxy has no TLS by files of its DestinationRule", refused: true });
+  if (traffic.tls !== undefined && traffic.tls.kind !== "plain")
+    out.push({
+      subject,
+      message: "a gRPC client without a proxy has no TLS by files or by a Secret of its DestinationRule",
+      refused: true,
+    });
   if (traffic.backendTls !== undefined)
     out.push({
       subject,

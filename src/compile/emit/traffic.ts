@@ -8,9 +8,9 @@ import { ClientSideWeightedRoundRobinSchema } from "../../wire/gen/envoy/extensi
 import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import { SubjectAltNameMatcher_SanType } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/common_pb.ts";
 import { UpstreamTlsContextSchema } from "../../wire/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
-import { balanceMetadata } from "../../wire/names.ts";
+import { balanceMetadata, meshRootsSecret } from "../../wire/names.ts";
 import type { BackendTlsPlan, OriginationPlan, OutlierPlan, TrafficPlan } from "../plan/traffic.ts";
-import { any, duration, stringMatcher } from "./common.ts";
+import { any, duration, secret, stringMatcher } from "./common.ts";
 
 type ClusterInit = Exclude<MessageInitShape<typeof ClusterSchema>, Cluster>;
 
@@ -199,24 +199,31 @@ function healthInit(words: HealthCheckWords): NonNullable<ClusterInit["healthChe
 }
 
 /** How all instances are reached, where a rule says so in the place of the mesh's own TLS. `alpn` as the port speaks. */
-export function origination(plan: OriginationPlan, host: string, alpn: readonly string[]): NonNullable<ClusterInit["transportSocket"]> {
+export function origination(
+  plan: OriginationPlan,
+  host: string,
+  alpn: readonly string[],
+  trustDomain: string,
+): NonNullable<ClusterInit["transportSocket"]> {
+  if (plan.kind === "closed") return closedSocket(trustDomain);
   if (plan.kind === "plain")
     return { name: "envoy.transport_sockets.raw_buffer", configType: { case: "typedConfig", value: any(RawBufferSchema, {}) } };
   const file = (filename: string) => ({ specifier: { case: "filename" as const, value: filename } });
+  const source = (text: string) => (plan.inline === true ? { specifier: { case: "inlineString" as const, value: text } } : file(text));
   const context = any(UpstreamTlsContextSchema, {
     sni: plan.sni === "" ? host : plan.sni,
     commonTlsContext: {
       alpnProtocols: [...alpn],
       ...(plan.certificate === undefined
         ? {}
-        : { tlsCertificates: [{ certificateChain: file(plan.certificate.chain), privateKey: file(plan.certificate.key) }] }),
+        : { tlsCertificates: [{ certificateChain: source(plan.certificate.chain), privateKey: source(plan.certificate.key) }] }),
       ...(plan.authorities === null
         ? {}
         : {
             validationContextType: {
               case: "validationContext" as const,
               value: {
-                trustedCa: file(plan.authorities === "" ? systemAuthorities : plan.authorities),
+                trustedCa: plan.authorities === "" ? file(systemAuthorities) : source(plan.authorities),
                 matchTypedSubjectAltNames: (plan.names.length === 0 ? [plan.sni === "" ? host : plan.sni] : plan.names).map((value) => ({
                   sanType: value.includes("://") ? SubjectAltNameMatcher_SanType.URI : SubjectAltNameMatcher_SanType.DNS,
                   matcher: stringMatcher({ kind: "exact", value }),
@@ -230,6 +237,34 @@ export function origination(plan: OriginationPlan, host: string, alpn: readonly 
 }
 
 /** How instances are reached that speak TLS themselves. The authorities travel inline. */
+/** Believes nobody: a cluster without instances that could be believed has this, as those of before may still be there when it comes. */
+export function closedSocket(trustDomain: string): NonNullable<ClusterInit["transportSocket"]> {
+  const context = any(UpstreamTlsContextSchema, {
+    commonTlsContext: {
+      validationContextType: {
+        case: "combinedValidationContext",
+        value: {
+          defaultValidationContext: {
+            matchTypedSubjectAltNames: [
+              {
+                sanType: SubjectAltNameMatcher_SanType.URI,
+                matcher: stringMatcher({ kind: "exact", value: nobodyIn(trustDomain) }),
+              },
+            ],
+          },
+          validationContextSdsSecretConfig: secret(meshRootsSecret),
+        },
+      },
+    },
+  });
+  return { name: "envoy.transport_sockets.tls", configType: { case: "typedConfig", value: context } };
+}
+
+/** The identity that no workload has. */
+export function nobodyIn(trustDomain: string): string {
+  return `spiffe://${trustDomain}/none`;
+}
+
 export function backendSocket(
   plan: Extract<BackendTlsPlan, { kind: "tls" }>,
   alpn: readonly string[],

@@ -156,7 +156,12 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan, audie
   const policy = target.external === undefined ? backendTls(world, `${service.key} ${port.name}`) : undefined;
   const named = target.external === undefined ? rules : withNames(rules, externalNames(world, service.host));
   const traffic = policy === undefined ? named : { ...named, backendTls: policy };
-  const reached = policy?.kind === "closed" ? endpoints.filter(({ mutualTls }) => mutualTls) : endpoints;
+  const reached =
+    policy?.kind === "closed"
+      ? endpoints.filter(({ mutualTls }) => mutualTls)
+      : policy === undefined && traffic.tls?.kind === "closed"
+        ? []
+        : endpoints;
   return { ...target, traffic, endpoints: distinct(reached), withheld: [], identities: [...identities].sort() };
 }
 

@@ -81,6 +81,8 @@ export type BackendTlsPlan =
 
 export type OriginationPlan =
   | { readonly kind: "plain" }
+  /** What the rule refers to is not there, or not for this caller: nobody is reached. */
+  | { readonly kind: "closed" }
   | {
       readonly kind: "tls";
       readonly sni: string;
@@ -88,4 +90,6 @@ export type OriginationPlan =
       readonly authorities: string | null;
       readonly names: readonly string[];
       readonly certificate?: { readonly chain: string; readonly key: string };
+      /** `authorities` and `certificate` are PEM, and no files. */
+      readonly inline?: true;
     };

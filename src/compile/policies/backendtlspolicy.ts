@@ -1,11 +1,11 @@
 // Owns: how BackendTLSPolicies (GEP-1897) fold into the treatment of one port of a Service: which of them decides, its authorities, the names to look
 // for. Never writes a status: status-backendtls.ts says what became of each.
 
-import { X509Certificate } from "node:crypto";
 import type { BackendTlsPolicyObject, PolicyTargetRef } from "../../api/kinds/backendtlspolicy-spec.ts";
 import type { BackendTlsPlan } from "../plan/traffic.ts";
 import { backendTlsSource, configMapSource, secretSource } from "../route-sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { authoritiesProblem } from "./pem.ts";
 
 export interface Authorities {
   /** PEM; empty = those of the caller's machine. undefined = there is none that could be believed. */
@@ -33,7 +33,7 @@ export const authoritiesOf = derived<Authorities | undefined>((world, key) => {
     const wrong =
       text === undefined
         ? `there is no ${kind} ${namespaceOf(policy)}/${name} with an entry ca.crt`
-        : unreadable(text, `${kind} ${namespaceOf(policy)}/${name}`);
+        : authoritiesProblem(text, `ca.crt of ${kind} ${namespaceOf(policy)}/${name}`);
     if (wrong === undefined) found.push((text as string).trim());
     else problems.push({ reason: "InvalidCACertificateRef", message: `${where}: ${wrong}` });
   }
@@ -49,19 +49,6 @@ function ofConfigMap(world: World, key: string): string | undefined {
 function ofSecret(world: World, key: string): string | undefined {
   const text = world.objects(secretSource).get(key)?.data?.["ca.crt"];
   return text === undefined ? undefined : Buffer.from(text, "base64").toString("utf8");
-}
-
-/** What a proxy would refuse, found here, so that one bad ConfigMap does not cost the whole cluster. */
-function unreadable(pem: string, what: string): string | undefined {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
-  if (blocks.length === 0) return `ca.crt of ${what} holds no certificate in PEM`;
-  for (const [at, block] of blocks.entries())
-    try {
-      new X509Certificate(block);
-    } catch {
-      return `certificate ${at + 1} in ca.crt of ${what} cannot be read`;
-    }
-  return undefined;
 }
 
 /** Policies that name a Service (and a port of it, or empty = the whole), in the order in which they decide. */

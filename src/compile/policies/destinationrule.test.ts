@@ -7,6 +7,7 @@ import { admit } from "../admit.ts";
 import { buildWorld } from "../compile.ts";
 import { portPlan } from "../plan/mesh.ts";
 import { clusterResource } from "../resources.ts";
+import { readCredential } from "./credential.ts";
 import { foldTraffic, forCaller, ruleCaller, rulesOf } from "./destinationrule.ts";
 
 function rule(spec: unknown, name = "r", namespace = "shop", annotations: Record<string, string> = {}): DestinationRuleObject {
@@ -20,6 +21,8 @@ function rule(spec: unknown, name = "r", namespace = "shop", annotations: Record
 
 const problems = (spec: unknown, annotations: Record<string, string> = {}, namespace = "shop") =>
   destinationRuleKind.validate(rule(spec, "r", namespace, annotations)).map(({ path, message }) => `${path}: ${message}`);
+
+const noSecret = () => readCredential("shop/none", undefined, undefined);
 
 const service = {
   apiVersion: "v1",
@@ -104,7 +107,11 @@ describe("bad input", () => {
       { host: "cart", trafficPolicy: { portLevelSettings: [{ port: { number: 80 } }, { port: { number: 80 } }] } },
       /80 has its settings in portLevelSettings\[0\] already/,
     ],
-    ["mutual TLS without files", { host: "cart", trafficPolicy: { tls: { mode: "MUTUAL" } } }, /MUTUAL needs clientCertificate/],
+    [
+      "mutual TLS without files",
+      { host: "cart", trafficPolicy: { tls: { mode: "MUTUAL" } } },
+      /MUTUAL needs credentialName, or clientCertificate/,
+    ],
     ["callers of nowhere", { host: "cart", exportTo: ["~"] }, /spec\.exportTo\[0\]: "~" exports to nobody/],
     ["callers of no namespace", { host: "cart", exportTo: ["Bank"] }, /spec\.exportTo\[0\]: must be "\.", "\*" or the name/],
     [
@@ -170,9 +177,9 @@ test("a port's settings stand alone, a subset replaces sections", () => {
   );
   const rules = rulesOf(world, host);
   if (rules === undefined) throw new Error("no rules");
-  expect(foldTraffic(rules, 80, "")).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 5 } });
-  expect(foldTraffic(rules, 8080, "")).toEqual({ balancer: { kind: "random" } });
-  expect(foldTraffic(rules, 80, "v2")).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 9 } });
+  expect(foldTraffic(rules, 80, "", noSecret)).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 5 } });
+  expect(foldTraffic(rules, 8080, "", noSecret)).toEqual({ balancer: { kind: "random" } });
+  expect(foldTraffic(rules, 80, "v2", noSecret)).toEqual({ balancer: { kind: "round_robin" }, limits: { connections: 9 } });
 });
 
 test("outliers by success rate and by share of failures come in annotations, with Envoy's defaults, and judge by nothing else", () => {
@@ -180,7 +187,7 @@ test("outliers by success rate and by share of failures come in annotations, wit
     const one = rule({ host: "cart", ...spec });
     one.metadata.annotations = { ...annotations };
     const rules = rulesOf(buildWorld([service, one], "cluster.local"), host);
-    return rules === undefined ? undefined : foldTraffic(rules, 80, "").outliers;
+    return rules === undefined ? undefined : foldTraffic(rules, 80, "", noSecret).outliers;
   };
   expect(fold({}, { "weft.dev/success-rate-outliers": "1.3,hosts=3,requests=20" })).toEqual({
     consecutive5xx: 0,
@@ -210,7 +217,7 @@ test("how long connections are kept", () => {
   };
   const fold = (pool: object) => {
     const rules = rulesOf(buildWorld([service, rule({ host: "cart", trafficPolicy: { connectionPool: pool } })], "cluster.local"), host);
-    return rules === undefined ? undefined : foldTraffic(rules, 80, "");
+    return rules === undefined ? undefined : foldTraffic(rules, 80, "", noSecret);
   };
   expect(fold(connectionPool)).toEqual({
     connections: { maxAgeMs: 3_600_000, idleMs: 0, maxRequests: 100, keepalive: { probes: 3, timeSeconds: 60 } },

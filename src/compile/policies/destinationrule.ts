@@ -3,9 +3,11 @@
 
 import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
 import {
+  type ClientTls,
   type ConnectionPool,
   type ConsistentHash,
   type DestinationRuleObject,
+  givesKey,
   type LoadBalancer,
   mayTellApart,
   type OutlierDetection,
@@ -17,6 +19,7 @@ import {
   ruleHost,
   type Subset,
   type TrafficPolicy,
+  tlsPlaces,
 } from "../../api/kinds/destinationrule-spec.ts";
 import { exportedTo } from "../../api/kinds/virtualservice-spec.ts";
 import { formatLabels, matchesLabels } from "../../api/selector.ts";
@@ -27,12 +30,17 @@ import type { BalancerPlan, LocalityPlan, OriginationPlan, OutlierPlan, TrafficP
 import { serviceEntrySource } from "../route-sources.ts";
 import { destinationRuleSource, serviceSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
+import { type Credential, credentialOf, credentialProblem } from "./credential.ts";
 
 /** All rules that speak about one host, as one. */
 export interface HostRules {
   readonly policy: TrafficPolicy | undefined;
   readonly annotations: Readonly<Record<string, string>>;
   readonly subsets: readonly Subset[];
+  /** Of the rules. */
+  readonly namespace: string;
+  /** The callers are of it, so that private keys of its Secrets are for them. */
+  readonly own: boolean;
 }
 
 /** Who may be told other things than everybody: text of a caller where any rule of the mesh tells callers apart, else empty. */
@@ -44,7 +52,7 @@ const anyApart = derived<boolean>((world) =>
   world
     .objects(destinationRuleSource)
     .by("apart", "")
-    .some((rule) => tellsApart(world, rule)),
+    .some((rule) => givesKey(rule) || tellsApart(world, rule)),
 );
 
 /** A rule beside the one that its host is of speaks to its own callers; others where they say so. */
@@ -58,7 +66,7 @@ function tellsApart(world: World, rule: DestinationRuleObject): boolean {
 const hostApart = derived<boolean>((world, host) =>
   rulesAbout(world, host)
     .flat()
-    .some((rule) => tellsApart(world, rule)),
+    .some((rule) => givesKey(rule) || tellsApart(world, rule)),
 );
 
 /** Whose host it is: the namespace of its Service, or of the ServiceEntry that has it. */
@@ -111,7 +119,9 @@ const ruleAudience = derived<string>((world, text) => {
     .flat()
     .flatMap((rule) => (namespaceOf(rule) === caller.namespace ? Object.keys(rule.spec?.workloadSelector?.matchLabels ?? {}) : []));
   const projected = { namespace: caller.namespace, labels: only(caller.labels, asked) };
-  return equal(chosen(world, host, projected).map(keyOf), chosen(world, host, nobody).map(keyOf)) ? "" : callerText(projected);
+  const rules = chosen(world, host, projected);
+  const keys = rules.some((rule) => namespaceOf(rule) === caller.namespace && givesKey(rule));
+  return !keys && equal(rules.map(keyOf), chosen(world, host, nobody).map(keyOf)) ? "" : callerText(projected);
 });
 
 const nobody: Caller = { namespace: "", labels: {} };
@@ -132,9 +142,11 @@ export function audienceAndName(text: string): readonly [audience: string, name:
 /** By `NAME.NAMESPACE.svc.cluster.local`, or as `forCaller` says it; undefined = no rule speaks about it. */
 export const rulesOf = derived<HostRules | undefined>((world, text) => {
   const [audience, host] = audienceAndName(text);
-  const rules = chosen(world, host, parseCaller(audience));
-  if (rules.length === 0) return undefined;
-  const decides = rules.find((rule) => rule.spec?.trafficPolicy !== undefined) ?? rules[0];
+  const caller = parseCaller(audience);
+  const rules = chosen(world, host, caller);
+  const [first] = rules;
+  if (first === undefined) return undefined;
+  const decides = rules.find((rule) => rule.spec?.trafficPolicy !== undefined) ?? first;
   const subsets = new Map<string, Subset>();
   for (const rule of rules) for (const subset of rule.spec?.subsets ?? []) if (!subsets.has(subset.name)) subsets.set(subset.name, subset);
   const annotations: Record<string, string> = {};
@@ -144,9 +156,11 @@ export const rulesOf = derived<HostRules | undefined>((world, text) => {
       if (value !== undefined) annotations[name] ??= value;
     }
   return {
-    policy: decides?.spec?.trafficPolicy,
+    policy: decides.spec?.trafficPolicy,
     annotations,
     subsets: [...subsets.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    namespace: namespaceOf(first),
+    own: namespaceOf(first) === caller.namespace,
   };
 }, equal);
 
@@ -168,17 +182,20 @@ const nothing: TrafficPlan = {};
 /** The treatment of one port; `host` may come from `forCaller`; `subset` as in the cluster's name, empty = all instances. */
 export function trafficPlan(world: World, host: string, port: number, subset: string): TrafficPlan {
   const rules = rulesOf(world, host);
-  return rules === undefined ? nothing : foldTraffic(rules, port, subset);
+  return rules === undefined ? nothing : foldTraffic(rules, port, subset, (name) => credentialOf(world, `${rules.namespace}/${name}`));
 }
 
-export function foldTraffic(rules: HostRules, port: number, subset: string): TrafficPlan {
+/** `credential`: the Secret of a name in the namespace of the rules. */
+export function foldTraffic(rules: HostRules, port: number, subset: string, credential: (name: string) => Credential): TrafficPlan {
   let sections = forPort(rules.policy, port);
   if (subset !== "") {
     const own = subsetOf(rules, subset)?.trafficPolicy;
     const atPort = own?.portLevelSettings?.find((each) => each.port?.number === port);
     sections = atPort ?? { ...sections, ...withoutPorts(own) };
   }
-  return planSections(sections, rules.annotations);
+  const plan = planSections(sections, rules.annotations);
+  const tls = tlsPlan(sections.tls, rules.own, credential);
+  return tls === undefined ? plan : { ...plan, tls };
 }
 
 /** Settings of a port stand alone: what they leave out is the default, as in Istio. */
@@ -203,7 +220,7 @@ function plain<T extends object>(value: T): T | undefined {
 }
 
 function planSections(sections: PolicySections, annotations: HostRules["annotations"]): TrafficPlan {
-  const { loadBalancer, connectionPool, outlierDetection, tls } = sections;
+  const { loadBalancer, connectionPool, outlierDetection } = sections;
   const check = annotations[ruleAnnotations.healthCheck];
   const parsed = check === undefined ? undefined : parseHealthCheck(check);
   const factor = annotations[ruleAnnotations.latencyFactor];
@@ -232,7 +249,6 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
     panicPercent: !judged ? undefined : outlierDetection === undefined ? 50 : (outlierDetection.minHealthPercent ?? 0),
     heedRateLimits: annotations[ruleAnnotations.heedRateLimits] === "true" ? true : undefined,
     healthCheck: typeof parsed === "string" ? undefined : parsed,
-    tls: tlsPlan(tls),
   };
   return (plain(out) as TrafficPlan | undefined) ?? nothing;
 }
@@ -334,7 +350,8 @@ function outlierPlan(o: OutlierDetection | undefined, annotations: HostRules["an
   };
 }
 
-function tlsPlan(tls: PolicySections["tls"]): OriginationPlan | undefined {
+/** `own`: private keys of the namespace are for these callers. */
+function tlsPlan(tls: PolicySections["tls"], own: boolean, credential: (name: string) => Credential): OriginationPlan | undefined {
   switch (tls?.mode) {
     // Mutual TLS of the mesh is what sidecars do unasked.
     case undefined:
@@ -344,6 +361,7 @@ function tlsPlan(tls: PolicySections["tls"]): OriginationPlan | undefined {
       return { kind: "plain" };
     case "SIMPLE":
     case "MUTUAL":
+      if (tls.credentialName !== undefined) return bySecret(tls, own, credential(tls.credentialName));
       return {
         kind: "tls",
         sni: tls.sni ?? "",
@@ -352,6 +370,21 @@ function tlsPlan(tls: PolicySections["tls"]): OriginationPlan | undefined {
         ...(tls.mode === "MUTUAL" ? { certificate: { chain: tls.clientCertificate ?? "", key: tls.privateKey ?? "" } } : {}),
       };
   }
+}
+
+/** Never without what the rule refers to: a server that nobody vouches for is not called. */
+function bySecret(tls: ClientTls, own: boolean, found: Credential): OriginationPlan {
+  const mutual = tls.mode === "MUTUAL";
+  const unchecked = tls.insecureSkipVerify === true;
+  if ((mutual && !own) || credentialProblem(found, mutual, unchecked) !== "") return { kind: "closed" };
+  return {
+    kind: "tls",
+    sni: tls.sni ?? "",
+    authorities: unchecked ? null : (found.authorities ?? null),
+    names: [...(tls.subjectAltNames ?? [])].sort(),
+    ...(mutual && found.certificate !== undefined ? { certificate: found.certificate } : {}),
+    inline: true,
+  };
 }
 
 /** `NS/NAME` of a rule whose subset of this name no instance of the host fits; undefined = somebody does, or there is no such subset. */
@@ -378,6 +411,19 @@ export interface RuleVerdict {
   readonly overruled: boolean;
   /** Names of subsets that no instance fits, sorted. */
   readonly empty: readonly string[];
+  /** Of what it refers to, place and problem; undefined = it refers to nothing. */
+  readonly credentials: readonly string[] | undefined;
+}
+
+/** What of a rule's `credentialName` cannot be used, place by place; undefined = it has none. */
+export function credentialTroubles(world: World, rule: DestinationRuleObject): readonly string[] | undefined {
+  const places = tlsPlaces(rule).filter(({ tls }) => tls.credentialName !== undefined);
+  if (places.length === 0) return undefined;
+  return places.flatMap(({ place, tls }) => {
+    const found = credentialOf(world, `${namespaceOf(rule)}/${tls.credentialName}`);
+    const problem = credentialProblem(found, tls.mode === "MUTUAL", tls.insecureSkipVerify === true);
+    return problem === "" ? [] : [`${place}.credentialName: ${problem}`];
+  });
 }
 
 /** undefined = there is no such rule. */
@@ -400,7 +446,8 @@ export function ruleVerdict(world: World, key: string): RuleVerdict | undefined 
     .filter(({ labels = {} }) => !service?.workloads.some((workload) => matchesLabels(labels, workload.labels)))
     .map((subset) => subset.name)
     .sort();
-  return { rule, host, service: service !== undefined, callers: callersOf(rule, namespace), overruled, empty };
+  const credentials = credentialTroubles(world, rule);
+  return { rule, host, service: service !== undefined, callers: callersOf(rule, namespace), overruled, empty, credentials };
 }
 
 /** A wildcard is there for any service that fits it; its subsets are looked for among all of their instances. */
@@ -416,7 +463,9 @@ function wildcardVerdict(world: World, rule: DestinationRuleObject, host: string
     .filter(({ labels = {} }) => !services.some(({ workloads }) => workloads.some((each) => matchesLabels(labels, each.labels))))
     .map((subset) => subset.name)
     .sort();
-  return { rule, host, service: services.length > 0 || outside, callers: callersOf(rule, namespaceOf(rule)), overruled: false, empty };
+  const credentials = credentialTroubles(world, rule);
+  const callers = callersOf(rule, namespaceOf(rule));
+  return { rule, host, service: services.length > 0 || outside, callers, overruled: false, empty, credentials };
 }
 
 /** `owner`: whose host it is. */

@@ -1,7 +1,6 @@
 // Owns: what a Gateway's listeners are worth: whether they conflict, which kinds and namespaces they take routes from, their certificates. Nothing here
 // depends on routes, so that a route's change does not touch it.
 
-import { createPrivateKey, X509Certificate } from "node:crypto";
 import { tlsSecretType } from "../../api/kinds/gateway-secret.ts";
 import {
   builtInClass,
@@ -32,6 +31,7 @@ import {
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { permitted } from "./backends.ts";
 import { lower } from "./gateway-hosts.ts";
+import { namesOfPair } from "./pem.ts";
 
 export interface GatewayModel {
   readonly key: string;
@@ -234,25 +234,9 @@ function certificateOf(world: World, owner: KubeObject, ref: CertificateRef): Na
     return { reason: "InvalidCertificateRef", message: `Secret ${key} is of type ${secret.type ?? ""}, not ${tlsSecretType}` };
   const text = (name: string) => Buffer.from(secret.data?.[name] ?? "", "base64").toString("utf8");
   const [chain, privateKey] = [text("tls.crt"), text("tls.key")];
-  const names = namesOf(chain, privateKey);
+  const names = namesOfPair(chain, privateKey);
   if (typeof names === "string") return { reason: "InvalidCertificateRef", message: `Secret ${key}: ${names}` };
   return { certificate: { kind: "pem", chain, privateKey }, names };
-}
-
-/** The names of the certificate; or what a proxy would refuse, found here, so that one bad Secret does not cost the whole port. */
-function namesOf(chain: string, privateKey: string): readonly string[] | string {
-  let certificate: X509Certificate;
-  try {
-    certificate = new X509Certificate(chain);
-  } catch {
-    return "tls.crt holds no certificate that can be read";
-  }
-  try {
-    if (!certificate.checkPrivateKey(createPrivateKey(privateKey))) return "tls.key is not the key of tls.crt";
-  } catch {
-    return "tls.key holds no private key that can be read";
-  }
-  return (certificate.subjectAltName ?? "").split(", ").flatMap((name) => (name.startsWith("DNS:") ? [name.slice(4).toLowerCase()] : []));
 }
 
 /** Whether a listener takes routes, or a Gateway ListenerSets, from a namespace. `own`: that of the Gateway, or of the set that has the listener. */
