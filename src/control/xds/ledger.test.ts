@@ -223,6 +223,9 @@ for (const mode of ["delta", "sotw"] as const) {
           : client.ledger.receiveDelta("listener", [], [], {}, listener, error);
       expect(again("listener l: port 80 is in use")).toMatchObject({ kind: "rejected", rejection: { names: ["l"] } });
       expect(client.ledger.settled()).toBe(false);
+      // Said again, it is no news.
+      expect(again("listener l: port 80 is in use").kind).toBe("subscribed");
+      expect(client.ledger.settled()).toBe(false);
       expect(client.sees()).toEqual([]);
       again();
       expect(client.ledger.settled()).toBe(true);

@@ -452,14 +452,13 @@ export class TypeLedger {
 
   /**
    * A second answer to a response that was accepted: the client could not put it into force after all (a port in use), or can now.
-   * What it names stays held, for its removal must still be told, but counts as rejected until its content changes.
+   * What it names stays held, for its removal must still be told, but counts as rejected until its content changes or a later answer does not name it.
    */
   #reconsider(error: string | undefined): Receipt | undefined {
-    if (error === undefined) {
-      for (const name of this.#late) this.#rejected.delete(name);
-      this.#late.clear();
-      return undefined;
-    }
+    const before = new Set(this.#late);
+    for (const name of before) this.#rejected.delete(name);
+    this.#late.clear();
+    if (error === undefined) return undefined;
     const names: string[] = [];
     for (const [name, { version }] of this.#held) {
       if (!mentions(error, name)) continue;
@@ -467,6 +466,8 @@ export class TypeLedger {
       this.#late.add(name);
       this.#rejected.set(name, { version, reason: error });
     }
+    // Each response is followed by what stands: no news, and no event.
+    if (names.length > 0 && names.every((name) => before.has(name))) return undefined;
     return { kind: "rejected", rejection: { type: this.type, version: this.#sent, reason: error, names } };
   }
 

@@ -346,13 +346,35 @@ describe("delta", () => {
     expect(h.applied.at(-1)?.endpoints.get("a")?.length).toBe(1);
   });
 
-  test("what the engine cannot apply is a rejection too", async () => {
+  test("what the engine cannot apply is told after the answer, after each later answer while it stands, on the next stream, and when it is over", async () => {
     const fake = await server();
     const h = start(fake.port, true);
     const stream = await settled(fake, h);
+    const said = (of: typeof stream, id: string) =>
+      of.requests.filter((r) => r.responseNonce === id).map((r) => r.errorDetail?.message ?? "accepted");
+    const taken = "listener m: port 80 is taken";
     h.failures = [{ resource: { type: "listener", name: "m" }, reason: "port 80 is taken" }];
-    const id = push(stream, "listener", { m: ["1", listener("m", "r")] });
-    expect((await answerTo(stream, id)).errorDetail?.message).toBe("listener m: port 80 is taken");
+    const first = push(stream, "listener", { m: ["1", listener("m", "r")] });
+    await until(() => said(stream, first).length === 2, "both words");
+    expect(said(stream, first)).toEqual(["accepted", taken]);
+    const second = push(stream, "listener", { l: ["9", listener("l", "r")] });
+    await until(() => said(stream, second).length === 2, "both words again");
+    expect(said(stream, second)).toEqual(["accepted", taken]);
+    h.failures = [];
+    h.client.refresh();
+    await until(() => said(stream, second).length === 3, "the end of it");
+    expect(said(stream, second)).toEqual(["accepted", taken, "accepted"]);
+    h.failures = [{ resource: { type: "listener", name: "m" }, reason: "port 80 is taken" }];
+    h.client.refresh();
+    stream.end();
+    const next = await until(() => fake.delta.find((each) => each !== stream && each.requests.length > 1), "the next stream");
+    await asks(next, "listener");
+    // What is not in force is asked for again, so that there is an answer to speak of it in.
+    const claimed = next.requests.find((r) => r.typeUrl === typeUrl.listener)?.initialResourceVersions;
+    expect(Object.keys(claimed ?? {})).toEqual(["l"]);
+    const third = push(next, "listener", { m: ["1", listener("m", "r")] });
+    await until(() => said(next, third).length === 2, "both words on the next stream");
+    expect(said(next, third)).toEqual(["accepted", taken]);
   });
 
   test("a proxy whose listeners were all refused is not ready, and says why; the first one in force makes it ready", async () => {

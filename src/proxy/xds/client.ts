@@ -44,6 +44,9 @@ export interface AdsOptions {
 /** How often hosts that nobody uses any more are looked for. */
 const expireEveryMs = 60_000;
 
+/** So often is a listener tried again that could not be opened: soon after its port is free, and a try costs a bind. */
+const retryEveryMs = 2_000;
+
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
 
 export class AdsClient implements AdsHost {
@@ -65,8 +68,12 @@ export class AdsClient implements AdsHost {
   /** null until a table says that hosts are asked for. */
   #demanded: DemandedHosts | null = null;
   #expiry: Timer | undefined;
-  /** Failures of the last apply, so that each is told once. */
-  #failed = new Map<string, string>();
+  /** Failures of the last apply, so that each is logged once. */
+  #failed = new Map<string, ApplyFailure>();
+  /** Types of which the server has been told on this stream that something is not in force. */
+  readonly #complained = new Set<StreamType>();
+  /** While something cannot be put into force that may be possible later: a port in use. */
+  #retry: Timer | undefined;
 
   constructor(options: AdsOptions) {
     this.#options = options;
@@ -90,6 +97,7 @@ export class AdsClient implements AdsHost {
       path: service + (options.delta ? "DeltaAggregatedResources" : "StreamAggregatedResources"),
       opened: (call) => {
         const host: AdsHost = { ...this.#asHost(), send: (message) => void call.send(message) };
+        this.#complained.clear();
         this.#session = options.delta ? new DeltaSession(host) : new SotwSession(host);
         this.#session.subscribe();
       },
@@ -116,7 +124,7 @@ export class AdsClient implements AdsHost {
   #refusedListeners(): readonly string[] {
     if (this.#listened || this.#options.fixed.listeners.size > 0) return [];
     const { held, rejected } = this.store.types.listener;
-    const refused = [...held.keys()].map((name) => [name, this.#failed.get(`listener ${name}`)] as const);
+    const refused = [...held.keys()].map((name) => [name, this.#failed.get(`listener ${name}`)?.reason] as const);
     this.#listened = refused.some(([, why]) => why === undefined);
     if (this.#listened) return [];
     return [...refused, ...[...rejected].map(([name, one]) => [name, one.reason] as const)].map(
@@ -149,7 +157,7 @@ export class AdsClient implements AdsHost {
 
   /** Puts what was restored into force. */
   begin(): void {
-    for (const failure of this.#put()) this.log.warn({ ...failure }, "A part of the snapshot could not be put into force.");
+    this.#put();
   }
 
   /** What a snapshot should hold; null while something is still on its way. */
@@ -214,15 +222,12 @@ export class AdsClient implements AdsHost {
 
   /** Tells of what could not be applied where `apply` could not say so at once. All that fails now; what is missing works again. */
   failed(failures: readonly ApplyFailure[]): void {
-    for (const failure of this.#note(failures)) {
-      const text = `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`;
-      this.log.warn({ problem: text }, "A part of an update could not be put into force.");
-      this.#session?.complainLate(failure.resource.type, text);
-    }
+    this.#note(failures);
   }
 
   stop(): void {
     this.#timer?.cancel();
+    this.#retry?.cancel();
     this.#expiry?.cancel();
     this.#stream.stop();
   }
@@ -259,12 +264,7 @@ export class AdsClient implements AdsHost {
     if (type === "listener") this.store.forget("route", this.wanted("route") as ReadonlySet<string>);
     if (type === "host") this.store.forget("host", this.wanted("host") as ReadonlySet<string>);
     this.#options.accepted?.();
-    const mine = new Set(resources.map((one) => one.name));
-    for (const failure of this.#put()) {
-      const text = `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`;
-      if (failure.resource.type === type && mine.has(failure.resource.name)) problems.push(text);
-      else this.#session?.complainLate(failure.resource.type, text);
-    }
+    this.#put(type);
     this.#updates.with([type, problems.length === 0 ? "accepted" : "rejected"]).value++;
     if (problems.length > 0) this.log.warn({ type, problems }, "Rejected a part of an update; the last good version serves on.");
     return problems;
@@ -277,36 +277,69 @@ export class AdsClient implements AdsHost {
       log: this.log,
       wanted: (type) => this.wanted(type),
       take: (type, resources, removed) => this.take(type, resources, removed),
+      answered: (type) => {
+        // Also what was said while this response was on its way: the server could not know what it was about.
+        if (this.#complained.has(type) || this.#problems(type).length > 0) this.#tellLate(type);
+      },
+      versions: (type) => {
+        const made = this.store.versions(type);
+        // What is not in force is asked for again, so that there is an answer that says so.
+        for (const { resource } of this.#failed.values()) if (resource.type === type) delete made[resource.name];
+        return made;
+      },
     };
   }
 
-  /** Warms and applies. Answers failures that are new. */
-  #put(): readonly ApplyFailure[] {
+  /** Warms and applies. `answering`: the type whose response is about to be answered, of which nothing is told before. */
+  #put(answering?: StreamType): void {
     const { clock } = this.#options;
     const { config, waiting } = this.#warmer.next(this.store, clock.mono(), this.#demanded);
     this.#waiting = waiting;
     this.#timer?.cancel();
-    this.#timer = waiting.length > 0 ? clock.after(Math.min(1_000, warmBoundMs), () => this.#afterWaiting()) : undefined;
+    this.#timer = waiting.length > 0 ? clock.after(Math.min(1_000, warmBoundMs), () => this.#put()) : undefined;
     // The first configuration goes in whole, when everything it names has come: a half-configured proxy would answer with errors.
     const complete = this.#applied || this.waitingFor().length === 0;
-    if (!complete) return [];
+    if (!complete) return;
     const failures = this.#options.apply(config);
     this.#applied = true;
-    const fresh = this.#note(failures);
+    this.#note(failures, answering);
     this.#options.changed();
-    return fresh;
   }
 
-  /** Keeps what fails; answers what did not fail so before. */
-  #note(failures: readonly ApplyFailure[]): readonly ApplyFailure[] {
-    const fresh = failures.filter((f) => this.#failed.get(`${f.resource.type} ${f.resource.name}`) !== f.reason);
-    this.#failed = new Map(failures.map((f) => [`${f.resource.type} ${f.resource.name}`, f.reason]));
-    return fresh;
+  /** Keeps what fails, logs what did not fail so before, and tells the server where that has changed. */
+  #note(failures: readonly ApplyFailure[], answering?: StreamType): void {
+    const before = this.#failed;
+    const fresh = failures.filter((f) => before.get(nameOf(f))?.reason !== f.reason);
+    this.#failed = new Map(failures.map((f) => [nameOf(f), f]));
+    const turned = new Set(fresh.map(({ resource }) => resource.type));
+    for (const [name, { resource }] of before) if (!this.#failed.has(name)) turned.add(resource.type);
+    for (const failure of fresh)
+      this.log.warn({ problem: `${nameOf(failure)}: ${failure.reason}` }, "A part of the configuration could not be put into force.");
+    for (const type of turned) if (type !== answering) this.#tellLate(type);
+    const again = failures.some(({ resource }) => resource.type === "listener");
+    if (!again) this.#retry?.cancel();
+    if (!again || this.#retry === undefined)
+      this.#retry = again
+        ? this.#options.clock.after(retryEveryMs, () => {
+            this.#retry = undefined;
+            this.refresh();
+          })
+        : undefined;
   }
 
-  #afterWaiting(): void {
-    for (const failure of this.#put()) {
-      this.#session?.complainLate(failure.resource.type, `${failure.resource.type} ${failure.resource.name}: ${failure.reason}`);
-    }
+  /** Everything of a type that was understood and is not in force. */
+  #problems(type: StreamType): readonly string[] {
+    const failing = [...this.#failed.values()].filter(({ resource }) => resource.type === type);
+    return failing.map((each) => `${nameOf(each)}: ${each.reason}`);
   }
+
+  #tellLate(type: StreamType): void {
+    const problems = this.#problems(type);
+    if (problems.length > 0) this.#complained.add(type);
+    this.#session?.tellLate(type, problems);
+  }
+}
+
+function nameOf({ resource }: ApplyFailure): string {
+  return `${resource.type} ${resource.name}`;
 }

@@ -65,13 +65,15 @@ export class DeltaSession implements AdsSession {
       responseNonce: response.nonce,
       ...(problems.length === 0 ? {} : { errorDetail: rejection(problems) }),
     });
+    this.#host.answered(type);
     this.subscribe();
   }
 
-  complainLate(type: StreamType, reason: string): void {
+  tellLate(type: StreamType, problems: readonly string[]): void {
     const asked = this.#asked.get(type);
     if (asked === undefined || asked.lastNonce === "") return;
-    this.#send({ typeUrl: typeUrl[type], responseNonce: asked.lastNonce, errorDetail: rejection([reason]) });
+    const errorDetail = problems.length === 0 ? {} : { errorDetail: rejection(problems) };
+    this.#send({ typeUrl: typeUrl[type], responseNonce: asked.lastNonce, ...errorDetail });
   }
 
   #subscribe(type: StreamType): void {
@@ -84,7 +86,7 @@ export class DeltaSession implements AdsSession {
       if (asked !== undefined) return;
       this.#asked.set(type, { names: null, lastNonce: "" });
       // An empty first subscription is a wildcard; naming what we hold spares the server sending it again.
-      this.#send({ typeUrl: typeUrl[type], initialResourceVersions: this.#host.store.versions(type) });
+      this.#send({ typeUrl: typeUrl[type], initialResourceVersions: this.#host.versions(type) });
       return;
     }
     const before = asked?.names ?? new Set<string>();
@@ -96,7 +98,7 @@ export class DeltaSession implements AdsSession {
       typeUrl: typeUrl[type],
       resourceNamesSubscribe: add,
       resourceNamesUnsubscribe: drop,
-      ...(asked === undefined ? { initialResourceVersions: this.#host.store.versions(type) } : {}),
+      ...(asked === undefined ? { initialResourceVersions: this.#host.versions(type) } : {}),
     });
   }
 

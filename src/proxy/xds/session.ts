@@ -11,8 +11,8 @@ export interface AdsSession {
   receive(bytes: Uint8Array): void;
   /** Asks for what is wanted now; the first call opens the subscriptions. */
   subscribe(): void;
-  /** Tells the server that something accepted before could not be put into force. */
-  complainLate(type: StreamType, reason: string): void;
+  /** Tells the server what of the accepted is not in force; nothing = all of it is, again. */
+  tellLate(type: StreamType, problems: readonly string[]): void;
 }
 
 /** What a session needs of the client. */
@@ -23,6 +23,10 @@ export interface AdsHost {
   wanted(type: StreamType): ReadonlySet<string> | "all" | null;
   /** Takes a response. Answers what is wrong; empty = acknowledge. */
   take(type: StreamType, resources: readonly Incoming[], removed: readonly string[]): readonly string[];
+  /** The response has its answer: what is said now about its type is about that response. */
+  answered(type: StreamType): void;
+  /** Versions of what is in force, for the first request of a stream. */
+  versions(type: StreamType): Record<string, string>;
   send(message: Uint8Array): void;
   readonly log: Logger;
 }

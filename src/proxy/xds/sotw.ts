@@ -79,11 +79,12 @@ export class SotwSession implements AdsSession {
     asked.lastNonce = response.nonce;
     if (problems.length === 0) asked.version = response.versionInfo;
     this.#request(type, problems);
+    this.#host.answered(type);
     this.subscribe();
   }
 
-  complainLate(type: StreamType, reason: string): void {
-    if (this.#asked.get(type)?.lastNonce) this.#request(type, [reason]);
+  tellLate(type: StreamType, problems: readonly string[]): void {
+    if (this.#asked.get(type)?.lastNonce) this.#request(type, problems);
   }
 
   #request(type: StreamType, problems: readonly string[] = []): void {
