@@ -1,7 +1,7 @@
 // Owns: how a kind is put together from a schema, a table of what is left out, and its own rules; and what every object's metadata must be.
 // Never names a kind.
 
-import type { Column, KindDefinition, KubeObject, Violation } from "./meta.ts";
+import type { Column, Condition, KindDefinition, KubeObject, Violation } from "./meta.ts";
 import { fillDefaults, isRecord, type Schema, show, suggest, type Unimplemented, walkSchema } from "./schema.ts";
 
 export interface KindSpec {
@@ -235,3 +235,21 @@ export const ageColumn: Column = {
 export function textColumn(name: string, description: string, value: (object: KubeObject) => string, priority: 0 | 1 = 0): Column {
   return { name, type: "string", description, priority, value };
 }
+
+/**
+ * Whether everything that an object is attached to takes it: `True`, `False` when one of them does not, `Unknown` while nobody has said.
+ * Of policies (`status.ancestors`, GEP-713) and of objects with conditions of their own.
+ */
+export const acceptedColumn: Column = textColumn(
+  "Accepted",
+  "Whether what it is attached to takes it; the conditions say why not.",
+  (object) => {
+    const status = (isRecord(object.status) ? object.status : {}) as {
+      conditions?: Condition[];
+      ancestors?: { conditions?: Condition[] }[];
+    };
+    const all = status.ancestors?.map(({ conditions }) => conditions ?? []) ?? [status.conditions ?? []];
+    const said = all.map((conditions) => conditions.find(({ type }) => type === "Accepted")?.status ?? "Unknown");
+    return said.find((each) => each !== "True") ?? said[0] ?? "Unknown";
+  },
+);

@@ -116,7 +116,7 @@ describe("apply, get, describe, delete", () => {
   test("tables, names, wide; no colour in a pipe, colour when it is asked for", async () => {
     expect((await line("get services -n shop -o name")).out).toBe("service/fine\nservice/reviews\n");
     const { out } = await line("get svc -A");
-    expect(out).toMatch(/^NAMESPACE +NAME +SELECTOR +PORTS +AGE\nshop +fine +app=fine +80\/http +\d+s\n/);
+    expect(out).toMatch(/^NAMESPACE +NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE\nshop +fine +ClusterIP +<none> +<none> +80\/TCP +\d+s\n/);
     expect(out).not.toContain("\u001b");
     expect((await weft(["get", "svc", "-A"], "", { CLICOLOR_FORCE: "1" })).out).toContain("\u001b[1mNAME");
     expect((await weft(["get", "svc", "-A"], "", { CLICOLOR_FORCE: "1", NO_COLOR: "1" })).out).not.toContain("\u001b");

@@ -112,11 +112,11 @@ describe.each(binaries)("%s", (binary) => {
 
   test("get prints tables, wide tables, names, YAML and JSON", async () => {
     expect(await ok("get svc,httproute")).toMatch(
-      /^NAME +SELECTOR +PORTS +AGE\nservice\/reviews +app=reviews +80\/http +\d+m?s\n\nNAME +HOSTNAMES +AGE\nhttproute\.gateway\.networking\.k8s\.io\/reviews /,
+      /^NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE\nservice\/reviews +ClusterIP +<none> +<none> +80\/TCP +\d+m?s\n\nNAME +HOSTNAMES +AGE\nhttproute\.gateway\.networking\.k8s\.io\/reviews /,
     );
-    expect(await ok("get svc -A")).toMatch(/^NAMESPACE +NAME +SELECTOR +PORTS +AGE\nshop +reviews /);
+    expect(await ok("get svc -A")).toMatch(/^NAMESPACE +NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE\nshop +reviews /);
     expect(await ok("get svc --show-labels --no-headers")).toMatch(/^reviews .* app=reviews\n$/);
-    expect(await ok("get svc reviews -o wide")).toContain("reviews");
+    expect(await ok("get svc reviews -o wide")).toMatch(/ AGE +SELECTOR\nreviews .* app=reviews\n$/);
     expect(await ok("get svc -l app=reviews -o name")).toBe("service/reviews\n");
     expect(await ok("get svc -l app=other -o name")).toBe("");
     expect(await ok("get svc reviews -o yaml")).toMatch(/^apiVersion: v1\nkind: Service\nmetadata:\n/);
@@ -354,11 +354,11 @@ describe.each(binaries)("%s", (binary) => {
     child.kill();
     await reading;
     expect(lines.map((line) => line.replace(/ +\d+m?s$/, "").replaceAll(/ +/g, " "))).toEqual([
-      "NAME SELECTOR PORTS AGE",
-      "reviews app=reviews 80/http",
-      "reviews app=reviews 80/http,81/tcp",
-      "ratings app=reviews 80/http",
-      "ratings app=reviews 80/http",
+      "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE",
+      "reviews ClusterIP <none> <none> 80/TCP",
+      "reviews ClusterIP <none> <none> 80/TCP,81/TCP",
+      "ratings ClusterIP <none> <none> 80/TCP",
+      "ratings ClusterIP <none> <none> 80/TCP",
     ]);
   }, 30_000);
 

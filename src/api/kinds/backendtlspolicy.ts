@@ -1,6 +1,6 @@
 // Owns: gateway.networking.k8s.io BackendTLSPolicy (GEP-1897, the fields of v1): how instances that speak TLS themselves are reached and recognised.
 
-import { ageColumn, defineKind, textColumn } from "../define.ts";
+import { acceptedColumn, ageColumn, defineKind, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { notImplemented, type Schema, show } from "../schema.ts";
 import type { BackendTlsPolicyObject } from "./backendtlspolicy-spec.ts";
@@ -93,6 +93,7 @@ export const backendTlsPolicyKind = defineKind({
       "Name that certificates must carry.",
       (object) => (object as BackendTlsPolicyObject).spec?.validation?.hostname ?? "",
     ),
+    acceptedColumn,
     ageColumn,
   ],
 });

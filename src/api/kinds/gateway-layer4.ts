@@ -58,8 +58,13 @@ function checkHostnamesOf(route: Layer4RouteObject, add: (path: string, message:
   checkHostnames({ ...route, spec: { ...route.spec, parentRefs: [] } }, add);
 }
 
-export const layer4Columns = [
+const parentsColumn = textColumn("Parents", "Services and Gateways the route is attached to.", parentNames, 1);
+
+/** Of TCP and UDP. */
+export const layer4Columns = [parentsColumn, ageColumn];
+
+export const tlsColumns = [
   textColumn("Hostnames", "Names in the TLS handshake that the route is for.", hostNames),
-  textColumn("Parents", "Services and Gateways the route is attached to.", parentNames, 1),
+  parentsColumn,
   ageColumn,
 ];

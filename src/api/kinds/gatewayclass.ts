@@ -2,7 +2,7 @@
 
 import { ageColumn, defineKind, textColumn } from "../define.ts";
 import type { Condition } from "../meta.ts";
-import type { Schema } from "../schema.ts";
+import { extendSchema, type Schema } from "../schema.ts";
 import published from "../schemas/gatewayclass.json" with { type: "json" };
 import type { GatewayClassObject } from "./gateway-spec.ts";
 
@@ -16,7 +16,10 @@ export const gatewayClassKind = defineKind({
   namespaced: false,
   hasStatus: true,
   requiredFields: ["spec"],
-  fields: { spec: published as Schema },
+  // `description` is not in the schema that the package publishes.
+  fields: {
+    spec: extendSchema(published as Schema, "", { description: { type: "string", maxLength: 64, description: "What the class is for." } }),
+  },
   unimplemented: { "spec.parametersRef": "a Gateway of Weft has no parameters beyond its own fields" },
   notes: [
     "controllerName weft.dev/gateway makes it Weft's; other classes are stored and left alone.",
@@ -29,5 +32,6 @@ export const gatewayClassKind = defineKind({
       return list.find(({ type }) => type === "Accepted")?.status ?? "Unknown";
     }),
     ageColumn,
+    textColumn("Description", "What the class is for.", (object) => (object as GatewayClassObject).spec?.description ?? "", 1),
   ],
 });

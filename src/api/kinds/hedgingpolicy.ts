@@ -1,7 +1,7 @@
 // Owns: weft.dev HedgingPolicy: that callers of a Service ask a second instance where the first is slow. A kind of its own and no field of OverloadPolicy, since
 // it binds who calls and not who answers. What it compiles to stands in compile/policies/hedging.ts.
 
-import { ageColumn, defineKind, textColumn } from "../define.ts";
+import { acceptedColumn, ageColumn, defineKind, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { show } from "../schema.ts";
 import { durationMs, gatewayDuration, gather } from "./gateway-refs.ts";
@@ -52,6 +52,7 @@ export const hedgingPolicyKind = defineKind({
   columns: [
     textColumn("Targets", "Services that it is for.", (object) => targetNames(policy(object).spec?.targetRefs)),
     textColumn("After", "How long the first instance is waited for.", (object) => policy(object).spec?.after ?? ""),
+    acceptedColumn,
     ageColumn,
   ],
 });

@@ -46,10 +46,10 @@ function listenerSet(kind: ListenerSetKind, version: string, shortNames: readonl
     notes,
     rules: listenerSetRules,
     columns: [
-      textColumn("Gateway", "Gateway whose listeners they are.", gatewayOf),
       textColumn("Accepted", "Whether the Gateway takes them.", (object) => conditionOf(object, "Accepted")),
       textColumn("Programmed", "Whether their ports are open.", (object) => conditionOf(object, "Programmed")),
       ageColumn,
+      textColumn("Gateway", "Gateway whose listeners they are.", gatewayOf, 1),
     ],
   });
 }

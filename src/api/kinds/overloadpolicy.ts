@@ -1,7 +1,7 @@
 // Owns: weft.dev OverloadPolicy: how many requests an instance is given at once, and what becomes of the others. What it compiles to stands in
 // compile/policies/limits.ts.
 
-import { ageColumn, defineKind, textColumn } from "../define.ts";
+import { acceptedColumn, ageColumn, defineKind, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { notImplemented, show } from "../schema.ts";
 import { type Add, durationMs, gatewayDuration, gather } from "./gateway-refs.ts";
@@ -100,6 +100,7 @@ export const overloadPolicyKind = defineKind({
         ? `adaptive${maxConcurrency === undefined ? "" : `, at most ${maxConcurrency}`}`
         : String(concurrency);
     }),
+    acceptedColumn,
     ageColumn,
   ],
 });

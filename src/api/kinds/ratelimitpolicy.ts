@@ -1,7 +1,7 @@
 // Owns: weft.dev RateLimitPolicy: how many requests a Service or a Gateway takes in a time, of all clients or of each. What it compiles to stands in
 // compile/policies/limits.ts; who counts what is shared stands in control/ratelimit.
 
-import { ageColumn, defineKind, textColumn } from "../define.ts";
+import { acceptedColumn, ageColumn, defineKind, textColumn } from "../define.ts";
 import type { KubeObject, Violation } from "../meta.ts";
 import { show } from "../schema.ts";
 import { type Add, checkRegex, checkRuleNames, durationMs, gatewayDuration, gather, sectionName } from "./gateway-refs.ts";
@@ -166,6 +166,7 @@ export const rateLimitPolicyKind = defineKind({
   columns: [
     textColumn("Targets", "What it is for.", (object) => targetNames(policy(object).spec?.targetRefs)),
     textColumn("Rules", "Requests by time, and whose.", (object) => (policy(object).spec?.rules ?? []).map(sayRule).join(", ")),
+    acceptedColumn,
     ageColumn,
   ],
 });

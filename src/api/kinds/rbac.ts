@@ -132,6 +132,13 @@ function bindingProblems(object: KubeObject, cluster: boolean): Violation[] {
   return out;
 }
 
+/** Kubernetes's roles have a time where others have an age. */
+const createdColumn = textColumn(
+  "Created At",
+  "When the object was created.",
+  (object) => object.metadata.creationTimestamp ?? "<unknown>",
+);
+
 const roleFields: KindSpec["fields"] = { rules: rulesSchema };
 const bindingFields = (kinds: readonly string[]): KindSpec["fields"] => ({
   subjects: subjectsSchema,
@@ -172,7 +179,7 @@ export const roleKind = defineKind({
   fields: roleFields,
   rules: (object) => ruleProblems(object, false),
   notes: roleNotes,
-  columns: [ageColumn],
+  columns: [createdColumn],
 });
 
 export const clusterRoleKind = defineKind({
@@ -184,7 +191,7 @@ export const clusterRoleKind = defineKind({
   unimplemented: { aggregationRule: "list the rules themselves" },
   rules: (object) => ruleProblems(object, true),
   notes: roleNotes,
-  columns: [ageColumn],
+  columns: [createdColumn],
 });
 
 const roleColumn = textColumn("Role", "What is granted.", (object) => {

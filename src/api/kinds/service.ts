@@ -129,13 +129,23 @@ export const serviceKind = defineKind({
   moreDefaults: fillTargetPorts,
   rules: serviceRules,
   columns: [
-    textColumn("Selector", "Labels of the workloads behind the service; <none> when EndpointSlices say.", (object) =>
-      formatLabels((object as ServiceObject).spec?.selector),
-    ),
-    textColumn("Ports", "PORT/PROTOCOL of each port.", (object) =>
-      ((object as ServiceObject).spec?.ports ?? []).map((each) => `${each.port}/${portProtocol(each)}`).join(","),
-    ),
+    textColumn("Type", "ClusterIP.", (object) => (object as ServiceObject).spec?.type ?? "ClusterIP"),
+    textColumn("Cluster-IP", "None where spec.clusterIP says so; services of the mesh have no address.", (object) => {
+      const address = (object as ServiceObject).spec?.clusterIP ?? "";
+      return address === "" ? "<none>" : address;
+    }),
+    textColumn("External-IP", "Always <none>: a Gateway leads in from outside.", () => "<none>"),
+    textColumn("Port(s)", "PORT/PROTOCOL of each port.", (object) => {
+      const ports = (object as ServiceObject).spec?.ports ?? [];
+      return ports.length === 0 ? "<none>" : ports.map((each) => `${each.port}/${each.protocol ?? "TCP"}`).join(",");
+    }),
     ageColumn,
+    textColumn(
+      "Selector",
+      "Labels of the workloads behind the service; <none> when EndpointSlices say.",
+      (object) => formatLabels((object as ServiceObject).spec?.selector),
+      1,
+    ),
   ],
 });
 

@@ -34,10 +34,13 @@ export const sidecarKind = defineKind({
   ],
   rules: sidecarRules,
   columns: [
-    textColumn("Hosts", "What its sidecars know.", (object) =>
-      ((object as SidecarObject).spec?.egress ?? []).flatMap(({ hosts = [] }) => hosts).join(","),
-    ),
     ageColumn,
+    textColumn(
+      "Hosts",
+      "What its sidecars know.",
+      (object) => ((object as SidecarObject).spec?.egress ?? []).flatMap(({ hosts = [] }) => hosts).join(","),
+      1,
+    ),
   ],
 });
 

@@ -3,7 +3,7 @@
 import { defineKind } from "../define.ts";
 import type { Schema } from "../schema.ts";
 import published from "../schemas/tlsroute.json" with { type: "json" };
-import { layer4Columns, layer4Rules, layer4Schema, layer4Unimplemented } from "./gateway-layer4.ts";
+import { layer4Rules, layer4Schema, layer4Unimplemented, tlsColumns } from "./gateway-layer4.ts";
 
 export const tlsRouteKind = defineKind({
   group: "gateway.networking.k8s.io",
@@ -22,5 +22,5 @@ export const tlsRouteKind = defineKind({
     "Through the forward proxy (CONNECT) the name in the handshake is not seen: a tunnel goes to the Service itself.",
   ],
   rules: layer4Rules("connections", false),
-  columns: layer4Columns,
+  columns: tlsColumns,
 });

@@ -66,6 +66,13 @@ const longestIntervalMs = 24 * 3_600_000;
 
 const shift = (object: KubeObject) => object as TrafficShiftObject;
 
+/** One that is held says so at once, before anybody has looked at it again. */
+function phaseOf(object: KubeObject): string {
+  const { spec, status } = shift(object);
+  const phase = status?.phase ?? "";
+  return spec?.paused === true && !["Succeeded", "RolledBack", "Stopped"].includes(phase) ? "Paused" : phase;
+}
+
 export const trafficShiftKind = defineKind({
   group: "weft.dev",
   versions: ["v1alpha1"],
@@ -149,7 +156,7 @@ export const trafficShiftKind = defineKind({
     textColumn("Route", "Whose traffic moves.", (object) => shift(object).spec?.route ?? ""),
     textColumn("To", "The backend that gets it.", (object) => shift(object).spec?.to ?? ""),
     textColumn("Percent", "What it has now.", (object) => (shift(object).status === undefined ? "" : `${shift(object).status?.percent}%`)),
-    textColumn("Phase", "Shifting, Waiting, Paused, Succeeded, RolledBack or Stopped.", (object) => shift(object).status?.phase ?? ""),
+    textColumn("Phase", "Shifting, Waiting, Paused, Succeeded, RolledBack or Stopped.", phaseOf),
     ageColumn,
     { ...textColumn("Message", "What it says last.", (object) => shift(object).status?.message ?? ""), priority: 1 },
   ],

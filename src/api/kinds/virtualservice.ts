@@ -92,10 +92,18 @@ export const virtualServiceKind = defineKind({
   ],
   rules: virtualServiceRules,
   columns: [
-    textColumn("Hosts", "The hosts it speaks about.", (object) => ((object as VirtualServiceObject).spec?.hosts ?? []).join(",")),
+    textColumn("Gateways", "Gateways at which it speaks; empty: sidecars.", (object) =>
+      listed((object as VirtualServiceObject).spec?.gateways),
+    ),
+    textColumn("Hosts", "The hosts it speaks about.", (object) => listed((object as VirtualServiceObject).spec?.hosts)),
     ageColumn,
   ],
 });
+
+/** As the published CRD's columns show lists. */
+function listed(names: readonly string[] | undefined): string {
+  return names === undefined ? "" : JSON.stringify(names);
+}
 
 type Add = (path: string, message: string) => void;
 

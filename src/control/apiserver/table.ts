@@ -25,7 +25,7 @@ function columnsOf(kind: KindDefinition): readonly Column[] {
   if (kind.columns.some((column) => column.name === "Name")) return kind.columns;
   const columns = [nameColumn, ...kind.columns];
   // Live state has no age of its own.
-  if (!kind.virtual && !columns.some((column) => column.name === "Age")) columns.push(ageColumn);
+  if (!kind.virtual && !columns.some((column) => column.name === "Age" || column.name === "Created At")) columns.push(ageColumn);
   return columns;
 }
 
