@@ -166,6 +166,89 @@ describe("users", () => {
   });
 });
 
+describe("open watches", () => {
+  /** What a watch has said so far; `over` when it has ended. */
+  async function watching(plane: ControlPlane, dir: string, token: string, path: string, headers: Record<string, string> = {}) {
+    const aborter = new AbortController();
+    cleanups.push(() => aborter.abort());
+    const response = await fetch(`${plane.apiUrl}${path}?watch=true`, {
+      tls: { ca: readFileSync(join(dir, "ca.crt"), "utf8") },
+      headers: { authorization: `Bearer ${token}`, ...headers },
+      signal: aborter.signal,
+    });
+    const seen = { status: response.status, text: "", over: false };
+    void (async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of response.body ?? []) seen.text += decoder.decode(chunk as Uint8Array);
+      seen.over = true;
+    })().catch(() => {});
+    return seen;
+  }
+  const until = async (what: string, met: () => boolean) => {
+    const end = performance.now() + 10_000;
+    while (!met()) {
+      if (performance.now() > end) throw new Error(`not within 10 s: ${what}`);
+      await Bun.sleep(5);
+    }
+  };
+  const last = (seen: { text: string }) => JSON.parse(seen.text.trim().split("\n").at(-1) ?? "") as Record<string, unknown>;
+
+  test("end with their user, and when the right is taken away, each with the reason; those of others go on", async () => {
+    const { plane, dir, admin, user, tokenOf, bind } = await mesh();
+    for (const name of ["alice", "bob", "carol"]) {
+      await user(name, name === "carol" ? ["dev"] : []);
+      await bind("shop", `${name}-views`, "view", { kind: "User", name, apiGroup: "rbac.authorization.k8s.io" });
+    }
+    await admin("POST", shop, service("a"));
+    const [alice, bob, carol] = await Promise.all(
+      ["alice", "bob", "carol"].map(async (name) => watching(plane, dir, await tokenOf(name), shop)),
+    );
+    const root = await watching(plane, dir, readFileSync(join(dir, "admin.token"), "utf8").trim(), shop);
+    const all = [alice!, bob!, carol!, root];
+    expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    await until("each has the service", () => all.every(({ text }) => text.includes('"name":"a"')));
+    const at = performance.now();
+    await admin("DELETE", "/apis/weft.dev/v1alpha1/users/alice");
+    await until("alice's ended", () => alice!.over);
+    expect(performance.now() - at).toBeLessThan(2_000);
+    expect(last(alice!)).toMatchObject({
+      type: "ERROR",
+      object: { kind: "Status", code: 401, reason: "Unauthorized", message: expect.stringContaining('"alice" of this token was deleted') },
+    });
+    await admin("DELETE", `${rbac}/namespaces/shop/rolebindings/bob-views`);
+    await until("bob's ended", () => bob!.over);
+    expect(last(bob!)).toMatchObject({ type: "ERROR", object: { code: 403, message: expect.stringContaining('User "bob" cannot watch') } });
+    await admin("PATCH", "/apis/weft.dev/v1alpha1/users/carol", { spec: { groups: ["dev", "ops"] } });
+    await admin("POST", shop, service("b"));
+    await until("the others go on", () => [carol!, root].every(({ text }) => text.includes('"name":"b"')));
+    await admin("PATCH", "/apis/weft.dev/v1alpha1/users/carol", { spec: { groups: ["ops"] } });
+    await until("carol's ended", () => carol!.over);
+    expect(last(carol!)).toMatchObject({ object: { code: 401, message: expect.stringContaining('not in the group "dev" any more') } });
+    expect(root.over).toBe(false);
+  }, 30_000);
+
+  test("in the middle of what it begins with, a watch ends with the reason as well", async () => {
+    const { plane, dir, admin, user, tokenOf, bind } = await mesh();
+    await user("alice");
+    await bind("", "all", "view", { kind: "User", name: "alice", apiGroup: "rbac.authorization.k8s.io" });
+    const maps = Array.from({ length: 40 }, (_, n) => ({
+      ...service(`s${n}`),
+      metadata: { name: `s${n}`, annotations: { a: "x".repeat(50_000) } },
+    }));
+    for (const each of maps) await admin("POST", shop, each);
+    // Not read until the end: the server waits in the middle.
+    const response = await fetch(`${plane.apiUrl}${shop}?watch=true`, {
+      tls: { ca: readFileSync(join(dir, "ca.crt"), "utf8") },
+      headers: { authorization: `Bearer ${await tokenOf("alice")}` },
+    });
+    await admin("DELETE", `${rbac}/clusterrolebindings/all`);
+    await Bun.sleep(400);
+    const lines = (await response.text()).trim().split("\n");
+    expect(JSON.parse(lines.at(-1) as string)).toMatchObject({ type: "ERROR", object: { code: 403 } });
+    for (const line of lines) expect(() => JSON.parse(line)).not.toThrow();
+  }, 30_000);
+});
+
 describe("roles", () => {
   test("a RoleBinding reaches its namespace, by user and by group; a service account gets more than a join token", async () => {
     const { admin, asToken, good, user, bind } = await mesh();

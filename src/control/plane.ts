@@ -236,9 +236,17 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   let session: Session | undefined;
   const joinTokens = new JoinTokenList(store, clock, log, () => term);
   undo.add(() => joinTokens.stop());
+  await joinTokens.follow();
   const revocations = await Revocations.open(store, clock, log, authority.trustDomain, () => term);
   undo.add(() => revocations.stop());
-  const tokens = openTokenAuthority(dir, authority.trustDomain, clock, (...asked) => joinTokens.check(...asked), revocations);
+  const tokens = openTokenAuthority(
+    dir,
+    authority.trustDomain,
+    clock,
+    (...asked) => joinTokens.check(...asked),
+    revocations,
+    (binding) => joinTokens.whyNoMore(binding),
+  );
   const access = await AccessIndex.open(store);
   undo.add(() => access.stop());
   const users = userTokens(openSigningKey(dir), authority.trustDomain, clock, (name) => access.user(name));
@@ -539,6 +547,11 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     },
     authenticate: (request) => authenticate(request.headers.get("authorization"), admin, tokens, users),
     authorize: (caller, asked) => authorize(caller, asked, access),
+    onAccessChange: (run) => {
+      revocations.onChange(run);
+      joinTokens.onRevoked(run);
+      access.onChange(run);
+    },
     escalation: (...write) => escalation(access, ...write),
     // Somebody who is known and of whom no group is claimed is taken with their own.
     callerNamed: (user, groups) => callerNamed(user, groups.length > 0 ? groups : (access.user(user)?.spec?.groups ?? [])),
@@ -699,6 +712,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     }),
   );
   revocations.onChange(() => xds.trustChanged());
+  joinTokens.onRevoked(() => xds.recheck());
   // Lists for others are signed anew each day.
   const listing = clock.every(certificateCheckMs, () => xds.trustChanged());
   undo.add(() => listing.cancel());

@@ -25,6 +25,8 @@ export interface Core {
   readonly feed: (kind: KindDefinition) => Feed;
   /** What ends each open watch. */
   readonly watches: Set<() => void>;
+  /** What judges the caller of each open watch again. */
+  readonly rechecks: Set<() => void>;
   /** How many of them each user has. */
   readonly watching: Map<string, number>;
 }
@@ -48,6 +50,8 @@ export interface Call {
   readonly request: Request;
   readonly query: URLSearchParams;
   readonly caller: Caller;
+  /** Why the credentials of this call are good no more, see `Authentication`. */
+  readonly whyNoMore?: (() => string | undefined) | undefined;
   readonly hold: () => void;
   /** Go out as Warning headers, which kubectl prints. */
   readonly warnings: string[];

@@ -25,7 +25,14 @@ export type Caller =
     };
 
 /** `reason` goes to the client as it is: say what is wrong with the credentials and how to get good ones, and never quote them. */
-export type Authentication = { readonly ok: true; readonly caller: Caller } | { readonly ok: false; readonly reason: string };
+export type Authentication =
+  | {
+      readonly ok: true;
+      readonly caller: Caller;
+      /** Asked later, of what is open by these credentials: why they are good no more; undefined: they are. Absent: they are for good. */
+      readonly whyNoMore?: () => string | undefined;
+    }
+  | { readonly ok: false; readonly reason: string };
 
 export type Verb =
   | "get"
@@ -136,6 +143,8 @@ export interface ApiServerDeps {
   readonly preview?: (changes: readonly StagedChange[]) => unknown;
   readonly authenticate: (request: Request) => Authentication | Promise<Authentication>;
   readonly authorize: (caller: Caller, access: Access) => Decision;
+  /** Calls back when credentials may have been revoked or rights changed: open watches are judged again. Absent = that never happens. */
+  readonly onAccessChange?: (run: () => void) => void;
   /** Why the caller may not write this (it would give away more than they have); undefined = they may. `store` = a transaction's own view. */
   readonly escalation?: (
     store: Store,

@@ -35,11 +35,23 @@ import { createObject, patchObject, updateObject } from "./writes.ts";
 /** The Kubernetes API level whose conventions are followed; `kubectl version` compares it with its own. */
 const kubernetesLevel = { major: "1", minor: "36" };
 
+/** Many roles are often changed at once; all open watches are judged again once for them. */
+const recheckAfterMs = 200;
+
 /** Builds the API server: a function from Request to Response. Listening is `listen.ts`. */
 export function createApiServer(deps: ApiServerDeps): ApiServer {
   const registry = makeRegistry(deps.kinds);
   const feeds = new Map<KindDefinition, Feed>();
-  const core: Core = { deps, registry, exclusive: makeLock(), feed: feedOf, watches: new Set(), watching: new Map() };
+  const core: Core = { deps, registry, exclusive: makeLock(), feed: feedOf, watches: new Set(), rechecks: new Set(), watching: new Map() };
+  let waiting = false;
+  deps.onAccessChange?.(() => {
+    if (waiting) return;
+    waiting = true;
+    deps.clock.after(recheckAfterMs, () => {
+      waiting = false;
+      for (const recheck of [...core.rechecks]) recheck();
+    });
+  });
 
   // Revisions of live state begin at the time of start: larger than any an earlier process gave out.
   function feedOf(kind: KindDefinition): Feed {
@@ -83,11 +95,11 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
   const open = answerOpen(core, request, path);
   if (open !== undefined) return open;
 
-  const caller = known ?? (await identify(core, request, holder));
+  const { caller, whyNoMore } = known === undefined ? await identify(core, request, holder) : { caller: known };
   trail.caller = caller;
   // Before it is judged: who was refused a backup is worth knowing too.
   trail.sensitive = core.deps.routes.some((extra) => extra.sensitive === true && path.startsWith(extra.prefix));
-  const call: Call = { request, query: url.searchParams, caller, hold: () => holder.timeout(request, 0), warnings: [], trail };
+  const call: Call = { request, query: url.searchParams, caller, whyNoMore, hold: () => holder.timeout(request, 0), warnings: [], trail };
   if (path.startsWith("/api/") || path.startsWith("/apis/") || path === "/api" || path === "/apis") {
     const discovered = request.method === "GET" ? discover(core.registry, request, path) : undefined;
     if (discovered === undefined) return withWarnings(await answerResource(core, call, path), call.warnings);
@@ -157,7 +169,7 @@ function answerOpen(core: Core, request: Request, path: string): Response | unde
   return why === undefined ? plain("ok") : plain(`not ready: ${why}\n`, 503);
 }
 
-async function identify(core: Core, request: Request, holder: Holder): Promise<Caller> {
+async function identify(core: Core, request: Request, holder: Holder): Promise<Pick<Call, "caller" | "whyNoMore">> {
   const { limits } = core.deps;
   const address = holder.requestIP?.(request)?.address ?? "";
   // As in Kubernetes: the certificate speaks first, and where it is not good another credential may.
@@ -173,9 +185,8 @@ async function identify(core: Core, request: Request, holder: Holder): Promise<C
   const wait = limits?.take(answer.caller) ?? 0;
   if (wait > 0)
     throw tooManyRequests(`${answer.caller.user} asks more often than this control plane allows a credential; try again later`, wait);
-  return [...request.headers.keys()].some((name) => name.startsWith("impersonate-"))
-    ? impersonate(core, request, answer.caller)
-    : answer.caller;
+  const asOther = [...request.headers.keys()].some((name) => name.startsWith("impersonate-"));
+  return { caller: asOther ? impersonate(core, request, answer.caller) : answer.caller, whyNoMore: answer.whyNoMore };
 }
 
 /** `kubectl --as`: an answer as somebody with less rights must never be given with more. */

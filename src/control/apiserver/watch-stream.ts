@@ -56,6 +56,13 @@ export class WatchStream {
     else this.end();
   }
 
+  /** Ends with this line, also in the middle of its beginning; what was made for the client before goes out first. */
+  endWith(line: string): void {
+    if (this.#state === "ended") return;
+    this.#controller.enqueue(this.#encoder.encode(line));
+    this.end();
+  }
+
   end(): void {
     if (this.#state === "ended") return;
     this.#controller.close();

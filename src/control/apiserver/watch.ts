@@ -8,7 +8,7 @@ import { shownAs } from "./objects.ts";
 import { wholeNumber } from "./reads.ts";
 import { apiVersionOf } from "./registry.ts";
 import { parseSelectors } from "./selector.ts";
-import { badRequest, expired, tooManyRequests } from "./status.ts";
+import { ApiError, badRequest, expired, type Status, tooManyRequests, unauthorized } from "./status.ts";
 import { makeTable, partialOf } from "./table.ts";
 import { WatchStream } from "./watch-stream.ts";
 
@@ -133,15 +133,23 @@ async function openWatch(
   ];
   const close = () => stream.end();
   core.watches.add(close);
+  const recheck = () => {
+    const status = whyNoMore(core, call);
+    if (status !== undefined) stream.endWith(line("ERROR", status));
+  };
+  core.rechecks.add(recheck);
   call.request.signal.addEventListener("abort", close);
   stream.onEnd(() => {
     core.watches.delete(close);
+    core.rechecks.delete(recheck);
     call.request.signal.removeEventListener("abort", close);
     for (const timer of timers) timer.cancel();
     end.stop();
     leave();
   });
   if (call.request.signal.aborted) stream.end();
+  // What was revoked while this watch was made.
+  recheck();
   call.hold();
   return new Response(stream.body, { headers: { "content-type": "application/json", "cache-control": "no-cache, private" } });
 
@@ -153,6 +161,19 @@ async function openWatch(
   function bookmarkObject(revision: Revision, annotations?: Record<string, string>): KubeObject {
     const metadata = { resourceVersion: String(revision), ...(annotations && { annotations }) } as KubeObject["metadata"];
     return { apiVersion: apiVersionOf(kind.group, call.target.version), kind: kind.kind, metadata };
+  }
+}
+
+/** What a watch ends with whose caller would not get it now: 401 where the credentials are good no more, 403 where the right is gone. */
+function whyNoMore(core: Core, call: ResourceCall): Status | undefined {
+  const revoked = call.whyNoMore?.();
+  if (revoked !== undefined) return unauthorized(revoked).status;
+  try {
+    permit(core, call, "watch");
+    return undefined;
+  } catch (error) {
+    if (error instanceof ApiError) return error.status;
+    throw error;
   }
 }
 

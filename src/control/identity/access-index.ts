@@ -43,6 +43,7 @@ function subjectKey(subject: Subject): string {
 
 export class AccessIndex {
   readonly #objects = new Map<string, KubeObject>();
+  readonly #changed = new Set<() => void>();
   #watch: WatchHandle | undefined;
   /** By subject; undefined = to be made from the objects. */
   #bySubject: Map<string, BindingObject[]> | undefined;
@@ -63,6 +64,11 @@ export class AccessIndex {
 
   stop(): void {
     this.#watch?.stop();
+  }
+
+  /** Called when somebody may do less, or more, than before. */
+  onChange(run: () => void): void {
+    this.#changed.add(run);
   }
 
   user(name: string): UserObject | undefined {
@@ -128,6 +134,7 @@ export class AccessIndex {
     if (event.type === "deleted") this.#objects.delete(key);
     else this.#objects.set(key, event.object);
     this.#bySubject = undefined;
+    for (const run of [...this.#changed]) run();
   }
 }
 

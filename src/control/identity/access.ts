@@ -47,7 +47,8 @@ export async function authenticate(
   const verdict = await tokens.verify(token);
   if (!verdict.ok) return verdict;
   const { namespace, serviceAccount } = verdict.account;
-  return { ok: true, caller: { kind: "workload", user: accountUser(namespace, serviceAccount), namespace, serviceAccount } };
+  const caller: Caller = { kind: "workload", user: accountUser(namespace, serviceAccount), namespace, serviceAccount };
+  return { ok: true, caller, whyNoMore: verdict.whyNoMore };
 }
 
 const entries = "workloadentries.networking.istio.io";

@@ -7,7 +7,7 @@ import { PausedClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { type Store, StoreFailure } from "../store/store.ts";
-import { JoinTokenList } from "./jointokens.ts";
+import { askAgainMs, JoinTokenList } from "./jointokens.ts";
 import { openTokenAuthority, type TokenAuthority } from "./token.ts";
 
 let folder: string;
@@ -20,7 +20,14 @@ beforeEach(() => {
   store = openSqliteStore(":memory:");
   clock = new PausedClock();
   list = new JoinTokenList(store, clock, silentLogger);
-  tokens = openTokenAuthority(folder, "cluster.local", clock, (...asked) => list.check(...asked));
+  tokens = openTokenAuthority(
+    folder,
+    "cluster.local",
+    clock,
+    (...asked) => list.check(...asked),
+    undefined,
+    (binding) => list.whyNoMore(binding),
+  );
 });
 afterEach(async () => {
   list.stop();
@@ -46,10 +53,18 @@ async function give(use: "Once" | "Reusable", seconds = 3600): Promise<string> {
   });
   return issued.token.reveal();
 }
-const verdict = async (token: string, purpose: "api" | "certificate") => {
-  const answer = await tokens.verify(token, purpose);
+const verdict = async (token: string, purpose: "api" | "certificate", keySha256?: string) => {
+  const answer = await tokens.verify(token, purpose, keySha256);
   return answer.ok ? "good" : answer.reason;
 };
+
+async function until(met: () => Promise<boolean>): Promise<void> {
+  const end = performance.now() + 5_000;
+  while (!(await met())) {
+    if (performance.now() > end) throw new Error("not within 5 s");
+    await Bun.sleep(1);
+  }
+}
 
 describe("a listed join token", () => {
   test("for once: one certificate, the API until it expires", async () => {
@@ -59,6 +74,33 @@ describe("a listed join token", () => {
     expect(await verdict(token, "certificate")).toContain("is good for one certificate and was used at");
     expect(await verdict(token, "api")).toBe("good");
     expect((await store.get(key))?.status).toMatchObject({ uses: 1 });
+  });
+
+  test("for once: the key that it was used for may ask again for a while, another may not", async () => {
+    const token = await give("Once", 86_400);
+    expect(await verdict(token, "certificate", "a1")).toBe("good");
+    expect((await store.get(key))?.status).toMatchObject({ uses: 1, keySha256: "a1" });
+    expect(await verdict(token, "certificate", "a1")).toBe("good");
+    expect(await verdict(token, "certificate", "b2")).toContain("is good for one certificate and was used at");
+    expect(await verdict(token, "certificate")).toContain("was used at");
+    clock.advance(askAgainMs - 2_000);
+    expect(await verdict(token, "certificate", "a1")).toBe("good");
+    clock.advance(4_000);
+    expect(await verdict(token, "certificate", "a1")).toContain("was used at");
+    expect((await store.get(key))?.status).toMatchObject({ uses: 1 });
+  });
+
+  test("for once, when the store answers that it failed though it wrote: the same key gets its certificate, another none", async () => {
+    const token = await give("Once");
+    const update = store.update.bind(store);
+    store.update = async (...args) => {
+      await update(...args);
+      throw new StoreFailure("etcd does not answer");
+    };
+    expect(verdict(token, "certificate", "a1")).rejects.toThrow("etcd does not answer");
+    store.update = update;
+    expect(await verdict(token, "certificate", "b2")).toContain("was used at");
+    expect(await verdict(token, "certificate", "a1")).toBe("good");
   });
 
   test("for once, shown by many at the same moment, serves one", async () => {
@@ -94,6 +136,30 @@ describe("a listed join token", () => {
     expect(await verdict(token, "api")).toContain("was revoked");
     await store.create(key, { ...object!, metadata: { ...object!.metadata, uid: "u-2" } });
     expect(await verdict(token, "certificate")).toContain("was revoked");
+  });
+
+  test("what is open by it is told when it is revoked, and not when it has had its time", async () => {
+    await list.follow();
+    let heard = 0;
+    list.onRevoked(() => {
+      heard++;
+    });
+    const token = await give("Reusable");
+    const open = await tokens.verify(token);
+    const why = () => (open.ok ? open.whyNoMore() : "no");
+    await verdict(token, "certificate");
+    expect([why(), heard]).toEqual([undefined, 0]);
+    await store.delete(key, undefined);
+    expect([why(), heard]).toEqual([expect.stringContaining("reviews-1 was revoked"), 1]);
+    // Remembered for as long as it would have been listed, and no longer.
+    clock.advance(2 * 3_600_000 + 400_000);
+    expect(why()).toBeUndefined();
+
+    const old = await give("Reusable");
+    const expired = await tokens.verify(old);
+    clock.advance(3_600_000 + 3_600_000 + 400_000);
+    await until(async () => (await store.get(key)) === undefined);
+    expect([expired.ok && expired.whyNoMore(), heard]).toEqual([undefined, 1]);
   });
 
   test("expires as the list says, if that is sooner than the token says; and is forgotten an hour later", async () => {

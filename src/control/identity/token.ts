@@ -23,7 +23,14 @@ export interface ServiceAccount {
   readonly serviceAccount: string;
 }
 
-export type TokenVerdict = { readonly ok: true; readonly account: ServiceAccount } | { readonly ok: false; readonly reason: string };
+export type TokenVerdict =
+  | {
+      readonly ok: true;
+      readonly account: ServiceAccount;
+      /** Asked later, of what is open by the token: why it is to end; undefined: the token was not revoked. Cheap. A token that has had its time ends nothing. */
+      readonly whyNoMore: () => string | undefined;
+    }
+  | { readonly ok: false; readonly reason: string };
 
 export interface TokenAuthority {
   /** `expirationSeconds` must lie within `tokenLifeSeconds`, its upper bound `mostBound` when the token is bound; throws RangeError otherwise. */
@@ -32,8 +39,11 @@ export interface TokenAuthority {
     expirationSeconds: number,
     bound?: TokenBinding,
   ): Promise<{ readonly token: Secret; readonly expiresAtMs: number }>;
-  /** Never throws; each way of being wrong has its own sentence. A bound token is asked after in the list, and its use noted there. */
-  verify(token: string, purpose?: TokenPurpose): Promise<TokenVerdict>;
+  /**
+   * Each way of being wrong has its own sentence; throws only StoreFailure. A bound token is asked after in the list, and its use noted there, with
+   * `keySha256` (of the public key that is certified, SubjectPublicKeyInfo) where it is used for a certificate.
+   */
+  verify(token: string, purpose?: TokenPurpose, keySha256?: string): Promise<TokenVerdict>;
 }
 
 /** The key that signs tokens, from `signing.key`, made on first start. Throws IdentityError. */
@@ -54,13 +64,14 @@ export function openSigningKey(dir: string): KeyObject {
   }
 }
 
-/** `check` judges bound tokens; without it none is good. `revoked`: who is refused. */
+/** `check` judges bound tokens; without it none is good. `revoked`: who is refused. `whyNoMore`: why a bound token that was good is not any more. */
 export function openTokenAuthority(
   dir: string,
   trustDomain: string,
   clock: Clock,
   check?: CheckBinding,
   revoked?: Pick<Revocations, "whyToken" | "whyIdentity">,
+  whyNoMore?: (binding: TokenBinding) => string | undefined,
 ): TokenAuthority {
   const privateKey = openSigningKey(dir);
   const publicKey = createPublicKey(privateKey);
@@ -84,7 +95,7 @@ export function openTokenAuthority(
         .sign(privateKey);
       return { token: new Secret(token), expiresAtMs: (now + expirationSeconds) * 1000 };
     },
-    async verify(token, purpose = "api") {
+    async verify(token, purpose = "api", keySha256) {
       const jose = await import("jose");
       try {
         const { payload } = await jose.jwtVerify(token, publicKey, {
@@ -102,20 +113,27 @@ export function openTokenAuthority(
             reason: `the token's subject ${JSON.stringify(payload.sub)} is not of the form system:serviceaccount:NAMESPACE:NAME`,
           };
         }
-        const refused = revoked?.whyToken(token) ?? revoked?.whyIdentity({ trustDomain, namespace, serviceAccount });
+        const whyRevoked = () => revoked?.whyToken(token) ?? revoked?.whyIdentity({ trustDomain, namespace, serviceAccount });
+        const refused = whyRevoked();
         if (refused !== undefined) return { ok: false, reason: refused };
+        let binding: TokenBinding | undefined;
         const bound = payload[boundClaim];
         if (bound !== undefined) {
           const { name, uid } = (bound ?? {}) as { name?: unknown; uid?: unknown };
           if (typeof name !== "string" || typeof uid !== "string")
             return { ok: false, reason: `the token's claim ${boundClaim} is malformed` };
+          binding = { namespace, name, uid };
           const why =
             check === undefined
               ? "join tokens from the list are not accepted here"
-              : await check({ namespace, name, uid }, serviceAccount, purpose);
+              : await check(binding, serviceAccount, purpose, keySha256);
           if (why !== undefined) return { ok: false, reason: why };
         }
-        return { ok: true, account: { namespace, serviceAccount } };
+        return {
+          ok: true,
+          account: { namespace, serviceAccount },
+          whyNoMore: () => whyRevoked() ?? (binding === undefined ? undefined : whyNoMore?.(binding)),
+        };
       } catch (cause) {
         // Nothing is known of the token then: whoever is told that it is bad gives up, or throws it away.
         if (cause instanceof StoreFailure) throw cause;

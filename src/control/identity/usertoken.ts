@@ -63,13 +63,21 @@ export function userTokens(key: KeyObject, trustDomain: string, clock: Clock, fi
         if (cause instanceof jose.errors.JWTExpired) return no("the token expired; ask for a new one (weft kubeconfig --user NAME)");
         return no("the token is not one of this mesh, or was changed; ask for a new one (weft kubeconfig --user NAME)");
       }
-      const user = find(name);
-      if (user === undefined || user.metadata.uid !== uid || user.metadata.deletionTimestamp !== undefined)
-        return no(`the user ${JSON.stringify(name)} of this token was deleted; ask for a new token (weft user create)`);
-      const { expiresAt, groups } = user.spec ?? {};
-      if (expiresAt !== undefined && Date.parse(expiresAt) <= clock.now())
-        return no(`the user ${JSON.stringify(name)} expired at ${expiresAt}`);
-      return { ok: true, caller: { kind: "user", user: name, groups: groups ?? [] } };
+      const groups = find(name)?.spec?.groups ?? [];
+      const whyNot = () => {
+        const user = find(name);
+        if (user === undefined || user.metadata.uid !== uid || user.metadata.deletionTimestamp !== undefined)
+          return `the user ${JSON.stringify(name)} of this token was deleted; ask for a new token (weft user create)`;
+        const { expiresAt } = user.spec ?? {};
+        if (expiresAt !== undefined && Date.parse(expiresAt) <= clock.now())
+          return `the user ${JSON.stringify(name)} expired at ${expiresAt}`;
+        const lost = groups.find((group) => !(user.spec?.groups ?? []).includes(group));
+        if (lost !== undefined) return `the user ${JSON.stringify(name)} is not in the group ${JSON.stringify(lost)} any more; ask again`;
+        return undefined;
+      };
+      const why = whyNot();
+      if (why !== undefined) return no(why);
+      return { ok: true, caller: { kind: "user", user: name, groups }, whyNoMore: whyNot };
     },
   };
 }

@@ -14,6 +14,7 @@ import type {
 } from "../../wire/gen/envoy/service/ratelimit/v3/rls_pb.ts";
 import { globalLimitDomain, globalRuleKey } from "../../wire/names.ts";
 import type { Identity } from "../../wire/spiffe.ts";
+import { codeOf } from "../xds/caller.ts";
 import type { Ask, Counters } from "./counters.ts";
 
 /** Descriptors of one request: a policy has at most so many rules, and a port few policies. */
@@ -25,7 +26,7 @@ const believedMs = 10_000;
 const mostBelieved = 10_000;
 
 type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "getAuthContext">;
-type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string };
+type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string; readonly away?: true };
 
 export interface LimitDeps {
   readonly clock: Clock;
@@ -119,7 +120,7 @@ export function limitCall(deps: LimitDeps, whoIs: (call: AnyCall) => Promise<Who
   return (call: ServerUnaryCall<RateLimitRequest, RateLimitResponse>, reply: sendUnaryData<RateLimitResponse>): void => {
     const answer = (who: WhoIs): void => {
       if (!who.ok) {
-        reply({ code: status.UNAUTHENTICATED, details: who.reason });
+        reply({ code: codeOf(who), details: who.reason });
         return;
       }
       const decided = decide(deps, who.identity, call.request);

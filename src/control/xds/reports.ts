@@ -5,13 +5,11 @@ import { status } from "@grpc/grpc-js";
 import type { Logger } from "../../base/log.ts";
 import type { LoadStatsRequest } from "../../wire/gen/envoy/service/load_stats/v3/lrs_pb.ts";
 import type { ClientStatusRequest } from "../../wire/gen/envoy/service/status/v3/csds_pb.ts";
-import type { Identity } from "../../wire/spiffe.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
+import { type AnyCall, codeOf, failureOf, type OpenCalls, type WhoIs } from "./caller.ts";
 import { clientStatus } from "./client-status.ts";
 import { type LoadReports, loadRequest } from "./load.ts";
 import type { Session } from "./session.ts";
-
-type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "getAuthContext">;
 
 /** What these calls ask of the server. */
 export interface Asked {
@@ -19,9 +17,8 @@ export interface Asked {
   readonly findEntry: FindEntry;
   /** Whether an `Authorization` header may list every proxy; undefined: nobody. */
   readonly mayListProxies: ((authorization: string) => Promise<boolean>) | undefined;
-  readonly whoIs: (
-    call: AnyCall,
-  ) => Promise<{ readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string }>;
+  readonly whoIs: (call: AnyCall) => Promise<WhoIs>;
+  readonly standing: OpenCalls;
   /** Ends a streaming call with a status. */
   readonly fail: (call: { emit(event: "error", error: unknown): boolean }, code: status, details: string) => void;
 }
@@ -30,8 +27,11 @@ export interface Asked {
 export function loadStream(deps: Asked, loads: LoadReports) {
   return (call: ServerDuplexStream<LoadStatsRequest, Uint8Array>) => {
     let state: "new" | "checking" | "over" | Admitted = "new";
+    let leave = () => {};
+    const isOver = () => state === "over";
     const end = () => {
       state = "over";
+      leave();
     };
     call.on("data", (request: LoadStatsRequest) => {
       if (typeof state === "object") {
@@ -47,15 +47,18 @@ export function loadStream(deps: Asked, loads: LoadReports) {
         if (state === "over") return;
         if (!verdict.ok) {
           end();
-          deps.fail(call, who.ok ? status.PERMISSION_DENIED : status.UNAUTHENTICATED, verdict.reason);
+          deps.fail(call, who.ok ? status.PERMISSION_DENIED : codeOf(who), verdict.reason);
           return;
         }
+        if (who.ok) leave = deps.standing.add(who, (why) => deps.fail(call, status.UNAUTHENTICATED, why));
+        if (isOver()) return;
         state = verdict.node;
         call.write(loadRequest);
       };
       begin().catch((cause: unknown) => {
         deps.log.error({ cause }, "A load report stream could not be opened");
-        if (state !== "over") deps.fail(call, status.INTERNAL, "the stream could not be opened; the control plane's log says why");
+        const { code, details } = failureOf(cause, "the stream could not be opened; the control plane's log says why");
+        if (state !== "over") deps.fail(call, code, details);
         end();
       });
     });
@@ -76,7 +79,7 @@ export function statusCalls(deps: Asked, sessions: ReadonlySet<Session>) {
     let seen: Iterable<Session> = sessions;
     if (header === undefined || deps.mayListProxies === undefined || !(await deps.mayListProxies(String(header)))) {
       const who = await deps.whoIs(call);
-      if (!who.ok) return { ok: false, code: status.UNAUTHENTICATED, reason: who.reason };
+      if (!who.ok) return { ok: false, code: codeOf(who), reason: who.reason };
       const { namespace, serviceAccount } = who.identity;
       const own = ({ node }: Session) => node?.identity.namespace === namespace && node.identity.serviceAccount === serviceAccount;
       seen = [...sessions].filter(own);
@@ -84,14 +87,14 @@ export function statusCalls(deps: Asked, sessions: ReadonlySet<Session>) {
     const found = clientStatus(request, seen);
     return found.ok ? found : { ok: false, code: status.INVALID_ARGUMENT, reason: found.reason };
   };
-  const broken = { code: status.INTERNAL, details: "the answer could not be made; the control plane's log says why" };
+  const broken = (cause: unknown) => failureOf(cause, "the answer could not be made; the control plane's log says why");
   return {
     fetchClientStatus: (call: ServerUnaryCall<ClientStatusRequest, Uint8Array>, reply: sendUnaryData<Uint8Array>) => {
       answer(call, call.request).then(
         (found) => (found.ok ? reply(null, found.bytes) : reply({ code: found.code, details: found.reason })),
         (cause: unknown) => {
           deps.log.error({ cause }, "Client status could not be told");
-          reply(broken);
+          reply(broken(cause));
         },
       );
     },
@@ -113,7 +116,8 @@ export function statusCalls(deps: Asked, sessions: ReadonlySet<Session>) {
           },
           (cause: unknown) => {
             deps.log.error({ cause }, "Client status could not be told");
-            if (!over) deps.fail(call, broken.code, broken.details);
+            const { code, details } = broken(cause);
+            if (!over) deps.fail(call, code, details);
             finish();
           },
         );

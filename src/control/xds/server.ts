@@ -1,6 +1,8 @@
 // Owns: the gRPC server: TLS with optional client certificates, who is calling, and the services on it: aggregated discovery (both variants),
 // certificates, metrics and access logs, load reports, client status. Never decides what a proxy gets: sessions do.
+// rule 1: longer than 400 lines, as it is the one place where the services of a port are put together; what they do is in files of their own.
 
+import { createHash, X509Certificate } from "node:crypto";
 import {
   type handleClientStreamingCall,
   Metadata,
@@ -20,16 +22,16 @@ import type { Node } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import type { StreamAccessLogsMessage } from "../../wire/gen/envoy/service/accesslog/v3/als_pb.ts";
 import type { StreamMetricsMessage } from "../../wire/gen/envoy/service/metrics/v3/metrics_service_pb.ts";
 import type { IstioCertificateRequest, IstioCertificateResponse } from "../../wire/gen/security/v1/istioca_pb.ts";
-import { type Identity, parseIdentity } from "../../wire/spiffe.ts";
-import { backdateMs, emptyDenyList, writeDenyList } from "../../wire/trust.ts";
+import type { Identity } from "../../wire/spiffe.ts";
+import { emptyDenyList, writeDenyList } from "../../wire/trust.ts";
 import type { Authority } from "../identity/authority.ts";
 import { CsrRefused } from "../identity/failure.ts";
 import type { Revocations } from "../identity/revocations.ts";
 import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type LimitDeps, limitCall } from "../ratelimit/service.ts";
-import { StoreFailure } from "../store/store.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
+import { type AnyCall, codeOf, failureOf, OpenCalls, whoIs } from "./caller.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
 import { maxUnadmitted, StreamGate } from "./gate.ts";
 import type { LoadReports } from "./load.ts";
@@ -86,6 +88,8 @@ export interface XdsServer {
   updateCertificate(certificatePem: string, key: Secret): void;
   /** Roots or deny list are others now: every holder of an identity is told, and who is refused loses its streams. */
   trustChanged(): void;
+  /** Somebody may have been refused since: whoever was loses its streams (UNAUTHENTICATED, with the reason). */
+  recheck(): void;
   /** What the holders of identities have accepted, and whose certificate each of them has. */
   holders(): readonly HolderFacts[];
   /** With a reason: sends every stream away (UNAVAILABLE, so that clients try another control plane) and takes none until it is called without. */
@@ -133,12 +137,12 @@ export async function startXdsServer(
     "grpc-node.max_session_memory": 64,
   });
   const sessions = new Set<Session>();
-  const rechecks = new WeakMap<Session, () => Promise<void>>();
+  const standing = new OpenCalls(deps.log);
   const holders = new TrustStreams({
     log: deps.log,
     news: deps.trust ?? (() => ({ rootsPem: deps.authority.rootPem, crlPem: "", denyList: writeDenyList(emptyDenyList) })),
     whoIs: (call) => whoIs(call, deps),
-    whyNoMore: (call, identity) => whyNoMore(call, identity, deps),
+    standing,
     fail,
   });
   /** By connection: who signed the certificate that was issued over it last, which its TLS handshake cannot know. */
@@ -156,8 +160,8 @@ export async function startXdsServer(
   const quarantine = new Quarantine();
 
   server.addService(discoveryService, {
-    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, { sessions, gate, quarantine, rechecks }),
-    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, { sessions, gate, quarantine, rechecks }),
+    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, { sessions, gate, quarantine, standing }),
+    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, { sessions, gate, quarantine, standing }),
   } as UntypedServiceImplementation);
   server.addService(certificateService, {
     createCertificate: (
@@ -168,12 +172,13 @@ export async function startXdsServer(
     },
   } as UntypedServiceImplementation);
   server.addService(secretService, { streamSecrets: holders.stream } as unknown as UntypedServiceImplementation);
-  server.addService(metricsService, { streamMetrics: telemetry(deps, deps.metrics) } as UntypedServiceImplementation);
+  server.addService(metricsService, { streamMetrics: telemetry(deps, standing, deps.metrics) } as UntypedServiceImplementation);
   const asked = {
     log: deps.log,
     findEntry: deps.findEntry,
     mayListProxies: deps.mayListProxies,
     whoIs: (call: AnyCall) => whoIs(call, deps),
+    standing,
     fail,
   };
   if (deps.loads !== undefined)
@@ -184,7 +189,7 @@ export async function startXdsServer(
     } as unknown as UntypedServiceImplementation);
   const statuses = statusCalls(asked, sessions);
   server.addService(clientStatusService, statuses as unknown as UntypedServiceImplementation);
-  server.addService(accessLogService, { streamAccessLogs: telemetry(deps, deps.accessLogs) } as UntypedServiceImplementation);
+  server.addService(accessLogService, { streamAccessLogs: telemetry(deps, standing, deps.accessLogs) } as UntypedServiceImplementation);
 
   const port = await new Promise<number>((resolve, reject) => {
     const host = at.host.includes(":") ? `[${at.host}]` : at.host;
@@ -198,9 +203,10 @@ export async function startXdsServer(
     },
     trustChanged() {
       holders.publish();
-      const refused = (cause: unknown) => deps.log.error({ cause }, "It could not be found out who is refused");
-      holders.recheck().catch(refused);
-      for (const session of [...sessions]) rechecks.get(session)?.().catch(refused);
+      standing.recheck();
+    },
+    recheck() {
+      standing.recheck();
     },
     holders() {
       const found = new Map<string, HolderFacts>();
@@ -265,59 +271,6 @@ function secureContext(rootPem: string, certificatePem: string, key: Secret): { 
   return { ca: Buffer.from(rootPem), cert: [Buffer.from(certificatePem)], key: [Buffer.from(key.reveal())] };
 }
 
-type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "getAuthContext">;
-/** `away`: the store that knows the token does not answer; the same credential may be good in a moment. */
-type WhoIs = { readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string; readonly away?: true };
-
-/** UNAVAILABLE is tried again, elsewhere; UNAUTHENTICATED makes a client doubt its credential. */
-function codeOf(who: { readonly away?: true }): status {
-  return who.away === true ? status.UNAVAILABLE : status.UNAUTHENTICATED;
-}
-
-/** `purpose`: what a token is shown for; a one-time token is used up by a certificate. */
-async function whoIs(call: AnyCall, deps: XdsServerDeps, purpose: "api" | "certificate" = "api"): Promise<WhoIs> {
-  const header = call.metadata.get("authorization")[0];
-  if (header !== undefined) {
-    const token = /^bearer +(\S+)$/i.exec(String(header).trim())?.[1];
-    if (token === undefined) return { ok: false, reason: "the authorization metadata is not of the form `Bearer TOKEN`" };
-    let verdict: Awaited<ReturnType<TokenAuthority["verify"]>>;
-    try {
-      verdict = await deps.tokens.verify(token, purpose);
-    } catch (cause) {
-      if (!(cause instanceof StoreFailure)) throw cause;
-      return { ok: false, away: true, reason: `whether the join token is good cannot be found out: ${cause.message}` };
-    }
-    const refused = verdict.ok ? deps.revoked?.whyIdentity({ trustDomain: deps.authority.trustDomain, ...verdict.account }) : undefined;
-    if (refused !== undefined) return { ok: false, reason: refused };
-    return verdict.ok ? { ok: true, identity: { trustDomain: deps.authority.trustDomain, ...verdict.account } } : verdict;
-  }
-  // grpc-js shows a certificate only if TLS found its chain good; the dates are looked at again, for a stream may be opened on an old connection.
-  const peer = call.getAuthContext().sslPeerCertificate;
-  if (peer === undefined || !deps.authority.isTrusted(peer.raw)) {
-    return {
-      ok: false,
-      reason: "no credentials: come with a join token (authorization: Bearer JWT) or with a certificate of this mesh that is in its time",
-    };
-  }
-  const uri = /(?:^|, )URI:([^,]+)/.exec(peer.subjectaltname ?? "")?.[1] ?? "";
-  const identity = parseIdentity(uri);
-  if (identity === undefined || identity.trustDomain !== deps.authority.trustDomain) {
-    return {
-      ok: false,
-      reason: `the certificate's name ${JSON.stringify(uri)} is not an identity of trust domain ${deps.authority.trustDomain}`,
-    };
-  }
-  const refused = deps.revoked?.whyCertificate(peer.serialNumber, identity, Date.parse(peer.valid_from) + backdateMs);
-  return refused === undefined ? { ok: true, identity } : { ok: false, reason: refused };
-}
-
-/** Why the caller of an open stream is to be believed no more. A token was good when the stream was opened, and may have had its time since. */
-async function whyNoMore(call: AnyCall, identity: Identity, deps: XdsServerDeps): Promise<string | undefined> {
-  if (call.metadata.get("authorization").length > 0) return deps.revoked?.whyIdentity(identity);
-  const who = await whoIs(call, deps);
-  return who.ok ? undefined : who.reason;
-}
-
 // ---- aggregated discovery ------------------------------------------------------------------------------------------------
 
 type Duplex = ServerDuplexStream<StreamRequest, Uint8Array>;
@@ -325,6 +278,7 @@ type Duplex = ServerDuplexStream<StreamRequest, Uint8Array>;
 const endCodes: Readonly<Record<EndCode, status>> = {
   "deadline-exceeded": status.DEADLINE_EXCEEDED,
   "permission-denied": status.PERMISSION_DENIED,
+  unauthenticated: status.UNAUTHENTICATED,
   "invalid-argument": status.INVALID_ARGUMENT,
   "resource-exhausted": status.RESOURCE_EXHAUSTED,
   unavailable: status.UNAVAILABLE,
@@ -336,11 +290,10 @@ interface Shared {
   readonly sessions: Set<Session>;
   readonly gate: StreamGate;
   readonly quarantine: Quarantine;
-  /** By stream: asks again whether its caller is still to be believed. */
-  readonly rechecks: WeakMap<Session, () => Promise<void>>;
+  readonly standing: OpenCalls;
 }
 
-function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine, rechecks }: Shared): void {
+function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine, standing }: Shared): void {
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
   let pending = 0;
@@ -391,23 +344,26 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, g
     },
   );
   sessions.add(session);
-  rechecks.set(session, async () => {
-    const who = session.node?.identity;
-    const why = who === undefined ? undefined : await whyNoMore(call, who, deps);
-    if (why !== undefined) session.end("permission-denied", why);
-  });
+  let leave = () => {};
   const finish = () => {
     over = true;
+    leave();
     sessions.delete(session);
     place.leave();
     session.close();
   };
-  void caller.then((who) => {
-    if (!who.ok && !over) {
-      fail(call, codeOf(who), who.reason);
-      finish();
-    }
-  });
+  caller.then(
+    (who) => {
+      if (over) return;
+      if (who.ok) leave = standing.add(who, (why) => session.end("unauthenticated", why));
+      else {
+        fail(call, codeOf(who), who.reason);
+        finish();
+      }
+    },
+    // Told where the node is judged.
+    () => {},
+  );
   call.on("data", (request: StreamRequest) => session.receive(request));
   call.on("end", () => {
     if (!over) call.end();
@@ -438,8 +394,9 @@ async function createCertificate(
       return;
     }
     const issued = await deps.authority.signWorkload(call.request.csr, who.identity, Number(call.request.validityDuration));
-    // The use of a one-time token is noted when there is something to give for it: a request that is refused does not use it up.
-    const used = call.metadata.get("authorization").length === 0 ? who : await whoIs(call, deps, "certificate");
+    // The use of a one-time token is noted when there is something to give for it: a request that is refused does not use it up. With it the key is, whose
+    // holder comes again where this answer is lost.
+    const used = call.metadata.get("authorization").length === 0 ? who : await whoIs(call, deps, keyHash(issued.certificatePem));
     if (!used.ok) {
       reply({ code: codeOf(used), details: used.reason });
       return;
@@ -454,8 +411,13 @@ async function createCertificate(
       return;
     }
     deps.log.error({ cause }, "A certificate could not be issued");
-    reply({ code: status.INTERNAL, details: "the certificate could not be issued; the control plane's log says why" });
+    reply(failureOf(cause, "the certificate could not be issued; the control plane's log says why"));
   }
+}
+
+function keyHash(certificatePem: string): string {
+  const key = new X509Certificate(certificatePem).publicKey.export({ format: "der", type: "spki" });
+  return createHash("sha256").update(key).digest("hex");
 }
 
 type Empty = Record<string, never>;
@@ -469,14 +431,17 @@ interface WithIdentifier {
 /** A client-streaming call whose first message names the node; the node must be the caller's. */
 function telemetry<M extends WithIdentifier>(
   deps: XdsServerDeps,
+  standing: OpenCalls,
   open: (node: Admitted) => TelemetryReceiver<M>,
 ): handleClientStreamingCall<M, Empty> {
   return (call: ServerReadableStream<M, Empty>, reply: sendUnaryData<Empty>) => {
     let receiver: TelemetryReceiver<M> | undefined;
     let over = false;
+    let leave = () => {};
     const end = () => {
       if (over) return;
       over = true;
+      leave();
       receiver?.end();
     };
     const refuse = (code: status, details: string) => {
@@ -496,6 +461,8 @@ function telemetry<M extends WithIdentifier>(
         return;
       }
       if (over) return;
+      leave = standing.add(who, (why) => refuse(status.UNAUTHENTICATED, why));
+      if (over) return;
       receiver = open(verdict.node);
       receiver.message(first);
       call.resume();
@@ -509,7 +476,8 @@ function telemetry<M extends WithIdentifier>(
       call.pause();
       begin(message).catch((cause: unknown) => {
         deps.log.error({ cause, node: formatNode(message) }, "A telemetry stream could not be opened");
-        refuse(status.INTERNAL, "the stream could not be opened; the control plane's log says why");
+        const { code, details } = failureOf(cause, "the stream could not be opened; the control plane's log says why");
+        refuse(code, details);
       });
     });
     call.on("end", () => {

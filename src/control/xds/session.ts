@@ -30,7 +30,14 @@ export interface StreamRequest {
   readonly initialVersions: Readonly<Record<string, string>>;
 }
 
-export type EndCode = "deadline-exceeded" | "permission-denied" | "invalid-argument" | "resource-exhausted" | "unavailable" | "internal";
+export type EndCode =
+  | "deadline-exceeded"
+  | "permission-denied"
+  | "unauthenticated"
+  | "invalid-argument"
+  | "resource-exhausted"
+  | "unavailable"
+  | "internal";
 
 /** The stream below: bytes out, and its end. */
 export interface SessionPort {

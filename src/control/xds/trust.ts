@@ -15,6 +15,7 @@ import { parseGrpcNodeId } from "../../wire/grpc-names.ts";
 import { meshRootsSecret, parseNodeId } from "../../wire/names.ts";
 import { formatIdentity, type Identity } from "../../wire/spiffe.ts";
 import { denyListSecret, secretStreamPath, secretTypeUrl } from "../../wire/trust.ts";
+import { codeOf, failureOf, type OpenCalls, type WhoIs } from "./caller.ts";
 
 /** What is told now. */
 export interface TrustNews {
@@ -29,11 +30,8 @@ type Call = ServerDuplexStream<DiscoveryRequest, Uint8Array>;
 export interface TrustStreamsDeps {
   readonly log: Logger;
   readonly news: () => TrustNews;
-  readonly whoIs: (
-    call: Call,
-  ) => Promise<{ readonly ok: true; readonly identity: Identity } | { readonly ok: false; readonly reason: string }>;
-  /** Why an open stream is to end; undefined: it is not. */
-  readonly whyNoMore: (call: Call, identity: Identity) => Promise<string | undefined>;
+  readonly whoIs: (call: Call) => Promise<WhoIs>;
+  readonly standing: OpenCalls;
   readonly fail: (call: { emit(event: "error", error: unknown): boolean }, code: status, details: string) => void;
 }
 
@@ -102,8 +100,10 @@ export class TrustStreams {
     let over = false;
     const waiting: DiscoveryRequest[] = [];
     let one: Open | undefined;
+    let leave = () => {};
     const end = () => {
       over = true;
+      leave();
       if (one !== undefined) this.#open.delete(one);
     };
     call.on("data", (request: DiscoveryRequest) => {
@@ -119,9 +119,11 @@ export class TrustStreams {
       (who) => {
         if (over) return;
         if (!who.ok) {
-          this.#deps.fail(call, status.UNAUTHENTICATED, who.reason);
+          this.#deps.fail(call, codeOf(who), who.reason);
           return;
         }
+        leave = this.#deps.standing.add(who, (why) => this.#deps.fail(call, status.UNAUTHENTICATED, why));
+        if (over) return;
         const { identity } = who;
         one = {
           key: formatIdentity(identity),
@@ -139,7 +141,8 @@ export class TrustStreams {
       },
       (cause: unknown) => {
         this.#deps.log.error({ cause }, "A stream of secrets could not be opened");
-        if (!over) this.#deps.fail(call, status.INTERNAL, "the stream could not be opened; the control plane's log says why");
+        const { code, details } = failureOf(cause, "the stream could not be opened; the control plane's log says why");
+        if (!over) this.#deps.fail(call, code, details);
       },
     );
   };
@@ -153,14 +156,6 @@ export class TrustStreams {
     return [...this.#open]
       .filter((one) => one.wanted.includes(meshRootsSecret))
       .map(({ key, call, accepted, problem }) => ({ key, peer: call.getPeer(), rootsPem: accepted?.rootsPem, problem, call }));
-  }
-
-  /** Ends the streams of those who are refused now. */
-  async recheck(): Promise<void> {
-    for (const { call, identity } of [...this.#open]) {
-      const why = await this.#deps.whyNoMore(call, identity);
-      if (why !== undefined) this.#deps.fail(call, status.UNAUTHENTICATED, why);
-    }
   }
 
   #receive(one: Open, request: DiscoveryRequest): void {

@@ -253,7 +253,8 @@ describe("over the control-plane connection", () => {
     const sent = server.certificateRequests.slice(first).map((r) => r.metadata.get("authorization")[0]);
     expect(sent).toEqual(["Bearer stale", "Bearer stale", "Bearer fresh"]);
     const csrs = new Set(server.certificateRequests.slice(first).map((r) => r.request.csr));
-    expect(csrs.size).toBe(3);
+    // The same key until there is a certificate: the first answer might have been lost, and a token for once is good for that key alone then.
+    expect(csrs.size).toBe(1);
   });
 
   test("a server that is not the one named gets no token", async () => {

@@ -325,14 +325,17 @@ export class Identity implements SecretSource {
         given = true;
       },
     };
-    // A new key each time: a stolen one is worth a day at most.
-    const making = this.#ahead ?? createKeyAndRequest(this.#options.uri);
-    this.#ahead = undefined;
-    making.then(
+    // A new key for each certificate: a stolen one is worth a day at most. The same one until there is a certificate for it: an answer may be lost on its
+    // way, and a token for once is then good for the key that it was used for alone.
+    this.#ahead ??= createKeyAndRequest(this.#options.uri);
+    this.#ahead.then(
       (key) => {
         if (!given) this.#send(key);
       },
-      (error: unknown) => this.#failed(`no key could be made: ${error instanceof Error ? error.message : String(error)}`),
+      (error: unknown) => {
+        this.#ahead = undefined;
+        this.#failed(`no key could be made: ${error instanceof Error ? error.message : String(error)}`);
+      },
     );
   }
 
@@ -398,6 +401,7 @@ export class Identity implements SecretSource {
   #hold(key: KeyAndRequest, chain: CheckedChain): void {
     const certificate = new KeyPair(chain.chainPem, key.privateKeyPem());
     this.#held = { certificate, chain };
+    this.#ahead = undefined;
     this.generation++;
     this.#backoff.reset();
     this.#lastProblem = "";
