@@ -4,11 +4,11 @@
 import { afterEach, expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { Relay } from "../../../test/support/relay.ts";
 import { type JoinTokenObject, joinTokenKind } from "../../api/kinds/jointoken.ts";
 import { type RevocationObject, revocationKind } from "../../api/kinds/revocation.ts";
 import { resourceOf } from "../../api/meta.ts";
@@ -42,6 +42,35 @@ async function until(what: string, met: () => boolean): Promise<void> {
     if (performance.now() > end) throw new Error(`not within 10 s: ${what}`);
     await Bun.sleep(2);
   }
+}
+
+/** Stands between client and server; `breakAll` cuts what is open. */
+async function startRelay(targetPort: number) {
+  const open = new Set<Socket>();
+  const server = createServer((incoming) => {
+    const outgoing = connect(targetPort, "127.0.0.1");
+    for (const [from, to] of [
+      [incoming, outgoing],
+      [outgoing, incoming],
+    ] as const) {
+      open.add(from);
+      from.on("data", (bytes) => to.write(bytes));
+      from.on("error", () => to.destroy());
+      from.on("close", () => {
+        to.destroy();
+        open.delete(from);
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const breakAll = () => {
+    for (const socket of [...open]) socket.destroy();
+  };
+  cleanups.push(() => {
+    breakAll();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, breakAll };
 }
 
 const tokensResource = resourceOf(joinTokenKind);
@@ -226,8 +255,7 @@ const errorsOf = (streams: Awaited<ReturnType<typeof openAll>>) =>
 
 test("the answer to a one-time token's use is lost: its key asks again and gets a certificate, another key is refused", async () => {
   const w = await world();
-  const relay = await Relay.start(() => w.server.port);
-  cleanups.push(() => relay.stop());
+  const relay = await startRelay(w.server.port);
   const token = await w.give("once", "Once");
   const key = newKey();
   // Noted in the store, and then the way is cut, before the answer.
