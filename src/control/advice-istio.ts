@@ -2,15 +2,9 @@
 // a rule that has callers speak plain text where a policy demands mutual TLS. Pure. Never a reason to refuse: Istio accepts all of it, and
 // what is not there yet may come.
 
+import { rootNamespace } from "../api/kinds/authorizationpolicy.ts";
 import { type DestinationRuleObject, givesKey, ruleHost, type TlsPlace, tlsPlaces } from "../api/kinds/destinationrule-spec.ts";
-import {
-  boundGateways,
-  type Destination,
-  exportedTo,
-  type VirtualServiceObject,
-  virtualHosts,
-  wholeHost,
-} from "../api/kinds/virtualservice-spec.ts";
+import { boundGateways, type Destination, type VirtualServiceObject, virtualHosts, wholeHost } from "../api/kinds/virtualservice-spec.ts";
 import { matchesLabels } from "../api/selector.ts";
 import { externalService } from "../compile/plan/external.ts";
 import { appPortOf } from "../compile/plan/mesh.ts";
@@ -76,14 +70,15 @@ function fileWords(rule: DestinationRuleObject): string[] {
 /** Secrets that cannot be used now, and private keys that some of the callers will not be given. */
 function credentialWords(world: World, candidate: DestinationRuleObject): string[] {
   const namespace = namespaceOf(candidate);
-  const others =
-    exportedTo(candidate.spec?.exportTo, namespace).some((to) => to !== namespace) && candidate.spec?.workloadSelector === undefined;
+  // By default a rule speaks to all; who says so, or speaks for the whole mesh, means others.
+  const meant = namespace === rootNamespace ? ["*"] : (candidate.spec?.exportTo ?? []);
+  const others = candidate.spec?.workloadSelector === undefined && meant.some((to) => to !== "." && to !== namespace);
   const bad = credentialTroubles(world, candidate) ?? [];
   return [
     ...bad.map((problem) => `${problem}: calls are answered with 503 until it is there`),
     ...(others && givesKey(candidate)
       ? [
-          `spec.exportTo: the private key of MUTUAL is given to callers of namespace ${namespace} alone; callers of others to whom this rule speaks get 503: give them a rule and a Secret of their own, and say exportTo: ["."] here`,
+          `tls.credentialName: the private key of MUTUAL is given to callers of namespace ${namespace} alone, and those of others get 503 by this rule until they have a rule and a Secret in their own namespace`,
         ]
       : []),
   ];

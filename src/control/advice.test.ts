@@ -133,6 +133,17 @@ describe("what Istio accepts, and what then fails", () => {
     expect(advise(held, rule("*.example.com", { trafficPolicy: { tls: { mode: "SIMPLE" } } }), none)).toEqual([]);
   });
 
+  test("a Secret that is not there is told, and whom a private key does not reach where others are meant", () => {
+    const mutual = { trafficPolicy: { tls: { mode: "MUTUAL", credentialName: "pay" } } };
+    const missing = "spec.trafficPolicy.tls.credentialName: there is no Secret shop/pay: calls are answered with 503 until it is there";
+    expect(advise(held, rule("*.example.com", mutual), none)).toEqual([missing]);
+    expect(advise(held, rule("*.example.com", { ...mutual, exportTo: ["."] }), none)).toEqual([missing]);
+    expect(advise(held, rule("*.example.com", { ...mutual, exportTo: ["bank"] }), none)).toEqual([
+      missing,
+      expect.stringContaining("is given to callers of namespace shop alone"),
+    ]);
+  });
+
   test("plain text to who demands mutual TLS is told from both sides, with both names", () => {
     const plain = rule("cart", { trafficPolicy: { tls: { mode: "DISABLE" } } });
     const strict = { ...security("PeerAuthentication", { mtls: { mode: "STRICT" } }) };
