@@ -15,6 +15,7 @@ import { hedgingPolicyKind } from "./kinds/hedgingpolicy.ts";
 import { httpRouteKind } from "./kinds/httproute.ts";
 import { istioGatewayKind } from "./kinds/istiogateway.ts";
 import { joinTokenKind } from "./kinds/jointoken.ts";
+import { leaseKind } from "./kinds/lease.ts";
 import { listenerSetKind, xListenerSetKind } from "./kinds/listenerset.ts";
 import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
@@ -72,6 +73,7 @@ export const kinds: readonly DefinedKind[] = [
   overloadPolicyKind,
   hedgingPolicyKind,
   eventKind,
+  leaseKind,
   joinTokenKind,
   revocationKind,
   userKind,

@@ -1,4 +1,4 @@
-// Judge: client-go, as controllers use it: typed and dynamic clients, server-side apply, the pager, shared informers, watches.
+// Judge: client-go, as controllers use it: typed and dynamic clients, server-side apply, the pager, shared informers, watches, leader election.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -47,6 +47,7 @@ describe.skipIf(!needsPeers("go-client.test.ts", "go"))("client-go", () => {
       ["informed", ["add applied", "add reviews", "add ratings", "update ratings", "delete ratings"]],
       ["last of a watch that times out", "BOOKMARK"],
       ["owned and finalized", true],
+      ["elected", ["first leads", "first", "first", "first stopped", "second leads", "second", "second stopped"]],
       ["self", "admin"],
     ]);
   }, 60_000);

@@ -159,6 +159,21 @@ const kinds: Readonly<Record<string, Message>> = {
     5: ["immutable", "flag"],
   },
   Event: event,
+  Lease: {
+    1: ["metadata", metadata],
+    2: [
+      "spec",
+      {
+        1: ["holderIdentity", "string"],
+        2: ["leaseDurationSeconds", "int"],
+        3: ["acquireTime", "micro-time"],
+        4: ["renewTime", "micro-time"],
+        5: ["leaseTransitions", "int"],
+        6: ["strategy", "string"],
+        7: ["preferredHolder", "string"],
+      },
+    ],
+  },
   EndpointSlice: {
     1: ["metadata", metadata],
     2: ["endpoints", endpoint, true],

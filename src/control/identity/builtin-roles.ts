@@ -10,6 +10,8 @@ export const mastersGroup = "system:masters";
 
 const read = ["get", "list", "watch"];
 const write = ["create", "update", "patch", "delete", "deletecollection"];
+/** Programs that choose a leader among themselves write their lease. */
+const leases = { apiGroups: ["coordination.k8s.io"], resources: ["leases"] };
 const meshGroups = ["", "discovery.k8s.io", "gateway.networking.k8s.io", "networking.istio.io", "security.istio.io", "telemetry.istio.io"];
 
 /** Policies of ours about traffic. */
@@ -20,6 +22,7 @@ const viewRules: PolicyRule[] = [
   // Core group without secrets: they hold private keys.
   { apiGroups: [""], resources: ["namespaces", "services", "services/status", "events", "configmaps"], verbs: read },
   { apiGroups: ["weft.dev"], resources: ["meshes", "proxies", "edges", "trafficshifts", ...limits], verbs: read },
+  { ...leases, verbs: read },
 ];
 // Core group without serviceaccounts/token: a token is an identity.
 const editRules: PolicyRule[] = [
@@ -28,6 +31,7 @@ const editRules: PolicyRule[] = [
   { apiGroups: [""], resources: ["secrets"], verbs: [...read, ...write] },
   { apiGroups: meshGroups.slice(1), resources: ["*"], verbs: write },
   { apiGroups: ["weft.dev"], resources: ["trafficshifts", ...limits], verbs: write },
+  { ...leases, verbs: write },
 ];
 const adminRules: PolicyRule[] = [
   ...editRules,
@@ -45,7 +49,7 @@ const roles: Readonly<Record<string, { readonly says: string; readonly rules: Po
     ],
   },
   admin: { says: "bound in a namespace: all of its objects, its join tokens, its roles and bindings", rules: adminRules },
-  edit: { says: "read and write services, routes, policies and secrets; no tokens, roles or bindings", rules: editRules },
+  edit: { says: "read and write services, routes, policies, secrets and leases; no tokens, roles or bindings", rules: editRules },
   view: { says: "read services, routes, policies and live state; no secrets, tokens, roles or bindings", rules: viewRules },
   "weft:observer": {
     says: "metrics, traffic analysis, logs and history of the whole mesh; bind it by a ClusterRoleBinding",

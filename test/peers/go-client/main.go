@@ -27,6 +27,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/client-go/util/retry"
 )
@@ -46,6 +48,61 @@ func must(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// Two candidates for one Lease, as controllers are: the second leads when the first gives up, and never beside it.
+func elect(client kubernetes.Interface) {
+	told := make(chan string, 16)
+	candidate := func(name string) context.CancelFunc {
+		lock := &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Name: "controller", Namespace: namespace},
+			Client:     client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: name},
+		}
+		running, cancel := context.WithCancel(ctx)
+		go leaderelection.RunOrDie(running, leaderelection.LeaderElectionConfig{
+			Lock: lock, ReleaseOnCancel: true, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 50 * time.Millisecond,
+			Callbacks: leaderelection.LeaderCallbacks{
+				OnStartedLeading: func(context.Context) { told <- name + " leads" },
+				OnStoppedLeading: func() { told <- name + " stopped" },
+			},
+		})
+		return cancel
+	}
+	next := func() string {
+		select {
+		case word := <-told:
+			return word
+		case <-time.After(10 * time.Second):
+			return "nothing"
+		}
+	}
+	leases := client.CoordinationV1().Leases(namespace)
+	holder := func() string {
+		lease, err := leases.Get(ctx, "controller", metav1.GetOptions{})
+		must(err)
+		return *lease.Spec.HolderIdentity
+	}
+	stopFirst := candidate("first")
+	events := []string{next(), holder()}
+	before, err := leases.Get(ctx, "controller", metav1.GetOptions{})
+	must(err)
+	stopSecond := candidate("second")
+	until("the first renewing beside the second", func() bool {
+		now, err := leases.Get(ctx, "controller", metav1.GetOptions{})
+		must(err)
+		return now.Spec.RenewTime.Time.After(before.Spec.RenewTime.Add(200 * time.Millisecond))
+	})
+	events = append(events, holder())
+	stopFirst()
+	// The first gives the lease up before it says so, and the second may be quicker.
+	words := []string{next(), next()}
+	sort.Strings(words)
+	events = append(events, words...)
+	events = append(events, holder())
+	stopSecond()
+	events = append(events, next())
+	say("elected", events)
 }
 
 func until(what string, holds func() bool) {
@@ -252,6 +309,8 @@ func main() {
 	must(err)
 	_, err = dynamicRoutes.Get(ctx, "reviews", metav1.GetOptions{})
 	say("owned and finalized", apierrors.IsNotFound(err))
+
+	elect(client)
 
 	// Who am I.
 	self, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
