@@ -247,7 +247,12 @@ describe("which of two routes speaks", () => {
 });
 
 describe("which of two listeners is opened", () => {
-  const open = ["Accepted=True Accepted", "Conflicted=False NoConflicts", "ResolvedRefs=True ResolvedRefs", "Programmed=True Programmed"];
+  const fine = ["Accepted=True Accepted", "Conflicted=False NoConflicts", "ResolvedRefs=True ResolvedRefs"];
+  /** Without a route only what speaks HTTP has an answer for everybody. */
+  const open = (listener: string) => [
+    ...fine,
+    /protocol: (TCP|UDP|TLS)/.test(listener) ? "Programmed=False Pending" : "Programmed=True Programmed",
+  ];
   const closed = (reason: string) => [
     "Accepted=False PortUnavailable",
     `Conflicted=True ${reason}`,
@@ -272,7 +277,7 @@ describe("which of two listeners is opened", () => {
   for (const [what, first, second, reason] of cases)
     test(what, () => {
       const made = compiled([base(`${first}, ${second}`)]);
-      expect(made.listeners()).toEqual({ web: open, b: reason === null ? open : closed(reason) });
+      expect(made.listeners()).toEqual({ web: open(first), b: reason === null ? open(second) : closed(reason) });
     });
 });
 

@@ -3,6 +3,7 @@
 // An index is for whoever would otherwise go through all objects of a kind: such a reader is computed anew with each of them that changes.
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
+import { closedListeners } from "../api/kinds/closed-listeners.ts";
 import { type DestinationRuleObject, givesKey, mayTellApart, ruleHost, tlsPlaces } from "../api/kinds/destinationrule-spec.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
@@ -49,7 +50,7 @@ export const workloadSource = source<WorkloadEntryObject, "label" | "address" | 
       return name === undefined ? [] : [`${namespaceOf(entry)}/${name}`];
     },
   },
-  (entry) => [isEndpoint(entry), isHealthy(entry)],
+  (entry) => [isEndpoint(entry), isHealthy(entry), closedListeners(entry)],
 );
 
 export const sliceSource = source<EndpointSliceObject, "service">("discovery.k8s.io", "EndpointSlice", {

@@ -6,6 +6,7 @@ import { gatewayController, routeKindsOf } from "../api/kinds/gateway-spec.ts";
 import { isHealthy } from "../api/kinds/workloadentry.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
 import { condition } from "./condition.ts";
+import { processesOf, type Standing, standings } from "./gateway-ports.ts";
 import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./policies/gateway.ts";
 import { attachedRoutes } from "./policies/gateway-plan.ts";
 import { gatewayClassSource, gatewayOfSet, gatewaySource, istioGatewaySource, listenerSetSources } from "./route-sources.ts";
@@ -32,7 +33,7 @@ function statusOf(world: World, key: string, gateway: KubeObject | undefined): R
   if (gateway === undefined || model === undefined) return undefined;
   const processes = world.objects(workloadSource).by("gateway", key).filter(isHealthy);
   const addresses = [...new Set(processes.flatMap(({ spec }) => spec.address ?? []))].sort().slice(0, mostAddresses);
-  const open = addresses.length > 0;
+  const open = processesOf(world, key).length > 0;
   const own = model.listeners.filter(({ set }) => set === undefined);
   const bad = own.filter((each) => !isUsable(each) || each.unresolved !== undefined).map(({ name }) => name);
   const allowed = (gateway as Partial<GatewayObject>).spec?.allowedListeners;
@@ -42,26 +43,21 @@ function statusOf(world: World, key: string, gateway: KubeObject | undefined): R
       : condition(gateway, "Accepted", own.some(isUsable), "ListenersNotValid", `listener ${bad.join(", ")}: see its own conditions`);
   return {
     addresses: addresses.map((value) => ({ type: "IPAddress", value })),
-    conditions: [accepted, programmed(gateway, open, own.some(isUsable))],
+    conditions: [accepted, programmed(gateway, open, own.filter(isUsable).map(standings(world, key)))],
     ...(allowed === undefined ? {} : { attachedListenerSets: model.sets.filter((set) => isOpened(model, set)).length }),
-    listeners: listenerStatuses(world, key, gateway, own, open),
+    listeners: listenerStatuses(world, key, gateway, own),
   };
 }
 
-function listenerStatuses(
-  world: World,
-  key: string,
-  owner: KubeObject,
-  listeners: readonly ListenerModel[],
-  open: boolean,
-): Record<string, unknown>[] {
+function listenerStatuses(world: World, key: string, owner: KubeObject, listeners: readonly ListenerModel[]): Record<string, unknown>[] {
   const counts = attachedRoutes(world, key);
+  const standingOf = standings(world, key);
   return listeners.map((listener) => ({
     name: listener.section,
     ...(listener.set === undefined ? {} : { port: listener.port }),
     supportedKinds: listener.kinds.map((kind) => ({ group: "gateway.networking.k8s.io", kind })),
     attachedRoutes: counts[listener.name] ?? 0,
-    conditions: listenerConditions(owner, listener, open),
+    conditions: listenerConditions(owner, listener, standingOf),
   }));
 }
 
@@ -89,22 +85,27 @@ export function listenerSetStatus(kind: ListenerSetKind): (world: World, key: st
       return { conditions: both(false, "NotAllowed", words) };
     }
     const own = model.listeners.filter((each) => each.set === name);
-    const open = world.objects(workloadSource).by("gateway", gateway).filter(isHealthy).length > 0;
     const bad = own.filter((each) => !isUsable(each) || each.unresolved !== undefined).map(({ section }) => section);
     const words = bad.length === 0 ? "every listener is understood" : `listener ${bad.join(", ")}: see its own conditions`;
     const conditions = !isOpened(model, name)
       ? both(false, "ListenersNotValid", words)
       : [
           condition(set, "Accepted", true, "Accepted", words),
-          open
-            ? condition(set, "Programmed", true, "Programmed", "the Gateway's processes have the listeners")
-            : condition(set, "Programmed", false, "Pending", `no process serves Gateway ${gateway}`),
+          programmedBy(set, own.filter(isUsable).map(standings(world, gateway)), "the Gateway's processes have the listeners"),
         ];
-    return { conditions, listeners: listenerStatuses(world, gateway, set, own, open) };
+    return { conditions, listeners: listenerStatuses(world, gateway, set, own) };
   };
 }
 
-function programmed(gateway: KubeObject, open: boolean, usable: boolean): Condition {
+/** One listener that is served will do: each has conditions of its own. */
+function programmedBy(owner: KubeObject, usable: readonly Standing[], words: string): Condition {
+  const [first] = usable;
+  if (first === undefined) return condition(owner, "Programmed", false, "Invalid", "no listener can be opened");
+  if (usable.some((each) => each.programmed)) return condition(owner, "Programmed", true, "Programmed", words);
+  return condition(owner, "Programmed", false, first.reason, first.message);
+}
+
+function programmed(gateway: KubeObject, open: boolean, usable: readonly Standing[]): Condition {
   if (!open)
     return condition(
       gateway,
@@ -113,14 +114,16 @@ function programmed(gateway: KubeObject, open: boolean, usable: boolean): Condit
       "AddressNotAssigned",
       `no process serves it; start one: weft gateway ${gateway.metadata.name} --namespace ${gateway.metadata.namespace ?? "default"}`,
     );
-  return usable
-    ? condition(gateway, "Programmed", true, "Programmed", "its processes have the listeners")
-    : condition(gateway, "Programmed", false, "Invalid", "no listener can be opened");
+  return programmedBy(gateway, usable, "its processes have the listeners");
 }
 
-function listenerConditions(gateway: KubeObject, listener: ListenerModel, open: boolean): Condition[] {
+function listenerConditions(gateway: KubeObject, listener: ListenerModel, standingOf: (listener: ListenerModel) => Standing): Condition[] {
   const { conflict, unresolved } = listener;
-  const usable = isUsable(listener);
+  const {
+    programmed: served,
+    reason,
+    message,
+  } = isUsable(listener) ? standingOf(listener) : { programmed: false, reason: "Invalid", message: "it cannot be opened" };
   return [
     conflict === undefined
       ? condition(gateway, "Accepted", true, "Accepted", `port ${listener.port}, ${listener.protocol}`)
@@ -131,15 +134,7 @@ function listenerConditions(gateway: KubeObject, listener: ListenerModel, open: 
     unresolved === undefined
       ? condition(gateway, "ResolvedRefs", true, "ResolvedRefs", "every reference is resolved")
       : condition(gateway, "ResolvedRefs", false, unresolved.reason, unresolved.message),
-    usable && open
-      ? condition(gateway, "Programmed", true, "Programmed", "in the configuration of the Gateway's processes")
-      : condition(
-          gateway,
-          "Programmed",
-          false,
-          usable ? "Pending" : "Invalid",
-          usable ? "no process serves the Gateway" : "it cannot be opened",
-        ),
+    condition(gateway, "Programmed", served, reason, message),
   ];
 }
 

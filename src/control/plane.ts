@@ -12,6 +12,7 @@ import { MetricRegistry } from "../base/metric.ts";
 import { admit } from "../compile/admit.ts";
 import { buildWorld, MeshCompiler, type World } from "../compile/compile.ts";
 import { createInsight } from "../insight/insight.ts";
+import { annotations } from "../wire/names.ts";
 import { formatIdentity } from "../wire/spiffe.ts";
 import { writeDenyList } from "../wire/trust.ts";
 import { advise } from "./advice.ts";
@@ -61,6 +62,7 @@ import type { EtcdStore } from "./store/etcd/store.ts";
 import type { Fence } from "./store/fence.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { type Revision, type Store, StoreFailure } from "./store/store.ts";
+import { closedListenersOf } from "./xds/closed.ts";
 import { LoadReports } from "./xds/load.ts";
 import { ProxyList } from "./xds/proxies.ts";
 import { ProxylessSource } from "./xds/proxyless.ts";
@@ -465,7 +467,16 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
             event("info", `proxy connected (${session.agent}, ${session.mode}) from ${session.peer}`, node.namespace, node.workload);
             happened(node.key, "Normal", "ProxyConnected", `${session.agent} has connected`);
           },
-          changed: () => proxies.touch(),
+          changed: ({ node, ledger }) => {
+            proxies.touch();
+            if (
+              node === undefined ||
+              publisher.object(entries, node.namespace, node.workload)?.metadata.annotations?.[annotations.gateway] === undefined
+            )
+              return;
+            const closed = closedListenersOf(ledger);
+            if (closed !== undefined) liveness.listeners(node.key, closed);
+          },
           accepted: (_session, ackMs) => metrics.acknowledged(ackMs),
           sent: (_session, offer) => metrics.responses.with([offer.type]).value++,
           rejected: (session, rejection) => {

@@ -183,6 +183,47 @@ describe("a gateway", () => {
     expect(echoed).toContain("hello");
   });
 
+  test("whose port another program has says so in its status, and serves as soon as the port is free", async () => {
+    const other = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    try {
+      const raw = await freePort();
+      await mesh.apply(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: side, namespace: shop}
+spec:
+  gatewayClassName: weft
+  listeners: [{name: web, port: ${other.port}, protocol: HTTP}, {name: raw, port: ${raw}, protocol: TCP}]
+`);
+      mesh.processes.startWeft(["gateway", "side", "--namespace", "shop"]);
+      const programmed = async () => {
+        const { status } = await mesh.processes.weftJson<{
+          status: { conditions: Condition[]; listeners: { name: string; conditions: Condition[] }[] };
+        }>(["get", "gateways", "side", "-n", "shop"]);
+        const of = (list: readonly Condition[]) => {
+          const found = list.find(({ type }) => type === "Programmed");
+          return `${found?.status} ${found?.reason}: ${found?.message}`;
+        };
+        return {
+          whole: of(status.conditions),
+          ...Object.fromEntries(status.listeners.map((each) => [each.name, of(each.conditions)])),
+        } as Record<string, string>;
+      };
+      const taken = await eventually(15_000, programmed, ({ web }) => web?.startsWith("False Invalid") === true);
+      expect(taken.web).toMatch(
+        new RegExp(`no process has port ${other.port} open; side-\\S+ says: 127.0.0.1:${other.port} is in use by another`),
+      );
+      expect(taken.raw).toMatch(/^False Pending: no TCPRoute that leads somewhere is attached/);
+      expect(taken.whole).toStartWith("False Invalid: no process has port");
+      other.stop(true);
+      const open = await eventually(15_000, programmed, ({ web }) => web?.startsWith("True") === true);
+      expect(open.whole).toStartWith("True Programmed");
+      expect((await curl(`http://shop.example.com:${other.port}/`)).status).toBe(404);
+    } finally {
+      other.stop(true);
+    }
+  }, 60_000);
+
   test("has a status that says where it is and what is attached", async () => {
     const { addresses, conditions, listeners } = await eventually(5000, gatewayStatus, (status) => (status.addresses ?? []).length > 0);
     expect(addresses.map(({ value }) => value)).toEqual(["127.0.0.1"]);

@@ -78,6 +78,36 @@ async function setup(first: KubeObject | undefined) {
 const up = "Healthy=True/Answering ProxyConnected=True/Connected";
 const out = "Healthy=False/ProxyLost ProxyConnected=False/ProxyLost";
 
+test("what a proxy does not have open stands in its entry beside the word of others, outlives their reports, and goes when it is open or the proxy is gone", async () => {
+  const { store, clock, liveness, state, connect, lose } = await setup(entry(healthy("True", "Running")));
+  await connect();
+  const ready = "Healthy=True/Running ProxyConnected=True/Connected";
+  const closed = { port: 80, transport: "tcp", reason: "NotOpen", words: "in use" } as const;
+  liveness.listeners("shop/w", []);
+  expect(await state()).toBe(ready);
+  liveness.listeners("shop/w", [closed, { ...closed, port: 53, transport: "udp" }]);
+  expect(await state()).toBe(`${ready} listener.weft.dev/53-udp=False/NotOpen listener.weft.dev/80-tcp=False/NotOpen`);
+  liveness.listeners("shop/w", [closed]);
+  expect(await state()).toBe(`${ready} listener.weft.dev/80-tcp=False/NotOpen`);
+  // Whoever reports the health replaces the list.
+  const held = await store.get(key);
+  await store.update(
+    key,
+    { ...(held as KubeObject), status: { conditions: [healthy("True", "Running")] } },
+    Number(held?.metadata.resourceVersion),
+  );
+  expect(await state()).toBe(`${ready} listener.weft.dev/80-tcp=False/NotOpen`);
+  liveness.listeners("shop/w", []);
+  expect(await state()).toBe(ready);
+  liveness.listeners("shop/w", [closed]);
+  lose();
+  clock.advance(graceMs);
+  expect(await state()).toBe(out);
+  // A control plane that was started meanwhile knows nothing of the entry, and takes the proxy's word.
+  liveness.listeners("shop/w", [closed]);
+  expect(await state()).toContain("80-tcp");
+});
+
 describe("a store that fails for a while", () => {
   test("costs time, and no word: what was lost is put out and forgotten, what has come is said to be there", async () => {
     const { store, clock, state, connect, lose } = await setup(entry(healthy("True", "Answering")));

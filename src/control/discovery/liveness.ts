@@ -3,9 +3,11 @@
 //                                an entry that was put out for ProxyLost is Healthy again
 //   no proxy for 5 s          -> Healthy=False, reason ProxyLost, if it was healthy: no more calls go there
 //   no proxy for 5 min more   -> the entry is deleted
+//   proxy has a Gateway's port closed -> a condition for each (../../api/kinds/closed-listeners.ts), gone when it is open
 // After a restart of the control plane proxies get 30 s to come back. An entry that never had a proxy is left alone; so is one that
 // `weft run` itself has put out (starting, draining). Never touches anything but WorkloadEntries.
 
+import { type ClosedListener, closedConditions, isClosedCondition } from "../../api/kinds/closed-listeners.ts";
 import type { Condition, KubeObject } from "../../api/meta.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
@@ -43,6 +45,8 @@ export class Liveness {
   readonly #tracked = new Map<string, Tracked>();
   /** Whose entries wait to be put out: the control plane that is gone, by entry. */
   readonly #adopting = new Map<string, string>();
+  /** What connected proxies of Gateways do not have open, by entry, as said last. */
+  readonly #closed = new Map<string, readonly ClosedListener[]>();
   /** Writes to one entry happen one after another. */
   readonly #writes = new Map<string, Promise<void>>();
   #stopped = false;
@@ -108,8 +112,25 @@ export class Liveness {
     });
   }
 
+  /** What its proxy says that it does not have open of a Gateway's ports, each time that may have changed. */
+  listeners(key: string, closed: readonly ClosedListener[]): void {
+    if (this.#stopped || Bun.deepEquals(closed, this.#closed.get(key))) return;
+    this.#closed.set(key, closed);
+    this.#writeClosed(key);
+  }
+
+  #writeClosed(key: string): void {
+    this.#update(
+      key,
+      () => this.#writeClosed(key),
+      (_entry, now) => closedConditions(this.#closed.get(key) ?? [], now),
+      isClosedCondition,
+    );
+  }
+
   /** Its last stream has ended. */
   lost(key: string): void {
+    this.#closed.delete(key);
     if (this.#stopped || !this.#tracked.has(key)) return;
     this.#arm(key, graceMs, () => this.#putOut(key));
   }
@@ -122,10 +143,13 @@ export class Liveness {
     if (event.type === "deleted") {
       tracked.timer?.cancel();
       this.#tracked.delete(key);
+      this.#closed.delete(key);
       return;
     }
-    // Whoever reports an entry's health replaces the list of conditions; ours goes back in.
-    if (this.#deps.isConnected(key) && conditionOf(event.object, connectedType)?.status !== "True") this.connected(key);
+    // Whoever reports an entry's health replaces the list of conditions; ours go back in.
+    if (!this.#deps.isConnected(key)) return;
+    if (conditionOf(event.object, connectedType)?.status !== "True") this.connected(key);
+    if ((this.#closed.get(key)?.length ?? 0) > 0 && !conditionsOf(event.object).some(isClosedCondition)) this.#writeClosed(key);
   }
 
   async stop(): Promise<void> {
@@ -145,18 +169,23 @@ export class Liveness {
   #putOut(key: string, gone?: string): void {
     if (this.#deps.isConnected(key)) return;
     const again = () => this.#putOut(key, gone);
-    this.#update(key, again, (entry, now) => {
-      if (this.#deps.isConnected(key) || this.#othersBusiness(entry, gone)) return undefined;
-      const next = [condition(connectedType, "False", lostReason, "its proxy has gone without a word", now)];
-      // Only what is in service is put out of it: draining or starting is weft run's own word and stays.
-      if (conditionOf(entry, healthyType)?.status !== "False") {
-        next.push(
-          condition(healthyType, "False", lostReason, "no proxy of this workload is connected; it is deleted if none comes back", now),
-        );
-        this.#deps.onEvent("warn", "its proxy is gone; no more calls go there", entry.metadata.namespace ?? "", entry.metadata.name);
-      }
-      return next;
-    });
+    this.#update(
+      key,
+      again,
+      (entry, now) => {
+        if (this.#deps.isConnected(key) || this.#othersBusiness(entry, gone)) return undefined;
+        const next = [condition(connectedType, "False", lostReason, "its proxy has gone without a word", now)];
+        // Only what is in service is put out of it: draining or starting is weft run's own word and stays.
+        if (conditionOf(entry, healthyType)?.status !== "False") {
+          next.push(
+            condition(healthyType, "False", lostReason, "no proxy of this workload is connected; it is deleted if none comes back", now),
+          );
+          this.#deps.onEvent("warn", "its proxy is gone; no more calls go there", entry.metadata.namespace ?? "", entry.metadata.name);
+        }
+        return next;
+      },
+      isClosedCondition,
+    );
     this.#arm(key, forgetMs, () => this.#forget(key));
   }
 
@@ -180,14 +209,22 @@ export class Liveness {
     });
   }
 
-  /** Compare-and-set of some conditions; `change` sees the newest entry and returns undefined to leave it alone. */
-  #update(key: string, again: () => void, change: (entry: KubeObject, now: string) => Condition[] | undefined): void {
+  /**
+   * Compare-and-set of some conditions; `change` sees the newest entry and returns undefined to leave it alone. `all`: which conditions it speaks for, so
+   * that those go that it does not name.
+   */
+  #update(
+    key: string,
+    again: () => void,
+    change: (entry: KubeObject, now: string) => Condition[] | undefined,
+    all: (condition: Condition) => boolean = () => false,
+  ): void {
     this.#enqueue(key, again, async () => {
       for (let attempt = 0; attempt < maxTries; attempt++) {
         const entry = await this.#deps.store.get(this.#keyOf(key));
         if (entry === undefined) return;
         const wanted = change(entry, `${new Date(this.#deps.clock.now()).toISOString().slice(0, 19)}Z`);
-        const next = wanted === undefined ? undefined : withConditions(entry, wanted);
+        const next = wanted === undefined ? undefined : withConditions(entry, wanted, all);
         if (next === undefined) return;
         const result = await this.#deps.store.update(this.#keyOf(key), next, Number(entry.metadata.resourceVersion));
         if (result.ok || result.reason !== "conflict") return;
@@ -250,14 +287,16 @@ function condition(type: string, status: "True" | "False", reason: string, messa
 }
 
 /** The entry with these conditions in place of those of the same type; undefined when they all stand there already. */
-function withConditions(entry: KubeObject, wanted: readonly Condition[]): KubeObject | undefined {
+function withConditions(entry: KubeObject, wanted: readonly Condition[], all: (condition: Condition) => boolean): KubeObject | undefined {
   const old = conditionsOf(entry);
   const news = wanted.filter((w) => {
     const before = old.find((c) => c.type === w.type);
-    // Which control plane a proxy is connected to stands in the message.
-    return before?.status !== w.status || before.reason !== w.reason || (w.type === connectedType && before.message !== w.message);
+    // Which control plane a proxy is connected to stands in the message, and why a port is closed.
+    const told = w.type === connectedType || all(w);
+    return before?.status !== w.status || before.reason !== w.reason || (told && before.message !== w.message);
   });
-  if (news.length === 0) return undefined;
-  const kept = old.filter((c) => !news.some((n) => n.type === c.type));
+  const over = (c: Condition) => all(c) && !wanted.some((w) => w.type === c.type);
+  if (news.length === 0 && !old.some(over)) return undefined;
+  const kept = old.filter((c) => !over(c) && !news.some((n) => n.type === c.type));
   return { ...entry, status: { ...(entry.status as object | undefined), conditions: [...kept, ...news] } };
 }
