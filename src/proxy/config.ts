@@ -79,6 +79,8 @@ export interface HttpManagerConfig {
   readonly routes: { readonly rds: string } | { readonly inline: RouteTableConfig };
   /** `envoy.filters.http.rbac` filters, in order. */
   readonly rbac: readonly RbacConfig[];
+  /** `envoy.filters.http.jwt_authn`, which stands before them; absent = nobody's token is looked at. */
+  readonly jwt?: JwtConfig;
   readonly accessLogs: readonly AccessLogConfig[];
   /** Add `x-request-id` where the request has none (Envoy `generate_request_id`, default true). */
   readonly generateRequestId: boolean;
@@ -862,7 +864,58 @@ export type Principal =
   | { readonly kind: "authenticated"; readonly match: StringMatch | null }
   | { readonly kind: "header"; readonly header: HeaderMatch }
   /** `remote_ip`: who is connected (Envoy's direct_remote_ip); `client_ip`: who the client is, behind proxies that are believed (Envoy's remote_ip). */
-  | { readonly kind: "remote_ip" | "client_ip"; readonly prefix: string; readonly prefixLength: number };
+  | { readonly kind: "remote_ip" | "client_ip"; readonly prefix: string; readonly prefixLength: number }
+  /** What a token of the request says, that JwtConfig has found good: `path` begins with the name its payload is known by. */
+  | { readonly kind: "claim"; readonly path: readonly string[]; readonly match: ClaimMatch; readonly invert: boolean };
+
+/** Envoy's ValueMatcher; `list`: some entry of a list fits. */
+export type ClaimMatch =
+  | { readonly kind: "string"; readonly match: StringMatch }
+  | { readonly kind: "present"; readonly present: boolean }
+  | { readonly kind: "list"; readonly of: ClaimMatch }
+  | { readonly kind: "or"; readonly of: readonly ClaimMatch[] };
+
+/** Tokens of end users (JWT), and which of them a request must or may have. */
+export interface JwtConfig {
+  /** By name, which is unique. */
+  readonly providers: readonly JwtProviderConfig[];
+  /** Of every request; null = nothing. */
+  readonly requires: JwtRequirement | null;
+  /** Preflights of CORS pass as they are. */
+  readonly bypassPreflights: boolean;
+}
+
+export interface JwtProviderConfig {
+  readonly name: string;
+  /** Empty = anybody whose key is in the set. */
+  readonly issuer: string;
+  /** Empty = any. */
+  readonly audiences: readonly string[];
+  /** A JSON Web Key Set (RFC 7517). */
+  readonly keys: string;
+  /** A good token stays in the request. */
+  readonly forward: boolean;
+  /** Names in lower case; the token stands behind `prefix`. */
+  readonly fromHeaders: readonly { readonly name: string; readonly prefix: string }[];
+  readonly fromParams: readonly string[];
+  readonly fromCookies: readonly string[];
+  /** Gets the payload as it stands in the token; empty = none. */
+  readonly payloadHeader: string;
+  readonly claimHeaders: readonly { readonly header: string; readonly claim: readonly string[] }[];
+  /** What rules know the payload by; empty = they do not. */
+  readonly payloadName: string;
+  /** How far clocks may differ. */
+  readonly skewS: number;
+  /** Claims that rules see as lists, although they are one text. */
+  readonly spaceDelimited: readonly string[];
+}
+
+/** `provider`: all tokens where it looks are its good ones, and there is one; `any`: one of them holds, or with `missing` there is no token at all. */
+export type JwtRequirement =
+  /** Index in `providers`. */
+  | { readonly kind: "provider"; readonly provider: number }
+  | { readonly kind: "any"; readonly of: readonly JwtRequirement[]; readonly missing: boolean }
+  | { readonly kind: "all"; readonly of: readonly JwtRequirement[] };
 
 // ---- access logs -----------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 // Owns: compiling RBAC configurations into functions (configuration time). Whatever cannot be compiled throws, and the listener is refused:
 // a policy is never accepted and ignored.
 
-import type { HeaderMatch, Permission, Principal, RbacConfig } from "../config.ts";
+import type { ClaimMatch, HeaderMatch, Permission, Principal, RbacConfig } from "../config.ts";
 import { compileHeader } from "../route/header.ts";
 import { compileBytes, compileString } from "../route/match.ts";
 import { addressInPrefix } from "./address.ts";
@@ -83,12 +83,49 @@ function compilePrincipal(principal: Principal, seesPath: () => void): Rule {
       // Envoy's direct_remote_ip: who is at the other end of the socket, whatever a PROXY header said.
       return (subject) => subject.wire !== null && within(subject.wire.directAddress ?? subject.wire.remoteAddress);
     }
+    case "claim": {
+      const { path, invert } = principal;
+      const matches = compileClaim(principal.match);
+      return (subject) => {
+        // What stands here of a request says nothing of the connection that is judged next.
+        let value: unknown = subject.head === null ? undefined : (subject.claims ?? undefined);
+        for (let i = 0; i < path.length && value !== undefined; i++) value = memberOf(value, path[i] as string);
+        return matches(value) !== invert;
+      };
+    }
     case "client_ip": {
       const within = addressInPrefix(principal.prefix, principal.prefixLength);
       // Of a connection or datagram whoever a PROXY header names, or who is at the other end.
       return (subject) => {
         const client = subject.client ?? subject.wire?.remoteAddress ?? null;
         return client !== null && within(client);
+      };
+    }
+  }
+}
+
+function memberOf(value: unknown, name: string): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, name)) return undefined;
+  return (value as Readonly<Record<string, unknown>>)[name];
+}
+
+function compileClaim(match: ClaimMatch): (value: unknown) => boolean {
+  switch (match.kind) {
+    case "string": {
+      const matches = compileString(match.match);
+      return (value) => typeof value === "string" && matches(value);
+    }
+    case "present":
+      return (value) => (value !== undefined) === match.present;
+    case "list": {
+      const matches = compileClaim(match.of);
+      return (value) => Array.isArray(value) && value.some(matches);
+    }
+    case "or": {
+      const of = match.of.map(compileClaim);
+      return (value) => {
+        for (let i = 0; i < of.length; i++) if ((of[i] as (value: unknown) => boolean)(value)) return true;
+        return false;
       };
     }
   }

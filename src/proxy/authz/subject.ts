@@ -1,5 +1,6 @@
 // Owns: what a policy may look at. One object for the process, filled before each judgement; policies only read it.
 
+import type { KnownClaims } from "../chain/jwt.ts";
 import type { Head } from "../http1/head.ts";
 import type { Wire } from "../net/outbox.ts";
 import type { Peer } from "../tls/peer.ts";
@@ -19,6 +20,8 @@ export class Subject {
   wire: Pick<Wire, "remoteAddress" | "directAddress" | "remotePort" | "localAddress" | "localPort"> | null = null;
   /** Who the request's client is, where some rule asks; null: who is connected. */
   client: string | null = null;
+  /** What good tokens of the request say; null: it has none, or nobody looked. */
+  claims: KnownClaims | null = null;
   /** Of the listener. */
   port = 0;
 }

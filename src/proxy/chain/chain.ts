@@ -9,12 +9,15 @@ import type { OnDemand } from "../route/on-demand.ts";
 import type { CompiledRoute, TableSlot } from "../route/table.ts";
 import type { CompiledAccessLog } from "../telemetry/access.ts";
 import type { TlsMaterial } from "../tls/material.ts";
+import type { CompiledJwt } from "./jwt.ts";
 import type { Stage } from "./stage.ts";
 
 export interface HttpChain {
   readonly kind: "http";
   readonly table: TableSlot;
   readonly rbac: readonly CompiledRbac[];
+  /** Tokens of end users, checked before `rbac`; null = nobody looks at any. */
+  readonly jwt: CompiledJwt | null;
   /** Some policy reads the path: it is normalised, judged and forwarded in that form. */
   readonly readsPath: boolean;
   readonly logs: readonly CompiledAccessLog[];

@@ -13,6 +13,7 @@ import type { Ticket } from "../chain/admission.ts";
 import type { CompiledChain, HttpChain } from "../chain/chain.ts";
 import type { AuthCheck } from "../chain/ext-authz.ts";
 import type { AskedLimit } from "../chain/global-rate-limit.ts";
+import type { KnownClaims } from "../chain/jwt.ts";
 import type { MirrorTap } from "../chain/mirror.ts";
 import type { Stage } from "../chain/stage.ts";
 import type { Head } from "../http1/head.ts";
@@ -76,6 +77,8 @@ export class Exchange implements RequestSink, UpstreamOwner, Waiter {
   newHost: Uint8Array | null = null;
   /** Whom proxies that are believed say it comes from; null = this listener believes none. */
   client: string | null = null;
+  /** What its good tokens say (chain/jwt.ts); null = nothing is known. */
+  claims: KnownClaims | null = null;
   addedId = false;
   id0 = 0;
   id1 = 0;

@@ -20,6 +20,8 @@ export interface Failure {
   readonly close: boolean;
   /** What a gRPC call is told (the gRPC project's statuscodes.md; where HTTP has a status, its http-grpc-status-mapping.md). */
   readonly grpc: number;
+  /** Header lines of the answer, each with its CRLF; absent = none. */
+  readonly lines?: Uint8Array;
 }
 
 /** gRPC codes by HTTP status, for failures that name none of their own. */
@@ -52,6 +54,16 @@ export const failures = {
     "request_header_timeout",
     "the request head did not arrive in time",
     true,
+  ),
+  noRoomForClaims: failure(
+    "no-room-for-claims",
+    "downstream",
+    "never",
+    "DPE",
+    431,
+    "request_headers_too_large",
+    "with what its token says the header section is above the limit",
+    false,
   ),
   noRoomForAddress: failure(
     "no-room-for-address",
@@ -104,6 +116,8 @@ export const failures = {
     "this route takes no such upgrade (upgrade_configs)",
   ),
   denied: failure("denied", "self", "never", "RBAC", 403, "rbac_access_denied", "access denied"),
+  /** Of a request's token; status, details and sentence are those of what is wrong with it. */
+  badToken: failure("bad-token", "downstream", "never", "UAEX", 401, "jwt_authn_access_denied", "the token is not valid"),
   noEndpoint: failure(
     "no-endpoint",
     "self",

@@ -35,14 +35,19 @@ export function reply(x: Exchange, failure: Failure, why: string): void {
     x.status = 200;
     x.grpc.status = failure.grpc;
     if (x.stages !== null) answerStages(x, null, null);
-    size = writeGrpcReply(failure.grpc, x.flag ?? "-", x.reason, undelivered, x.answerLines);
+    size = writeGrpcReply(failure.grpc, x.flag ?? "-", x.reason, undelivered, linesOf(x, failure));
   } else {
     const close = closesAfter(x, false) || (!x.requestDone && x.half.version === 1);
     if (x.stages !== null) answerStages(x, null, null);
-    size = writeReply(failure.status, x.flag ?? "-", x.reason, undelivered, x.isHead, close, x.answerLines);
+    size = writeReply(failure.status, x.flag ?? "-", x.reason, undelivered, x.isHead, close, linesOf(x, failure));
   }
   x.half.sendReply(size);
   answered(x);
+}
+
+function linesOf(x: Exchange, { lines }: Failure): Uint8Array | null {
+  if (lines === undefined) return x.answerLines;
+  return x.answerLines === null ? lines : Buffer.concat([x.answerLines, lines]);
 }
 
 /** A failure after the answer began: nothing can be said any more but by breaking off. */

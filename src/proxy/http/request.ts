@@ -32,6 +32,7 @@ import { readTarget, target } from "./target.ts";
 
 const headMethod = latin1("HEAD");
 
+let tokens: typeof import("./tokens.ts") | null = null;
 let copying: typeof import("../chain/mirror.ts") | null = null;
 /** Of a request that was held. */
 const heldHead = new Head();
@@ -130,7 +131,17 @@ function begin(
     x.route = route;
     if (x.stages !== null && !runEarly(x, bytes, head, nowMs)) return;
   }
-  const permit = authorize(x, http, route, bytes, head);
+  let seenBytes = bytes;
+  let seen = head;
+  if (http.jwt !== null) {
+    // Loaded with the first of them: few proxies ask for tokens.
+    tokens ??= require("./tokens.ts") as typeof import("./tokens.ts");
+    const checked = tokens.checkTokens(x, http, http.jwt, route, bytes, head);
+    if (checked === null) return;
+    seen = checked;
+    seenBytes = x.bytes;
+  }
+  const permit = authorize(x, http, route, seenBytes, seen);
   if (permit === null) return;
   x.permit = permit;
   x.body.length = 0;
@@ -143,12 +154,12 @@ function begin(
   }
   if (http.onDemand !== null && host !== null) host.usedMs = nowMs;
   if (route === null) {
-    withoutRoute(x, http, host, bytes, head);
+    withoutRoute(x, http, host, seenBytes, seen);
     return;
   }
   x.route = route;
-  if (x.stages !== null && !runStages(x, bytes, head, nowMs)) return;
-  forwardIt(x, http, bytes, head, nowMs);
+  if (x.stages !== null && !runStages(x, seenBytes, seen, nowMs)) return;
+  forwardIt(x, http, seenBytes, seen, nowMs);
 }
 
 function withoutRoute(x: Exchange, http: HttpChain, host: CompiledHost | null, bytes: Uint8Array, head: Head): void {
@@ -351,6 +362,7 @@ function note(
   // Other spellings are refused (http1/head.ts).
   x.isHead = head.methodTo - head.from === 4 && equals(bytes, head.from, head.methodTo, headMethod);
   x.client = null;
+  x.claims = null;
   x.isConnect = head.form === form.authority;
   // Also a body that came whole with its head: without a length HTTP/1 would take it for the next request.
   x.unsized = head.chunked || (x.half.version === 2 && (!done || hasBody) && head.contentLength < 0);
@@ -381,6 +393,7 @@ function authorize(x: Exchange, http: HttpChain, route: CompiledRoute | null, by
   if (filters.length === 0) return judge(filters);
   subject.head = head;
   subject.bytes = bytes;
+  subject.claims = x.claims;
   subject.peer = x.down.peer;
   subject.wire = x.down.wire;
   subject.port = x.chain.port;

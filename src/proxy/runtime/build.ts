@@ -59,6 +59,9 @@ function buildChain(config: FilterChainConfig, listener: ListenerConfig, port: n
   };
 }
 
+/** Loaded with the first listener that asks for tokens. */
+const tokens = () => require("../chain/jwt.ts") as typeof import("../chain/jwt.ts");
+
 function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context: BuildContext): HttpChain {
   const rbac = config.rbac.map(compileRbac);
   let table: TableSlot;
@@ -79,6 +82,7 @@ function buildHttp(config: HttpManagerConfig, listener: ListenerConfig, context:
     routeStages: new WeakMap(),
     buildRouteStages: (route) => buildStages(stages, route.stages, `${listener.name}/${route.name}`, context),
     rbac,
+    jwt: config.jwt === undefined ? null : tokens().compileJwt(config.jwt),
     readsPath:
       config.normalForm === true || rbac.some((filter) => filter.readsPath) || limitsByPath(stages) || stages.extAuthz !== undefined,
     logs: compileAccessLogs(config.accessLogs, context.accessLog),

@@ -12,6 +12,7 @@ import { RequestMetrics } from "../telemetry/request.ts";
 import { FaultMetrics, MirrorMetrics } from "../telemetry/routing.ts";
 import { SheddingMetrics } from "../telemetry/shedding.ts";
 import { TcpMetrics } from "../telemetry/tcp.ts";
+import { TokenMetrics } from "../telemetry/tokens.ts";
 import type { Peer } from "../tls/peer.ts";
 import { TlsRefusals } from "../tls/refusal.ts";
 
@@ -56,6 +57,7 @@ export class Core {
   readonly idleBytes: Series;
   readonly shedding: SheddingMetrics;
   readonly externalAuth: ExternalAuthMetrics;
+  readonly tokens: TokenMetrics;
   readonly retries: Series;
   readonly retriesDenied: Series;
   readonly retriesMarked: Series;
@@ -89,6 +91,7 @@ export class Core {
     );
     this.shedding = new SheddingMetrics(deps.metrics);
     this.externalAuth = new ExternalAuthMetrics(deps.metrics);
+    this.tokens = new TokenMetrics(deps.metrics);
     this.retries = counter("weft_upstream_retries_total", "Attempts made again.");
     this.retriesDenied = counter("weft_upstream_retries_denied_total", "Attempts not made again because the budget of retries was spent.");
     this.retriesMarked = counter(

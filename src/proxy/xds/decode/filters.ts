@@ -2,7 +2,7 @@
 
 import type { HttpConnectionManager as PbManager } from "../../../wire/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { stageOrder } from "../../chain/stages.ts";
-import type { HttpManagerConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
+import type { HttpManagerConfig, JwtConfig, RbacConfig, StageConfigs, StageName, TcpProxyConfig } from "../../config.ts";
 import type { AnyValue } from "../proto/message.ts";
 import {
   AdaptiveConcurrency,
@@ -15,6 +15,7 @@ import {
   HttpConnectionManager,
   HttpFault,
   HttpRbac,
+  JwtAuthn,
   LocalRateLimit,
   NetworkRbac,
   OnDemand,
@@ -49,6 +50,7 @@ export const networkFilters: readonly Extension<NetworkFilter>[] = [
 
 type HttpFilter =
   | { readonly kind: "rbac"; readonly rbac: RbacConfig | null }
+  | { readonly kind: "jwt"; readonly jwt: JwtConfig }
   /** `quiet`: no x-envoy headers are added. */
   | { readonly kind: "router"; readonly quiet: boolean }
   | { readonly kind: "grpc-web" }
@@ -63,12 +65,14 @@ const extAuthz = () => require("./ext-authz.ts") as typeof import("./ext-authz.t
 const sessions = () => require("./session.ts") as typeof import("./session.ts");
 const globalLimits = () => require("./global-limit.ts") as typeof import("./global-limit.ts");
 const names = () => require("./dynamic.ts") as typeof import("./dynamic.ts");
+const tokens = () => require("./jwt.ts") as typeof import("./jwt.ts");
 const overload = () => require("./overload.ts") as typeof import("./overload.ts");
 
 const httpFilters: readonly Extension<HttpFilter>[] = [
   extension(HttpRbac, (gate, rbac, path): HttpFilter => {
     return { kind: "rbac", rbac: rbac.rules === undefined ? null : decodeRbac(gate, rbac.rules, at(path, "rules")) };
   }),
+  extension(JwtAuthn, (gate, filter, path): HttpFilter => ({ kind: "jwt", jwt: tokens().decodeJwt(gate, filter, path) })),
   // CORS has no policy of its own in a chain: routes have.
   extension(Cors, (): HttpFilter => ({ kind: "stage", name: "cors", stages: { cors: null } })),
   extension(
@@ -180,6 +184,7 @@ function httpManager(gate: Gate, manager: PbManager, path: string): HttpManagerC
     ...(manager.xffNumTrustedHops > 0 ? { trustedHops: manager.xffNumTrustedHops } : {}),
     ...(manager.skipXffAppend ? { appends: false as const } : {}),
     ...(normal ? { normalForm: true as const } : {}),
+    ...(filters.jwt === null ? {} : { jwt: filters.jwt }),
     ...(filters.onDemand ? { onDemand: true as const } : {}),
     ...(filters.quiet ? { tellsDeadline: false as const } : {}),
     ...(filters.stages === null ? {} : { stages: filters.stages }),
@@ -227,12 +232,14 @@ function httpFilterChain(
   path: string,
 ): {
   readonly rbac: readonly RbacConfig[];
+  readonly jwt: JwtConfig | null;
   readonly grpcWeb: boolean;
   readonly onDemand: boolean;
   readonly quiet: boolean;
   readonly stages: Partial<StageConfigs> | null;
 } {
   const rbac: RbacConfig[] = [];
+  let jwt: JwtConfig | null = null;
   let stages: Partial<StageConfigs> | null = null;
   let last = -1;
   let grpcWeb = false;
@@ -248,15 +255,25 @@ function httpFilterChain(
       ended = true;
       quiet = decoded.quiet;
       if (n !== count - 1) gate.add(where, "the router must be the last filter");
+    } else if (decoded?.kind === "jwt") {
+      if (jwt !== null) gate.add(where, "stands in the list twice");
+      if (rbac.length > 0) gate.add(where, "must stand before envoy.filters.http.rbac");
+      if (onDemand || Object.keys(stages ?? {}).some((name) => name !== "cors"))
+        gate.add(where, "must stand before the other filters, but for envoy.filters.http.cors and envoy.filters.http.grpc_web");
+      jwt = decoded.jwt;
     } else if (decoded?.kind === "grpc-web") grpcWeb = true;
-    else if (decoded?.kind === "on-demand") onDemand = true;
-    else if (decoded?.kind === "stage") {
+    else if (decoded?.kind === "on-demand") {
+      onDemand = true;
+      if (jwt !== null) gate.add(where, "is not supported beside envoy.filters.http.jwt_authn");
+    } else if (decoded?.kind === "stage") {
       const place = stageOrder.indexOf(decoded.name);
       const twice = stages !== null && Object.hasOwn(stages, decoded.name);
       // Ours beside Envoy's, for proxies that know only that one.
       if (twice && !(decoded.name === "admission" && filter.isOptional)) gate.add(where, "stands in the list twice");
       else if (place < last) gate.add(where, `must stand in this order: ${stageOrder.join(", ")}`);
       last = place;
+      if (decoded.name === "cors" && jwt !== null && !jwt.bypassPreflights)
+        gate.add(where, "must stand before envoy.filters.http.jwt_authn without bypass_cors_preflight: preflights are answered first here");
       stages = { ...stages, ...switchedOff(gate, filter.disabled, decoded, where) };
       return;
     } else if (decoded?.kind === "rbac" && decoded.rbac !== null) {
@@ -267,5 +284,5 @@ function httpFilterChain(
     if (filter.disabled) gate.add(at(where, "disabled"), "is supported for envoy.filters.http.ext_authz only; leave the filter out");
   });
   if (!ended) gate.add(at(path, "http_filters"), "must end in envoy.extensions.filters.http.router.v3.Router");
-  return { rbac, grpcWeb, onDemand, quiet, stages };
+  return { rbac, jwt, grpcWeb, onDemand, quiet, stages };
 }

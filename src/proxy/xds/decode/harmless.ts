@@ -47,6 +47,12 @@ export const harmlessFields: readonly HarmlessField[] = [
     reason: "metadata nobody here reads",
   },
   {
+    message: "envoy.extensions.filters.http.jwt_authn.v3.JwtProvider",
+    number: 12,
+    name: "jwt_cache_config",
+    reason: "how many checked tokens are remembered: here always up to 1 000",
+  },
+  {
     message: "envoy.extensions.filters.http.rbac.v3.RBAC",
     number: 6,
     name: "rules_stat_prefix",

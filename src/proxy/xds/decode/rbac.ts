@@ -1,10 +1,14 @@
 // Owns: envoy.config.rbac.v3.RBAC to RbacConfig. A rule that cannot be enforced is a violation, never dropped.
 
 import type { Permission as PbPermission, Principal as PbPrincipal, RBAC } from "../../../wire/gen/envoy/config/rbac/v3/rbac_pb.ts";
-import type { Permission, Principal, RbacConfig } from "../../config.ts";
-import { at, choose, type Gate } from "./gate.ts";
+import type { MetadataMatcher } from "../../../wire/gen/envoy/type/matcher/v3/metadata_pb.ts";
+import type { ValueMatcher } from "../../../wire/gen/envoy/type/matcher/v3/value_pb.ts";
+import type { ClaimMatch, Permission, Principal, RbacConfig } from "../../config.ts";
+import { at, choose, type Gate, present } from "./gate.ts";
 import { ipFamily } from "./ip.ts";
 import { headerMatch, stringMatch } from "./match.ts";
+
+const tokenFilter = "envoy.filters.http.jwt_authn";
 
 export function decodeRbac(gate: Gate, rbac: RBAC, path: string): RbacConfig {
   const action = choose<RbacConfig["action"]>(
@@ -83,6 +87,8 @@ function principal(gate: Gate, one: PbPrincipal, path: string): Principal {
     }
     case "header":
       return { kind: "header", header: headerMatch(gate, at(path, "header"), id.value) };
+    case "metadata":
+      return claim(gate, id.value, at(path, "metadata"));
     case "directRemoteIp":
     case "remoteIp": {
       const where = at(path, id.case === "remoteIp" ? "remote_ip" : "direct_remote_ip");
@@ -95,7 +101,35 @@ function principal(gate: Gate, one: PbPrincipal, path: string): Principal {
       return { kind: id.case === "remoteIp" ? "client_ip" : "remote_ip", prefix, prefixLength: length };
     }
     case undefined:
-      gate.add(path, "needs one of any, and_ids, or_ids, not_id, authenticated, header, direct_remote_ip, remote_ip");
+      gate.add(path, "needs one of any, and_ids, or_ids, not_id, authenticated, header, metadata, direct_remote_ip, remote_ip");
       return { kind: "not", rule: { kind: "any" } };
+  }
+}
+
+/** Metadata of the one filter that writes any here. */
+function claim(gate: Gate, { filter, path: segments, value, invert }: MetadataMatcher, path: string): Principal {
+  if (filter !== tokenFilter) gate.add(at(path, "filter"), `"${filter}" is not supported; use ${tokenFilter}`);
+  if (segments.length < 2) gate.add(at(path, "path"), "needs payload_in_metadata of a provider, and the name of a claim");
+  const names = segments.map(({ segment }, n) => present(gate, `${at(path, "path")}[${n}].key`, segment.value ?? ""));
+  return { kind: "claim", path: names, match: claimMatch(gate, value, at(path, "value")), invert };
+}
+
+function claimMatch(gate: Gate, value: ValueMatcher | undefined, path: string): ClaimMatch {
+  const pattern = value?.matchPattern;
+  switch (pattern?.case) {
+    case "stringMatch":
+      return { kind: "string", match: stringMatch(gate, at(path, "string_match"), pattern.value) };
+    case "presentMatch":
+      return { kind: "present", present: pattern.value };
+    case "listMatch":
+      return { kind: "list", of: claimMatch(gate, pattern.value.matchPattern.value, at(path, "list_match.one_of")) };
+    case "orMatch": {
+      const all = pattern.value.valueMatchers;
+      if (all.length === 0) gate.add(at(path, "or_match.value_matchers"), "needs at least one");
+      return { kind: "or", of: all.map((each, n) => claimMatch(gate, each, `${at(path, "or_match")}.value_matchers[${n}]`)) };
+    }
+    case undefined:
+      gate.add(path, "needs one of string_match, present_match, list_match, or_match");
+      return { kind: "or", of: [] };
   }
 }

@@ -15,6 +15,24 @@ const words: Readonly<Record<string, Readonly<Record<number, string>>>> = {
   "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {
     31: "scoped_routes (SRDS) is not supported: send one table by rds, or the routes in route_config",
   },
+  "envoy.extensions.filters.http.jwt_authn.v3.JwtProvider": {
+    3: "remote_jwks is not supported: keys are not fetched by this proxy; send them in local_jwks",
+    14: "header_in_metadata is not supported: rules know the payload alone",
+    16: "failed_status_in_metadata is not supported: rules know good tokens alone",
+    17: "clear_route_cache is not supported: the route is found once, before tokens are looked at",
+    19: "subjects is not supported: say who may call in a policy on the claim sub",
+    20: "require_expiration is not supported",
+    21: "max_lifetime is not supported",
+  },
+  "envoy.extensions.filters.http.jwt_authn.v3.JwtRequirement": {
+    2: "provider_and_audiences is not supported: name a provider with these audiences",
+    5: "allow_missing_or_failed is not supported: a bad token would pass",
+  },
+  "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication": {
+    3: "filter_state_rules is not supported: give one rule for every request",
+    5: "requirement_map is not supported: give one rule for every request",
+    6: "strip_failure_response is not supported",
+  },
 };
 
 /** What is said of an unknown field. */

@@ -103,7 +103,7 @@ E ~c.rbac.v3.RBAC.Action ALLOW=0 DENY=1 LOG=2
 M ~c.rbac.v3.Policy permissions=1=*m~c.rbac.v3.Permission principals=2=*m~c.rbac.v3.Principal
 M ~c.rbac.v3.Permission and_rules=1=m~c.rbac.v3.Permission.Set=rule or_rules=2=m~c.rbac.v3.Permission.Set=rule any=3=b=rule header=4=m~c.route.v3.HeaderMatcher=rule destination_port=6=u=rule not_rule=8=m~c.rbac.v3.Permission=rule url_path=10=menvoy.type.matcher.v3.PathMatcher=rule
 M ~c.rbac.v3.Permission.Set rules=1=*m~c.rbac.v3.Permission
-M ~c.rbac.v3.Principal and_ids=1=m~c.rbac.v3.Principal.Set=identifier or_ids=2=m~c.rbac.v3.Principal.Set=identifier any=3=b=identifier authenticated=4=m~c.rbac.v3.Principal.Authenticated=identifier header=6=m~c.route.v3.HeaderMatcher=identifier not_id=8=m~c.rbac.v3.Principal=identifier direct_remote_ip=10=m~c.core.v3.CidrRange=identifier remote_ip=11=m~c.core.v3.CidrRange=identifier
+M ~c.rbac.v3.Principal and_ids=1=m~c.rbac.v3.Principal.Set=identifier or_ids=2=m~c.rbac.v3.Principal.Set=identifier any=3=b=identifier authenticated=4=m~c.rbac.v3.Principal.Authenticated=identifier header=6=m~c.route.v3.HeaderMatcher=identifier metadata=7=menvoy.type.matcher.v3.MetadataMatcher=identifier not_id=8=m~c.rbac.v3.Principal=identifier direct_remote_ip=10=m~c.core.v3.CidrRange=identifier remote_ip=11=m~c.core.v3.CidrRange=identifier
 M ~c.rbac.v3.Principal.Set ids=1=*m~c.rbac.v3.Principal
 M ~c.rbac.v3.Principal.Authenticated principal_name=2=menvoy.type.matcher.v3.StringMatcher
 M ~c.route.v3.HeaderMatcher name=1=s exact_match=4=s=header_match_specifier range_match=6=menvoy.type.v3.Int64Range=header_match_specifier present_match=7=b=header_match_specifier prefix_match=9=s=header_match_specifier suffix_match=10=s=header_match_specifier safe_regex_match=11=menvoy.type.matcher.v3.RegexMatcher=header_match_specifier contains_match=12=s=header_match_specifier string_match=13=menvoy.type.matcher.v3.StringMatcher=header_match_specifier invert_match=8=b treat_missing_header_as_empty=14=b
@@ -196,6 +196,16 @@ M ~x.filters.http.fault.v3.FaultAbort http_status=2=u=error_type header_abort=4=
 M ~x.filters.http.fault.v3.FaultAbort.HeaderAbort
 M ~x.filters.http.fault.v3.HTTPFault delay=1=m~x.filters.common.fault.v3.FaultDelay abort=2=m~x.filters.http.fault.v3.FaultAbort upstream_cluster=3=s headers=4=*m~c.route.v3.HeaderMatcher max_active_faults=6=wu response_rate_limit=7=m~x.filters.common.fault.v3.FaultRateLimit
 M ~x.filters.http.grpc_web.v3.GrpcWeb
+M ~x.filters.http.jwt_authn.v3.JwtProvider issuer=1=s audiences=2=*s local_jwks=4=m~c.core.v3.DataSource=jwks_source_specifier forward=5=b from_headers=6=*m~x.filters.http.jwt_authn.v3.JwtHeader from_params=7=*s forward_payload_header=8=s payload_in_metadata=9=s clock_skew_seconds=10=u from_cookies=13=*s claim_to_headers=15=*m~x.filters.http.jwt_authn.v3.JwtClaimToHeader normalize_payload_in_metadata=18=m~x.filters.http.jwt_authn.v3.JwtProvider.NormalizePayload
+M ~x.filters.http.jwt_authn.v3.JwtProvider.NormalizePayload space_delimited_claims=1=*s
+M ~x.filters.http.jwt_authn.v3.JwtHeader name=1=s value_prefix=2=s
+M ~x.filters.http.jwt_authn.v3.JwtClaimToHeader header_name=1=s claim_name=2=s
+M ~x.filters.http.jwt_authn.v3.Nothing
+M ~x.filters.http.jwt_authn.v3.JwtRequirement provider_name=1=s=requires_type requires_any=3=m~x.filters.http.jwt_authn.v3.JwtRequirementOrList=requires_type requires_all=4=m~x.filters.http.jwt_authn.v3.JwtRequirementAndList=requires_type allow_missing=6=m~x.filters.http.jwt_authn.v3.Nothing=requires_type
+M ~x.filters.http.jwt_authn.v3.JwtRequirementOrList requirements=1=*m~x.filters.http.jwt_authn.v3.JwtRequirement
+M ~x.filters.http.jwt_authn.v3.JwtRequirementAndList requirements=1=*m~x.filters.http.jwt_authn.v3.JwtRequirement
+M ~x.filters.http.jwt_authn.v3.RequirementRule match=1=m~c.route.v3.RouteMatch requires=2=m~x.filters.http.jwt_authn.v3.JwtRequirement=requirement_type
+M ~x.filters.http.jwt_authn.v3.JwtAuthentication providers=1=%m~x.filters.http.jwt_authn.v3.JwtProvider rules=2=*m~x.filters.http.jwt_authn.v3.RequirementRule bypass_cors_preflight=4=b
 M ~x.filters.http.local_ratelimit.v3.LocalRateLimit stat_prefix=1=s status=2=menvoy.type.v3.HttpStatus token_bucket=3=menvoy.type.v3.TokenBucket filter_enabled=4=m~c.core.v3.RuntimeFractionalPercent filter_enforced=5=m~c.core.v3.RuntimeFractionalPercent descriptors=8=*m~x.common.ratelimit.v3.LocalRateLimitDescriptor enable_x_ratelimit_headers=12=e~x.common.ratelimit.v3.XRateLimitHeadersRFCVersion always_consume_default_token_bucket=14=wb rate_limited_as_resource_exhausted=15=b rate_limits=17=*m~c.route.v3.RateLimit max_dynamic_descriptors=18=wu
 M ~x.filters.http.on_demand.v3.OnDemandCds source=1=m~c.core.v3.ConfigSource resources_locator=2=s timeout=3=D
 M ~x.filters.http.on_demand.v3.OnDemand odcds=1=m~x.filters.http.on_demand.v3.OnDemandCds
@@ -277,12 +287,17 @@ M envoy.service.ratelimit.v3.RateLimitResponse.RateLimit requests_per_unit=1=u u
 E envoy.service.ratelimit.v3.RateLimitResponse.RateLimit.Unit UNKNOWN=0 SECOND=1 MINUTE=2 HOUR=3 DAY=4 MONTH=5 YEAR=6 WEEK=7
 M envoy.service.ratelimit.v3.RateLimitResponse.DescriptorStatus code=1=eenvoy.service.ratelimit.v3.RateLimitResponse.Code current_limit=2=menvoy.service.ratelimit.v3.RateLimitResponse.RateLimit limit_remaining=3=u duration_until_reset=4=D
 M envoy.type.http.v3.Cookie name=1=s ttl=2=D path=3=s
+M envoy.type.matcher.v3.MetadataMatcher filter=1=s path=2=*menvoy.type.matcher.v3.MetadataMatcher.PathSegment value=3=menvoy.type.matcher.v3.ValueMatcher invert=4=b
+M envoy.type.matcher.v3.MetadataMatcher.PathSegment key=1=s=segment
 M envoy.type.matcher.v3.PathMatcher path=1=menvoy.type.matcher.v3.StringMatcher=rule
 M envoy.type.matcher.v3.RegexMatcher google_re2=1=menvoy.type.matcher.v3.RegexMatcher.GoogleRE2=engine_type regex=2=s
 M envoy.type.matcher.v3.RegexMatcher.GoogleRE2 max_program_size=1=wu
 M envoy.type.matcher.v3.RegexMatchAndSubstitute pattern=1=menvoy.type.matcher.v3.RegexMatcher substitution=2=s
 M envoy.type.matcher.v3.StringMatcher exact=1=s=match_pattern prefix=2=s=match_pattern suffix=3=s=match_pattern safe_regex=5=menvoy.type.matcher.v3.RegexMatcher=match_pattern contains=7=s=match_pattern ignore_case=6=b
 M envoy.type.matcher.v3.ListStringMatcher patterns=1=*menvoy.type.matcher.v3.StringMatcher
+M envoy.type.matcher.v3.ValueMatcher string_match=3=menvoy.type.matcher.v3.StringMatcher=match_pattern present_match=5=b=match_pattern list_match=6=menvoy.type.matcher.v3.ListMatcher=match_pattern or_match=7=menvoy.type.matcher.v3.OrMatcher=match_pattern
+M envoy.type.matcher.v3.ListMatcher one_of=1=menvoy.type.matcher.v3.ValueMatcher=match_pattern
+M envoy.type.matcher.v3.OrMatcher value_matchers=1=*menvoy.type.matcher.v3.ValueMatcher
 M envoy.type.metadata.v3.MetadataKey key=1=s path=2=*menvoy.type.metadata.v3.MetadataKey.PathSegment
 M envoy.type.metadata.v3.MetadataKey.PathSegment key=1=s=segment
 M envoy.type.v3.HashPolicy source_ip=1=menvoy.type.v3.HashPolicy.SourceIp=policy_specifier

@@ -18,6 +18,7 @@ import type * as dynamicProxy from "../../../wire/gen/envoy/extensions/filters/h
 import type * as extAuthz from "../../../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import type * as fault from "../../../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import type * as grpcWeb from "../../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
+import type * as jwtAuthn from "../../../wire/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.ts";
 import type * as localLimit from "../../../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import type * as onDemand from "../../../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import type * as globalLimit from "../../../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
@@ -73,6 +74,7 @@ export const UpstreamProxyProtocol = messageType<proxyProtocol.ProxyProtocolUpst
   "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
 );
 export const NetworkRbac = messageType<networkRbac.RBAC>("envoy.extensions.filters.network.rbac.v3.RBAC");
+export const JwtAuthn = messageType<jwtAuthn.JwtAuthentication>("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication");
 export const HttpRbac = messageType<httpRbac.RBAC>("envoy.extensions.filters.http.rbac.v3.RBAC");
 export const GrpcWeb = messageType<grpcWeb.GrpcWeb>("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb");
 export const OnDemand = messageType<onDemand.OnDemand>("envoy.extensions.filters.http.on_demand.v3.OnDemand");
