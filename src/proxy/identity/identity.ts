@@ -433,8 +433,10 @@ export class Identity implements SecretSource {
     const { clock, log, uri, whenUnrenewed = "keep" } = this.#options;
     const { notBeforeMs, notAfterMs } = this.#held.chain;
     const leftMs = notAfterMs - clock.now();
-    const facts = { uri, notAfter: new Date(notAfterMs).toISOString(), problem: this.#lastProblem };
+    const problem = this.#state.at === "waiting for the channel" ? "no control plane answers" : this.#lastProblem;
+    const facts = { uri, notAfter: new Date(notAfterMs).toISOString(), problem };
     const before = this.#lapsed;
+    let waitMs = lookMs;
     if (leftMs <= 0) {
       this.#lapsed = `the certificate of this proxy expired on ${facts.notAfter} and has not been renewed`;
       if (before === "" || clock.mono() - this.#complainedMs > repeatMs) {
@@ -448,7 +450,8 @@ export class Identity implements SecretSource {
       }
     } else {
       this.#lapsed = "";
-      const part = leftMs / (notAfterMs - notBeforeMs);
+      const lifeMs = notAfterMs - notBeforeMs;
+      const part = leftMs / lifeMs;
       const level = alarms.filter((alarm) => part < alarm).length;
       if (level > this.#alarmed)
         log[level === alarms.length ? "error" : "warn"](
@@ -456,8 +459,11 @@ export class Identity implements SecretSource {
           "The certificate nears its end and nobody has renewed it.",
         );
       this.#alarmed = Math.max(level, this.#alarmed);
+      const next = alarms[level];
+      if (next !== undefined) waitMs = Math.min(waitMs, Math.max(1, leftMs - lifeMs * next + 1));
+      waitMs = Math.min(waitMs, leftMs);
     }
-    this.#life = clock.after(leftMs > 0 ? Math.min(lookMs, leftMs) : lookMs, () => this.#look());
+    this.#life = clock.after(waitMs, () => this.#look());
     if ((before === "") === (this.#lapsed === "")) return;
     this.generation++;
     this.#options.changed();

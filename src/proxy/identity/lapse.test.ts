@@ -22,17 +22,21 @@ beforeAll(async () => {
 });
 afterAll(() => authority.close());
 
-function restored(whenUnrenewed: WhenUnrenewed) {
-  const clock = new PausedClock(beganMs);
+function restored(whenUnrenewed: WhenUnrenewed, afterMs = 0) {
+  const clock = new PausedClock(beganMs + afterMs);
   const said: string[] = [];
-  const line = (level: string) => (_fields: object, text: string) => void said.push(`${level}: ${text}`);
+  const problems: unknown[] = [];
+  const line = (level: string) => (fields: object, text: string) => {
+    said.push(`${level}: ${text}`);
+    if ("problem" in fields) problems.push(fields.problem);
+  };
   const log = { debug() {}, info() {}, warn: line("warn"), error: line("error") } as unknown as Logger;
   let changes = 0;
   const metrics = new MetricRegistry();
   const changed = (): void => void changes++;
   const identity = new Identity({ clock, log, random: () => 0.5, metrics, uri, changed, whenUnrenewed });
   const problem = identity.restore({ certificate, rootsPem: authority.caPem });
-  return { clock, identity, said, problem, changes: () => changes };
+  return { clock, identity, said, problems, problem, changes: () => changes };
 }
 
 describe("a life of a day without a control plane", () => {
@@ -64,6 +68,17 @@ describe("a life of a day without a control plane", () => {
       expect(said.length).toBe(5);
     });
   }
+});
+
+test("an alarm comes when it is due and not up to a minute later, and says that there is nobody to renew", () => {
+  // Looked at in the middle of each minute, as a certificate of minutes would be gone before it is told of.
+  const { clock, identity, said, problems } = restored("keep", 30_000);
+  clock.advance(dayMs * 0.75 - 30_000 + 5_000);
+  expect(said).toEqual(["warn: The certificate nears its end and nobody has renewed it."]);
+  clock.advance(dayMs * 0.15);
+  expect(said[1]).toBe("error: The certificate nears its end and nobody has renewed it.");
+  expect(problems).toEqual(["no control plane answers", "no control plane answers"]);
+  identity.stop();
 });
 
 test("a clock that was set forward and then right: not used in between, used again within a minute", () => {
