@@ -595,13 +595,15 @@ export const verbs: readonly VerbSpec[] = [
   },
   {
     name: "store",
-    summary: "move a store from one medium to another: SQLite, etcd",
+    summary: "move a store from one medium to another (SQLite, etcd), or look at a stopped one for damage",
     about: [
       "copy takes everything along: objects, history with its revisions, the certificate authority and the keys. The copy is read back and compared by count and hash. The source stays as it is.",
       "STORE is sqlite:DIR (the folder of a control plane that is stopped) or etcd://HOST:PORT,HOST:PORT/PREFIX (etcds:// by TLS). The target must be empty.",
+      "check looks at the store of a control plane that is stopped: every row by its checksum, and the log beside the file. cut-log goes on with what stands before a damage of the log, puts the log aside, and tells what is lost.",
     ],
-    operands: [{ name: "copy", required: true, operand: "text" }],
+    operands: [{ name: "copy|check|cut-log", required: true, operand: "text" }],
     flags: [
+      { name: "data", value: "DIR", operand: "folder", help: "of check and cut-log: the folder (default $WEFT_DATA, then ~/.weft)" },
       { name: "from", value: "STORE", help: "where it is (required)" },
       { name: "to", value: "STORE", help: "where it shall be (required)" },
       { name: "online", help: "copy out of etcd although control planes use it: what they write meanwhile is not in the copy" },
@@ -618,6 +620,7 @@ export const verbs: readonly VerbSpec[] = [
         says: "from one machine to a cluster of etcd",
         command: "weft store copy --from sqlite:./mesh --to etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/weft",
       },
+      { says: "after a disk was in doubt", command: "weft store check --data ./mesh" },
     ],
   },
   {

@@ -1,4 +1,4 @@
-// Owns: the command `weft store copy`: one whole store, history and keys of the mesh included, from one medium to another, and the proof that both hold the
+// Owns: the command `weft store` (its other verbs are in `store-check.ts`), of which `copy`: one whole store, history and keys of the mesh included, from one medium to another, and the proof that both hold the
 // same. Never writes where a store stands already, and never reads one that a control plane may still be writing to, unless told so.
 
 import { existsSync, renameSync, rmSync } from "node:fs";
@@ -31,6 +31,7 @@ const words = ["from", "to", "store-key", "etcd-ca", "etcd-cert", "etcd-key", "e
 
 /** Resolves to the exit status: 0 copied and the same, 1 not, 2 wrong usage. */
 export async function main(argv: readonly string[]): Promise<number> {
+  if (argv[0] === "check" || argv[0] === "cut-log") return (await import("./store-check.ts")).main(argv);
   const say = (text: string) => process.stderr.write(`weft store: ${text}\n`);
   const given = new Map<string, string>();
   const operands: string[] = [];
@@ -55,7 +56,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const [from, to] = [given.get("from"), given.get("to")];
   if (operands.join(" ") !== "copy" || from === undefined || to === undefined) {
-    say("write: weft store copy --from STORE --to STORE");
+    say("write: weft store copy --from STORE --to STORE, weft store check --data DIR, or weft store cut-log --data DIR");
     return 2;
   }
   const settings = {

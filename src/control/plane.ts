@@ -216,10 +216,15 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const onError = (cause: unknown) => log.error({ cause }, "The store reports a failure");
   /** Into the log that users see, as soon as there is one. */
   let tellOfDamage = (_words: string): void => {};
+  let doubt: string | undefined;
   const file =
     shared === undefined
       ? openSqliteStore(join(dir, "weft.db"), {
           onError,
+          onDoubt: (why) => {
+            log.warn({ why }, "The store's last change is not whole");
+            doubt = why;
+          },
           onDamage: (why) => {
             log.error({ why }, "The store is damaged: nothing more is written to it; proxies go on with what they have");
             tellOfDamage(`the store is damaged, nothing more is written to it; proxies go on with what they have: ${why}`);
@@ -290,6 +295,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const event = (level: "info" | "warn" | "error", message: string, namespace = "", workload = "") =>
     insight.event({ level, message, namespace, workload });
   tellOfDamage = (words) => event("error", words);
+  if (doubt !== undefined) event("warn", doubt);
 
   const publisher: Publisher<World> = await Publisher.start<World>({
     store,

@@ -8,6 +8,8 @@ import { dirname, join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import type { MeshObject, ProxyObject } from "../../api/live.ts";
 import type { KubeObject } from "../../api/meta.ts";
+import { bunCommand } from "../../base/built.ts";
+import { packageRoot } from "../../base/root.ts";
 import { type Finding, type Mesh, objectFindings, proxyFindings } from "../check-objects.ts";
 import { ApiFailure, type Client, Unreachable } from "../client.ts";
 import { pathOf } from "../discovery.ts";
@@ -64,6 +66,11 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
     // Nothing else can be asked, but what keeps it from starting may lie in its folder.
     if (!(error instanceof Unreachable)) throw error;
     look();
+    const stored = await storeFindings(invocation.args.text("data") ?? dirname(client.access.file));
+    if (stored !== undefined) {
+      found.push(...stored);
+      looked.push("store");
+    }
     found.unshift({
       level: "error",
       about: "control plane",
@@ -236,6 +243,24 @@ function folderFindings(data: string): Finding[] {
     );
   if (files > 0 && ffree < 100) add("error", `its file system has room for ${ffree} more files`, "remove files there");
   return out;
+}
+
+/** What is wrong with the store of a control plane that is stopped; undefined: there is none, or somebody uses it. The store's own code says it, in a process of its own. */
+async function storeFindings(data: string): Promise<Finding[] | undefined> {
+  if (!existsSync(join(data, "weft.db"))) return undefined;
+  const child = Bun.spawn({
+    cmd: [...bunCommand(join(packageRoot(), "src/main.ts")), "store", "check", "--data", data, "--output", "json"],
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "ignore",
+  });
+  const text = await child.stdout.text();
+  await child.exited;
+  try {
+    return (JSON.parse(text) as { findings: Finding[] }).findings;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Why a TCP connection cannot be made; undefined = it can. */

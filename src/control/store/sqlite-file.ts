@@ -3,13 +3,15 @@
 
 import { Database, SQLiteError } from "bun:sqlite";
 import { chmodSync, existsSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { type LogState, readLog } from "./sqlite-wal.ts";
 import { type ObjectKey, StoreFailure } from "./store.ts";
 import { DamageError, stateSum, sumOf, textOf, Witness, type WitnessedRow, type WitnessedState } from "./witness.ts";
 
 /** "Weft" in ASCII: stands in the file's header, so that another program's database is never taken for ours. */
 const applicationId = 0x57656674;
 /** 2: when, by whom and in which transaction; and an index to find the states of one object. 3: checksums (`witness.ts`). */
-const formatVersion = 3;
+export const formatVersion = 3;
 
 /** Checking every page costs about 2 ms a MiB; a larger file would eat into the 300 ms in which `weft up` has to answer; SQLite still notices damage when it reads it. */
 export const fullCheckLimitBytes = 16 * 1024 * 1024;
@@ -65,12 +67,51 @@ const fromFormat2 = `
 /** Rows that get their sums at once. */
 const pageRows = 256;
 
+/** The file beside a database that holds what was written last. */
+export const logOf = (path: string): string => `${path}-wal`;
+
 /**
- * Opens or creates the file (mode 0600). `:memory:` keeps everything in memory.
+ * Reads the log of a file; undefined: there is none. `onDoubt`: its last change is not whole, see `LogState`. Throws StoreFailure when it holds changes that
+ * SQLite would drop though they were acknowledged. Before SQLite opens it, which merges what it takes for good and deletes the rest.
+ */
+function checkLog(path: string, onDoubt: (words: string) => void): LogState | undefined {
+  let log: LogState | undefined;
+  try {
+    log = readLog(logOf(path));
+  } catch (error) {
+    throw failure(error, logOf(path), "read");
+  }
+  const wrong = log === undefined ? undefined : logDamage(path, log);
+  if (wrong !== undefined) throw new StoreFailure(`${damaged(path)} ${capital(wrong)}. ${cutLogWords(path)}`);
+  if (log?.doubt === true) onDoubt(doubtWords(path));
+  return log;
+}
+
+/** What was acknowledged and would be dropped, in words; undefined: nothing. */
+export function logDamage(path: string, log: LogState): string | undefined {
+  if (log.damage !== undefined)
+    return `${log.damage}: ${log.lost === 0 ? "changes that were acknowledged" : `${log.lost} or more changes that were acknowledged`} would be lost`;
+  // SQLite deletes the log of an empty file.
+  if (log.transactions > 0 && (!existsSync(path) || statSync(path).size === 0))
+    return `it is empty, and its log (-wal) has ${log.transactions} changes of what it held: changes that were acknowledged would be lost`;
+  return undefined;
+}
+
+export const doubtWords = (path: string): string =>
+  `the last change in ${logOf(path)} is not whole and is dropped: after a power cut it was never acknowledged; without one it was, and the file is damaged`;
+
+export const cutLogWords = (path: string): string =>
+  `To go on with what stands before the damage and lose what was written after it: weft store cut-log --data ${dirname(path)}.`;
+
+const capital = (text: string): string => text[0]?.toUpperCase() + text.slice(1);
+
+/**
+ * Opens or creates the file (mode 0600). `:memory:` keeps everything in memory. `onDoubt`: see `checkLog`.
  * Throws StoreFailure when it is not ours, damaged, held by another process, or cannot be written.
  */
-export function openDatabase(path: string): Database {
+export function openDatabase(path: string, onDoubt: (words: string) => void = () => {}): Database {
   let db: Database | undefined;
+  const log = path === ":memory:" ? undefined : checkLog(path, onDoubt);
   try {
     const fresh = !existsSync(path) || statSync(path).size === 0;
     db = new Database(path, { create: true, readwrite: true, strict: true });
@@ -81,6 +122,7 @@ export function openDatabase(path: string): Database {
     db.run("PRAGMA journal_mode = WAL");
     // FULL syncs the log at every commit: an acknowledged write survives a power cut, not only a crash of this process.
     db.run("PRAGMA synchronous = FULL");
+    if (log !== undefined) beginLog(db);
     // Takes the lock now, not at the first write, and makes the tables in one step with the marks in the header.
     db.run("BEGIN IMMEDIATE");
     const made = db.query<{ n: number }, []>("SELECT count(*) AS n FROM sqlite_schema").get()?.n ?? 0;
@@ -102,6 +144,16 @@ export function openDatabase(path: string): Database {
     db?.close();
     if (error instanceof DamageError) throw damage(error, path);
     throw failure(error, path, "opened");
+  }
+}
+
+// A round of the log is one process's: what a crash leaves behind the last change is then never taken for what another one left (`sqlite-wal.ts`).
+function beginLog(db: Database): void {
+  try {
+    db.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  } catch (error) {
+    // On a full disk the old round goes on; what is in it is good.
+    if (!(error instanceof SQLiteError) || !["SQLITE_FULL", "SQLITE_IOERR_WRITE"].includes(error.code ?? "")) throw error;
   }
 }
 

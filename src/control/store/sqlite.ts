@@ -33,6 +33,8 @@ export interface SqliteStoreOptions {
   readonly onError?: (error: unknown) => void;
   /** The file is not what was written to it; called once, with the words for the user. Default: ignored. */
   readonly onDamage?: (why: string) => void;
+  /** The last change in the file was not whole and has been dropped, in words for the user. Called once, while it is opened. Default: ignored. */
+  readonly onDoubt?: (why: string) => void;
   /** The time that goes into the history; default the system's. */
   readonly nowMs?: () => number;
 }
@@ -117,7 +119,7 @@ class SqliteStore implements FileStore {
     this.#onError = options.onError ?? (() => {});
     this.#onDamage = options.onDamage ?? (() => {});
     this.#nowMs = options.nowMs ?? Date.now;
-    this.#db = openDatabase(path);
+    this.#db = openDatabase(path, options.onDoubt);
     this.#watchers = new Watchers((after, resource) => this.#history(after, resource), this.#onError);
     let state: WitnessedState;
     try {
