@@ -58,9 +58,36 @@ test("backends without instances", () => {
     metadata: { name: "r", namespace: "shop" },
     spec: { rules: [{ backendRefs: names.map((name) => ({ name, port: 80 })) }] },
   });
-  expect(advise(world, route("cart", "missing"), none)).toEqual([]);
   expect(advise(world, route("cart", "none"), none)).toEqual([
     "backendRefs: shop/none has no instance now: requests that go there get 503 until one is there",
+  ]);
+});
+
+test("parents, backends and targets that are not there", () => {
+  const route = (kind: string, parents: object[], ...backends: object[]): KubeObject => ({
+    apiVersion: "gateway.networking.k8s.io/v1",
+    kind,
+    metadata: { name: "r", namespace: "shop" },
+    spec: { parentRefs: parents, rules: [{ backendRefs: backends }] },
+  });
+  const parent = (name: string) => ({ group: "", kind: "Service", name });
+  const cart = { name: "cart", port: 80 };
+  expect(advise(world, route("HTTPRoute", [parent("cart")], cart), none)).toEqual([]);
+  expect(advise(world, route("HTTPRoute", [parent("cat")], cart), none)).toEqual([
+    "spec.parentRefs[0]: there is no Service shop/cat; the route takes effect when it is created",
+  ]);
+  expect(advise(world, route("HTTPRoute", [{ name: "edge" }], cart), none)).toEqual([
+    "spec.parentRefs[0]: there is no Gateway shop/edge that Weft serves; the route takes effect when it is created",
+  ]);
+  expect(
+    advise(world, route("GRPCRoute", [parent("cart")], cart, { name: "cat", port: 80 }, { name: "dog", port: 80, weight: 0 }), none),
+  ).toEqual(["spec.rules[0].backendRefs[1]: there is no Service shop/cat: requests that go there get 500 until there is"]);
+  expect(advise(world, route("TCPRoute", [parent("cart")], { name: "cart", port: 81 }), none)).toEqual([
+    "spec.rules[0].backendRefs[0]: Service shop/cart has no port 81, it has 80: what goes there is closed until there is",
+  ]);
+  const policy = { ...route("BackendTLSPolicy", []), spec: { targetRefs: [parent("cat")] } };
+  expect(advise(world, policy, none)).toEqual([
+    "spec.targetRefs[0]: there is no Service shop/cat; the policy takes effect when it is created",
   ]);
 });
 

@@ -2,13 +2,16 @@
 // which kubectl and weft print. Pure. Never a reason to refuse: what is not there yet may come.
 
 import { type AuthorizationPolicyObject, rootNamespace } from "../api/kinds/authorizationpolicy.ts";
+import type { BackendTlsPolicyObject } from "../api/kinds/backendtlspolicy-spec.ts";
 import type { DestinationRuleObject } from "../api/kinds/destinationrule-spec.ts";
+import { type AnyRouteObject, type BackendRef, isService, type ParentRef } from "../api/kinds/gateway-refs.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import { type PeerAuthenticationObject, stated } from "../api/kinds/peerauthentication.ts";
 import type { VirtualServiceObject } from "../api/kinds/virtualservice-spec.ts";
 import type { EdgeObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { matchesLabels } from "../api/selector.ts";
+import { attach } from "../compile/policies/parents.ts";
 import { targetProblems } from "../compile/status-limits.ts";
 import { namespaceOf, type WorkloadModel, type World } from "../compile/world.ts";
 import { destinationRuleAdvice, plainRules, virtualServiceAdvice } from "./advice-istio.ts";
@@ -32,7 +35,14 @@ export function advise(world: World, candidate: KubeObject, edges: () => readonl
     case "DestinationRule":
       return few(destinationRuleAdvice(world, candidate as DestinationRuleObject));
     case "HTTPRoute":
-      return unserved(world, candidate as HTTPRouteObject);
+      return [...few(missing(world, candidate as AnyRouteObject)), ...unserved(world, candidate as HTTPRouteObject)];
+    case "GRPCRoute":
+    case "TLSRoute":
+    case "TCPRoute":
+    case "UDPRoute":
+      return few(missing(world, candidate as AnyRouteObject));
+    case "BackendTLSPolicy":
+      return few(missingTargets(world, candidate as BackendTlsPolicyObject));
     case "RateLimitPolicy":
     case "OverloadPolicy":
     case "HedgingPolicy":
@@ -84,6 +94,43 @@ function plainCallers(world: World, object: PeerAuthenticationObject, edges: () 
   return out;
 }
 
+/** Parents and backends that are not there. A route may be written before them, so that nothing is refused; a name may be misspelt too. */
+function missing(world: World, route: AnyRouteObject): string[] {
+  const { parentRefs = [], rules = [] } = (route.spec ?? {}) as {
+    parentRefs?: ParentRef[];
+    rules?: { backendRefs?: BackendRef[] }[];
+  };
+  const out: string[] = [];
+  for (const [at, ref] of parentRefs.entries()) {
+    const { verdict } = attach(world, route, ref, () => true, "");
+    if (verdict?.acceptedReason === "NoMatchingParent") out.push(`spec.parentRefs[${at}]: ${verdict.acceptedMessage}`);
+  }
+  const http = route.kind === "HTTPRoute" || route.kind === "GRPCRoute";
+  const lost = http ? "requests that go there get 500 until there is" : "what goes there is closed until there is";
+  for (const [at, { backendRefs = [] }] of rules.entries())
+    for (const [n, ref] of backendRefs.entries()) {
+      if (!isService(ref) || ref.weight === 0) continue;
+      const key = `${ref.namespace ?? namespaceOf(route)}/${ref.name}`;
+      const where = `spec.rules[${at}].backendRefs[${n}]`;
+      const service = world.services.get(key);
+      if (service === undefined) out.push(`${where}: there is no Service ${key}: ${lost}`);
+      else if (!service.ports.some(({ port }) => port === ref.port))
+        out.push(
+          `${where}: Service ${key} has no port ${ref.port ?? ""}, it has ${service.ports.map(({ port }) => port).join(", ")}: ${lost}`,
+        );
+    }
+  return out;
+}
+
+function missingTargets(world: World, policy: BackendTlsPolicyObject): string[] {
+  return (policy.spec?.targetRefs ?? []).flatMap(({ name }, at) => {
+    const key = `${namespaceOf(policy)}/${name}`;
+    return world.services.has(key)
+      ? []
+      : [`spec.targetRefs[${at}]: there is no Service ${key}; the policy takes effect when it is created`];
+  });
+}
+
 function unserved(world: World, route: HTTPRouteObject): string[] {
   const { rules } = (route.spec ?? {}) as {
     rules?: { backendRefs?: { kind?: string; name: string; namespace?: string; weight?: number }[] }[];
@@ -92,7 +139,7 @@ function unserved(world: World, route: HTTPRouteObject): string[] {
   for (const { backendRefs } of rules ?? [])
     for (const { kind, name, namespace, weight } of backendRefs ?? []) {
       const service = world.services.get(`${namespace ?? namespaceOf(route)}/${name}`);
-      // One that is not there is said by the condition ResolvedRefs.
+      // Of one that is not there `missing` speaks.
       if ((kind ?? "Service") !== "Service" || service === undefined || weight === 0) continue;
       const sliced = service.slices.some((slice) => ((slice.endpoints as unknown[] | undefined) ?? []).length > 0);
       if (service.workloads.length === 0 && !sliced) empty.add(service.key);

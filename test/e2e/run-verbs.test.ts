@@ -77,7 +77,7 @@ describe("apply, get, describe, delete", () => {
     expect(await weft(["apply", "-f", "-"], text)).toEqual({
       code: 0,
       out: "service/reviews created\nhttproute.gateway.networking.k8s.io/reviews created\n",
-      err: "",
+      err: "warning: spec.rules[0].backendRefs[0]: there is no Service shop/reviews-v1: requests that go there get 500 until there is\n",
     });
     expect((await weft(["apply", "-f", "-"], text)).out).toBe(
       "service/reviews unchanged\nhttproute.gateway.networking.k8s.io/reviews unchanged\n",
@@ -116,7 +116,9 @@ describe("apply, get, describe, delete", () => {
   test("tables, names, wide; no colour in a pipe, colour when it is asked for", async () => {
     expect((await line("get services -n shop -o name")).out).toBe("service/fine\nservice/reviews\n");
     const { out } = await line("get svc -A");
-    expect(out).toMatch(/^NAMESPACE +NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE\nshop +fine +ClusterIP +<none> +<none> +80\/TCP +\d+s\n/);
+    expect(out).toMatch(
+      /^NAMESPACE +NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE\nshop +fine +ClusterIP +<none> +<none> +80\/TCP +\d+s\n/,
+    );
     expect(out).not.toContain("\u001b");
     expect((await weft(["get", "svc", "-A"], "", { CLICOLOR_FORCE: "1" })).out).toContain("\u001b[1mNAME");
     expect((await weft(["get", "svc", "-A"], "", { CLICOLOR_FORCE: "1", NO_COLOR: "1" })).out).not.toContain("\u001b");
@@ -205,6 +207,39 @@ describe("around it", () => {
     expect((await weft(["get", "namespaces", "--kubeconfig", file, "-o", "name"], "", { WEFT_DATA: "/nonexistent" })).code).toBe(0);
     expect((await line("kubeconfig --ttl 2h")).code).toBe(2);
     expect((await line("kubeconfig --service-account a --ttl 5m")).err).toContain('--ttl takes 10m to 24h, not "5m"');
+  });
+
+  test("a credential of 20 kB is refused in words, as is a route to what is not there warned of", async () => {
+    const config = (await line("kubeconfig")).out;
+    const [server = "", ca = ""] = ["server", "certificate-authority-data"].map(
+      (key) => new RegExp(`${key}: ["']?([^"'\\s]+)`).exec(config)?.[1] ?? "",
+    );
+    const answer = await fetch(`${server}/api/v1/namespaces`, {
+      headers: { authorization: `Bearer ${"x".repeat(20_000)}` },
+      tls: { ca: Buffer.from(ca, "base64").toString() },
+    });
+    expect({ code: answer.status, body: (await answer.json()) as unknown }).toMatchObject({
+      code: 401,
+      body: { kind: "Status", message: expect.stringContaining("has 20000 characters; no token of this mesh has more than 8192") },
+    });
+    const route = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: lost, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: misspelt, port: 80}]
+  rules: [{backendRefs: [{name: alos, port: 80}]}]
+`;
+    const { code, err } = await weft(["apply", "-f", "-"], route);
+    expect({ code, err: err.split("\n").filter((each) => each !== "") }).toEqual({
+      code: 0,
+      err: [
+        expect.stringContaining("spec.parentRefs[0]: there is no Service shop/misspelt; the route takes effect when it is created"),
+        expect.stringContaining(
+          "spec.rules[0].backendRefs[0]: there is no Service shop/alos: requests that go there get 500 until there is",
+        ),
+      ],
+    });
+    await line("delete httproute lost -n shop");
   });
 
   test("no control plane: a sentence and status 1", async () => {

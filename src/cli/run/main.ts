@@ -193,6 +193,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
         env: ownEnvironment(env),
         adminPort: ports.admin,
         verbose: plan.verbose,
+        called: plan.gateway === undefined ? "sidecar" : "gateway",
         refresh: async () => {
           try {
             writePrivate(files.token, await joined.token());

@@ -10,6 +10,8 @@ export interface SidecarSettings {
   readonly env: Readonly<Record<string, string>>;
   readonly adminPort: number;
   readonly verbose: boolean;
+  /** What it is to the user: its words begin with it. */
+  readonly called: "sidecar" | "gateway";
   /** Called before each restart: writes a fresh token. Must not throw. */
   readonly refresh: () => Promise<void>;
   /** False once the whole is ending: a service manager may tell all processes at once, and then the sidecar's end is in order. */
@@ -169,9 +171,10 @@ export class Sidecar {
       this.#saidReady.add(from);
       this.#wake();
     }
-    if (this.#settings.verbose || entry === undefined) this.#say.info(`sidecar: ${line}`);
-    else if (entry.level === "error") this.#say.warn(`sidecar: ${entry.text}`);
-    else if (entry.level === "warn") this.#say.info(`sidecar: ${entry.text}`);
+    const { called } = this.#settings;
+    if (this.#settings.verbose || entry === undefined) this.#say.info(`${called}: ${line}`);
+    else if (entry.level === "error") this.#say.warn(`${called}: ${entry.text}`);
+    else if (entry.level === "warn") this.#say.info(`${called}: ${entry.text}`);
   }
 
   /** Its last words, for a message. */

@@ -96,7 +96,7 @@ async function storeNew(
   if ((await core.deps.store.get(key)) !== undefined) throw alreadyExists(subject);
   const admitted = await judge(core, () => core.deps.admit(candidate, undefined), isEmpty);
   refuse(kind, candidate, admitted.verdict);
-  call.warnings.push(...(core.deps.advise?.(candidate) ?? []));
+  call.warnings.push(...(await advised(core, candidate)));
   const managed = managedFields ?? afterUpdate(endpointOf(kind, writer), undefined, candidate, undefined);
   if (managed !== undefined && managed.length > 0) candidate.metadata.managedFields = [...managed];
   if (dry) return candidate;
@@ -248,7 +248,7 @@ async function change(core: Core, call: ResourceCall, narrowing: Narrowing, make
       if (subresource === "") {
         admitted = await judge(core, () => core.deps.admit(counted, existing), isEmpty);
         refuse(kind, counted, admitted.verdict);
-        call.warnings.push(...(core.deps.advise?.(counted) ?? []));
+        call.warnings.push(...(await advised(core, counted)));
       }
       if (dry) return { ...counted, metadata: { ...counted.metadata, resourceVersion: existing.metadata.resourceVersion ?? "" } };
       const expected = Number(existing.metadata.resourceVersion);
@@ -375,4 +375,18 @@ async function ensureNamespace(core: Core, call: ResourceCall, subject: Subject)
   refuse(kind, namespace, judgeAlone(kind, namespace));
   // Somebody else may have made it just now; whether it is there still is asked when the object is written.
   await core.deps.store.create(key, namespace, call.caller.user);
+}
+
+/** What the writer is told. What the store has by now is looked at before anything is called missing: it may have been written the moment before. */
+async function advised(core: Core, candidate: KubeObject): Promise<readonly string[]> {
+  const { advise, followed, store } = core.deps;
+  const said = advise?.(candidate) ?? [];
+  if (said.length === 0 || followed === undefined) return said;
+  const head = await store.revision();
+  if (head <= followed.revision()) return said;
+  // Where that takes too long, what was known is said.
+  return followed.reached(head).then(
+    () => advise?.(candidate) ?? [],
+    () => said,
+  );
 }

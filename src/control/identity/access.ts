@@ -30,6 +30,9 @@ export function accountUser(namespace: string, serviceAccount: string): string {
   return `system:serviceaccount:${namespace}:${serviceAccount}`;
 }
 
+/** Ours have some hundred; what is longer is not looked into. */
+const longestToken = 8_192;
+
 /** Tells who presents an `Authorization` header. Never throws; a refusal says what is wrong and never quotes the credential. */
 export async function authenticate(
   header: string | null | undefined,
@@ -42,6 +45,11 @@ export async function authenticate(
   }
   const token = /^bearer +(\S+)$/i.exec(header.trim())?.[1];
   if (token === undefined) return { ok: false, reason: "the Authorization header is not of the form `Bearer TOKEN`" };
+  if (token.length > longestToken)
+    return {
+      ok: false,
+      reason: `the bearer credential has ${token.length} characters; no token of this mesh has more than ${longestToken}`,
+    };
   if (admin.equals(token)) return { ok: true, caller: adminCaller };
   if (users !== undefined && isUserToken(token)) return users.verify(token);
   const verdict = await tokens.verify(token);

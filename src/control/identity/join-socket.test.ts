@@ -124,6 +124,7 @@ test("a socket of before is replaced, and anything else is left alone", () => {
   second.socket.stop();
   writeFileSync(join(dir, "file"), "mine");
   expect(() => open("file")).toThrow(/something that is no socket stands there/);
+  expect(() => open("nowhere/join.sock")).toThrow(/--join-socket .*nowhere\/join\.sock: there is no folder .*nowhere; make it first$/);
   expect(() => open("x".repeat(100))).toThrow(/may have 107 bytes/);
 });
 

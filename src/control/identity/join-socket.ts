@@ -1,7 +1,8 @@
 // Owns: the Unix socket at which programs of this machine join by being who they are: the kernel says which user is calling, a rule says as whom that user may
 // join, and a join token comes back. One line of JSON each way. Never believes what a caller says of itself.
 
-import { chmodSync, lstatSync, readFileSync, unlinkSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, readFileSync, unlinkSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { IdentityError } from "./failure.ts";
@@ -95,6 +96,8 @@ export function openJoinSocket(deps: JoinSocketDeps): { stop(): void } {
   const { path, rules, clock, log } = deps;
   if (Buffer.byteLength(path) > longestPath)
     throw new IdentityError(`--join-socket ${path}: the path may have ${longestPath} bytes, this one has ${Buffer.byteLength(path)}`);
+  const folder = dirname(resolve(path));
+  if (!existsSync(folder)) throw new IdentityError(`--join-socket ${path}: there is no folder ${folder}; make it first`);
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there !== undefined && !there.isSocket()) throw new IdentityError(`--join-socket ${path}: something that is no socket stands there`);
   if (there !== undefined) unlinkSync(path);

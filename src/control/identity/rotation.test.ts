@@ -120,8 +120,15 @@ describe("each step waits for those whom it would cut off", () => {
     expect(authority.rootPem).toBe(oldRoot);
     await expect(rotation.abandon()).rejects.toThrow(/there is nothing to give up/);
     await rotation.start();
+    const { startedAt } = (await rotation.status()).rotation!;
+    await expect(rotation.start()).rejects.toThrow(`(distributing, since ${startedAt})`);
+    w.clock.advance(600_000);
     await rotation.finish(true);
     expect((await rotation.status()).rotation?.phase).toBe("issuing");
+    // As `weft ca status` says it: how long it has been in this phase.
+    const { switchedAt } = (await rotation.status()).rotation!;
+    expect(switchedAt).not.toBe(startedAt);
+    await expect(rotation.start()).rejects.toThrow(`(issuing, since ${switchedAt})`);
     await rotation.abandon();
     expect((await rotation.status()).rotation?.phase).toBe("returning");
     await expect(rotation.start()).rejects.toThrow(/weft ca finish ends it at once/);

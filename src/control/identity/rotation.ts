@@ -149,7 +149,7 @@ export class RootRotation {
     const files = await this.#fresh();
     if (authority.rotation !== undefined)
       throw new RotationRefused(
-        `a root is being replaced already (${authority.rotation.phase}, since ${authority.rotation.startedAt}); weft ca status says what it waits for, ${authority.rotation.phase === "returning" ? "weft ca finish ends it at once" : "weft ca abandon gives it up"}`,
+        `a root is being replaced already (${authority.rotation.phase}, since ${authority.rotation.switchedAt ?? authority.rotation.startedAt}); weft ca status says what it waits for, ${authority.rotation.phase === "returning" ? "weft ca finish ends it at once" : "weft ca abandon gives it up"}`,
       );
     const state = { phase: "distributing" as const, startedAt: this.#now(), switchedAt: null, next: authority.makeNext() };
     await this.#replace(files, { ...files, rotation: writeRotation(state) });

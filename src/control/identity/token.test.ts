@@ -68,7 +68,7 @@ describe("join token", () => {
       ["foreign key", await sign(foreign, {}), /not signed by this control plane/],
       ["subject", await sign(own, { sub: "root" }), /subject "root"/],
       ["no algorithm", unsigned, /neither the admin token nor a join token|ES256/],
-      ["rubbish", "abc", /neither the admin token nor a join token/],
+      ["rubbish", "abc", /neither the admin token nor a join token of this mesh, nor the token of a user/],
     ];
     const sentences = new Set<string>();
     for (const [name, token, says] of cases) {
@@ -100,6 +100,10 @@ describe("caller", () => {
     for (const header of [null, "", "Basic abc", "Bearer", `Bearer ${admin.reveal()}x`, `Bearer ${admin.reveal()} x`]) {
       expect((await authenticate(header, admin, tokens)).ok).toBe(false);
     }
+    expect(await authenticate(`Bearer ${"x".repeat(20_000)}`, admin, tokens)).toEqual({
+      ok: false,
+      reason: "the bearer credential has 20000 characters; no token of this mesh has more than 8192",
+    });
   });
 
   const workload: Caller = { kind: "workload", user: "system:serviceaccount:shop:reviews", ...reviews };

@@ -161,5 +161,5 @@ function whyNot(cause: unknown, issuer: string, errors: JoseErrors): string {
     return "the token is not signed by this control plane's key (was the data folder made anew since it was issued?)";
   }
   if (cause instanceof errors.JOSEAlgNotAllowed) return "the token is not signed with ES256";
-  return "the bearer credential is neither the admin token nor a join token of this mesh";
+  return "the bearer credential is neither the admin token nor a join token of this mesh, nor the token of a user (`weft user create` prints one)";
 }
