@@ -2,9 +2,9 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { type EventObject, eventKind } from "../api/kinds/event.ts";
 import { PausedClock } from "../base/clock.ts";
 import { silentLogger } from "../base/log.ts";
-import { EventRecorder, eventLifeMs, maxEvents } from "./events.ts";
+import { EventRecorder, eventLifeMs, maxEvents, mostTries } from "./events.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
-import type { Store, Write } from "./store/store.ts";
+import { type Store, StoreFailure, type Write } from "./store/store.ts";
 
 let store: Store;
 let clock: PausedClock;
@@ -92,4 +92,61 @@ test("stopping writes what is waiting", async () => {
   rejected("last words");
   await recorder.stop();
   expect(await events()).toHaveLength(1);
+});
+
+/** Lets what was begun come to its end. */
+const settled = async () => {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+test("a write that fails is tried again, with what came meanwhile, and given up after a few", async () => {
+  const create = store.create.bind(store);
+  let asked = 0;
+  store.create = () => {
+    asked++;
+    return Promise.reject(new StoreFailure("etcd does not answer"));
+  };
+  rejected("same");
+  clock.advance(1_000);
+  await settled();
+  expect(asked).toBe(1);
+  rejected("same");
+  clock.advance(2_000);
+  await settled();
+  expect(asked).toBe(2);
+  store.create = create;
+  clock.advance(4_000);
+  await until(1);
+  expect((await events())[0]).toMatchObject({ count: 2 });
+
+  asked = 0;
+  store.create = () => {
+    asked++;
+    return Promise.reject(new StoreFailure("etcd does not answer"));
+  };
+  rejected("never");
+  for (let round = 0; round < 30; round++) {
+    clock.advance(2_000);
+    await settled();
+  }
+  expect(asked).toBe(mostTries);
+  store.create = create;
+  clock.advance(20_000);
+  await settled();
+  expect(await events()).toHaveLength(1);
+});
+
+test("an Event that another control plane made or tidied away in between is counted all the same", async () => {
+  const get = store.get.bind(store);
+  rejected("same");
+  clock.advance(1_000);
+  await until(1);
+  store.get = async () => undefined;
+  rejected("same");
+  clock.advance(1_000);
+  await settled();
+  store.get = get;
+  clock.advance(2_000);
+  await settled();
+  expect((await events())[0]).toMatchObject({ count: 2 });
 });

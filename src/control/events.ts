@@ -1,5 +1,5 @@
 // Owns: the Events that the control plane records, and that no Event is kept for ever. An event that comes again is counted.
-// Never in the way of what it tells about: recording is fire and forget, bounded, and a failed write is only logged.
+// Never in the way of what it tells about: recording is fire and forget, bounded, and a write that fails is tried again a few times, then given up in the log.
 
 import type { EventObject } from "../api/kinds/event.ts";
 import { lastSeen } from "../api/kinds/event.ts";
@@ -37,6 +37,9 @@ export interface EventDeps {
   readonly tidier?: () => Store | undefined;
 }
 
+/** A store that is away is back within seconds, or nobody waits for an Event: 2, 4, 8 and 8 s after one another. */
+export const mostTries = 5;
+
 /** A fleet that connects makes an event for each proxy. */
 const writtenTogether = 64;
 
@@ -45,6 +48,7 @@ interface Waiting {
   readonly firstMs: number;
   lastMs: number;
   count: number;
+  tries: number;
 }
 
 export class EventRecorder {
@@ -52,6 +56,9 @@ export class EventRecorder {
   readonly #waiting = new Map<string, Waiting>();
   readonly #sweeper: Timer;
   #timer: Timer | undefined;
+  /** Rounds in a row in which a write failed. */
+  #failures = 0;
+  #stopped = false;
   #writing: Promise<void> = Promise.resolve();
 
   constructor(deps: EventDeps) {
@@ -67,15 +74,21 @@ export class EventRecorder {
     if (known !== undefined) {
       known.count++;
       known.lastMs = now;
-    } else if (this.#waiting.size < maxWaiting) this.#waiting.set(id, { happening, firstMs: now, lastMs: now, count: 1 });
-    this.#timer ??= this.#deps.clock.after(gatherMs, () => {
+    } else if (this.#waiting.size < maxWaiting) this.#waiting.set(id, { happening, firstMs: now, lastMs: now, count: 1, tries: 0 });
+    this.#later();
+  }
+
+  #later(): void {
+    if (this.#stopped) return;
+    this.#timer ??= this.#deps.clock.after(gatherMs * 2 ** this.#failures, () => {
       this.#timer = undefined;
       this.#inTurn(() => this.#flush());
     });
   }
 
-  /** Writes what is waiting. */
+  /** Writes what is waiting, once. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     this.#sweeper.cancel();
     this.#timer?.cancel();
     this.#inTurn(() => this.#flush());
@@ -92,8 +105,41 @@ export class EventRecorder {
   async #flush(): Promise<void> {
     const all = [...this.#waiting];
     this.#waiting.clear();
+    const failed: [string, Waiting][] = [];
+    let cause: unknown;
     for (let from = 0; from < all.length; from += writtenTogether)
-      await Promise.all(all.slice(from, from + writtenTogether).map(([id, waiting]) => this.#write(id, waiting)));
+      await Promise.all(
+        all.slice(from, from + writtenTogether).map(async ([id, waiting]) => {
+          try {
+            await this.#write(id, waiting);
+          } catch (error) {
+            cause = error;
+            failed.push([id, waiting]);
+          }
+        }),
+      );
+    this.#failures = failed.length === 0 ? 0 : Math.min(this.#failures + 1, mostTries - 2);
+    if (failed.length > 0) this.#again(failed, cause);
+  }
+
+  #again(failed: readonly (readonly [string, Waiting])[], cause: unknown): void {
+    let lost = 0;
+    for (const [id, waiting] of failed) {
+      const tries = waiting.tries + 1;
+      const since = this.#waiting.get(id);
+      if (since !== undefined)
+        this.#waiting.set(id, {
+          ...waiting,
+          lastMs: since.lastMs,
+          count: waiting.count + since.count,
+          tries: Math.min(tries, mostTries - 1),
+        });
+      else if (tries < mostTries && !this.#stopped && this.#waiting.size < maxWaiting) this.#waiting.set(id, { ...waiting, tries });
+      else lost++;
+    }
+    if (lost > 0) this.#deps.log.error({ cause, lost }, "Events could not be written and are given up");
+    else this.#deps.log.debug({ cause, failed: failed.length }, "Events could not be written; they are tried again");
+    if (this.#waiting.size > 0) this.#later();
   }
 
   async #write(id: string, { happening, firstMs, lastMs, count }: Waiting): Promise<void> {
@@ -106,7 +152,9 @@ export class EventRecorder {
     const there = (await store.get(key)) as EventObject | undefined;
     if (there !== undefined) {
       const counted = { ...there, count: (there.count ?? 1) + count, lastTimestamp: stamp(lastMs) };
-      await store.update(key, counted, undefined);
+      const updated = await store.update(key, counted, undefined);
+      // Tidied up between the two.
+      if (!updated.ok) throw new Error(`the Event ${namespace}/${name} is gone`);
       return;
     }
     const { name: about, namespace: within, uid: subject, resourceVersion } = regarding.metadata;
@@ -131,7 +179,9 @@ export class EventRecorder {
       source: { component },
       reportingComponent: component,
     };
-    await store.create(key, event);
+    const created = await store.create(key, event);
+    // Another control plane has told of the same: counted with it.
+    if (!created.ok) throw new Error(`the Event ${namespace}/${name} is there already`);
   }
 
   async #sweep(): Promise<void> {
