@@ -182,7 +182,7 @@ test("faults are refused until the mesh allows them, then seen by client, metric
   expect((await conditions("ratings")).FaultInjection).toBe("True Allowed");
   expect(await metricSum(front, "weft_faults_injected_total", { kind: "abort" })).toBeGreaterThan(0);
   expect(await metricSum(front, "weft_faults_injected_total", { kind: "delay" })).toBe(1);
-  expect(await metricSum(front, "istio_requests_total", { response_flags: "FI" })).toBeGreaterThan(0);
+  expect(await metricSum(front, "istio_requests_total", { response_flags: "FI", destination_service_name: "ratings" })).toBeGreaterThan(0);
   // The switch is turned off: the objects stay, the faults go, the status says so.
   await mesh.apply(allowed.replace("enabled", "disabled"));
   await eventually(

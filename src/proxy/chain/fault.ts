@@ -11,6 +11,7 @@ import { throttledHalf } from "../http/throttled-half.ts";
 import type { Head } from "../http1/head.ts";
 import { compileHeader } from "../route/header.ts";
 import { compileString } from "../route/match.ts";
+import { chooseTarget } from "../route/table.ts";
 import { type Stage, type StageFamily, verdict } from "./stage.ts";
 
 /** Bits of `Exchange.faults`. */
@@ -94,6 +95,12 @@ function headerShare(bytes: Uint8Array, head: Head, name: Uint8Array, most: numb
   return asked < 0 ? most : Math.min(most, asked / 100);
 }
 
+/** Counted as a call of the service that it would have gone to: a user looks for the faults there, and not at a service without a name. */
+function meant(x: Exchange): void {
+  const forward = x.route?.forward ?? null;
+  if (forward !== null) x.refusedBy = (x.target ?? chooseTarget(forward, x.down.core.random)).slot.current;
+}
+
 export const faultFamily: StageFamily<FaultConfig | null> = {
   build(config, where): Stage | null {
     return config === null ? null : faultStage(config, where);
@@ -167,12 +174,14 @@ export function faultStage(config: FaultConfig, where: string): Stage {
       }
       if (config.reset > 0 && draw(x, config.reset) && begin(x)) {
         x.down.core.faults.injected("reset", x.route?.name || where);
+        meant(x);
         cut(x, resetFailure);
         return verdict.replied;
       }
       const failure = abortOf(x, bytes, head);
       if (failure !== null && begin(x)) {
         x.down.core.faults.injected("abort", x.route?.name || where);
+        meant(x);
         reply(x, failure, "");
         return verdict.replied;
       }

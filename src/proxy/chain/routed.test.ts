@@ -250,6 +250,8 @@ test("an abort answers in the application's place, is flagged and counted", asyn
   expect(running.records[0]).toMatchObject({ status: 418, flags: ["FI"], details: "fault_filter_abort" });
   expect(running.count("weft_faults_injected_total", "abort", "the-route")).toBe(1);
   expect(running.count("istio_requests_total", "418", "FI")).toBe(1);
+  // Of the service that was meant, not of one without a name.
+  expect(running.records[0]?.upstreamCluster).toBe("app");
 });
 
 test("a gRPC abort is HTTP's equivalent for calls that are not gRPC", async () => {
@@ -339,7 +341,7 @@ test("a reset breaks the connection without an answer", async () => {
   await until(() => peer.closed || peer.ended, "the reset");
   expect([peer.text, app.seen.length]).toEqual(["", 0]);
   expect(running.count("weft_faults_injected_total", "reset")).toBe(1);
-  expect(running.records[0]).toMatchObject({ status: 0, flags: ["FI"], details: "fault_filter_reset" });
+  expect(running.records[0]).toMatchObject({ status: 0, flags: ["FI"], details: "fault_filter_reset", upstreamCluster: "app" });
 });
 
 test("an answer is slowed to its rate, also a small one, and the connection serves on", async () => {
