@@ -124,7 +124,12 @@ export const verbs: readonly VerbSpec[] = [
     operands: [],
     takesCommand: true,
     flags: [
-      { name: "service", value: "NAME", operand: "service", help: "service that this is an instance of (required)" },
+      { name: "service", value: "NAME", operand: "service", help: "service that this is an instance of (required, without --group)" },
+      {
+        name: "group",
+        value: "NAME",
+        help: "register an entry made from WorkloadGroup NAME: its labels, port, weight, locality, service account and probe, where no flag says otherwise; --service is NAME unless given",
+      },
       { name: "port", value: "PORT", help: "port that COMMAND listens on; without it COMMAND only calls others" },
       { name: "version", value: "VERSION", help: "version of this instance, a label that routes can tell apart" },
       {
@@ -177,7 +182,7 @@ export const verbs: readonly VerbSpec[] = [
       {
         name: "workers",
         value: "N",
-        help: "processes of the sidecar that serve traffic on the same ports, auto for one a core (default 1: no process but its own); Linux",
+        help: "processes of the sidecar that serve traffic on the same ports, auto for one a core (default: what a ProxyConfig says, else 1: no process but its own); Linux",
       },
       {
         name: "workload-api",
@@ -202,6 +207,7 @@ export const verbs: readonly VerbSpec[] = [
         says: "version v2 of reviews, in namespace shop",
         command: "weft run --service reviews --version v2 -n shop --port 9080 -- ./reviews",
       },
+      { says: "an instance of what WorkloadGroup reviews says", command: "weft run --group reviews -n shop -- ./reviews" },
       {
         says: "a program that knows no proxy reaches the database's port 5432 as 127.0.0.1:15432",
         command: "weft run --service orders --port 8090 --upstream db:5432=15432 -- ./orders --db 127.0.0.1:15432",

@@ -82,7 +82,7 @@ describe("whom a Secret reaches", () => {
   ];
   for (const [what, secrets] of names)
     test(`${what}: the private key is for callers of its namespace, others reach nobody`, () => {
-      const world = buildWorld([entry, rule(mutual), ...secrets]);
+      const world = buildWorld([entry, rule(mutual), ...secrets], "cluster.local");
       const own = calls(world, "shop");
       expect(own).toMatchObject({
         endpoints: 1,
@@ -93,7 +93,7 @@ describe("whom a Secret reaches", () => {
     });
 
   test("authorities are for everybody whom the rule speaks to", () => {
-    const world = buildWorld([entry, rule(simple), secret("pay", { "ca.crt": certificate })]);
+    const world = buildWorld([entry, rule(simple), secret("pay", { "ca.crt": certificate })], "cluster.local");
     for (const namespace of ["shop", "bank"]) {
       const { tls, endpoints } = calls(world, namespace);
       expect(endpoints).toBe(1);
@@ -105,13 +105,16 @@ describe("whom a Secret reaches", () => {
     const everywhere = rule(mutual);
     everywhere.metadata.namespace = "weft-system";
     const data = { cert: certificate, key, cacert: certificate };
-    const world = buildWorld([entry, everywhere, secret("pay", data, "weft-system"), secret("pay", data)]);
+    const world = buildWorld([entry, everywhere, secret("pay", data, "weft-system"), secret("pay", data)], "cluster.local");
     expect(calls(world, "shop")).toEqual(closed);
     expect(calls(world, "weft-system")).toMatchObject({ endpoints: 1 });
   });
 
   test("a Secret of another namespace is not looked at", () => {
-    const world = buildWorld([entry, rule(mutual), secret("pay", { cert: certificate, key, cacert: certificate }, "bank")]);
+    const world = buildWorld(
+      [entry, rule(mutual), secret("pay", { cert: certificate, key, cacert: certificate }, "bank")],
+      "cluster.local",
+    );
     for (const namespace of ["shop", "bank"]) expect(calls(world, namespace)).toEqual(closed);
   });
 });
@@ -141,7 +144,7 @@ describe("a Secret that cannot be used", () => {
   ];
   for (const [what, tls, data, wanted] of cases)
     test(`${what}: nobody is called, and the status says why`, () => {
-      const world = buildWorld([entry, rule(tls), ...(data === undefined ? [] : [secret("pay", data)])]);
+      const world = buildWorld([entry, rule(tls), ...(data === undefined ? [] : [secret("pay", data)])], "cluster.local");
       expect(calls(world, "shop")).toEqual(closed);
       const status = statusOf(world, statusKey(rule(tls)) as string)?.status as {
         conditions: { reason: string; message: string }[];
@@ -155,7 +158,7 @@ describe("a Secret that cannot be used", () => {
     });
 
   test("a change that would take it from a rule is refused, with both names; one that takes nothing away is not", () => {
-    const world = buildWorld([entry, rule(mutual), secret("pay", good)]);
+    const world = buildWorld([entry, rule(mutual), secret("pay", good)], "cluster.local");
     const change = (object: KubeObject) => admit(world, object).map(({ path, message }) => `${path}: ${message}`);
     expect(change(secret("pay", { ...good, "tls.key": nothing }))).toEqual([
       "data: Secret shop/pay: tls.key holds no private key that can be read, and spec.trafficPolicy.tls.credentialName of DestinationRule shop/pay goes by it: its calls would be answered with 503; mend it, or change the rule first",
@@ -163,6 +166,6 @@ describe("a Secret that cannot be used", () => {
     expect(change(secret("pay-cacert", { cacert: nothing }))).toHaveLength(1);
     expect(change(secret("pay", { cert: certificate, key, cacert: certificate }))).toEqual([]);
     expect(change(secret("pay", { cert: "" }, "bank"))).toEqual([]);
-    expect(admit(buildWorld([entry, rule(mutual)]), secret("pay", { cert: "" }))).toEqual([]);
+    expect(admit(buildWorld([entry, rule(mutual)], "cluster.local"), secret("pay", { cert: "" }))).toEqual([]);
   });
 });

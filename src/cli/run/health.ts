@@ -8,10 +8,21 @@ import { answers } from "./command.ts";
 
 export interface AppCheck {
   readonly kind:
-    | { readonly type: "http"; readonly path: string }
-    | { readonly type: "grpc"; readonly service: string }
-    | { readonly type: "tcp" }
-    | { readonly type: "command"; readonly words: string };
+    | {
+        readonly type: "http";
+        readonly path: string;
+        readonly port?: number;
+        readonly headers?: readonly (readonly [name: string, value: string])[];
+        /** Whatever its certificate. */
+        readonly tls?: true;
+      }
+    | { readonly type: "grpc"; readonly service: string; readonly port?: number }
+    | { readonly type: "tcp"; readonly port?: number }
+    | { readonly type: "command"; readonly words: string }
+    /** No shell. */
+    | { readonly type: "exec"; readonly command: readonly string[] };
+  /** Before the first question. */
+  readonly delayMs?: number;
   readonly intervalMs: number;
   readonly timeoutMs: number;
   /** In a row, until it counts as unwell. */
@@ -23,7 +34,7 @@ export interface AppCheck {
 const kinds = ["health-http", "health-grpc", "health-tcp", "health-command"] as const;
 
 /** undefined = none is asked for: the application is well while its port answers at the start and it runs. */
-export function checkFrom(args: Parsed, port: number | undefined): AppCheck | undefined {
+export function checkFrom(args: Parsed, hasPort: boolean): AppCheck | undefined {
   const given = kinds.filter((name) => (name === "health-tcp" ? args.on(name) : args.text(name) !== undefined));
   const [first, second] = given;
   if (second !== undefined) throw new UsageFailure(`--${first} and --${second}: one way to ask the application is enough; leave one out`);
@@ -32,7 +43,7 @@ export function checkFrom(args: Parsed, port: number | undefined): AppCheck | un
       if (args.text(name) !== undefined) throw new UsageFailure(`--${name} needs one of ${kinds.map((each) => `--${each}`).join(", ")}`);
     return undefined;
   }
-  if (port === undefined && first !== "health-command")
+  if (!hasPort && first !== "health-command")
     throw new UsageFailure(`--${first} needs --port PORT; a COMMAND that only calls others can be asked by --health-command`);
   const path = args.text("health-http");
   if (path !== undefined && !/^\/[\x21-\x7e]*$/.test(path))
@@ -53,15 +64,19 @@ export function checkFrom(args: Parsed, port: number | undefined): AppCheck | un
   };
 }
 
-/** null = well, else what is wrong, for people. */
-export async function askOnce({ kind, timeoutMs }: AppCheck, port: number): Promise<string | null> {
+/** null = well, else what is wrong, for people. `appPort`: asked where the check has no port of its own. */
+export async function askOnce({ kind, timeoutMs }: AppCheck, appPort: number): Promise<string | null> {
+  const port = "port" in kind && kind.port !== undefined ? kind.port : appPort;
   switch (kind.type) {
     case "http": {
       try {
-        const answer = await fetch(`http://127.0.0.1:${port}${kind.path}`, {
+        const headers = new Headers({ "user-agent": "Weft/HC" });
+        for (const [name, value] of kind.headers ?? []) headers.set(name, value);
+        const answer = await fetch(`${kind.tls === true ? "https" : "http"}://127.0.0.1:${port}${kind.path}`, {
           redirect: "manual",
           signal: AbortSignal.timeout(timeoutMs),
-          headers: { "user-agent": "Weft/HC" },
+          headers,
+          ...(kind.tls === true ? { tls: { rejectUnauthorized: false } } : {}),
         });
         await answer.body?.cancel();
         // As Kubernetes judges probes.
@@ -76,8 +91,15 @@ export async function askOnce({ kind, timeoutMs }: AppCheck, port: number): Prom
     }
     case "grpc":
       return await askGrpc(kind.service, port, timeoutMs);
-    case "command": {
-      const child = Bun.spawn(["/bin/sh", "-c", kind.words], { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
+    case "command":
+    case "exec": {
+      const words = kind.type === "exec" ? kind.command : ["/bin/sh", "-c", kind.words];
+      let child: Bun.Subprocess;
+      try {
+        child = Bun.spawn([...words], { stdin: "ignore", stdout: "ignore", stderr: "ignore" });
+      } catch (error) {
+        return `the health command cannot be started: ${(error as Error).message}`;
+      }
       const late = Bun.sleep(timeoutMs).then(() => "late" as const);
       const status = await Promise.race([child.exited, late]);
       if (status === "late") child.kill("SIGKILL");
@@ -156,7 +178,9 @@ export class AppHealth {
   }
 
   start(): void {
-    void this.#round();
+    const { delayMs = 0 } = this.#check;
+    if (delayMs === 0) void this.#round();
+    else this.#timer = this.#clock.after(delayMs, () => void this.#round());
   }
 
   stop(): void {

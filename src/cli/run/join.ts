@@ -5,6 +5,7 @@ import { ApiFailure, Client, Unreachable } from "../client.ts";
 import { CliFailure, reasonOf } from "../failure.ts";
 import { type Access, joinClaims, NoKubeconfig, readAccess } from "../kubeconfig.ts";
 import { requestToken } from "../token.ts";
+import { readGroup, type Template } from "./group.ts";
 import type { Remembered } from "./memory.ts";
 import type { Plan } from "./plan.ts";
 import type { Say } from "./say.ts";
@@ -14,15 +15,19 @@ export interface Joined {
   readonly client: Client;
   readonly namespace: string;
   readonly serviceAccount: string;
+  /** See `Who`. */
+  readonly asked: string;
   readonly mesh: { readonly trustDomain: string; readonly xdsAddress: string; readonly caBundle: string };
   /** The control plane is away; this is what the last run of the instance has kept. */
   readonly last: Remembered | undefined;
+  /** Of the WorkloadGroup, if one is asked for. */
+  readonly template: Template | undefined;
   /** A token for the sidecar: fresh with the administrator's credential, the given one with a join credential. */
   token(): Promise<string>;
 }
 
 /** What of a plan says who joins. */
-type Asked = Pick<Plan, "waitMs" | "namespace" | "serviceAccount" | "service"> & Partial<Pick<Plan, "control">>;
+type Asked = Pick<Plan, "waitMs" | "namespace" | "serviceAccount" | "service"> & Partial<Pick<Plan, "control" | "group">>;
 
 const tokenSeconds = 3600;
 
@@ -77,8 +82,12 @@ export interface Who {
   readonly client: Client;
   readonly namespace: string;
   readonly serviceAccount: string;
+  /** The service account that flags or the credential say, whatever a WorkloadGroup does. */
+  readonly asked: string;
   /** See `Joined`. */
   token(): Promise<string>;
+  /** The same as another service account, which a WorkloadGroup says. Throws where the credential is for one alone. */
+  as(serviceAccount: string): Who;
 }
 
 function whoIs(plan: Asked, file: string, nowMs: () => number): Who {
@@ -98,22 +107,32 @@ function whoIs(plan: Asked, file: string, nowMs: () => number): Who {
   const namespace = claims?.namespace ?? plan.namespace ?? access.namespace;
   const serviceAccount = claims?.serviceAccount ?? plan.serviceAccount ?? plan.service;
   const fixed = claims === undefined ? undefined : (access.token as string);
-  return {
+  const running = (as: string): Who => ({
     access,
     client,
     namespace,
-    serviceAccount,
-    token: async () => fixed ?? (await requestToken(client, namespace, serviceAccount, tokenSeconds)).token,
-  };
+    serviceAccount: as,
+    asked: serviceAccount,
+    token: async () => fixed ?? (await requestToken(client, namespace, as, tokenSeconds)).token,
+    as(other) {
+      if (claims !== undefined) contradiction(`template.serviceAccount of WorkloadGroup ${plan.group}`, other, claims.serviceAccount, file);
+      return running(other);
+    },
+  });
+  return running(serviceAccount);
 }
 
 async function joinOnce(plan: Asked, file: string, nowMs: () => number): Promise<Joined> {
   const who = whoIs(plan, file, nowMs);
-  const mesh = await who.client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 });
+  const [mesh, template] = await Promise.all([
+    who.client.json<MeshObject>("/apis/weft.dev/v1alpha1/meshes/default", { timeoutMs: 5000 }),
+    plan.group === undefined ? undefined : readGroup(who.client, who.namespace, plan.group),
+  ]);
   const { trustDomain } = mesh.spec;
   const said = mesh.status.xdsAddresses ?? [mesh.status.xdsAddress];
   const xdsAddress = plan.control ?? [...new Set(said.map((address) => reachable(address, who.access)))].join(",");
-  return { ...who, mesh: { trustDomain, xdsAddress, caBundle: mesh.status.caBundle }, last: undefined };
+  const own = plan.serviceAccount !== undefined || template?.serviceAccount === undefined ? who : who.as(template.serviceAccount);
+  return { ...own, mesh: { trustDomain, xdsAddress, caBundle: mesh.status.caBundle }, last: undefined, template };
 }
 
 /** A control plane on another machine knows itself by an address that may mean nothing here: the host that answered the API is the one. */
@@ -130,6 +149,6 @@ function reachable(said: string, access: Access): string {
 function contradiction(flag: string, asked: string | undefined, given: string, file: string): void {
   if (asked === undefined || asked === given) return;
   throw new CliFailure(
-    `${flag} says "${asked}", but the join credential in ${file} is for "${given}"; leave the flag out or make another credential`,
+    `${flag} says "${asked}", but the join credential in ${file} is for "${given}"; ${flag.startsWith("--") ? "leave the flag out" : "say another there"} or make another credential`,
   );
 }

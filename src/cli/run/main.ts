@@ -19,6 +19,7 @@ import { withheldFrom } from "./datagrams.ts";
 import { Fallback } from "./fallback.ts";
 import { descendants, endLeftovers } from "./family.ts";
 import { runArguments } from "./gateway.ts";
+import { withGroup } from "./group.ts";
 import { type Guard, startGuard } from "./guard.ts";
 import { AppHealth, askOnce } from "./health.ts";
 import { type Joined, join, type Who } from "./join.ts";
@@ -26,6 +27,7 @@ import { instanceKey, type Memory, takeMemory } from "./memory.ts";
 import { type ChosenPort, choosePort, labelsFor, newEntry, newService, selectionFault } from "./objects.ts";
 import { type Place, PortTaken, takePlace, writePrivate } from "./place.ts";
 import { entryName, type Plan, planFrom } from "./plan.ts";
+import { workersFor } from "./proxyconfig.ts";
 import { Registration } from "./registration.ts";
 import { isTerminal, type Say, stderrSay } from "./say.ts";
 import { Sidecar } from "./sidecar.ts";
@@ -72,16 +74,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock): Promise<number> {
+async function supervise(asked: Plan, kubeconfig: string, say: Say, clock: Clock): Promise<number> {
   const began = clock.mono();
   const env = process.env;
-  const program = findCommand(plan.command[0], env, process.cwd());
-  if (plan.port !== undefined && plan.protocol === "udp") refuseTaken(plan.address, plan.port);
-  else if (plan.port !== undefined && (await answers("127.0.0.1", plan.port))) {
-    throw new CliFailure(
-      `port ${plan.port} is taken: ${ownerOf(plan.port)} answers on 127.0.0.1:${plan.port} already. End it, or give COMMAND another port; nothing was started.`,
-    );
-  }
+  const program = findCommand(asked.command[0], env, process.cwd());
+  await refusePort(asked);
   keepLoopbackDirect();
 
   // From here on a signal ends this in good order instead of at once.
@@ -94,21 +91,23 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
   let memory: Memory | undefined;
   let health: AppHealth | undefined;
   let fallback: Fallback | undefined;
-  const whenUp = plan.port === undefined ? "running" : "healthy";
+  // The flags; with a group, those and what it says, once it has been read.
+  let plan = asked;
   try {
-    const remember = (who: Who): Memory | undefined => {
-      memory ??= takeMemory(instanceKey(plan, who.namespace, who.serviceAccount, who.access.server), env, clock.now());
+    const remember = (who: Pick<Who, "access" | "namespace" | "asked">): Memory | undefined => {
+      memory ??= takeMemory(instanceKey(asked, who.namespace, who.asked, who.access.server), env, clock.now());
       return memory;
     };
     const joining = join(
-      plan,
+      asked,
       kubeconfig,
       say,
       () => clock.mono(),
       signals.stop,
       (who) => {
         const last = remember(who)?.last;
-        return last === undefined ? undefined : { ...who, mesh: last, last };
+        if (last === undefined || (asked.group !== undefined && last.template === undefined)) return undefined;
+        return { ...who.as(last.serviceAccount), mesh: last, last, template: last.template };
       },
     );
     joining.catch(() => undefined); // a signal may win the race and nobody look at it again
@@ -116,6 +115,11 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     if (joined === "SIGINT" || joined === "SIGTERM") return 128 + constants.signals[joined];
     const { client, namespace, serviceAccount, last } = joined;
     remember(joined);
+    if (joined.template !== undefined) plan = withGroup(asked, joined.template);
+    if (plan.port !== asked.port) await refusePort(plan);
+    const whenUp = plan.port === undefined ? "running" : "healthy";
+    const told = last === undefined ? await toldWorkers(plan, joined, say) : last.workers;
+    const workers = plan.workers ?? told;
     // Away: the certificate in the snapshot speaks for the sidecar; a token is fetched when it is back.
     const token = last === undefined ? await joined.token() : "";
     const reserved = new Set([...(plan.port === undefined ? [] : [plan.port]), ...plan.upstreams.map((u) => u.localPort)]);
@@ -184,7 +188,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
             "--drain-seconds",
             String(plan.drainMs / 1000),
             ...handoverFlags(dir),
-            ...(plan.workers === undefined ? [] : ["--workers", plan.workers]),
+            ...(workers === undefined ? [] : ["--workers", workers]),
             ...(plan.workloadApi ? ["--workload-api", workloadSocket(dir)] : []),
             ...(memory === undefined ? [] : ["--snapshot", memory.snapshot]),
             ...(direct === undefined ? [] : ["--direct-table", directTable(dir)]),
@@ -221,7 +225,7 @@ async function supervise(plan: Plan, kubeconfig: string, say: Say, clock: Clock)
     starting.catch(() => undefined); // a signal may win the race and nobody look at it again
     const sidecarMs = await Promise.race([starting, signals.ended]);
     if (sidecarMs === "SIGINT" || sidecarMs === "SIGTERM") return 128 + constants.signals[sidecarMs];
-    memory?.keep({ name, namespace, serviceAccount, ports, chosen, ...joined.mesh });
+    memory?.keep({ name, namespace, serviceAccount, ports, chosen, template: joined.template, workers: told, ...joined.mesh });
     if (last !== undefined) void freshToken(joined, files.token, signals.stop);
     const replaced = sidecar;
     signals.onReplace(() => void replaced.replace().then((what) => say.info(what)));
@@ -376,6 +380,21 @@ async function ensureService(client: Client, plan: Plan & { readonly port: numbe
   const fault = selectionFault(service, labelsFor(plan));
   if (fault !== undefined) say.warn(fault);
   return choosePort(service, plan);
+}
+
+/** COMMAND is to have its port. */
+async function refusePort({ port, protocol, address }: Plan): Promise<void> {
+  if (port === undefined) return;
+  if (protocol === "udp") refuseTaken(address, port);
+  else if (await answers("127.0.0.1", port))
+    throw new CliFailure(
+      `port ${port} is taken: ${ownerOf(port)} answers on 127.0.0.1:${port} already. End it, or give COMMAND another port; nothing was started.`,
+    );
+}
+
+/** What ProxyConfigs say of the sidecar; not asked where a flag does. */
+function toldWorkers(plan: Plan, { client, namespace }: Joined, say: Say): Promise<string | undefined> | undefined {
+  return plan.workers === undefined ? workersFor(client, namespace, labelsFor(plan), say) : undefined;
 }
 
 function refuseTaken(address: string, port: number): void {

@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { startTimeOf } from "./family.ts";
+import type { Template } from "./group.ts";
 import type { Lock } from "./guard.ts";
 import type { ChosenPort } from "./objects.ts";
 import { type Ports, privateRoot } from "./place.ts";
@@ -39,6 +40,10 @@ export interface Remembered {
   readonly trustDomain: string;
   readonly xdsAddress: string;
   readonly caBundle: string;
+  /** What the WorkloadGroup said. */
+  readonly template?: Template | undefined;
+  /** What ProxyConfigs said. */
+  readonly workers?: string | undefined;
 }
 
 export interface Memory {
@@ -57,8 +62,9 @@ export interface Memory {
 
 /** Who the instance is: what of flags and control plane must be the same for what was kept to fit. */
 export function instanceKey(plan: Plan, namespace: string, serviceAccount: string, server: string): string {
-  const { service, version, port, protocol, servicePort, address, upstreamsText, usesText } = plan;
-  const flags = [service, version, port, protocol, servicePort, address, upstreamsText, ...(usesText === "" ? [] : [usesText])];
+  const { service, version, port, protocol, servicePort, address, upstreamsText, usesText, group } = plan;
+  const more = [...(usesText === "" ? [] : [usesText]), ...(group === undefined ? [] : [`group ${group}`])];
+  const flags = [service, version, port, protocol, servicePort, address, upstreamsText, ...more];
   const text = JSON.stringify([server, namespace, serviceAccount, ...flags]);
   return `${service}.${namespace}-${new Bun.CryptoHasher("sha256").update(text).digest("hex").slice(0, 16)}`;
 }

@@ -4,6 +4,7 @@ import { type PortProtocol, portProtocol } from "../../api/kinds/service.ts";
 import type { Condition, KubeObject } from "../../api/meta.ts";
 import { annotations, tlsModeLabel, tlsModeMutual } from "../../wire/names.ts";
 import { CliFailure } from "../failure.ts";
+import type { Template } from "./group.ts";
 import type { Plan, Protocol } from "./plan.ts";
 
 export interface ServicePort {
@@ -18,12 +19,14 @@ export interface ServicePort {
 export function newService(plan: Plan & { readonly port: number }, namespace: string): KubeObject {
   const protocol = plan.protocol ?? "http";
   const port = plan.servicePort ?? (protocol === "tcp" || protocol === "udp" ? plan.port : 80);
-  const spoken = protocol === "udp" ? { protocol: "UDP" } : { protocol: "TCP", appProtocol: protocol };
+  // What a group calls the port says what it speaks, unless a flag does.
+  const told = plan.protocol === undefined && plan.portName !== undefined ? {} : { appProtocol: protocol };
+  const spoken = protocol === "udp" ? { protocol: "UDP" } : { protocol: "TCP", ...told };
   return {
     apiVersion: "v1",
     kind: "Service",
     metadata: { name: plan.service, namespace },
-    spec: { selector: { app: plan.service }, ports: [{ name: protocol, port, ...spoken }] },
+    spec: { selector: { app: labelsFor(plan).app }, ports: [{ name: plan.portName ?? protocol, port, ...spoken }] },
   };
 }
 
@@ -52,13 +55,15 @@ export function choosePort(service: KubeObject, plan: Plan): ChosenPort {
   const candidates = all.filter(
     (p) =>
       (plan.servicePort === undefined || p.port === plan.servicePort) &&
-      (plan.protocol === undefined || protocolOf(p) === spokenBy(plan.protocol)),
+      (plan.protocol === undefined || protocolOf(p) === spokenBy(plan.protocol)) &&
+      (plan.portName === undefined || p.name === plan.portName || p.targetPort === plan.portName),
   );
   const port = candidates[0];
   if (port === undefined) {
     const asked = [
       plan.servicePort === undefined ? "" : `--service-port ${plan.servicePort}`,
       plan.protocol === undefined ? "" : `--protocol ${plan.protocol}`,
+      plan.portName === undefined ? "" : `port ${plan.portName} of WorkloadGroup ${plan.group}`,
     ];
     throw new CliFailure(
       `${label} has no port for ${asked.filter((a) => a !== "").join(" with ") || "an instance"}; it has ${shown || "none"}. Leave the flag out, or change the Service.`,
@@ -97,13 +102,19 @@ export interface EntryFacts {
 }
 
 export function labelsFor(plan: Plan): Readonly<Record<string, string>> {
-  return { app: plan.service, ...(plan.version === undefined ? {} : { version: plan.version }), [tlsModeLabel]: tlsModeMutual };
+  return {
+    app: plan.service,
+    ...plan.template?.labels,
+    ...(plan.version === undefined ? {} : { version: plan.version }),
+    [tlsModeLabel]: tlsModeMutual,
+  };
 }
 
 export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
   const { chosen } = facts;
   // Datagrams go to COMMAND itself: no sidecar can take them for it.
   const direct = chosen?.protocol === "udp";
+  const { template } = plan;
   return {
     apiVersion: "networking.istio.io/v1",
     kind: "WorkloadEntry",
@@ -111,7 +122,9 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       name: facts.name,
       namespace: facts.namespace,
       labels: { ...labelsFor(plan) },
+      ...(template === undefined ? {} : { ownerReferences: [ownerOf(template)] }),
       annotations: {
+        ...template?.annotations,
         ...(chosen === undefined || direct ? {} : { [annotations.inbound]: `${chosen.name}=${plan.port}` }),
         // A gateway's process calls nobody of itself: it is given what its routes lead to, and no more.
         ...(plan.gateway === undefined
@@ -131,8 +144,13 @@ export function newEntry(plan: Plan, facts: EntryFacts): KubeObject {
       ...(chosen === undefined ? {} : { ports: { [chosen.name]: direct ? (plan.port as number) : facts.inboundPort } }),
       serviceAccount: facts.serviceAccount,
       ...(plan.locality === undefined ? {} : { locality: plan.locality }),
+      ...(template?.weight === undefined ? {} : { weight: template.weight }),
     },
   };
+}
+
+function ownerOf({ name, uid }: Template) {
+  return { apiVersion: "networking.istio.io/v1", kind: "WorkloadGroup", name, uid, controller: true };
 }
 
 export type Health = "starting" | "healthy" | "unhealthy" | "running" | "sidecar-down" | "draining";

@@ -5,6 +5,7 @@ import type { Upstream } from "../../api/kinds/workloadentry.ts";
 import { usesOthers } from "../../wire/names.ts";
 import { UsageFailure } from "../failure.ts";
 import type { Parsed } from "../parse.ts";
+import type { Template } from "./group.ts";
 import { type AppCheck, checkFrom } from "./health.ts";
 
 /** What COMMAND speaks; the words are those of `appProtocol`. */
@@ -14,7 +15,13 @@ export interface Plan {
   readonly service: string;
   /** Where COMMAND listens; undefined: it only calls others. */
   readonly port: number | undefined;
+  /** Key of `port` in the Service, where a WorkloadGroup says it. */
+  readonly portName: string | undefined;
   readonly version: string | undefined;
+  /** The WorkloadGroup that the entry is made from. */
+  readonly group: string | undefined;
+  /** What it says, once it has been read. */
+  readonly template: Template | undefined;
   /** undefined: what the credential or the kubeconfig says. */
   readonly namespace: string | undefined;
   readonly upstreams: readonly Upstream[];
@@ -56,11 +63,12 @@ const labelValue = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
 const variableName = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 export function planFrom(args: Parsed): Plan {
-  const service = args.text("service");
+  const group = groupFrom(args);
+  const service = args.text("service") ?? group;
   if (service === undefined) throw new UsageFailure("weft run needs --service NAME: the service that COMMAND is an instance of");
   shaped("service", service, serviceName, "lower-case letters, digits and -, begins with a letter, 63 at most");
   const port = args.integer("port", 1, 65535);
-  if (port === undefined) {
+  if (port === undefined && group === undefined) {
     for (const flag of ["protocol", "service-port", "port-variable", "ready-timeout"]) {
       if (args.text(flag) !== undefined)
         throw new UsageFailure(`--${flag} needs --port PORT, the port that COMMAND listens on; without it COMMAND only calls others`);
@@ -95,7 +103,10 @@ export function planFrom(args: Parsed): Plan {
   return {
     service,
     port,
+    portName: undefined,
     version,
+    group,
+    template: undefined,
     namespace,
     upstreams,
     upstreamsText: args.list("upstream").join(","),
@@ -112,7 +123,7 @@ export function planFrom(args: Parsed): Plan {
     gateway: gatewayFrom(args, port),
     workloadApi: args.on("workload-api"),
     control: controlFrom(args.text("control")),
-    check: checkFrom(args, port),
+    check: checkFrom(args, port !== undefined || group !== undefined),
     locality,
     direct: !args.on("no-direct"),
     quiet: args.on("quiet"),
@@ -129,6 +140,15 @@ function checkedUse(text: string): string {
       `--uses takes SERVICE[.NAMESPACE][:PORT], for example cart, stock.shop or api.bank:8080, or "*" for any other when it is first called, not "${text}"`,
     );
   return text;
+}
+
+function groupFrom(args: Parsed): string | undefined {
+  const name = args.text("group");
+  if (name === undefined) return undefined;
+  shaped("group", name, serviceName, "lower-case letters, digits and -, begins with a letter, 63 at most");
+  if (args.text("gateway") !== undefined)
+    throw new UsageFailure("--group and --gateway exclude each other: a gateway's process is no instance of a service");
+  return name;
 }
 
 function gatewayFrom(args: Parsed, port: number | undefined): string | undefined {

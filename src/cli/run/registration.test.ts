@@ -21,6 +21,10 @@ let server: Bun.Server<undefined>;
 let words: string[] = [];
 let clock: PausedClock;
 let registration: Registration;
+let make: (of: KubeObject) => Registration;
+
+/** uid of the WorkloadGroup that owns the entry; undefined: there is none. */
+let group: string | undefined;
 
 const status = (code: number, reason: string) => Response.json({ kind: "Status", message: reason, reason, code }, { status: code });
 const health = () => (stored?.status as { conditions?: Condition[] } | undefined)?.conditions?.[0]?.reason;
@@ -30,6 +34,8 @@ async function answer(request: Request): Promise<Response> {
   calls.push(`${request.method} ${pathname.slice(collection.length)}`);
   if (mode === "away") return new Response("bad gateway", { status: 502 });
   if (mode === "refuse") return status(403, "not yours");
+  if (pathname.includes("/workloadgroups/"))
+    return group === undefined ? status(404, "not found") : Response.json({ metadata: { name: "carts", uid: group } });
   if (request.method === "POST") {
     stored = (await request.json()) as KubeObject;
     return Response.json(stored, { status: 201 });
@@ -57,7 +63,8 @@ beforeEach(() => {
     skipVerify: false,
     file: "k",
   };
-  registration = new Registration(new Client(access), clock, say, "shop", entry);
+  make = (of) => new Registration(new Client(access), clock, say, "shop", of);
+  registration = make(entry);
 });
 afterEach(() => server.stop(true));
 
@@ -139,5 +146,32 @@ describe("one entry's life", () => {
     expect(await registration.settled(1000)).toBe(true);
     expect(health()).toBe("Answering");
     expect(words).toEqual(["the registration of this instance is gone; registering it again"]);
+  });
+});
+
+describe("an entry that a WorkloadGroup owns", () => {
+  const owner = { apiVersion: "networking.istio.io/v1", kind: "WorkloadGroup", name: "carts", uid: "u1", controller: true };
+  const owned = { ...entry, metadata: { ...entry.metadata, ownerReferences: [owner] } };
+  const again = async (now: string | undefined): Promise<unknown> => {
+    group = "u1";
+    registration = make(owned);
+    await registration.create();
+    expect(stored?.metadata.ownerReferences).toEqual([owner]);
+    // Deleted with its owner.
+    [stored, group] = [undefined, now];
+    registration.want("healthy");
+    expect(await registration.settled(1000)).toBe(true);
+    expect(health()).toBe("Answering");
+    return stored?.metadata.ownerReferences;
+  };
+
+  test("is registered on its own when that is gone: it would be deleted again", async () => {
+    expect(await again(undefined)).toBeUndefined();
+    expect(words).toEqual(["WorkloadGroup carts, which this instance was registered by, is gone; it is registered on its own"]);
+  });
+
+  test("is owned by the one of that name that came since", async () => {
+    expect(await again("u2")).toEqual([{ ...owner, uid: "u2" }]);
+    expect(words).toEqual([]);
   });
 });

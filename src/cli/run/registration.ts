@@ -20,7 +20,7 @@ export class Registration {
   readonly #clock: Clock;
   readonly #say: Say;
   readonly #collection: string;
-  readonly #entry: KubeObject;
+  #entry: KubeObject;
   #wanted: Wanted = "starting";
   #note = "";
   #actual: Wanted = "gone";
@@ -121,14 +121,40 @@ export class Registration {
   async #make(wanted: Wanted): Promise<void> {
     try {
       if (wanted === "gone") await this.#client.json(this.path, { method: "DELETE", timeoutMs: 5000 });
-      else if (this.#actual === "gone") await this.#create(wanted);
+      else if (this.#actual === "gone") await this.#createAgain(wanted);
       else await this.#patch(wanted);
     } catch (error) {
       if (!(error instanceof ApiFailure) || error.code !== 404) throw error;
       // Someone deleted it, or the control plane lost its state.
-      if (wanted !== "gone") await this.#create(wanted);
+      if (wanted !== "gone") await this.#createAgain(wanted);
     }
     this.#actual = wanted;
+  }
+
+  /** What its owner took along when it went must not name it again: it would be taken along again. */
+  async #createAgain(health: Health): Promise<void> {
+    const [owner] = this.#entry.metadata.ownerReferences ?? [];
+    if (owner !== undefined) {
+      const { ownerReferences: _gone, ...metadata } = this.#entry.metadata;
+      const found = await this.#owner(owner.name);
+      if (found === undefined) {
+        this.#say.warn(`${owner.kind} ${owner.name}, which this instance was registered by, is gone; it is registered on its own`);
+        this.#entry = { ...this.#entry, metadata };
+      } else this.#entry = { ...this.#entry, metadata: { ...metadata, ownerReferences: [{ ...owner, uid: found }] } };
+    }
+    await this.#create(health);
+  }
+
+  /** Its uid; undefined = there is none of that name. */
+  async #owner(name: string): Promise<string | undefined> {
+    try {
+      const path = `${this.#collection.replace(/workloadentries$/, "workloadgroups")}/${name}`;
+      const { metadata } = await this.#client.json<KubeObject>(path, { timeoutMs: 5000 });
+      return metadata.deletionTimestamp === undefined ? metadata.uid : undefined;
+    } catch (error) {
+      if (error instanceof ApiFailure && error.code === 404) return undefined;
+      throw error;
+    }
   }
 
   /** The API server drops the status of a new object (as Kubernetes does); the entry says that its health is reported, so that it is not called before. */

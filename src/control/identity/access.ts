@@ -3,6 +3,7 @@
 
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import type { Access, Authentication, Caller, Decision, Verb } from "../apiserver/deps.ts";
 import { createFileOnce, privateMode, readPrivate } from "./files.ts";
@@ -60,6 +61,8 @@ export async function authenticate(
 }
 
 const entries = "workloadentries.networking.istio.io";
+const groups = "workloadgroups.networking.istio.io";
+const configs = "proxyconfigs.networking.istio.io";
 const entryVerbs: ReadonlySet<Verb> = new Set<Verb>(["get", "list", "create", "update", "patch", "delete"]);
 
 /** What roles and bindings say. */
@@ -79,6 +82,8 @@ export function authorize(caller: Caller, access: Access, grants?: Grants): Deci
   const what = `${verb} ${resource}${subresource === "" ? "" : `/${subresource}`}`;
 
   if (resource === "meshes.weft.dev" && verb === "get" && subresource === "") return { allowed: true };
+  if (resource === configs && verb === "list" && subresource === "" && (namespace === caller.namespace || namespace === rootNamespace))
+    return { allowed: true };
   if (namespace !== caller.namespace) return no(caller, `${what} in ${namespace === "" ? "all namespaces" : `namespace ${namespace}`}`);
   if (resource === entries && entryVerbs.has(verb) && (subresource === "" || subresource === "status")) {
     return {
@@ -88,6 +93,7 @@ export function authorize(caller: Caller, access: Access, grants?: Grants): Deci
     };
   }
   if (resource === "services" && subresource === "" && (verb === "get" || verb === "create")) return { allowed: true };
+  if (resource === groups && verb === "get" && subresource === "") return { allowed: true };
   return no(caller, what);
 }
 
@@ -122,6 +128,6 @@ function no(caller: Caller, what: string): Decision {
   const account = caller.kind === "workload" ? ` ${caller.serviceAccount}` : "";
   return {
     allowed: false,
-    reason: `${caller.user} may not ${what}; a join token may only manage WorkloadEntries of its service account${account} and get or create Services in its own namespace`,
+    reason: `${caller.user} may not ${what}; a join token may only manage WorkloadEntries of its service account${account} and get or create Services, get WorkloadGroups and list ProxyConfigs in its own namespace`,
   };
 }

@@ -116,6 +116,9 @@ describe("caller", () => {
     access("get", "services", "shop"),
     access("create", "services", "shop"),
     access("get", "meshes.weft.dev", ""),
+    access("get", "workloadgroups.networking.istio.io", "shop"),
+    access("list", "proxyconfigs.networking.istio.io", "shop"),
+    access("list", "proxyconfigs.networking.istio.io", "weft-system"),
   ];
   const denied: Access[] = [
     access("list", entries, ""),
@@ -130,6 +133,11 @@ describe("caller", () => {
     access("create", "authorizationpolicies.security.istio.io", "shop"),
     access("list", "proxies.weft.dev", "shop"),
     access("list", "meshes.weft.dev", ""),
+    access("get", "workloadgroups.networking.istio.io", "bank"),
+    access("list", "workloadgroups.networking.istio.io", "shop"),
+    access("update", "workloadgroups.networking.istio.io", "shop"),
+    access("list", "proxyconfigs.networking.istio.io", "bank"),
+    access("create", "proxyconfigs.networking.istio.io", "shop"),
     { type: "path", verb: "get", path: "/insight/v1alpha1/graph" },
     { type: "path", verb: "get", path: "/metrics" },
   ];
