@@ -158,12 +158,13 @@ function cluster(port: number, roots: string, name: string): ClusterConfig {
   };
 }
 
-function start(to: ClusterConfig, token: () => string | undefined, clock: Clock = systemClock) {
+function start(to: ClusterConfig, token: () => string | undefined, clock: Clock = systemClock, print?: (line: string) => void) {
+  const log = print === undefined ? silentLogger : jsonLogger("info", Date.now, print);
   const metrics = new MetricRegistry();
   let changes = 0;
   const identity = new Identity({
     clock,
-    log: silentLogger,
+    log,
     random: () => 0.01,
     metrics,
     uri,
@@ -173,7 +174,7 @@ function start(to: ClusterConfig, token: () => string | undefined, clock: Clock 
   });
   const channel = new ControlChannel({
     clock: systemClock,
-    log: silentLogger,
+    log,
     random: () => 0.05,
     cluster: to,
     target: { cluster: "xds-grpc", authority: "", metadata: [] },
@@ -256,6 +257,49 @@ describe("over the control-plane connection", () => {
     // The same key until there is a certificate: the first answer might have been lost, and a token for once is good for that key alone then.
     expect(csrs.size).toBe(1);
   });
+
+  test("refused by turns with its certificate and with its token, a proxy says each reason once and waits longer and longer", async () => {
+    let refuse = false;
+    const asked: number[] = [];
+    server.sign = (request) => {
+      if (!refuse) return [authority.signRequest(request.csr), authority.caPem];
+      asked.push(performance.now());
+      const by =
+        server.certificateRequests.at(-1)?.metadata.get("authorization").length === 0
+          ? "the certificate has been revoked"
+          : "the join token has been used";
+      throw Object.assign(new Error(by), { code: 16 });
+    };
+    const lines: string[] = [];
+    const clock = new PausedClock(Date.now());
+    const run = start(
+      cluster(server.port, authority.caPem, serverUri),
+      () => "join-me",
+      clock,
+      (line) => lines.push(line),
+    );
+    await until(() => run.changes() === 1, "the first certificate");
+    refuse = true;
+    lines.length = 0;
+    clock.advance(13 * 3_600_000);
+    for (let tries = 1; tries <= 8; tries++) {
+      await until(() => {
+        clock.advance(20);
+        return asked.length >= tries;
+      }, `try ${tries}`);
+    }
+    await until(() => lines.some((line) => line.includes("revoked")) && lines.some((line) => line.includes("token has been used")), "both");
+    const said = lines.map((line) => JSON.parse(line) as { level: number | string; msg: string }).map(({ msg }) => msg);
+    expect(said.filter((msg) => msg.startsWith("Could not get a certificate")).length).toBeLessThanOrEqual(4);
+    expect(said.filter((msg) => msg.startsWith("Lost the control plane"))).toEqual([]);
+    const before = lines.length;
+    for (let tries = asked.length + 1, last = tries + 4; tries <= last; tries++)
+      await until(() => {
+        clock.advance(20);
+        return asked.length >= tries;
+      }, `try ${tries}`);
+    expect(lines.slice(before)).toEqual([]);
+  }, 30_000);
 
   test("a server that is not the one named gets no token", async () => {
     const first = server.certificateRequests.length;

@@ -20,6 +20,7 @@ import { type GrpcStatus, grpcUnauthenticated, sayStatus } from "../xds/grpc.ts"
 import { decodeBinary } from "../xds/proto/binary.ts";
 import { encodeBinary } from "../xds/proto/encode.ts";
 import { IstioCertificateRequest, IstioCertificateResponse } from "../xds/proto/types.ts";
+import { Told } from "../xds/told.ts";
 import { type CheckedChain, checkIssuedChain, readKeptChain, rootsAbove, withRoots } from "./chain.ts";
 import { createKeyAndRequest, type KeyAndRequest } from "./csr.ts";
 import { KeyPair } from "./key-pair.ts";
@@ -82,6 +83,8 @@ export class Identity implements SecretSource {
   #held: Held | undefined;
   #state: IdentityState = { at: "waiting for the channel" };
   #lastProblem = "";
+  /** Why there was no certificate since the last one. */
+  readonly #complaints = new Told();
   /** Why the certificate that is held may not be used; empty: it may. */
   #lapsed = "";
   #life: Timer | undefined;
@@ -318,6 +321,10 @@ export class Identity implements SecretSource {
 
   #ask(): void {
     if (this.#state.at === "stopped") return;
+    if (this.#channel?.connected !== true) {
+      this.#state = { at: "waiting for the channel" };
+      return;
+    }
     let given = false;
     this.#state = {
       at: "asking",
@@ -405,6 +412,7 @@ export class Identity implements SecretSource {
     this.generation++;
     this.#backoff.reset();
     this.#lastProblem = "";
+    this.#complaints.clear();
     this.#lapsed = "";
     this.#alarmed = 0;
     this.#rest(chain);
@@ -472,7 +480,8 @@ export class Identity implements SecretSource {
   #failed(reason: string): void {
     if (this.#state.at === "stopped") return;
     const { clock, log } = this.#options;
-    if (reason !== this.#lastProblem) log.warn({ reason, uri: this.#options.uri }, "Could not get a certificate; trying again.");
+    if (this.#complaints.isNews(reason, clock.mono()))
+      log.warn({ reason, uri: this.#options.uri }, "Could not get a certificate; trying again.");
     this.#lastProblem = reason;
     const timer = clock.after(this.#backoff.nextMs(), () => this.#ask());
     this.#state = { at: "waiting", timer };

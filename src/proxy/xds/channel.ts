@@ -10,6 +10,7 @@ import { type Certificate, parseCertificate } from "../identity/x509.ts";
 import { Backoff } from "./backoff.ts";
 import type { GrpcTarget } from "./decode/sources.ts";
 import { GrpcCall, type GrpcEvents } from "./grpc.ts";
+import { Told } from "./told.ts";
 
 /** What proves who we are, asked for each time it is needed. */
 export interface ChannelCredentials {
@@ -55,6 +56,10 @@ const keepaliveTimeoutMs = 3_000;
 /** A connection that lasted this long counts as a success. */
 const provenAfterMs = 2_000;
 
+const refusedCertificate = "the server refused our certificate";
+const refusedOther = "the server refused what this connection came with; the present certificate has not been shown yet";
+const refusals: ReadonlySet<string> = new Set([refusedCertificate, refusedOther]);
+
 export class ControlChannel {
   readonly #options: ChannelOptions;
   readonly #users: ChannelUser[] = [];
@@ -64,6 +69,8 @@ export class ControlChannel {
   /** Since a connection last proved itself; each address is tried once before the pause grows. */
   #failures = 0;
   #lastProblem = "";
+  /** Why connections failed since one last proved itself. */
+  readonly #told = new Told();
   #distrustCertificate = false;
 
   constructor(options: ChannelOptions) {
@@ -129,14 +136,14 @@ export class ControlChannel {
     if (this.#state.at !== "open") return;
     const present = this.#options.credentials.certificate()?.certificatePem;
     if (present === undefined || present === this.#state.shown) this.distrustCertificate();
-    else this.#state.connection.close("the server refused what this connection came with; the present certificate has not been shown yet");
+    else this.#state.connection.close(refusedOther);
   }
 
   /** The present certificate is worth nothing: the next connection goes without it, by token. */
   distrustCertificate(): void {
     if (this.#state.at !== "open" || this.#state.shown === undefined) return;
     this.#distrustCertificate = true;
-    this.#state.connection.close("the server refused our certificate");
+    this.#state.connection.close(refusedCertificate);
   }
 
   /** This control plane sends us away: another one is tried, when there is another. */
@@ -186,11 +193,14 @@ export class ControlChannel {
       if (clock.mono() - this.#state.sinceMs >= provenAfterMs) {
         this.#backoff.reset();
         this.#failures = 0;
+        this.#told.clear();
       }
-      log.warn({ reason }, "Lost the control plane; what is configured serves on.");
+      // What was refused has its line from whoever's call it was.
+      const worth = !refusals.has(reason) && this.#told.isNews(reason, clock.mono());
+      log[worth ? "warn" : "debug"]({ reason }, "Lost the control plane; what is configured serves on.");
       this.#state = { at: "idle" };
       for (const user of this.#users) user.closed(reason);
-    } else if (reason !== this.#lastProblem) {
+    } else if (this.#told.isNews(reason, clock.mono())) {
       // Once for each kind of failure, not once a try.
       log.warn({ reason, address: endpoint.address }, "Cannot reach the control plane; trying again.");
     }

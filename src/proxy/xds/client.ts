@@ -18,6 +18,7 @@ import type { DemandedHosts } from "./on-demand.ts";
 import type { AdsHost, AdsSession } from "./session.ts";
 import { SotwSession } from "./sotw.ts";
 import { type Incoming, type KeptResources, ResourceStore } from "./store.ts";
+import { Told } from "./told.ts";
 import { routeNames, type StaticResources, Warmer, warmBoundMs } from "./warming.ts";
 
 export interface AdsOptions {
@@ -72,6 +73,8 @@ export class AdsClient implements AdsHost {
   #failed = new Map<string, ApplyFailure>();
   /** Types of which the server has been told on this stream that something is not in force. */
   readonly #complained = new Set<StreamType>();
+  /** Why streams ended that brought nothing. */
+  readonly #told = new Told();
   /** While something cannot be put into force that may be possible later: a port in use. */
   #retry: Timer | undefined;
 
@@ -101,10 +104,15 @@ export class AdsClient implements AdsHost {
         this.#session = options.delta ? new DeltaSession(host) : new SotwSession(host);
         this.#session.subscribe();
       },
-      message: (bytes) => this.#session?.receive(bytes),
+      message: (bytes) => {
+        this.#told.clear();
+        this.#session?.receive(bytes);
+      },
       ended: (status) => {
         this.#session = undefined;
-        options.log.warn({ status: sayStatus(status) }, "The discovery stream ended; what is configured serves on.");
+        const words = sayStatus(status);
+        const worth = this.#told.isNews(words, options.clock.mono());
+        options.log[worth ? "warn" : "debug"]({ status: words }, "The discovery stream ended; what is configured serves on.");
         options.changed();
       },
     });
