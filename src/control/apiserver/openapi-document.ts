@@ -6,6 +6,7 @@
 import type { KindDefinition } from "../../api/meta.ts";
 import type { Schema } from "../../api/schema.ts";
 import { ownWords } from "./field-words.ts";
+import { statusSchema } from "./openapi-status.ts";
 import { apiVersionOf, type Registry } from "./registry.ts";
 
 /** Descriptions by kind and generic path (`spec.rules[].matches`), as `scripts/generate-schemas.ts` took them from the published types. */
@@ -162,7 +163,8 @@ const sayNothing = /^(Optional|Required|\$hide_from_docs|REQUIRED)?[.:]?$/i;
 
 /** What `kubectl explain` says of a field: what stands beside it, else our words, else the published ones. */
 function saysOf(schema: Schema, path: string, kind: KindDefinition, words: Readonly<Record<string, string>>): string | undefined {
-  const said = schema.description ?? ownWords(kind.group, kind.kind, path);
+  // Elements of a list have what is said of the list.
+  const said = schema.description ?? (/[\]}]$/.test(path) ? undefined : ownWords(kind.group, kind.kind, path));
   if (said !== undefined) return said;
   const published = Object.hasOwn(words, path) ? words[path] : undefined;
   // A sentence that leads to a list is cut off with it.
@@ -227,19 +229,12 @@ function schemasOf(kind: KindDefinition, version: string, words: Readonly<Record
     metadata: described(`${meta}.ObjectMeta`, "Standard object metadata."),
     ...fields,
     ...(kind.hasStatus && {
-      status: {
-        type: "object",
-        description: "Written by the control plane.",
-        "x-kubernetes-preserve-unknown-fields": true,
-        properties: {
-          conditions: {
-            ...listOf(ref(`${meta}.Condition`)),
-            description: "What holds of the object now, one entry for each aspect.",
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-          },
-        },
-      },
+      status: statusSchema(kind, {
+        ...listOf(ref(`${meta}.Condition`)),
+        description: "What holds now, one entry for each aspect.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+      }),
     }),
   };
   const notes = (kind as { definedBy?: { notes?: readonly string[] } }).definedBy?.notes ?? [];
@@ -249,7 +244,10 @@ function schemasOf(kind: KindDefinition, version: string, words: Readonly<Record
       name,
       {
         type: "object",
-        description: [words[""] || `${kind.kind} of ${apiVersionOf(kind.group, version)}.`, ...notes].join("\n\n"),
+        description: [
+          ownWords(kind.group, kind.kind, "") ?? (words[""] || `${kind.kind} of ${apiVersionOf(kind.group, version)}.`),
+          ...notes,
+        ].join("\n\n"),
         properties,
         ...(required.length > 0 && { required }),
         ...(kind.schema === undefined && { "x-kubernetes-preserve-unknown-fields": true }),

@@ -75,7 +75,7 @@ test("every field of every kind has a description", async () => {
         if (inner !== undefined) visit(inner, `${path}[]`);
     };
     for (const [of, schema] of Object.entries(schemas)) {
-      if (!says(schema)) bare.push(of);
+      if (!says(schema) || / of [a-z0-9./]*\bv\d\w*\.$/.test(schema.description?.split("\n")[0] ?? "")) bare.push(of);
       visit(schema, of);
       seen.add(of);
     }
@@ -90,5 +90,6 @@ test("a field that is refused says so, and what to use instead", async () => {
   expect(http.properties!.match!.items!.properties!.statPrefix!.description).toBe(
     "Not supported: refused where it is set. Instead: statistics are kept by route name.",
   );
+  expect(http.properties!.match!.items!.description).toBeUndefined();
   expect(http.properties!.timeout!.description).toStartWith("Time for the whole request");
 });
