@@ -41,6 +41,8 @@ const telemetry = (spec: string) => `${header("telemetry.istio.io/v1", "Telemetr
 
 const to = "backendRefs: [{name: a, port: 80}]";
 const left = "is not implemented by this version of Weft, and is refused rather than ignored";
+const knownConditions =
+  "known are source.ip, remote.ip, request.auth.principal, request.auth.audiences, request.auth.presenter and request.auth.claims[NAME]; use from and to";
 
 /** [what, document, what is said]; an empty list: nothing. */
 const cases: readonly (readonly [string, string, readonly string[]])[] = [
@@ -506,16 +508,24 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
   ],
   [
     "conditions",
-    policy('{rules: [{when: [{key: "request.auth.claims[iss]", values: [a]}]}]}'),
+    policy(
+      '{rules: [{when: [{key: "request.auth.claims[iss][a]", values: [a, "b*"]}, {key: "request.auth.claims", values: [a]}, {key: "request.auth.claims[]", values: [a]}, {key: request.auth.audiences, values: ["a*b"]}, {key: request.auth.principal, values: [a]}]}]}',
+    ),
     [
-      `spec.rules[0].when[0].key: condition "request.auth.claims[iss]" ${left}: no tokens of end users are verified yet, so the condition could not be enforced`,
+      `spec.rules[0].when[1].key: condition "request.auth.claims" ${left}: ${knownConditions}`,
+      `spec.rules[0].when[2].key: condition "request.auth.claims[]" ${left}: ${knownConditions}`,
+      'spec.rules[0].when[3].values[0]: "a*b": "*" may stand alone, at the beginning, or at the end',
+      'spec.rules[0].when[4].values[0]: "a" can be nobody: use ISSUER/SUBJECT, for example https://accounts.example.com/1234, or * for any good token',
     ],
   ],
   [
     "tokens",
-    policy('{rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}'),
+    policy(
+      '{rules: [{from: [{source: {requestPrincipals: ["*", "https://a.test/*", "https://a.test/b"], notRequestPrincipals: ["a/", ""]}}]}]}',
+    ),
     [
-      `spec.rules[0].from[0].source.requestPrincipals: field "requestPrincipals" ${left}: no tokens of end users are verified yet, so the condition could not be enforced`,
+      'spec.rules[0].from[0].source.notRequestPrincipals[0]: "a/" can be nobody: use ISSUER/SUBJECT, for example https://accounts.example.com/1234, or * for any good token',
+      "spec.rules[0].from[0].source.notRequestPrincipals[1]: must not be empty",
     ],
   ],
   [
@@ -593,11 +603,11 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
       '{rules: [{when: [{key: "request.headers[x]", values: [a]}, {key: remote.ip}, {values: [a]}, {key: remote.ip, values: [a]}, {key: toString, values: [a]}]}, {when: []}]}',
     ),
     [
-      `spec.rules[0].when[0].key: condition "request.headers[x]" ${left}: known are source.ip and remote.ip; use from and to`,
+      `spec.rules[0].when[0].key: condition "request.headers[x]" ${left}: ${knownConditions}`,
       "spec.rules[0].when[1]: must have values or notValues",
-      "spec.rules[0].when[2].key: is required: source.ip or remote.ip",
+      "spec.rules[0].when[2].key: is required: one of source.ip, remote.ip, request.auth.principal, request.auth.audiences, request.auth.presenter and request.auth.claims[NAME]",
       'spec.rules[0].when[3].values[0]: "a" is no IP address or CIDR block',
-      `spec.rules[0].when[4].key: condition "toString" ${left}: known are source.ip and remote.ip; use from and to`,
+      `spec.rules[0].when[4].key: condition "toString" ${left}: ${knownConditions}`,
       "spec.rules[1].when: must not be empty; remove it to mean always",
     ],
   ],

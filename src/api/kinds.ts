@@ -25,6 +25,7 @@ import { rateLimitPolicyKind } from "./kinds/ratelimitpolicy.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { referenceGrantKind } from "./kinds/referencegrant.ts";
 import { refusedKinds } from "./kinds/refused.ts";
+import { requestAuthenticationKind } from "./kinds/requestauthentication.ts";
 import { revocationKind } from "./kinds/revocation.ts";
 import { serviceKind } from "./kinds/service.ts";
 import { serviceEntryKind } from "./kinds/serviceentry.ts";
@@ -65,6 +66,7 @@ export const kinds: readonly DefinedKind[] = [
   sidecarKind,
   istioGatewayKind,
   authorizationPolicyKind,
+  requestAuthenticationKind,
   peerAuthenticationKind,
   telemetryKind,
   ...refusedKinds,

@@ -15,6 +15,7 @@ import { FilterConfigSchema as DynamicForwardProxySchema } from "../wire/gen/env
 import { ExtAuthzPerRouteSchema, ExtAuthzSchema } from "../wire/gen/envoy/extensions/filters/http/ext_authz/v3/ext_authz_pb.ts";
 import { HTTPFaultSchema } from "../wire/gen/envoy/extensions/filters/http/fault/v3/fault_pb.ts";
 import { GrpcWebSchema } from "../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
+import { JwtAuthenticationSchema } from "../wire/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.ts";
 import { LocalRateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import { OnDemandSchema } from "../wire/gen/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.ts";
 import { RateLimitSchema } from "../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
@@ -73,6 +74,7 @@ const registry = createRegistry(
   GrpcWebSchema,
   HeaderBasedSessionStateSchema,
   HttpRbacSchema,
+  JwtAuthenticationSchema,
   OnDemandSchema,
   StatefulSessionPerRouteSchema,
   StatefulSessionSchema,

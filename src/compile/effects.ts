@@ -238,7 +238,12 @@ function clusterWords(cluster: string): string {
 }
 
 function permissions({ authz }: InboundPlan): string[] {
-  const out = authz.deny.map((rule) => `deny ${ruleWords(rule)}`);
+  const out = [
+    ...(authz.tokens ?? []).map(
+      ({ issuer, audiences }) => `tokens of ${issuer} are checked${audiences.length === 0 ? "" : ` (for ${audiences.join(", ")})`}`,
+    ),
+    ...authz.deny.map((rule) => `deny ${ruleWords(rule)}`),
+  ];
   if (authz.allow === null) out.push("allow everybody in the mesh");
   else if (authz.allow.length === 0) out.push("allow nobody");
   else out.push(...authz.allow.map((rule) => `allow ${ruleWords(rule)}`));
@@ -250,13 +255,15 @@ function ruleWords(rule: AuthzRulePlan): string {
   const sources = rule.sources.map((all) =>
     all
       .map((each) =>
-        each.field === "principal"
-          ? condition("principal", each.negate, each.values.map(textWords))
-          : condition(
-              each.field === "ip" ? "ip" : "client ip",
-              each.negate,
-              each.values.map(({ prefix, length }) => `${prefix}/${length}`),
-            ),
+        "path" in each
+          ? condition(`claim ${each.path.join(".")}`, each.negate, each.values.map(textWords))
+          : each.field === "principal" || each.field === "token"
+            ? condition(each.field === "token" ? "token of" : "principal", each.negate, each.values.map(textWords))
+            : condition(
+                each.field === "ip" ? "ip" : "client ip",
+                each.negate,
+                each.values.map(({ prefix, length }) => `${prefix}/${length}`),
+              ),
       )
       .join(" and "),
   );

@@ -8,6 +8,7 @@ import { type DestinationRuleObject, givesKey, mayTellApart, ruleHost, tlsPlaces
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
+import type { RequestAuthenticationObject } from "../api/kinds/requestauthentication-spec.ts";
 import { portProtocol, type ServiceObject } from "../api/kinds/service.ts";
 import type { TelemetryObject } from "../api/kinds/telemetry.ts";
 import {
@@ -99,6 +100,7 @@ export const virtualServiceSource = source<VirtualServiceObject, "host" | "wildc
 );
 
 export const policySource = source<AuthorizationPolicyObject>("security.istio.io", "AuthorizationPolicy", {});
+export const requestAuthenticationSource = source<RequestAuthenticationObject>("security.istio.io", "RequestAuthentication", {});
 export const peerAuthenticationSource = source<PeerAuthenticationObject>("security.istio.io", "PeerAuthentication", {});
 export const telemetrySource = source<TelemetryObject>("telemetry.istio.io", "Telemetry", {});
 
@@ -110,6 +112,7 @@ export const sources = [
   destinationRuleSource,
   virtualServiceSource,
   policySource,
+  requestAuthenticationSource,
   peerAuthenticationSource,
   telemetrySource,
   ...routeSources,

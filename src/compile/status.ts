@@ -14,6 +14,7 @@ import { istioGatewayKind } from "../api/kinds/istiogateway.ts";
 import { listenerSetKind, xListenerSetKind } from "../api/kinds/listenerset.ts";
 import { overloadPolicyKind } from "../api/kinds/overloadpolicy.ts";
 import { rateLimitPolicyKind } from "../api/kinds/ratelimitpolicy.ts";
+import { requestAuthenticationKind } from "../api/kinds/requestauthentication.ts";
 import { serviceKind, speaksHttp } from "../api/kinds/service.ts";
 import { serviceEntryKind } from "../api/kinds/serviceentry.ts";
 import { sidecarKind } from "../api/kinds/sidecar.ts";
@@ -30,11 +31,12 @@ import { type Source, sourceId } from "./objects.ts";
 import { clustersOf, portPlan } from "./plan/mesh.ts";
 import type { PortPlan, WithheldPlan } from "./plan/plan.ts";
 import { type OpenPort, openPorts } from "./plan/workload.ts";
-import { appliesTo, needsHttp, takesAnyonesWord } from "./policies/authorizationpolicy.ts";
+import { needsHttp, takesAnyonesWord } from "./policies/authorizationpolicy.ts";
 import { ruleVerdict } from "./policies/destinationrule.ts";
 import { routeVerdicts } from "./policies/gateway-requests.ts";
 import type { ParentVerdict } from "./policies/httproute.ts";
 import { layer4Verdicts } from "./policies/layer4route.ts";
+import { selectedBy } from "./policies/reach.ts";
 import { virtualVerdict } from "./policies/virtualservice-verdict.ts";
 import {
   backendTlsSource,
@@ -49,12 +51,21 @@ import {
   tlsRouteSource,
   udpRouteSource,
 } from "./route-sources.ts";
-import { destinationRuleSource, httpRouteSource, policySource, serviceSource, virtualServiceSource, workloadSource } from "./sources.ts";
+import {
+  destinationRuleSource,
+  httpRouteSource,
+  policySource,
+  requestAuthenticationSource,
+  serviceSource,
+  virtualServiceSource,
+  workloadSource,
+} from "./sources.ts";
 import { backendTlsStatus } from "./status-backendtls.ts";
 import { serviceEntryStatus, sidecarStatus } from "./status-egress.ts";
 import { gatewayClassStatus, gatewayStatus, istioGatewayStatus, listenerSetStatus } from "./status-gateway.ts";
 import { hedgingStatus, overloadStatus, rateLimitStatus } from "./status-limits.ts";
-import { compareText, derived, equal, keyOf, namespaceOf, selectableOf, selectedIn, type World } from "./world.ts";
+import { requestAuthenticationStatus, tokensUnchecked } from "./status-tokens.ts";
+import { compareText, derived, equal, keyOf, namespaceOf, type World } from "./world.ts";
 
 /** The status an object should have; to be written only where it differs, times of transition aside. */
 export interface StatusPatch {
@@ -93,6 +104,7 @@ const makers: Readonly<Record<string, StatusMaker>> = {
   [resourceOf(serviceKind)]: { source: serviceSource, make: serviceStatus },
   [resourceOf(destinationRuleKind)]: { source: destinationRuleSource, make: destinationRuleStatus },
   [resourceOf(authorizationPolicyKind)]: { source: policySource, make: policyStatus },
+  [resourceOf(requestAuthenticationKind)]: { source: requestAuthenticationSource, make: requestAuthenticationStatus },
   [resourceOf(rateLimitPolicyKind)]: { source: rateLimitSource, make: rateLimitStatus },
   [resourceOf(overloadPolicyKind)]: { source: overloadSource, make: overloadStatus },
   [resourceOf(hedgingPolicyKind)]: { source: hedgingSource, make: hedgingStatus },
@@ -292,19 +304,6 @@ function withheldWords({ port }: PortPlan, { name, appPort, refusal }: WithheldP
   return `${where}, since ${names} would have to judge them and nothing can judge a datagram; let the policy select other workloads, or allow the port to everybody: to [{operation: {ports: ["${appPort}"]}}] without from`;
 }
 
-/** Workloads that a policy selects, by key. */
-function selectedBy(world: World, policy: AuthorizationPolicyObject): readonly string[] {
-  const labels = policy.spec?.selector?.matchLabels ?? {};
-  const namespace = namespaceOf(policy);
-  const workloads = world.objects(workloadSource);
-  if (namespace !== rootNamespace)
-    return Object.keys(labels).length > 0 ? selectedIn(world, namespace, labels) : workloads.keys("namespace", namespace);
-  return workloads.keys("all", "").filter((key) => {
-    const workload = selectableOf(world, key);
-    return workload !== undefined && appliesTo(policy, workload);
-  });
-}
-
 function policyStatus(world: World, key: string): Record<string, unknown> | undefined {
   const policy = world.objects(policySource).get(key);
   if (policy === undefined) return undefined;
@@ -344,7 +343,7 @@ function policyStatus(world: World, key: string): Record<string, unknown> | unde
   if (example !== undefined) {
     const effect =
       policy.spec?.action === "DENY"
-        ? "hosts, methods and paths are left out of the test there, so that the rules deny more"
+        ? "hosts, methods, paths and tokens are left out of the test there, so that the rules deny more"
         : "the rules allow nothing there";
     conditions.push(
       condition(
@@ -368,6 +367,7 @@ function policyStatus(world: World, key: string): Record<string, unknown> | unde
         `${trusting.join(", ")} judge the client's address, which at ${told} is the last entry of x-forwarded-for: whoever calls writes it. Select the Gateway instead, or name its principal in the same source`,
       ),
     );
+  conditions.push(...tokensUnchecked(world, policy, selected));
   return { observedGeneration: policy.metadata.generation ?? 1, conditions };
 }
 

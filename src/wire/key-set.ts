@@ -38,6 +38,22 @@ export const tokenAlgorithms: Readonly<Record<string, { readonly kty: PublicKeyJ
   EdDSA: { kty: "OKP", crv: "Ed25519" },
 };
 
+/**
+ * A set of one key that nobody can sign with: a point of P-256 whose x is the SHA-256 of a sentence, so that whoever made it does not know its private key
+ * either. For issuers whose keys are not known: their tokens are refused, by proxies that take no empty set too.
+ */
+export const keysOfNobody = JSON.stringify({
+  keys: [
+    {
+      kty: "EC",
+      kid: "keys-not-known",
+      crv: "P-256",
+      x: "GbdCDZ2KoO2JbsfkJN8v2xp2LyO5RoaXx2HxAh8DcwY",
+      y: "86s4U6AS3EPKAHFb_gPCXC-59uF5VbLGIwAjkkOdzd4",
+    },
+  ],
+});
+
 const base64url = /^[A-Za-z0-9_-]+$/;
 /** RFC 7518 3.3: 2048 bits or more. In base64url, without padding. */
 const shortestModulus = 342;

@@ -14,6 +14,8 @@ export interface PolicySource {
   readonly notNamespaces?: readonly string[];
   readonly serviceAccounts?: readonly string[];
   readonly notServiceAccounts?: readonly string[];
+  readonly requestPrincipals?: readonly string[];
+  readonly notRequestPrincipals?: readonly string[];
   readonly ipBlocks?: readonly string[];
   readonly notIpBlocks?: readonly string[];
   readonly remoteIpBlocks?: readonly string[];
@@ -62,14 +64,28 @@ export const httpOnlyFields = ["hosts", "notHosts", "methods", "notMethods", "pa
 /** Keys of `when` that are implemented: who is connected, and who the client is. */
 export const conditionKeys: Readonly<Record<string, "ip" | "client">> = { "source.ip": "ip", "remote.ip": "client" };
 
+/** What a condition asks of a request's token: its principal (ISSUER/SUBJECT), or a claim by its path. undefined = it asks for something else. */
+export function tokenCondition(
+  key: string,
+): { readonly kind: "principal" } | { readonly kind: "claim"; readonly path: readonly string[] } | undefined {
+  switch (key) {
+    case "request.auth.principal":
+      return { kind: "principal" };
+    case "request.auth.audiences":
+      return { kind: "claim", path: ["aud"] };
+    case "request.auth.presenter":
+      return { kind: "claim", path: ["azp"] };
+  }
+  const names = /^request\.auth\.claims((?:\[[^[\]]+\])+)$/.exec(key)?.[1];
+  return names === undefined ? undefined : { kind: "claim", path: names.slice(1, -1).split("][") };
+}
+
 /** Newer than the schema that the package publishes (Istio 1.26). */
 const stringList: Schema = { type: "array", items: { type: "string" }, maxItems: 16 };
 const schema = extendSchema(authorizationSchema as Schema, "rules[].from[].source", {
   serviceAccounts: stringList,
   notServiceAccounts: stringList,
 });
-
-const withoutTokens = "no tokens of end users are verified yet, so the condition could not be enforced";
 
 export const authorizationPolicyKind = defineKind({
   group: "security.istio.io",
@@ -88,8 +104,6 @@ export const authorizationPolicyKind = defineKind({
     "spec.provider": "it belongs to action CUSTOM",
     "spec.targetRef": "use selector",
     "spec.targetRefs": "use selector",
-    "spec.rules[].from[].source.requestPrincipals": withoutTokens,
-    "spec.rules[].from[].source.notRequestPrincipals": withoutTokens,
   },
   notes: [
     "Reach: workloads that `selector` fits, in the policy's namespace; in namespace `weft-system`, of the whole mesh. Without selector all of them.",
@@ -97,7 +111,8 @@ export const authorizationPolicyKind = defineKind({
     "`principals` are TRUSTDOMAIN/ns/NAMESPACE/sa/NAME, where cluster.local stands for the mesh's own trust domain. `namespaces` are those of the mesh's own trust domain. Values may begin or end with `*`, or be `*` (any verified identity).",
     "`remoteIpBlocks` and the condition `remote.ip` are the client's address: at a Gateway whom its trusted proxies name in `x-forwarded-for`, or who is connected; at a sidecar the last entry of `x-forwarded-for`, as in Istio, which is only as true as the caller: the same rule should name who may call (`principals` of the Gateway). Of opaque TCP it is who is connected.",
     "`ports` are the ports where the application listens, `ipBlocks` (the condition `source.ip`) the address of the connection, `hosts` what the caller wrote, without regard to case (`cart`, `cart.shop` and `cart.shop:80` are three).",
-    "On ports that carry opaque TCP, rules with hosts, methods or paths allow nothing; in a DENY policy those conditions are left out, so that the rule denies more. The policy's status says so.",
+    "`requestPrincipals` are ISSUER/SUBJECT of the request's token (JWT), which a RequestAuthentication has checked; `*` is any good token. Conditions on it: `request.auth.principal`, `request.auth.audiences` (aud), `request.auth.presenter` (azp), `request.auth.claims[NAME]`, nested `[NAME][NAME]`; a claim that is a list fits when one of its entries does, `scope` and `permission` are lists by their blanks. Values may begin or end with `*`.",
+    "On ports that carry opaque TCP, rules with hosts, methods, paths or tokens allow nothing; in a DENY policy those conditions are left out, so that the rule denies more. The policy's status says so.",
     "Refused: a DENY that covers all of a rule of an ALLOW policy with the same selector, and the reverse. A DENY of everything (`rules: [{}]`) is taken.",
   ],
   rules: policyRules,
@@ -132,6 +147,8 @@ function policyRules(object: KubeObject): Violation[] {
 function checkSource(source: PolicySource | undefined, path: string, add: Add): void {
   if (!notEmpty(source, path, add)) return;
   for (const field of ["principals", "notPrincipals"] as const) eachOf(source[field], `${path}.${field}`, checkPrincipal, add);
+  for (const field of ["requestPrincipals", "notRequestPrincipals"] as const)
+    eachOf(source[field], `${path}.${field}`, checkRequestPrincipal, add);
   for (const field of ["namespaces", "notNamespaces"] as const) eachOf(source[field], `${path}.${field}`, checkNamespace, add);
   for (const field of ["serviceAccounts", "notServiceAccounts"] as const) {
     eachOf(source[field], `${path}.${field}`, checkServiceAccount, add);
@@ -145,19 +162,19 @@ function checkSource(source: PolicySource | undefined, path: string, add: Add): 
 }
 
 function checkCondition({ key, values, notValues }: PolicyCondition, path: string, add: Add): void {
-  if (!Object.hasOwn(conditionKeys, key ?? "")) {
-    const instead = key?.startsWith("request.auth.")
-      ? withoutTokens
-      : `known are ${Object.keys(conditionKeys).join(" and ")}; use from and to`;
+  const known = `${Object.keys(conditionKeys).join(", ")}, request.auth.principal, request.auth.audiences, request.auth.presenter and request.auth.claims[NAME]`;
+  const token = key === undefined ? undefined : tokenCondition(key);
+  if (token === undefined && !Object.hasOwn(conditionKeys, key ?? "")) {
     add(
       `${path}.key`,
-      key === undefined ? `is required: ${Object.keys(conditionKeys).join(" or ")}` : notImplemented(`condition ${show(key)}`, instead),
+      key === undefined ? `is required: one of ${known}` : notImplemented(`condition ${show(key)}`, `known are ${known}; use from and to`),
     );
     return;
   }
   if (values === undefined && notValues === undefined) add(path, "must have values or notValues");
-  eachOf(values, `${path}.values`, checkBlock, add);
-  eachOf(notValues, `${path}.notValues`, checkBlock, add);
+  const check = token === undefined ? checkBlock : token.kind === "principal" ? checkRequestPrincipal : checkPattern;
+  eachOf(values, `${path}.values`, check, add);
+  eachOf(notValues, `${path}.notValues`, check, add);
 }
 
 function checkBlock(value: string, path: string, add: Add): void {
@@ -248,6 +265,12 @@ function checkPrincipal(value: string, path: string, add: Add): void {
       path,
       `${show(value)} can match no identity: use TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT, for example cluster.local/ns/shop/sa/cart`,
     );
+}
+
+function checkRequestPrincipal(value: string, path: string, add: Add): void {
+  checkPattern(value, path, add);
+  if (!value.includes("*") && !/.\/./s.test(value))
+    add(path, `${show(value)} can be nobody: use ISSUER/SUBJECT, for example https://accounts.example.com/1234, or * for any good token`);
 }
 
 function checkServiceAccount(value: string, path: string, add: Add): void {

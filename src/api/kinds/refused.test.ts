@@ -24,5 +24,5 @@ test("every refused kind is served, takes no object, and names the way out", () 
       );
     }
   }
-  expect(refusedKinds.map(({ kind }) => kind)).toContain("RequestAuthentication");
+  expect(refusedKinds.map(({ kind }) => kind)).toContain("EnvoyFilter");
 });

@@ -30,15 +30,6 @@ function refused({ instead, ...names }: Refused): DefinedKind {
 
 export const refusedKinds: readonly DefinedKind[] = [
   refused({
-    group: "security.istio.io",
-    versions: ["v1", "v1beta1"],
-    kind: "RequestAuthentication",
-    plural: "requestauthentications",
-    shortNames: ["ra"],
-    instead:
-      "let the application check its JSON web tokens; who may call at all is said by an AuthorizationPolicy with source.principals, which mutual TLS proves",
-  }),
-  refused({
     group: "networking.istio.io",
     versions: ["v1alpha3"],
     kind: "EnvoyFilter",

@@ -44,6 +44,7 @@ import { limitFilters, limitsReadPaths } from "./limits.ts";
 import { rbacRules } from "./rbac.ts";
 import { upgrades } from "./route.ts";
 import { authName, corsName, faultName, sessionName } from "./route-filters.ts";
+import { tokenFilterOf } from "./tokens.ts";
 
 export type FilterInit = MessageInitShape<typeof FilterSchema>;
 
@@ -168,10 +169,11 @@ export function inbound(plan: InboundPlan, trustDomain: string, logToStdout: boo
 }
 
 export function requestRules(authz: AuthzPlan): HttpFilterInit[] {
-  return rbacRules(authz).map((rules) => ({
+  const judged = rbacRules(authz).map((rules) => ({
     name: "envoy.filters.http.rbac",
     configType: { case: "typedConfig" as const, value: any(HttpRbacSchema, { rules }) },
   }));
+  return authz.tokens === undefined ? judged : [tokenFilterOf(authz.tokens), ...judged];
 }
 
 export function connectionRules(authz: AuthzPlan): FilterInit[] {

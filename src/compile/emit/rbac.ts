@@ -10,8 +10,10 @@ import {
   RBAC_Action,
   RBACSchema,
 } from "../../wire/gen/envoy/config/rbac/v3/rbac_pb.ts";
+import type { ValueMatcherSchema } from "../../wire/gen/envoy/type/matcher/v3/value_pb.ts";
 import type { AuthzPlan, AuthzRulePlan, OperationCondition, SourceCondition, TextMatch } from "../plan/plan.ts";
 import { stringMatcher } from "./common.ts";
+import { tokenFilter, tokenPayload } from "./tokens.ts";
 
 /** DENY first. An ALLOW without policies refuses everything. */
 export function rbacRules(plan: AuthzPlan): RBAC[] {
@@ -62,16 +64,76 @@ function principals(rule: AuthzRulePlan): Principal[] {
 }
 
 function source(condition: SourceCondition): Principal {
-  const ids =
-    condition.field === "principal"
-      ? condition.values.map(authenticated)
-      : condition.values.map(({ prefix, length }) => within(condition.field, prefix, length));
+  const ids = idsOf(condition);
   const fits = ids.length === 1 ? ids[0]! : principal({ identifier: { case: "orIds", value: { ids } } });
   return condition.negate ? principal({ identifier: { case: "notId", value: fits } }) : fits;
 }
 
+function idsOf(condition: SourceCondition): Principal[] {
+  switch (condition.field) {
+    case "principal":
+      return condition.values.map(authenticated);
+    case "token":
+      return condition.values.flatMap(tokenOf);
+    case "claim":
+      return condition.values.map((match) => claim(condition.path, match, true));
+    default:
+      return condition.values.map(({ prefix, length }) => within(condition.field, prefix, length));
+  }
+}
+
 function within(field: "ip" | "client", addressPrefix: string, prefixLen: number): Principal {
   return principal({ identifier: { case: field === "ip" ? "directRemoteIp" : "remoteIp", value: { addressPrefix, prefixLen } } });
+}
+
+/**
+ * ISSUER/SUBJECT, which a proxy knows as two claims: one of the pairs that the text can be of, as both may have slashes in them. Together these fit the same
+ * tokens as the text would.
+ */
+function tokenOf(match: TextMatch): Principal[] {
+  const pair = (issuer: TextMatch, subject: TextMatch) =>
+    principal({
+      identifier: { case: "andIds", value: { ids: [claim(["iss"], issuer, false), claim(["sub"], subject, false)] } },
+    });
+  const any: TextMatch = { kind: "present" };
+  if (match.kind === "present" || match.kind === "regex") return [pair(any, any)];
+  const { value } = match;
+  const text = (kind: "exact" | "prefix" | "suffix", part: string): TextMatch => (part === "" ? any : { kind, value: part });
+  const splits = [...value.matchAll(/\//g)].map(({ index }) => [value.slice(0, index), value.slice(index + 1)] as const);
+  switch (match.kind) {
+    case "exact":
+      return splits
+        .filter(([issuer, subject]) => issuer !== "" && subject !== "")
+        .map(([issuer, subject]) => pair(text("exact", issuer), text("exact", subject)));
+    case "prefix":
+      return [
+        pair(text("prefix", value), any),
+        ...splits.filter(([issuer]) => issuer !== "").map(([issuer, subject]) => pair(text("exact", issuer), text("prefix", subject))),
+      ];
+    case "suffix":
+      return [
+        pair(any, text("suffix", value)),
+        ...splits.filter(([, subject]) => subject !== "").map(([issuer, subject]) => pair(text("suffix", issuer), text("exact", subject))),
+      ];
+  }
+}
+
+/** `list`: an entry of a list will do. */
+function claim(path: readonly string[], match: TextMatch, list: boolean): Principal {
+  const one: MessageInitShape<typeof ValueMatcherSchema> = { matchPattern: { case: "stringMatch", value: stringMatcher(match) } };
+  const entry: MessageInitShape<typeof ValueMatcherSchema> = {
+    matchPattern: { case: "listMatch", value: { matchPattern: { case: "oneOf", value: one } } },
+  };
+  return principal({
+    identifier: {
+      case: "metadata",
+      value: {
+        filter: tokenFilter,
+        path: [tokenPayload, ...path].map((key) => ({ segment: { case: "key", value: key } })),
+        value: list ? { matchPattern: { case: "orMatch", value: { valueMatchers: [entry, one] } } } : one,
+      },
+    },
+  });
 }
 
 /** `*`: any verified peer. */

@@ -152,6 +152,26 @@ export interface AuthzPlan {
   readonly deny: readonly AuthzRulePlan[];
   /** null = no ALLOW policy applies, everything not denied passes. Otherwise what none of these matches is refused; empty refuses all. */
   readonly allow: readonly AuthzRulePlan[] | null;
+  /** Whose tokens are taken, which is asked before; absent = nobody looks at tokens. */
+  readonly tokens?: readonly TokenRulePlan[];
+}
+
+/** Tokens of one issuer. */
+export interface TokenRulePlan {
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  /** A JSON Web Key Set. */
+  readonly keys: string;
+  readonly forward: boolean;
+  /** Names in lower case. All three empty: where tokens usually stand. */
+  readonly fromHeaders: readonly { readonly name: string; readonly prefix: string }[];
+  readonly fromParams: readonly string[];
+  readonly fromCookies: readonly string[];
+  /** Empty = none. */
+  readonly payloadHeader: string;
+  readonly claimHeaders: readonly { readonly header: string; readonly claim: string }[];
+  /** Sorted. */
+  readonly spaceDelimited: readonly string[];
 }
 
 /** Any of `sources` and any of `operations` must fit; an empty list fits everything. */
@@ -165,6 +185,10 @@ export interface AuthzRulePlan {
 /** All conditions of a source or operation must hold; a condition holds when any (or with `negate` none) of its values fits. */
 export type SourceCondition =
   | { readonly field: "principal"; readonly negate: boolean; readonly values: readonly TextMatch[] }
+  /** ISSUER/SUBJECT of the request's token. */
+  | { readonly field: "token"; readonly negate: boolean; readonly values: readonly TextMatch[] }
+  /** A claim of it by its path, or an entry of it. */
+  | { readonly field: "claim"; readonly path: readonly string[]; readonly negate: boolean; readonly values: readonly TextMatch[] }
   /** `ip`: who is connected; `client`: who the request's client is, behind proxies that are believed. */
   | {
       readonly field: "ip" | "client";

@@ -11,12 +11,14 @@ import {
   type PolicySource,
   parseCidr,
   rootNamespace,
+  tokenCondition,
 } from "../../api/kinds/authorizationpolicy.ts";
 import { type PortProtocol, speaksHttp } from "../../api/kinds/service.ts";
-import { matchesLabels } from "../../api/selector.ts";
 import { formatIdentity } from "../../wire/spiffe.ts";
 import type { AuthzPlan, AuthzRulePlan, OperationCondition, SourceCondition, TextMatch } from "../plan/plan.ts";
 import { namespaceOf, type Selectable, type World } from "../world.ts";
+import { appliesTo } from "./reach.ts";
+import { foldTokens } from "./requestauthentication.ts";
 
 export interface GuardedPort {
   readonly protocol: PortProtocol;
@@ -25,7 +27,9 @@ export interface GuardedPort {
 }
 
 export function foldAuthorization(world: World, workload: Selectable, port: GuardedPort): AuthzPlan {
-  return foldPolicies(world, policiesOf(world, workload), port);
+  const plan = foldPolicies(world, policiesOf(world, workload), port);
+  const tokens = speaksHttp(port.protocol) ? foldTokens(world, workload) : [];
+  return tokens.length === 0 ? plan : { ...plan, tokens };
 }
 
 /** The same, of the policies given. */
@@ -52,18 +56,17 @@ export function policiesOf(world: World, workload: Selectable): readonly Authori
   return [...root, ...own].filter((policy) => appliesTo(policy, workload));
 }
 
-/** A policy of the root namespace reaches every namespace. */
-export function appliesTo(policy: AuthorizationPolicyObject, workload: Selectable): boolean {
-  const namespace = namespaceOf(policy);
-  return (
-    (namespace === rootNamespace || namespace === workload.namespace) &&
-    matchesLabels(policy.spec?.selector?.matchLabels ?? {}, workload.labels)
-  );
-}
-
 /** A rule that says something about requests. */
 export function needsHttp(rule: PolicyRule): boolean {
-  return (rule.to ?? []).some(({ operation }) => httpOnlyFields.some((field) => operation[field] !== undefined));
+  return (rule.to ?? []).some(({ operation }) => httpOnlyFields.some((field) => operation[field] !== undefined)) || needsToken(rule);
+}
+
+/** A rule that says something about the tokens of requests. */
+export function needsToken({ from, when }: PolicyRule): boolean {
+  return (
+    (from ?? []).some(({ source }) => source.requestPrincipals !== undefined || source.notRequestPrincipals !== undefined) ||
+    (when ?? []).some(({ key }) => tokenCondition(key) !== undefined)
+  );
 }
 
 /** A rule on the client's address from which anybody may come: away from Gateways its caller writes what is judged. */
@@ -98,11 +101,28 @@ function foldRule(
   }
   // Every operation fell away: the rule is about other ports.
   if (rule.to !== undefined && operations.length === 0) return undefined;
+  const sources = sourcesFor(port, action, sourcesOf(world, namespaceOf(policy), rule));
+  if (sources === undefined) return undefined;
   return {
     name: `ns[${namespaceOf(policy)}]-policy[${policy.metadata.name}]-rule[${at}]`,
-    sources: sourcesOf(world, namespaceOf(policy), rule),
+    sources,
     operations: operations.some((conditions) => conditions.length === 0) ? [] : operations,
   };
+}
+
+/** As with operations: opaque bytes have no token, so that what asks for one allows nothing, and denies whatever else fits. undefined: nobody is meant. */
+function sourcesFor(port: GuardedPort, action: "ALLOW" | "DENY", sources: SourceCondition[][]): SourceCondition[][] | undefined {
+  if (speaksHttp(port.protocol) || !sources.some((each) => each.some(asksForToken))) return sources;
+  if (action === "ALLOW") {
+    const left = sources.filter((each) => !each.some(asksForToken));
+    return left.length === 0 ? undefined : left;
+  }
+  const left = sources.map((each) => each.filter((condition) => !asksForToken(condition)));
+  return left.some((each) => each.length === 0) ? [] : left;
+}
+
+function asksForToken({ field }: SourceCondition): boolean {
+  return field === "token" || field === "claim";
 }
 
 /** Ports are known when compiling, one listener being one port: the condition is decided here and costs nothing per request. */
@@ -130,12 +150,28 @@ function operationConditions(operation: PolicyOperation): OperationCondition[] {
 /** What `when` asks must hold beside each source. */
 function sourcesOf(world: World, namespace: string, { from, when }: PolicyRule): SourceCondition[][] {
   const always = (when ?? []).flatMap(({ key, values, notValues }) => {
+    const token = tokenCondition(key);
+    if (token !== undefined) return tokenConditions(token, values, notValues);
     const field = conditionKeys[key];
     if (field === undefined) throw new Error(`the condition ${key} is not implemented`);
     return addressConditions(field, values, notValues);
   });
   const sources = (from ?? []).map(({ source }) => [...sourceConditions(world, namespace, source), ...always]);
   return from === undefined && always.length > 0 ? [always] : sources;
+}
+
+function tokenConditions(
+  of: NonNullable<ReturnType<typeof tokenCondition>>,
+  values: readonly string[] | undefined,
+  notValues: readonly string[] | undefined,
+): SourceCondition[] {
+  const texts = (list: readonly string[], negate: boolean): SourceCondition => {
+    const matches = list.map(textMatch);
+    return of.kind === "principal"
+      ? { field: "token", negate, values: matches }
+      : { field: "claim", path: of.path, negate, values: matches };
+  };
+  return [...(values === undefined ? [] : [texts(values, false)]), ...(notValues === undefined ? [] : [texts(notValues, true)])];
 }
 
 function addressConditions(
@@ -165,6 +201,7 @@ function sourceConditions(world: World, policyNamespace: string, source: PolicyS
   principals(source.notServiceAccounts, true, (value) => accountMatch(value, policyNamespace, trustDomain));
   return [
     ...out,
+    ...tokenConditions({ kind: "principal" }, source.requestPrincipals, source.notRequestPrincipals),
     ...addressConditions("ip", source.ipBlocks, source.notIpBlocks),
     ...addressConditions("client", source.remoteIpBlocks, source.notRemoteIpBlocks),
   ];
