@@ -62,6 +62,21 @@ const balanced = (loadBalancer: object) =>
 const entry = (spec: object) =>
   object("networking.istio.io/v1", "ServiceEntry", { ports: [{ number: 80, name: "http", protocol: "HTTP" }], ...spec });
 
+const limited = (spec: object) =>
+  object("weft.dev/v1alpha1", "RateLimitPolicy", { targetRefs: [{ kind: "Service", name: "reviews" }], ...spec });
+const question = {
+  scope: "Global",
+  match: { path: { value: "/search" } },
+  descriptor: [
+    { key: "a", value: "b" },
+    { key: "route", value: "ü\n" },
+    { key: "user", type: "Header", header: "X-User" },
+    { key: "who", type: "Identity" },
+    { key: "remote_address", type: "RemoteAddress" },
+  ],
+};
+const service = (name: string) => ({ backendRef: { name, port: 80 }, domain: "d" });
+
 const route = [{ destination: { host: "reviews" } }];
 const backendRefs = [{ name: "reviews", port: 80 }];
 const large = "((a|bc){100}){10}";
@@ -184,6 +199,21 @@ const cases: readonly (readonly [what: string, object: KubeObject, paths: readon
   ],
   ["a name of a Service", entry({ hosts: ["reviews.shop"], resolution: "DNS" }), ["spec.hosts[0]"]],
   ["a host of its own", entry({ hosts: ["a.example"], resolution: "DNS" }), []],
+  ["a rate limit service that is not there", limited({ service: service("nobody"), rules: [question] }), []],
+  [
+    "one that would be asked about its own questions",
+    limited({ service: service("reviews"), rules: [question] }),
+    ["spec.service.backendRef"],
+  ],
+  [
+    "limits of a route of a Gateway",
+    limited({
+      targetRefs: [{ group: "gateway.networking.k8s.io", kind: "HTTPRoute", name: "taken" }],
+      service: service("reviews"),
+      rules: [{ requests: 5, per: "1s", by: [{ type: "RemoteAddress" }] }, question],
+    }),
+    [],
+  ],
 ];
 
 describe("refused where it is written, or taken by proxies", () => {

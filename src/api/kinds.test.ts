@@ -438,7 +438,7 @@ const cases: readonly (readonly [string, string, readonly string[]])[] = [
     "a grant of nothing",
     api("ReferenceGrant", '{from: [{group: "", kind: Pod, namespace: a}], to: [{group: "", kind: Service}]}', "v1beta1"),
     [
-      'spec.from[0]: nothing of kind "Pod" in group "" refers to other namespaces; known are HTTPRoute.gateway.networking.k8s.io, GRPCRoute.gateway.networking.k8s.io, TLSRoute.gateway.networking.k8s.io, TCPRoute.gateway.networking.k8s.io, UDPRoute.gateway.networking.k8s.io, Gateway.gateway.networking.k8s.io, ListenerSet.gateway.networking.k8s.io, XListenerSet.gateway.networking.x-k8s.io',
+      'spec.from[0]: nothing of kind "Pod" in group "" refers to other namespaces; known are HTTPRoute.gateway.networking.k8s.io, GRPCRoute.gateway.networking.k8s.io, TLSRoute.gateway.networking.k8s.io, TCPRoute.gateway.networking.k8s.io, UDPRoute.gateway.networking.k8s.io, Gateway.gateway.networking.k8s.io, ListenerSet.gateway.networking.k8s.io, XListenerSet.gateway.networking.x-k8s.io, RateLimitPolicy.weft.dev',
     ],
   ],
   [

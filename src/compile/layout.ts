@@ -6,6 +6,7 @@ import { clusterDomain, clusterHost, httpProxyRoutes } from "../wire/names.ts";
 import { demandedHost, type XdsResource, type XdsSnapshot } from "../wire/xds-types.ts";
 import { callerOf } from "./plan/caller.ts";
 import { anyWildcards, isVisible } from "./plan/external.ts";
+import type { LimitsPlan } from "./plan/limits.ts";
 import { clusterOfAuthority, planTargets, targetPlan } from "./plan/mesh.ts";
 import type { WorkloadPlan } from "./plan/plan.ts";
 import { planWorkload } from "./plan/workload.ts";
@@ -142,9 +143,16 @@ const ledBy = derived<Led | undefined>(
       if (table === undefined) throw new OpenSnapshotError(`listener ${upstream.name} of ${key} has no routes`);
       lead(table);
     }
+    // A reference that leads nowhere names a cluster that there is not.
+    const askLimits = (limits: LimitsPlan | undefined) => {
+      const cluster = limits?.rates?.service?.cluster;
+      if (cluster !== undefined && planTargets(world).has(cluster)) outbound.add(cluster);
+    };
+    for (const { limits } of plan.inbound) askLimits(limits);
     if (plan.gateway !== undefined) {
       const { gateway } = plan.gateway;
       const served = gatewayPlan(world, gateway);
+      askLimits(gatewayLimits(world, gateway));
       for (const port of served?.ports ?? []) for (const each of clustersOfPort(port)) outbound.add(each);
       for (const { name } of served?.tables ?? []) {
         const table = gatewayTable(world, `${gateway} ${name}`);

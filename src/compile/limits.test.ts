@@ -39,7 +39,7 @@ describe("validation", () => {
     [
       "a target that is none",
       "RateLimitPolicy",
-      "{targetRefs: [{kind: HTTPRoute, name: a}], rules: [{requests: 5, per: 1s}]}",
+      "{targetRefs: [{kind: TCPRoute, name: a}], rules: [{requests: 5, per: 1s}]}",
       ["spec.targetRefs[0].kind"],
     ],
     [

@@ -3,22 +3,25 @@
 
 import type { HedgingPolicyObject } from "../api/kinds/hedgingpolicy-spec.ts";
 import type { OverloadPolicyObject } from "../api/kinds/overloadpolicy-spec.ts";
-import type { TargetRef } from "../api/kinds/policy-targets.ts";
+import { isRouteTarget, type TargetRef } from "../api/kinds/policy-targets.ts";
 import type { RateLimitPolicyObject } from "../api/kinds/ratelimitpolicy-spec.ts";
 import { speaksHttp } from "../api/kinds/service.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
 import { condition } from "./condition.ts";
 import { hedgingSource, overloadSource, rateLimitSource } from "./limit-sources.ts";
 import type { Source } from "./objects.ts";
+import { openPorts } from "./plan/workload.ts";
 import { gatewayModel } from "./policies/gateway.ts";
-import { attachedTo, beyondEnvoy } from "./policies/limits.ts";
+import { type RequestRouteKind, readRoute } from "./policies/httproute.ts";
+import { attachedTo, type TargetKind } from "./policies/limit-targets.ts";
+import { beyondEnvoy, gatewayRates, limitServiceOf, routeSections, workloadRates } from "./policies/limits.ts";
 import { byAge, keyOf, namespaceOf, type World } from "./world.ts";
 
 type Policy = KubeObject & { spec: { readonly targetRefs: readonly TargetRef[] } };
 
 export function rateLimitStatus(world: World, key: string): Record<string, unknown> | undefined {
   const policy = world.objects(rateLimitSource).get(key);
-  return policy === undefined ? undefined : statusOf(world, rateLimitSource, policy, []);
+  return policy === undefined ? undefined : statusOf(world, rateLimitSource, policy, [], resolvedRefs(world, policy));
 }
 
 export function overloadStatus(world: World, key: string): Record<string, unknown> | undefined {
@@ -36,12 +39,14 @@ export function targetProblems(world: World, policy: KubeObject): string[] {
   const source = { RateLimitPolicy: rateLimitSource, OverloadPolicy: overloadSource, HedgingPolicy: hedgingSource }[policy.kind];
   if (source === undefined) return [];
   const written = policy as Policy;
-  return written.spec.targetRefs.flatMap((ref, at) => {
+  const refs = policy.kind === "RateLimitPolicy" ? resolvedRefs(world, policy as RateLimitPolicyObject) : [];
+  const unresolved = refs.flatMap(({ status, message }) => (status === "True" ? [] : [message]));
+  const targets = written.spec.targetRefs.flatMap((ref, at) => {
     const { status, reason, message } = acceptedAt(world, source as unknown as Source<Policy, "target">, written, ref, false);
     const speaker = attachedTo(
       world,
       source as unknown as Source<Policy, "target">,
-      ref.kind === "Gateway" ? "Gateway" : "Service",
+      ref.kind as TargetKind,
       `${namespaceOf(policy)}/${ref.name}`,
       ref.sectionName ?? "",
     )[0];
@@ -49,6 +54,26 @@ export function targetProblems(world: World, policy: KubeObject): string[] {
     const first = reason === "Conflicted" && speaker !== undefined && byAge(written, speaker) < 0;
     return status === "True" || first ? [] : [`spec.targetRefs[${at}]: ${message}`];
   });
+  return [...targets, ...unresolved];
+}
+
+/** Whether the rate limit service that a policy names is there; nothing where it names none. */
+function resolvedRefs(world: World, policy: RateLimitPolicyObject): Condition[] {
+  const found = limitServiceOf(world, policy);
+  if (found === undefined) return [];
+  const { problem } = found;
+  const stance = policy.spec.whenServiceFails === "Deny" ? "refused" : "let pass uncounted";
+  return [
+    problem === undefined
+      ? condition(policy, "ResolvedRefs", true, "ResolvedRefs", "the rate limit service is there")
+      : condition(
+          policy,
+          "ResolvedRefs",
+          false,
+          problem.reason,
+          `${problem.message}; until then requests of rules of scope Global are ${stance}`,
+        ),
+  ];
 }
 
 /** `beyond`: fields that an Envoy does not enforce; undefined = callers follow it, and not the instances. */
@@ -57,6 +82,7 @@ function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject | Hedgi
   source: Source<T, "target">,
   policy: T,
   beyond: readonly string[] | undefined,
+  refs: readonly Condition[] = [],
 ): Record<string, unknown> {
   const namespace = namespaceOf(policy);
   const ancestors = policy.spec.targetRefs.map((ref) => {
@@ -72,7 +98,7 @@ function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject | Hedgi
         ...(ref.sectionName === undefined ? {} : { sectionName: ref.sectionName }),
       },
       controllerName: "weft.dev/mesh",
-      conditions: [accepted, ...enforced],
+      conditions: [accepted, ...refs, ...enforced],
     };
   });
   return { ancestors };
@@ -81,43 +107,94 @@ function statusOf<T extends RateLimitPolicyObject | OverloadPolicyObject | Hedgi
 function acceptedAt(world: World, source: Source<Policy, "target">, policy: Policy, ref: TargetRef, ofCallers: boolean): Condition {
   const say = (holds: boolean, reason: string, message: string) => condition(policy, "Accepted", holds, reason, message);
   const key = `${namespaceOf(policy)}/${ref.name}`;
-  if (ref.kind === "Gateway") {
-    if (gatewayModel(world, key) === undefined)
-      return say(false, "TargetNotFound", `there is no Gateway ${key} of Weft's; the policy takes effect when it is created`);
-  } else {
-    const service = world.services.get(key);
-    if (service === undefined)
-      return say(false, "TargetNotFound", `there is no Service ${key}; the policy takes effect when it is created`);
-    const ports = ref.sectionName === undefined ? service.ports : service.ports.filter(({ name }) => name === ref.sectionName);
-    if (ports.length === 0)
-      return say(
-        false,
-        "TargetNotFound",
-        `Service ${key} has no port named ${ref.sectionName}; it has ${service.ports.map(({ name, port }) => name || port).join(", ")}`,
-      );
-    if (!ports.some(({ protocol }) => speaksHttp(protocol)))
-      return say(
-        false,
-        "Invalid",
-        `no port of Service ${key}${ref.sectionName === undefined ? "" : ` named ${ref.sectionName}`} speaks HTTP: there are no requests to count`,
-      );
-  }
-  const [speaker] = attachedTo(world, source, ref.kind === "Gateway" ? "Gateway" : "Service", key, ref.sectionName ?? "");
+  const wrong = ref.kind === "Service" ? wrongService(world, key, ref) : wrongAtGateway(world, key, ref);
+  if (wrong !== undefined) return say(false, ...wrong);
+  const [speaker] = attachedTo(world, source, ref.kind as TargetKind, key, ref.sectionName ?? "");
   if (speaker !== undefined && keyOf(speaker) !== keyOf(policy))
     return say(
       false,
       "Conflicted",
-      `${policy.kind} ${keyOf(speaker)} is for the same ${ref.sectionName === undefined ? ref.kind : "port"} and goes before, as the older or the first by name; delete one of the two`,
+      `${policy.kind} ${keyOf(speaker)} is for the same ${ref.sectionName === undefined ? ref.kind : isRouteTarget(ref) ? "rule" : "port"} and goes before, as the older or the first by name; delete one of the two`,
     );
-  return say(
-    true,
-    "Accepted",
-    ofCallers
-      ? `every caller of Service ${key} goes by it, proxies other than Weft's aside`
-      : ref.kind === "Gateway"
-        ? `every process of Gateway ${key} goes by it`
-        : `the sidecar of each instance of Service ${key} goes by it`,
-  );
+  const heard = policy.kind === "RateLimitPolicy" ? heardInstead(world, ref, key, keyOf(policy)) : undefined;
+  if (heard !== undefined)
+    return say(
+      false,
+      "Conflicted",
+      `RateLimitPolicy ${heard} asks another rate limit service for the same requests and goes before; a port asks one service: name the same in both`,
+    );
+  return say(true, "Accepted", inForce(world, ref, key, ofCallers));
+}
+
+/** Who goes by a policy that is accepted. */
+function inForce(world: World, ref: TargetRef, key: string, ofCallers: boolean): string {
+  if (ofCallers) return `every caller of Service ${key} goes by it, proxies other than Weft's aside`;
+  if (ref.kind === "Service") return `the sidecar of each instance of Service ${key} goes by it`;
+  if (ref.kind === "Gateway") return `every process of Gateway ${key} goes by it`;
+  const { gateways, services } = placesOf(world, ref, key);
+  return `every process of Gateway ${gateways.join(", ")} goes by it, for requests by ${ref.kind} ${key}${services ? "; requests of the mesh's own clients are not held to it, since each follows the route itself" : ""}`;
+}
+
+type Wrong = readonly [reason: string, message: string];
+
+function wrongService(world: World, key: string, ref: TargetRef): Wrong | undefined {
+  const service = world.services.get(key);
+  if (service === undefined) return ["TargetNotFound", `there is no Service ${key}; the policy takes effect when it is created`];
+  const ports = ref.sectionName === undefined ? service.ports : service.ports.filter(({ name }) => name === ref.sectionName);
+  if (ports.length === 0)
+    return [
+      "TargetNotFound",
+      `Service ${key} has no port named ${ref.sectionName}; it has ${service.ports.map(({ name, port }) => name || port).join(", ")}`,
+    ];
+  if (ports.some(({ protocol }) => speaksHttp(protocol))) return undefined;
+  return [
+    "Invalid",
+    `no port of Service ${key}${ref.sectionName === undefined ? "" : ` named ${ref.sectionName}`} speaks HTTP: there are no requests to count`,
+  ];
+}
+
+function wrongAtGateway(world: World, key: string, ref: TargetRef): Wrong | undefined {
+  if (ref.kind === "Gateway")
+    return gatewayModel(world, key) === undefined
+      ? ["TargetNotFound", `there is no Gateway ${key} of Weft's; the policy takes effect when it is created`]
+      : undefined;
+  if (readRoute(world, `${ref.kind} ${key}`) === undefined)
+    return ["TargetNotFound", `there is no ${ref.kind} ${key}; the policy takes effect when it is created`];
+  const names = routeSections(world, ref.kind as RequestRouteKind, key).filter((name) => name !== "");
+  if (ref.sectionName !== undefined && !names.includes(ref.sectionName))
+    return [
+      "TargetNotFound",
+      `${ref.kind} ${key} has no rule named ${ref.sectionName}; ${names.length === 0 ? "none of its rules has a name" : `it has ${names.join(", ")}`}`,
+    ];
+  const { gateways, services } = placesOf(world, ref, key);
+  if (gateways.length > 0) return undefined;
+  return services
+    ? [
+        "Invalid",
+        `${ref.kind} ${key} is attached to Services, whose callers follow it themselves, so that nothing would hold them to a limit; name the Service, and tell its requests apart by rules[].match`,
+      ]
+    : ["TargetNotFound", `${ref.kind} ${key} is attached to no Gateway of Weft's; the policy takes effect when it is`];
+}
+
+/** Where a route is followed: by the processes of Gateways, and by callers of Services. */
+function placesOf(world: World, ref: TargetRef, key: string): { readonly gateways: readonly string[]; readonly services: boolean } {
+  const attached = readRoute(world, `${ref.kind} ${key}`)?.attached ?? [];
+  const gateways = attached.flatMap((each) => (each.gateway !== undefined && each.listeners.length > 0 ? [each.gateway] : []));
+  return { gateways: [...new Set(gateways)].sort(), services: attached.some((each) => each.clusters.length > 0) };
+}
+
+/** The policy that is heard in the place of one whose rate limit service is another; undefined = it is heard itself. */
+function heardInstead(world: World, ref: TargetRef, key: string, policy: string): string | undefined {
+  if (ref.kind !== "Service") {
+    const gateways = ref.kind === "Gateway" ? [key] : placesOf(world, ref, key).gateways;
+    return gateways.map((each) => gatewayRates(world, each).unheard[policy]).find((each) => each !== undefined);
+  }
+  for (const workload of world.services.get(key)?.workloads ?? [])
+    for (const { name } of openPorts(world, workload.key)) {
+      const found = workloadRates(world, workload, name).unheard[policy];
+      if (found !== undefined) return found;
+    }
+  return undefined;
 }
 
 /** A status is read by people: the first few say what there is to do for the others too. */

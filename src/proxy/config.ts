@@ -129,6 +129,14 @@ export type RateAction =
   /** The SPIFFE ID of the verified client. */
   | { readonly kind: "peer"; readonly key: string; readonly skipIfAbsent: boolean }
   | { readonly kind: "generic"; readonly key: string; readonly value: string }
+  /** What the request's route says in its metadata at `path`, if that is a text; else `value`, of which an empty one is none. */
+  | {
+      readonly kind: "route";
+      readonly key: string;
+      readonly path: readonly string[];
+      readonly value: string;
+      readonly skipIfAbsent: boolean;
+    }
   /** What this proxy calls itself, and the cluster that the request goes to. */
   | { readonly kind: "source" | "destination" }
   | {
@@ -455,6 +463,8 @@ export interface RouteConfig {
   readonly responseHeaders: HeaderEdits;
   /** Absent = as the chain has them. Its virtual host's are folded in. */
   readonly stages?: RouteStages;
+  /** Envoy's `metadata.filter_metadata`; absent = none. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
 export interface RouteMatchConfig {

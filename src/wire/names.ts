@@ -128,7 +128,7 @@ export const balanceMetadata = {
 } as const;
 
 /** Route metadata `filter_metadata["weft.dev"]`: what Envoy has no word for that means the same, and passes over. A read goes to another instance too after so long. */
-export const routeMetadata = { filter: "weft.dev", hedgeAfterMs: "hedge_after_ms" } as const;
+export const routeMetadata = { filter: "weft.dev", hedgeAfterMs: "hedge_after_ms", limits: "rate_limits" } as const;
 
 /** What our RateLimitPolicies are to Envoy's RateLimit API: the domain, and the entry that each descriptor begins with: `NAMESPACE/POLICY/RULE`. */
 export const globalLimitDomain = "weft";

@@ -142,6 +142,13 @@ export function isService(ref: Pick<BackendRef, "group" | "kind">): boolean {
   return (ref.group ?? "") === "" && (ref.kind ?? "Service") === "Service";
 }
 
+/** Group of kind Hostname, by which Istio refers to hosts of ServiceEntries. */
+export const hostGroup = "networking.istio.io";
+
+export function isHost(ref: Pick<BackendRef, "group" | "kind">): boolean {
+  return ref.group === hostGroup && ref.kind === "Hostname";
+}
+
 /** `what`: how a connection or request would fail where every weight is 0. */
 export function checkBackends(backends: readonly BackendRef[], path: string, what: string, add: Add): void {
   for (const [at, ref] of backends.entries()) {

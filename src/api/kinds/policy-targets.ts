@@ -8,7 +8,7 @@ export interface TargetRef {
   readonly group: string;
   readonly kind: string;
   readonly name: string;
-  /** Name of a port of the Service. */
+  /** Name of a port of the Service, or of a rule of the route. */
   readonly sectionName?: string;
 }
 
@@ -21,22 +21,27 @@ export interface SharedBy {
 /** HTTP's token (RFC 9110 5.6.2). */
 export const headerPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 
-export const targetRefs: Schema = {
-  type: "array",
-  description: "What the policy is for, in its own namespace.",
-  minItems: 1,
-  maxItems: 16,
-  items: {
-    type: "object",
-    required: ["kind", "name"],
-    properties: {
-      group: { type: "string", maxLength: 253, default: "", description: 'Group of the target: "" (default) for a Service.' },
-      kind: { type: "string", minLength: 1, maxLength: 63, description: "Kind of the target, such as Service." },
-      name: { type: "string", minLength: 1, maxLength: 253, description: "Name of the target." },
-      sectionName: { ...sectionName, description: "Name of one port of the Service. Absent: all of them." },
+/** `section`: what a target's sectionName names. */
+export function targetsWith(section: string): Schema {
+  return {
+    type: "array",
+    description: "What the policy is for, in its own namespace.",
+    minItems: 1,
+    maxItems: 16,
+    items: {
+      type: "object",
+      required: ["kind", "name"],
+      properties: {
+        group: { type: "string", maxLength: 253, default: "", description: 'Group of the target: "" (default) for a Service.' },
+        kind: { type: "string", minLength: 1, maxLength: 63, description: "Kind of the target, such as Service." },
+        name: { type: "string", minLength: 1, maxLength: 253, description: "Name of the target." },
+        sectionName: { ...sectionName, description: section },
+      },
     },
-  },
-};
+  };
+}
+
+export const targetRefs: Schema = targetsWith("Name of one port of the Service. Absent: all of them.");
 
 export const headerName: Schema = {
   type: "string",
@@ -46,6 +51,11 @@ export const headerName: Schema = {
   pattern: headerPattern,
 };
 
+/** A route of Gateway API. */
+export function isRouteTarget({ kind }: Pick<TargetRef, "kind">): boolean {
+  return kind === "HTTPRoute" || kind === "GRPCRoute";
+}
+
 /** `kinds`: of targets. `instead`: what to do about others. */
 export function checkTargets(refs: readonly TargetRef[], kinds: readonly string[], instead: string, add: Add): void {
   const seen = new Map<string, number>();
@@ -53,10 +63,16 @@ export function checkTargets(refs: readonly TargetRef[], kinds: readonly string[
     const path = `spec.targetRefs[${at}]`;
     if (!kinds.includes(ref.kind)) add(`${path}.kind`, notImplemented(`target ${show(ref.kind)}`, instead));
     else {
-      const group = ref.kind === "Gateway" ? gatewayGroup : "";
+      const group = ref.kind === "Service" ? "" : gatewayGroup;
       if (ref.group !== group) add(`${path}.group`, `a ${ref.kind} is in group ${show(group)}, got ${show(ref.group)}`);
       if (ref.kind === "Gateway" && ref.sectionName !== undefined)
-        add(`${path}.sectionName`, notImplemented("a single listener of a Gateway", "leave it out: the policy is for all that speak HTTP"));
+        add(
+          `${path}.sectionName`,
+          notImplemented(
+            "a single listener of a Gateway",
+            "leave it out: the policy is for all that speak HTTP; or name the routes at that listener",
+          ),
+        );
     }
     const key = `${ref.kind}/${ref.name}/${ref.sectionName ?? ""}`;
     const before = seen.get(key);

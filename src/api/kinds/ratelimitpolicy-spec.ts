@@ -1,6 +1,7 @@
 // Owns: the shape of a RateLimitPolicy as the inside reads it, once validated and with its defaults.
 
 import type { KubeObject } from "../meta.ts";
+import type { BackendRef } from "./gateway-refs.ts";
 import type { SharedBy, TargetRef } from "./policy-targets.ts";
 
 export interface LimitMatch {
@@ -13,20 +14,38 @@ export interface LimitMatch {
   }[];
 }
 
+/** An entry of a descriptor as a rate limit service of the user's own sees it: the same for all requests (`value`), or of the request (`type`). */
+export interface LimitEntry {
+  readonly key: string;
+  readonly value?: string;
+  readonly type?: SharedBy["type"];
+  readonly header?: string;
+}
+
 export interface LimitRule {
   readonly name?: string;
   readonly scope: "Local" | "Global";
   readonly match?: LimitMatch;
   readonly by?: readonly SharedBy[];
-  readonly requests: number;
+  /** Absent, as `per` is, where `descriptor` is there. */
+  readonly requests?: number;
   /** Gateway API's duration. */
-  readonly per: string;
+  readonly per?: string;
   readonly burst?: number;
+  /** What is asked of `spec.service`. */
+  readonly descriptor?: readonly LimitEntry[];
+}
+
+/** A rate limit service that is asked in the place of the control plane's. */
+export interface LimitService {
+  readonly backendRef: BackendRef & { readonly group: string; readonly kind: string; readonly port: number };
+  readonly domain: string;
 }
 
 export interface RateLimitPolicyObject extends KubeObject {
   spec: {
     readonly targetRefs: readonly TargetRef[];
+    readonly service?: LimitService;
     readonly rules: readonly LimitRule[];
     readonly status: number;
     readonly tellClients: boolean;

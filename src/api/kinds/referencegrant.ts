@@ -11,6 +11,7 @@ import type { ReferenceGrantObject } from "./gateway-spec.ts";
 const askers = new Map([
   ...["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "Gateway"].map((kind) => [kind, "gateway.networking.k8s.io"] as const),
   ...Object.entries(listenerSetGroups),
+  ["RateLimitPolicy", "weft.dev"] as const,
 ]);
 const targets = new Map([
   ["Service", ""],
@@ -29,7 +30,7 @@ export const referenceGrantKind = defineKind({
   requiredFields: ["spec"],
   fields: { spec: published as Schema },
   notes: [
-    "Allows routes of the namespaces under `from` to name Services of its own namespace as backends, and Gateways and ListenerSets to name Secrets. Taking it away takes the backend away: its share of the traffic is answered with 500.",
+    "Allows routes of the namespaces under `from` to name Services of its own namespace as backends, Gateways and ListenerSets to name Secrets, and RateLimitPolicies to name rate limit services. Taking it away takes the backend away: its share of the traffic is answered with 500.",
     "Refused: kinds that Weft never asks about, since such a grant would grant nothing.",
   ],
   rules: (object: KubeObject): Violation[] => {

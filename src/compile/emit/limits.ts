@@ -4,12 +4,13 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import type { SharedBy } from "../../api/kinds/policy-targets.ts";
-import type { LimitMatch } from "../../api/kinds/ratelimitpolicy-spec.ts";
+import type { LimitEntry, LimitMatch } from "../../api/kinds/ratelimitpolicy-spec.ts";
 import { ApiVersion } from "../../wire/gen/envoy/config/core/v3/config_source_pb.ts";
-import type {
-  HeaderMatcherSchema,
-  RateLimit_ActionSchema,
-  RateLimitSchema,
+import {
+  type HeaderMatcherSchema,
+  RateLimit_Action_MetaData_Source,
+  type RateLimit_ActionSchema,
+  type RateLimitSchema,
 } from "../../wire/gen/envoy/config/route/v3/route_components_pb.ts";
 import { XRateLimitHeadersRFCVersion } from "../../wire/gen/envoy/extensions/common/ratelimit/v3/ratelimit_pb.ts";
 import { AdaptiveConcurrencySchema } from "../../wire/gen/envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency_pb.ts";
@@ -22,7 +23,7 @@ import { DescriptorSchema } from "../../wire/gen/envoy/extensions/rate_limit_des
 import type { StatusCode } from "../../wire/gen/envoy/type/v3/http_status_pb.ts";
 import { FractionalPercent_DenominatorType } from "../../wire/gen/envoy/type/v3/percent_pb.ts";
 import { Admission_ShareBy, AdmissionSchema } from "../../wire/gen/weft/extensions/v1/overload_pb.ts";
-import { controlPlaneCluster, globalLimitDomain, globalRuleKey } from "../../wire/names.ts";
+import { controlPlaneCluster, globalLimitDomain, globalRuleKey, routeMetadata } from "../../wire/names.ts";
 import type { LimitsPlan, OverloadPlan, RateRulePlan, RatesPlan } from "../plan/limits.ts";
 import { any, duration, stringMatcher } from "./common.ts";
 
@@ -85,13 +86,21 @@ function globalFilter(rates: RatesPlan, rules: readonly RateRulePlan[]): HttpFil
   return filter(
     "envoy.filters.http.ratelimit",
     any(GlobalSchema, {
-      domain: globalLimitDomain,
+      domain: rates.service?.domain ?? globalLimitDomain,
       timeout: duration(rates.timeoutMs),
       failureModeDeny: rates.denyOnFailure,
       ...(rates.status === 429 ? {} : { rateLimitedStatus: statusInit(rates.status) }),
       ...(rates.tellClients ? { enableXRatelimitHeaders: RateLimit_XRateLimitHeadersRFCVersion.DRAFT_VERSION_03 } : {}),
       rateLimitService: {
-        grpcService: { targetSpecifier: { case: "envoyGrpc", value: { clusterName: controlPlaneCluster } } },
+        grpcService: {
+          targetSpecifier: {
+            case: "envoyGrpc",
+            value:
+              rates.service === undefined
+                ? { clusterName: controlPlaneCluster }
+                : { clusterName: rates.service.cluster, authority: rates.service.host },
+          },
+        },
         transportApiVersion: ApiVersion.V3,
       },
       rateLimits: rules.map(limitInit),
@@ -102,12 +111,44 @@ function globalFilter(rates: RatesPlan, rules: readonly RateRulePlan[]): HttpFil
 const matchKey = "weft.dev/match";
 
 function limitInit(rule: RateRulePlan): MessageInitShape<typeof RateLimitSchema> {
+  if (rule.descriptor !== undefined) return { actions: descriptorActions(rule, rule.descriptor) };
   return {
     actions: [
-      { actionSpecifier: { case: "genericKey", value: { descriptorKey: globalRuleKey, descriptorValue: rule.id } } },
-      ...(rule.match === undefined ? [] : [matchAction(rule.match)]),
-      ...rule.by.map(byAction),
+      rule.ofRoute === true ? routeAction(globalRuleKey, rule.id) : fixedAction(globalRuleKey, rule.id),
+      ...(rule.match === undefined ? [] : [matchAction(rule.match, matchKey, "true")]),
+      ...rule.by.map((by) => byAction(by, keyOf(by))),
     ],
+  };
+}
+
+/** Whether a request is meant shows in entries that the descriptor has anyway: its service must find it as its configuration says. */
+function descriptorActions(rule: RateRulePlan, descriptor: readonly LimitEntry[]): ActionInit[] {
+  let { match, ofRoute } = rule;
+  return descriptor.map(({ key, value, type, header }) => {
+    if (value === undefined) return byAction({ type: type ?? "RemoteAddress", ...(header === undefined ? {} : { header }) }, key);
+    if (match !== undefined) {
+      const made = matchAction(match, key, value);
+      match = undefined;
+      return made;
+    }
+    if (ofRoute === undefined) return fixedAction(key, value);
+    ofRoute = undefined;
+    return routeAction(key, rule.id);
+  });
+}
+
+function fixedAction(descriptorKey: string, descriptorValue: string): ActionInit {
+  return { actionSpecifier: { case: "genericKey", value: { descriptorKey, descriptorValue } } };
+}
+
+/** An entry that routes of the rule have, with the value that they say. */
+function routeAction(descriptorKey: string, id: string): ActionInit {
+  const path = [routeMetadata.limits, id].map((key) => ({ segment: { case: "key" as const, value: key } }));
+  return {
+    actionSpecifier: {
+      case: "metadata",
+      value: { descriptorKey, metadataKey: { key: routeMetadata.filter, path }, source: RateLimit_Action_MetaData_Source.ROUTE_ENTRY },
+    },
   };
 }
 
@@ -134,7 +175,7 @@ function keyOf({ type, header }: SharedBy): string {
   }
 }
 
-function byAction(by: SharedBy): ActionInit {
+function byAction(by: SharedBy, descriptorKey: string): ActionInit {
   switch (by.type) {
     case "Identity":
       return {
@@ -143,7 +184,7 @@ function byAction(by: SharedBy): ActionInit {
           value: {
             name: "envoy.rate_limit_descriptors.expr",
             typedConfig: any(DescriptorSchema, {
-              descriptorKey: keyOf(by),
+              descriptorKey,
               skipIfError: true,
               exprSpecifier: { case: "text", value: "connection.uri_san_peer_certificate" },
             }),
@@ -154,7 +195,7 @@ function byAction(by: SharedBy): ActionInit {
       return {
         actionSpecifier: {
           case: "requestHeaders",
-          value: { headerName: (by.header ?? "").toLowerCase(), descriptorKey: keyOf(by), skipIfAbsent: true },
+          value: { headerName: (by.header ?? "").toLowerCase(), descriptorKey, skipIfAbsent: true },
         },
       };
     case "RemoteAddress":
@@ -162,7 +203,7 @@ function byAction(by: SharedBy): ActionInit {
   }
 }
 
-function matchAction({ path, method, headers = [] }: LimitMatch): ActionInit {
+function matchAction({ path, method, headers = [] }: LimitMatch, descriptorKey: string, descriptorValue: string): ActionInit {
   const matchers: MessageInitShape<typeof HeaderMatcherSchema>[] = [];
   if (path !== undefined) matchers.push(textMatch(":path", "regex", pathExpression(path)));
   if (method !== undefined) matchers.push(textMatch(":method", "exact", method));
@@ -172,7 +213,7 @@ function matchAction({ path, method, headers = [] }: LimitMatch): ActionInit {
         ? { name: name.toLowerCase(), headerMatchSpecifier: { case: "presentMatch", value: true } }
         : textMatch(name.toLowerCase(), type === "Exact" ? "exact" : type === "Prefix" ? "prefix" : "regex", value),
     );
-  return { actionSpecifier: { case: "headerValueMatch", value: { descriptorKey: matchKey, descriptorValue: "true", headers: matchers } } };
+  return { actionSpecifier: { case: "headerValueMatch", value: { descriptorKey, descriptorValue, headers: matchers } } };
 }
 
 function textMatch(name: string, kind: "exact" | "prefix" | "regex", value: string): MessageInitShape<typeof HeaderMatcherSchema> {

@@ -229,14 +229,17 @@ function tunnelBackends(routes: readonly RoutePlan[] | undefined): readonly Back
 
 export function routeInit(route: RoutePlan): RouteInit {
   const filters = filtersInit(route);
+  const { action, limits } = route;
+  const words = {
+    ...(action.kind !== "forward" || action.hedgeAfterMs === undefined ? {} : { [routeMetadata.hedgeAfterMs]: action.hedgeAfterMs }),
+    ...(limits === undefined ? {} : { [routeMetadata.limits]: limits }),
+  };
   return {
     name: route.name,
     match: matchInit(route.match),
     action: actionInit(route),
     ...editsInit(route.requestHeaders, route.responseHeaders),
-    ...(route.action.kind !== "forward" || route.action.hedgeAfterMs === undefined
-      ? {}
-      : { metadata: { filterMetadata: { [routeMetadata.filter]: { [routeMetadata.hedgeAfterMs]: route.action.hedgeAfterMs } } } }),
+    ...(Object.keys(words).length === 0 ? {} : { metadata: { filterMetadata: { [routeMetadata.filter]: words } } }),
     ...(Object.keys(filters).length === 0 ? {} : { typedPerFilterConfig: filters }),
   };
 }

@@ -15,6 +15,8 @@ export interface RoutePlan {
   readonly auth?: ExternalAuthPlan;
   /** With `forward` only. */
   readonly session?: SessionPlan;
+  /** What rules of rate limits know it by, by their ids; absent = it is in none. */
+  readonly limits?: Readonly<Record<string, string>>;
 }
 
 // ---- matches ----------------------------------------------------------------------------------------------------------------

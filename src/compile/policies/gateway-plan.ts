@@ -7,8 +7,9 @@ import { type BackendPlan, matchesEverything, type RoutePlan } from "../plan/rou
 import { compareText, derived, equal, type World } from "../world.ts";
 import { type GatewayModel, gatewayModel, isUsable, type ListenerModel } from "./gateway.ts";
 import { bestCovering, covers, specificity } from "./gateway-hosts.ts";
-import { requestRoutes } from "./gateway-requests.ts";
+import { type AtListener, requestRoutes } from "./gateway-requests.ts";
 import { inOrder, type Layer4Kind, live } from "./layer4route.ts";
+import { routeLimits, routeSections } from "./limits.ts";
 import type { AttachedListener } from "./parents.ts";
 import { byPrecedence, type RankedRoute } from "./route-rules.ts";
 import { virtualConnectionsAt, virtualCounts, virtualsAt } from "./virtual-gateway.ts";
@@ -74,7 +75,7 @@ function hostsOf(
   for (const listener of listeners) {
     const here = routes.flatMap((each) => {
       const hosts = each.listeners.filter(({ name }) => name === listener.name).flatMap((at) => at.hosts);
-      return hosts.length === 0 ? [] : [{ hosts, rules: each.reading.rules }];
+      return hosts.length === 0 ? [] : [{ hosts, rules: limited(world, each) }];
     });
     const domains = new Set([listener.hostname, ...here.flatMap(({ hosts }) => hosts)]);
     for (const domain of domains) {
@@ -102,6 +103,21 @@ function hostsOf(
     for (const [domain, each] of said) out.set(domain, { domain, routes: together(each) });
   }
   return [...out.values()].sort((a, b) => compareText(a.domain, b.domain));
+}
+
+/** With what rules of rate limits know them by. */
+function limited(world: World, { kind, key, reading }: AtListener): readonly RankedRoute[] {
+  const names = routeSections(world, kind, key);
+  const found = new Map(names.map((name) => [name, routeLimits(world, `${kind} ${key} ${name}`)]));
+  if ([...found.values()].every((each) => Object.keys(each).length === 0)) return reading.rules;
+  return reading.rules.map((rule) => ({
+    ...rule,
+    plans: rule.plans.map((plan) => {
+      // A rule without a name is called by its number, which no section is.
+      const limits = found.get(plan.name.slice(key.length + 1)) ?? found.get("") ?? {};
+      return Object.keys(limits).length === 0 ? plan : { ...plan, limits };
+    }),
+  }));
 }
 
 /** Routes of several objects, each in its own order; what takes every request goes behind what asks for something. */

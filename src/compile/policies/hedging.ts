@@ -4,7 +4,7 @@ import { durationMs } from "../../api/kinds/gateway-refs.ts";
 import { hedgingSource } from "../limit-sources.ts";
 import type { RoutePlan } from "../plan/routes.ts";
 import { derived } from "../world.ts";
-import { deciding } from "./limits.ts";
+import { deciding } from "./limit-targets.ts";
 
 /** By key of the Service, blank, name of the port; undefined = callers do not hedge. */
 export const hedgeAfterMs = derived<number | undefined>((world, text) => {

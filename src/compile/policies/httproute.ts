@@ -15,7 +15,7 @@ import type { RoutePlan } from "../plan/routes.ts";
 import { grpcRouteSource, type ParentIndex } from "../route-sources.ts";
 import { httpRouteSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
-import { type RefProblem, type Resolved, type ResolvedVerdict, resolveBackend, resolvedVerdict } from "./backends.ts";
+import { type RefProblem, type Resolved, type ResolvedVerdict, resolveBackend, resolvedVerdict, withoutGrpc } from "./backends.ts";
 import { grpcRank, planGrpcRule } from "./grpcroute.ts";
 import { type AcceptedVerdict, type Attached, attach } from "./parents.ts";
 import { type BackendOf, byPrecedence, planRule, type RankedRoute, rankOf } from "./route-rules.ts";
@@ -100,7 +100,9 @@ function resolveAll(world: World, route: AnyRouteObject, rules: readonly RuleSha
       if (externalAuth === undefined) continue;
       const where = `${place}.filters[${at}].externalAuth.backendRef`;
       take(externalAuth.backendRef, where);
-      const wrong = externalAuth.protocol === "GRPC" ? withoutGrpc(world, resolved.get(externalAuth.backendRef), where) : undefined;
+      const found = resolved.get(externalAuth.backendRef);
+      const wrong =
+        externalAuth.protocol === "GRPC" && found?.problem === undefined ? withoutGrpc(world, found?.cluster ?? "", where) : undefined;
       if (wrong === undefined) continue;
       problems.push(wrong);
       resolved.set(externalAuth.backendRef, { cluster: "", problem: wrong });
@@ -117,16 +119,6 @@ function resolveAll(world: World, route: AnyRouteObject, rules: readonly RuleSha
   return {
     of: (ref) => ({ cluster: resolved.get(ref)?.cluster ?? "", missing: resolved.get(ref)?.problem !== undefined }),
     verdict: resolvedVerdict(problems, "its share of the traffic is answered with 500, and nothing is mirrored there"),
-  };
-}
-
-/** gRPC needs HTTP/2, which a port's name says that it speaks. */
-function withoutGrpc(world: World, found: Resolved | undefined, where: string): RefProblem | undefined {
-  const target = found === undefined || found.problem !== undefined ? undefined : targetPlan(world, found.cluster);
-  if (target === undefined || target.port.protocol === "http2") return undefined;
-  return {
-    reason: "UnsupportedProtocol",
-    message: `${where}: port ${target.port.port} of Service ${target.service.key} does not say that it speaks gRPC; name the port grpc… or set its appProtocol to grpc`,
   };
 }
 

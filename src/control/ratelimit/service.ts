@@ -54,8 +54,9 @@ export function decide(deps: LimitDeps, caller: Identity, request: RateLimitRequ
     if (namespace !== caller.namespace)
       return `a workload of namespace ${caller.namespace} may not use up limits of namespace ${namespace}`;
     const found = deps.policy(namespace, name)?.spec.rules.find((each, n) => each.scope === "Global" && ruleName(each, n) === rule);
-    const unit = found === undefined ? undefined : limitUnits.get(found.per);
-    if (found === undefined || unit === undefined) {
+    const unit = limitUnits.get(found?.per ?? "");
+    // Without a number it asks a service of its own.
+    if (found?.requests === undefined || unit === undefined) {
       at.push(undefined);
       continue;
     }

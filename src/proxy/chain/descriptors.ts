@@ -8,6 +8,7 @@ import { fieldNamed } from "../http/grpc.ts";
 import type { Head } from "../http1/head.ts";
 import { compileHeader } from "../route/header.ts";
 import { compileBytes } from "../route/match.ts";
+import { textIn } from "../route/metadata.ts";
 import { chooseTarget } from "../route/table.ts";
 import type { HttpChain } from "./chain.ts";
 
@@ -51,6 +52,13 @@ function maker(action: RateAction, source: string): Maker {
       const entry = { key: action.key, value: action.value };
       return () => entry;
     }
+    case "route":
+      return (x) => {
+        const metadata = x.route?.metadata ?? null;
+        const value = (metadata === null ? "" : textIn(metadata, action.path)) || action.value;
+        if (value === "") return action.skipIfAbsent ? "skip" : null;
+        return { key: action.key, value };
+      };
     case "peer":
       return (x) => {
         const peer = x.down.peer;

@@ -268,6 +268,38 @@ test("routes and virtual hosts add descriptors, by the filter's stage, and may n
   expect(await values("/off")).toEqual([]);
 });
 
+test("a rule for some routes is asked about for those that say so in their metadata", async () => {
+  const at = (value: string, metadata?: Record<string, unknown>) =>
+    route(forward("c"), {
+      match: { path: { kind: "prefix", value }, headers: [], query: [] },
+      ...(metadata === undefined ? {} : { metadata }),
+    });
+  const routes = table([
+    { name: "all", domains: ["*"], routes: [at("/a", { shop: { rule: "one" } }), at("/b", { shop: { rule: { deep: 1 } } }), at("/")] },
+  ]);
+  const rule = (value: string, skipIfAbsent: boolean): RateAction => ({
+    kind: "route",
+    key: "rule",
+    path: ["shop", "rule"],
+    value,
+    skipIfAbsent,
+  });
+  const running = through(
+    {},
+    [
+      [rule("", false), byUser],
+      [rule("", true), byUser],
+    ],
+    routes,
+  );
+  const user = { key: "user", value: "ann" };
+  const both = [{ key: "rule", value: "one" }, user];
+  for (const path of ["/a", "/b", "/"]) expect(await ask(running, "x-user: ann\r\n", path)).toMatch(/^HTTP\/1.1 200/);
+  expect(asked.map(({ descriptors }) => descriptors.map(({ entries }) => entries))).toEqual([[both, both], [[user]], [[user]]]);
+  expect(await ask(through({}, [[rule("else", false)]], routes), "", "/b")).toMatch(/^HTTP\/1.1 200/);
+  expect(asked.at(-1)?.descriptors).toEqual([{ entries: [{ key: "rule", value: "else" }] }] as never);
+});
+
 test("another spelling of a path is no way around a limit by path", async () => {
   const headers = [{ name: ":path", match: { kind: "regex", value: "/api(/[^?]*)?(\\?.*)?", ignoreCase: false }, invert: false }] as const;
   const running = through({}, [[{ kind: "match", key: "rule", value: "api", expect: true, headers: [...headers] }]]);

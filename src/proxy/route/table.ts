@@ -52,6 +52,8 @@ export interface CompiledRoute {
   readonly matchedSize: number;
   /** What it replaces of its chain's stages; null = nothing. */
   readonly stages: RouteStages | null;
+  /** What stages may read of it; null = nothing. */
+  readonly metadata: RouteConfig["metadata"] | null;
 }
 
 export interface CompiledRedirect {
@@ -206,6 +208,7 @@ function compileRoute(config: RouteConfig, slotOf: (cluster: string) => ClusterS
     responseEdits,
     matchedSize: path.kind === "prefix" || path.kind === "separated-prefix" ? latin1Size(path.value) : -1,
     stages: config.stages ?? null,
+    metadata: config.metadata ?? null,
   };
 }
 

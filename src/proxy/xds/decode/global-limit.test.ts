@@ -135,6 +135,16 @@ test("limits of a route and its host; a route's metadata is known with the route
   } as never);
 });
 
+test("a filter, which is of all routes, reads the metadata of each request's", () => {
+  const metadataKey = { key: "shop", path: [{ segment: { case: "key", value: "plan" } }] };
+  const actions = [{ actionSpecifier: { case: "metadata", value: { descriptorKey: "k", metadataKey, source: 1 } } }];
+  const { g, found } = limit({ domain: "d", rateLimitService: service, rateLimits: [{ actions }] });
+  expect(g.violations).toEqual([]);
+  expect(found?.limits).toEqual([[{ kind: "route", key: "k", path: ["shop", "plan"], value: "", skipIfAbsent: false }]]);
+  const { route } = routes({ metadata: { filterMetadata: { shop: { plan: "gold" } } } });
+  expect(route?.metadata).toEqual({ shop: { plan: "gold" } });
+});
+
 test("a hedge in a route's metadata, which leaves a route's own word about tries alone", () => {
   const metadata = (value: unknown) => ({ metadata: { filterMetadata: { "weft.dev": { hedge_after_ms: value } } } });
   expect(routes(metadata(80)).route?.action).toMatchObject({ retry: { hedge: true, perTryTimeoutMs: 80 } });

@@ -6,10 +6,11 @@ import type {
   RateLimitPerRoute,
 } from "../../../wire/gen/envoy/extensions/filters/http/ratelimit/v3/rate_limit_pb.ts";
 import type { GlobalRateLimitConfig, RouteRateLimits, RouteStages } from "../../config.ts";
+import type { RouteMetadata } from "../../route/metadata.ts";
 import { at, choose, type Gate, millis, present } from "./gate.ts";
 import { headerEdits } from "./header-edits.ts";
 import { fraction } from "./match.ts";
-import { type RouteMetadata, rateActions } from "./overload.ts";
+import { rateActions } from "./overload.ts";
 import { apiVersion, envoyGrpc } from "./sources.ts";
 
 /** Envoy's default; a service that is asked about every request answers in less, or is none. */

@@ -12,6 +12,7 @@ import type { Admission } from "../../../wire/gen/weft/extensions/v1/overload_pb
 import type { AdmissionConfig, LocalRateLimitConfig, RateAction } from "../../config.ts";
 import type { BucketConfig } from "../../resilience/bucket.ts";
 import { gradientDefaults } from "../../resilience/gradient.ts";
+import { type RouteMetadata, textIn } from "../../route/metadata.ts";
 import { ExpressionDescriptor, PeerIdentity } from "../proto/types.ts";
 import { at, decodeExtension, type Extension, extension, type Gate, millis, present } from "./gate.ts";
 import { fraction, headerMatch } from "./match.ts";
@@ -112,9 +113,7 @@ export function rateActions(
   return none || out.length === 0 ? null : out;
 }
 
-export type RouteMetadata = Readonly<Record<string, unknown>>;
-
-/** What a route's metadata says is known with the route. */
+/** What a route's metadata says is known with the route; a filter, which is of all routes, asks each request's. */
 function fromMetadata(
   gate: Gate,
   action: RateLimit_Action_MetaData,
@@ -123,12 +122,10 @@ function fromMetadata(
 ): RateAction | null | "skip" {
   const key = present(gate, at(path, "descriptor_key"), action.descriptorKey);
   if (action.source !== 1) gate.add(at(path, "source"), "DYNAMIC is not supported: no filter here makes metadata; use ROUTE_ENTRY");
-  else if (metadata === null) gate.add(path, "needs a place at a route or a virtual host, whose routes have metadata");
   const names = [present(gate, at(path, "metadata_key.key"), action.metadataKey?.key ?? "")];
   for (const { segment } of action.metadataKey?.path ?? []) names.push(segment.value ?? "");
-  let found: unknown = metadata;
-  for (const name of names) found = typeof found === "object" && found !== null ? (found as RouteMetadata)[name] : undefined;
-  const value = typeof found === "string" && found !== "" ? found : action.defaultValue;
+  if (metadata === null) return { kind: "route", key, path: names, value: action.defaultValue, skipIfAbsent: action.skipIfAbsent };
+  const value = textIn(metadata, names) || action.defaultValue;
   if (value === "") return action.skipIfAbsent ? "skip" : null;
   return { kind: "generic", key, value };
 }

@@ -161,6 +161,7 @@ function route(gate: Gate, one: Route, around: Around, path: string): RouteConfi
   if (action.kind === "forward" && action.prefixRewrite !== null && (match.path.kind === "regex" || match.path.kind === "connect")) {
     gate.add(at(path, "route.prefix_rewrite"), "needs a match on prefix, path or path_separated_prefix");
   }
+  const metadata = one.metadata?.filterMetadata;
   return {
     name: one.name,
     match,
@@ -168,6 +169,7 @@ function route(gate: Gate, one: Route, around: Around, path: string): RouteConfi
     requestHeaders: all.request,
     responseHeaders: all.response,
     ...(Object.keys(stages).length === 0 ? {} : { stages }),
+    ...(metadata === undefined || Object.keys(metadata).length === 0 ? {} : { metadata }),
   };
 }
 
