@@ -64,6 +64,8 @@ export class Endpoint {
   /** What is seen of its answers; null where nobody asks. */
   observer: Observer | null = null;
   #failures = 0;
+  /** Why the last connection to it failed; empty since one has been made. */
+  whyFailed = "";
   /** Series per answer status; belongs to `telemetry/request.ts`. */
   requestSeries: object | null = null;
   /** Makes the next TLS connection cheaper. */
@@ -85,8 +87,9 @@ export class Endpoint {
     return this.config.healthy && !this.ejected && !this.failing;
   }
 
-  /** A connection could not be made: 1 s, then 2, 4, 8, at most 10 s of avoidance. */
-  connectFailed(nowMs: number): void {
+  /** A connection could not be made: 1 s, then 2, 4, 8, at most 10 s of avoidance. `why`: for whoever asks why nobody takes requests. */
+  connectFailed(nowMs: number, why = ""): void {
+    if (why !== "") this.whyFailed = why;
     if (nowMs < this.avoidUntilMs) return;
     const wait = firstAvoidMs * 2 ** Math.min(this.#failures, 4);
     this.#failures++;
@@ -96,6 +99,7 @@ export class Endpoint {
   connected(): void {
     this.#failures = 0;
     this.avoidUntilMs = 0;
+    this.whyFailed = "";
   }
 
   /** Takes it out of service; idle connections close, busy ones close when they are done. */

@@ -4,6 +4,7 @@ import { pathEnd } from "../authz/path.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
+import { whyNobody } from "../balance/nobody.ts";
 import { pick } from "../balance/pick.ts";
 import { wanted } from "../balance/wanted.ts";
 import type { HttpChain } from "../chain/chain.ts";
@@ -72,12 +73,12 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
     else if (cluster.full) {
       cluster.refused("instances");
       reply(x, failures.overflow, "every instance is at its limit of connections or requests");
-    } else reply(x, failures.noEndpoint, "");
+    } else nobody(x, cluster, nowMs);
     return;
   }
   if (cluster.config.proxyProtocol !== undefined) {
     // Its header names one client; a pooled connection serves many.
-    reply(x, failures.noEndpoint, "the cluster wants a PROXY protocol header, which only opaque TCP can have: use a TCP listener for it");
+    reply(x, failures.noneTakes, "the cluster wants a PROXY protocol header, which only opaque TCP can have: use a TCP listener for it");
     return;
   }
   let half: UpstreamHalf | null;
@@ -127,6 +128,11 @@ export function attempt(x: Exchange, nowMs: number, not: Endpoint | null, head: 
   const own = x.ownHalf;
   if (half.open) send(x, half, head);
   own.arm();
+}
+
+function nobody(x: Exchange, cluster: Cluster, nowMs: number): void {
+  const why = whyNobody(cluster, nowMs);
+  reply(x, why === "" ? failures.noEndpoint : failures.noneTakes, why);
 }
 
 function wait(x: Exchange, cluster: Cluster, why: string): void {

@@ -8,7 +8,7 @@ import type { Wire } from "../net/outbox.ts";
 import type { Core } from "../runtime/core.ts";
 import type { TlsMaterial } from "../tls/material.ts";
 import { isTransportError, judgePeer, type Peer, type TlsFacts } from "../tls/peer.ts";
-import { refuseBroken } from "../tls/refusal.ts";
+import { refusal, refuseBroken } from "../tls/refusal.ts";
 import { type Failure, failures } from "./failure.ts";
 
 /** A connection that is made from here, and what it is told of its socket. */
@@ -63,12 +63,14 @@ export function judgeDialed(connection: Dialing, socket: DialedSocket, material:
   const judged = broken ? refuseBroken(failed.message) : judgePeer(socket, material.rules, endpoint.config.identity, true, core.wallMs());
   if (typeof judged !== "string") return judged;
   core.tlsRefusedUpstream.count();
+  // Addresses go from one workload to another: more often than anybody plays another's part.
+  const words = refusal.reason === "wrong_identity" ? `${judged}; is another workload at ${endpoint.host}:${endpoint.port} now?` : judged;
   endpoint.tlsSession.forget();
   if (!broken && core.mayLog()) {
     const { host, port, cluster } = endpoint;
     core.log.warn({ cluster: cluster.config.name, endpoint: `${host}:${port}`, reason: judged }, "The upstream peer was refused.");
   }
-  return judged;
+  return words;
 }
 
 /** A connection that the kernel does not watch over still carries requests. */

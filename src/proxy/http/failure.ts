@@ -127,6 +127,8 @@ export const failures = {
     "no_healthy_upstream",
     "no healthy instance is known; is one running and registered?",
   ),
+  /** There are instances. */
+  noneTakes: failure("no-endpoint", "self", "never", "UH", 503, "no_healthy_upstream", "none of its instances takes requests now"),
   overflow: failure("overflow", "self", "safe", "UO", 503, "upstream_overflow", "too many connections or requests to this cluster"),
   connect: failure(
     "connect",
@@ -153,7 +155,7 @@ export const failures = {
     "UF",
     503,
     "upstream_reset_before_response_started{connection_failure,TLS_error}",
-    "mutual TLS with the instance failed",
+    "TLS with the instance failed",
   ),
   reset: failure(
     "reset",

@@ -29,7 +29,7 @@ export function reply(x: Exchange, failure: Failure, why: string): void {
   if (exhausted) x.flag = "URX";
   x.reason = why === "" ? failure.sentence : failure === failures.denied ? why : `${failure.sentence}: ${why}`;
   if (failure.close) x.downClose = true;
-  const undelivered = x.chain.inbound && (failure.retry === "safe" || failure === failures.noEndpoint);
+  const undelivered = x.chain.inbound && (failure.retry === "safe" || failure.kind === failures.noEndpoint.kind);
   let size: number;
   if (x.grpc !== null) {
     x.status = 200;

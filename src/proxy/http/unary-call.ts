@@ -5,6 +5,7 @@
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster, ClusterSlot } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
+import { whyNobody } from "../balance/nobody.ts";
 import { pick } from "../balance/pick.ts";
 import { Upstream } from "../http1/client.ts";
 import { Head, parseRequest } from "../http1/head.ts";
@@ -132,7 +133,7 @@ class RunningCall implements Call, UpstreamOwner, Timed {
     if (endpoint === null || cluster.config.proxyProtocol !== undefined) {
       const full = endpoint === null && cluster.full;
       if (full) cluster.refused("instances");
-      const why = full ? "every instance is at its limit" : "no healthy instance is known";
+      const why = full ? "every instance is at its limit" : whyNobody(cluster, nowMs) || "no healthy instance is known";
       return this.#failSoon(full ? "overflow" : "no_endpoint", `${why} in ${cluster.config.name}`);
     }
     const { protocol, tls } = endpoint.transport;

@@ -42,6 +42,8 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
   used = false;
   /** How many requests were sent. */
   #carried = 0;
+  /** The peer has said something since the handshake: it takes us for who we are. */
+  #heard = false;
   /** No requests from then on. */
   #endAtMs = Number.POSITIVE_INFINITY;
   /** The request asked for: 1 HEAD, 2 CONNECT-like (no body either way), 0 else. */
@@ -271,12 +273,14 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
 
   /** A ticket for the next connection. Before the peer is accepted it is worth nothing. */
   ticket(session: Uint8Array): void {
+    this.#heard = true;
     if (this.peer !== null) this.endpoint.tlsSession.keep(session, this.generation);
   }
 
   received(bytes: Uint8Array): void {
     switch (this.state) {
       case upstreamState.busy:
+        this.#heard = true;
         this.#read(bytes);
         break;
       case upstreamState.raw:
@@ -367,7 +371,7 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
   #fail(failure: Failure, why: string): void {
     if (this.state === upstreamState.closed) return;
     this.core.connectFailures.value++;
-    this.endpoint.connectFailed(this.core.ticker.nowMs);
+    this.endpoint.connectFailed(this.core.ticker.nowMs, why);
     const owner = this.owner;
     this.owner = null;
     this.dispose();
@@ -392,7 +396,9 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
     }
     this.owner = null;
     this.dispose();
-    owner?.onUpstreamLost(this, failures.reset, why);
+    // In TLS 1.3 a server judges our certificate after the handshake is over for us (RFC 8446 4.4.2.4): what it thinks of it is an end without a word.
+    const turnedAway = this.peer !== null && !this.#heard && this.#carried <= 1;
+    owner?.onUpstreamLost(this, failures.reset, turnedAway ? `${why} right after the handshake; does it accept our certificate?` : why);
   }
 
   #closed(): void {
@@ -431,7 +437,7 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
       if (owner === null || this.state !== upstreamState.busy) return;
       const used = parseAnswer(bytes, at, bytes.length, answerHead);
       if (used < 0) {
-        this.#malformed(used);
+        this.#malformed(used, otherProtocol(bytes, at));
         return;
       }
       if (used === 0) {
@@ -528,9 +534,9 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
     this.owner?.onAnswerTrailers(this, trailers, 0, trailers.length);
   }
 
-  #malformed(code: number): void {
+  #malformed(code: number, hint = ""): void {
     this.core.malformedAnswers.value++;
-    const why = explainRefusal(code).sentence;
+    const why = explainRefusal(code).sentence + hint;
     if (this.core.mayLog())
       this.core.log.warn(
         { cluster: this.endpoint.cluster.config.name, endpoint: `${this.endpoint.host}:${this.endpoint.port}`, reason: why },
@@ -541,6 +547,16 @@ export class Upstream implements Dialing, Pooled, Timed, UpstreamHalf {
     this.dispose();
     owner?.onUpstreamLost(this, failures.upstreamMalformed, why);
   }
+}
+
+/** What the beginning of no answer of HTTP/1 may be instead, as the end of a sentence; empty = no idea. */
+function otherProtocol(bytes: Uint8Array, at: number): string {
+  // RFC 8446 5.1: an alert or a handshake, of TLS 1.x.
+  if ((bytes[at] === 0x15 || bytes[at] === 0x16) && bytes[at + 1] === 3) return "; it speaks TLS, and is called in plain text";
+  // RFC 9113 4.1 and 3.4: a frame of SETTINGS comes first, whose length is below 256 and whose stream is 0.
+  if (bytes[at] === 0 && bytes[at + 1] === 0 && bytes[at + 3] === 4 && bytes[at + 5] === 0)
+    return "; it speaks HTTP/2, and is called by HTTP/1.1";
+  return "";
 }
 
 const empty = Buffer.alloc(0);

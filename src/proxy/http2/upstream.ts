@@ -186,7 +186,10 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
 
   #finish(why: string): void {
     if (this.#state < state.open) {
-      this.#fail(failures.connect, this.#state === state.greeting ? `${why}; does it speak HTTP/2?` : why);
+      this.#fail(
+        failures.connect,
+        this.#state === state.greeting ? `${why}; does it speak HTTP/2${this.peer === null ? "" : ", and accept our certificate"}?` : why,
+      );
       return;
     }
     enter();
@@ -339,7 +342,7 @@ export class Http2Upstream implements Dialing, Pooled, Timed, SessionOwner, Upst
   #fail(failure: Failure, why: string): void {
     if (this.#state === state.closed) return;
     this.core.connectFailures.value++;
-    this.endpoint.connectFailed(this.core.ticker.nowMs);
+    this.endpoint.connectFailed(this.core.ticker.nowMs, why);
     this.#end(failure, why);
   }
 

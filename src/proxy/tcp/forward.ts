@@ -5,6 +5,7 @@ import { denial, judge, subject } from "../authz/judge.ts";
 import type { Permit } from "../authz/permit.ts";
 import type { Cluster, ClusterSlot } from "../balance/cluster.ts";
 import type { Endpoint } from "../balance/endpoint.ts";
+import { whyNobody } from "../balance/nobody.ts";
 import { pick } from "../balance/pick.ts";
 import { hash64, wanted } from "../balance/wanted.ts";
 import type { ChainMember, ChainSlot, CompiledChain, TcpChain } from "../chain/chain.ts";
@@ -136,7 +137,8 @@ export class TcpConnection implements Downstream, ChainMember, Timed, UpstreamOw
     const endpoint = pick(cluster, this.#permit as Permit, now, this.core.random, not);
     if (endpoint === null) {
       if (cluster.full) cluster.refused("instances");
-      this.#refuse(cluster.full ? failures.overflow : failures.noEndpoint, "");
+      const why = cluster.full ? "" : whyNobody(cluster, now);
+      this.#refuse(cluster.full ? failures.overflow : why === "" ? failures.noEndpoint : failures.noneTakes, why);
       return;
     }
     if (cluster.connections >= cluster.config.limits.maxConnections) {

@@ -280,7 +280,7 @@ test("a resumed peer whose certificate has expired meanwhile is refused", () => 
   const der = derOf(front);
   const resumed = told(der, { isSessionReused: () => true });
   expect(judgePeer(resumed, rules, null, false, Date.now())).toMatchObject({ principal: id("front") });
-  expect(judgePeer(resumed, rules, null, false, Date.now() + 7_200_000)).toBe("the certificate has expired");
+  expect(judgePeer(resumed, rules, null, false, Date.now() + 7_200_000)).toBe("the peer's certificate has expired");
   expect(refusal.reason).toBe("expired");
   expect(judgePeer(resumed, rules, null, false, Date.now() - 7_200_000)).toContain("not valid yet");
   expect(refusal.reason).toBe("not_yet_valid");

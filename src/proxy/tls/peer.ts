@@ -104,8 +104,8 @@ export function judgePeer(socket: TlsFacts, rules: PeerRules, exact: string | nu
   if (facts === null) return refuse("bad_certificate", "the certificate cannot be read");
   // A ticket may outlive the certificate it was given to: what a full handshake would say is said here.
   if (rules.verify && socket.isSessionReused()) {
-    if (wallMs > facts.notAfterMs) return refuse("expired", "the certificate has expired");
-    if (wallMs < facts.notBeforeMs) return refuse("not_yet_valid", "the certificate is not valid yet; are the clocks right?");
+    if (wallMs > facts.notAfterMs) return refuse("expired", "the peer's certificate has expired");
+    if (wallMs < facts.notBeforeMs) return refuse("not_yet_valid", "the peer's certificate is not valid yet; are the clocks right?");
   }
   if (facts.fault !== "") return refuse("bad_certificate", facts.fault);
   const { identity } = facts;
@@ -134,9 +134,9 @@ function chainFault(socket: TlsFacts, isClient: boolean): string | null {
   if (isClient && code === "ERR_TLS_CERT_ALTNAME_INVALID") return null;
   switch (code) {
     case "CERT_HAS_EXPIRED":
-      return refuse("expired", "the certificate has expired");
+      return refuse("expired", "the peer's certificate has expired");
     case "CERT_NOT_YET_VALID":
-      return refuse("not_yet_valid", "the certificate is not valid yet; are the clocks right?");
+      return refuse("not_yet_valid", "the peer's certificate is not valid yet; are the clocks right?");
     case "DEPTH_ZERO_SELF_SIGNED_CERT":
     case "SELF_SIGNED_CERT_IN_CHAIN":
     case "UNABLE_TO_GET_ISSUER_CERT":

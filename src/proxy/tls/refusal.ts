@@ -73,6 +73,7 @@ const known: readonly Known[] = [
   },
   { word: "BAD_CERTIFICATE", reason: "refused_by_peer", sentence: "the peer refuses our certificate (alert bad_certificate)" },
   { word: "CERTIFICATE_UNKNOWN", reason: "refused_by_peer", sentence: "the peer refuses our certificate (alert certificate_unknown)" },
+  { word: "before secure TLS connection", reason: "other", sentence: "the peer closed the connection within it; does it speak TLS here?" },
   { word: "_ALERT_", reason: "refused_by_peer", sentence: "the peer broke off" },
 ];
 

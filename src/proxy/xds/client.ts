@@ -278,6 +278,18 @@ export class AdsClient implements AdsHost {
     return problems;
   }
 
+  answered(type: StreamType): void {
+    // Also what was said while this response was on its way: the server could not know what it was about.
+    if (this.#complained.has(type) || this.#problems(type).length > 0) this.#tellLate(type);
+  }
+
+  versions(type: StreamType): Record<string, string> {
+    const made = this.store.versions(type);
+    // What is not in force is asked for again, so that there is an answer that says so.
+    for (const { resource } of this.#failed.values()) if (resource.type === type) delete made[resource.name];
+    return made;
+  }
+
   #asHost(): Omit<AdsHost, "send"> {
     return {
       node: this.node,
@@ -285,16 +297,8 @@ export class AdsClient implements AdsHost {
       log: this.log,
       wanted: (type) => this.wanted(type),
       take: (type, resources, removed) => this.take(type, resources, removed),
-      answered: (type) => {
-        // Also what was said while this response was on its way: the server could not know what it was about.
-        if (this.#complained.has(type) || this.#problems(type).length > 0) this.#tellLate(type);
-      },
-      versions: (type) => {
-        const made = this.store.versions(type);
-        // What is not in force is asked for again, so that there is an answer that says so.
-        for (const { resource } of this.#failed.values()) if (resource.type === type) delete made[resource.name];
-        return made;
-      },
+      answered: (type) => this.answered(type),
+      versions: (type) => this.versions(type),
     };
   }
 
