@@ -175,8 +175,49 @@ describe("apply, get, describe, delete", () => {
     expect(out).toMatch(/ResolvedRefs +False +BackendNotFound/);
     const around = (await line("describe svc/reviews -n shop")).out;
     expect(around).toContain("Instances:\n  none with app=reviews");
-    expect(around).toMatch(/Routes:\n +NAME +AGE\n +shop\/reviews/);
+    expect(around).toMatch(/Routes:\n +KIND +NAME +AGE\n +HTTPRoute +shop\/reviews/);
     expect((await line("describe svc -n shop")).code).toBe(2);
+  });
+
+  test("describe: what a policy's targets and a Gateway's listeners say, and what happened", async () => {
+    const events = ["first", "second"].map(
+      (reason, at) => `---
+apiVersion: v1
+kind: Event
+metadata: {name: o.${reason}, namespace: shop}
+involvedObject: {apiVersion: weft.dev/v1alpha1, kind: OverloadPolicy, name: o, namespace: shop}
+reason: ${reason}
+message: it is the ${reason}
+type: Warning
+lastTimestamp: "2026-01-0${2 - at}T00:00:00Z"
+`,
+    );
+    const policy = `apiVersion: weft.dev/v1alpha1
+kind: OverloadPolicy
+metadata: {name: o, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: reviews, sectionName: nope}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: weft, listeners: [{name: web, port: 8080, protocol: HTTP}]}
+`;
+    expect((await weft(["apply", "-f", "-"], policy + events.join(""))).code).toBe(0);
+    const said = await eventually(
+      10_000,
+      async () => (await line("describe overloadpolicy o -n shop")).out,
+      (out) => out.includes("TargetNotFound"),
+    );
+    expect(said).toMatch(/For Service reviews\/nope:\n +TYPE +STATUS +REASON[^\n]*\n +Accepted +False +TargetNotFound/);
+    expect(said).toMatch(/Events:\n +LAST SEEN +TYPE +REASON +MESSAGE\n[^\n]* second +it is the second\n[^\n]* first +it is the first\n$/);
+    const gateway = await eventually(
+      10_000,
+      async () => (await line("describe gateway edge -n shop")).out,
+      (out) => out.includes("Listener web"),
+    );
+    expect(gateway).toMatch(/Listener web, 0 routes:\n +TYPE +STATUS[^\n]*\n +Accepted +True/);
+    expect(gateway).not.toContain("Status:\n");
+    await line("delete overloadpolicy/o gateway/edge -n shop");
   });
 
   test("delete by name, by file, by label, never all by accident", async () => {

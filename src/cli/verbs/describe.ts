@@ -1,6 +1,7 @@
 // Owns: `weft describe`: one object, its conditions, and the live state around it. What is around a kind stands in one table below;
 // a kind that is not in it is shown without surroundings.
 
+import { type EventObject, lastSeen } from "../../api/kinds/event.ts";
 import type { EdgeObject, ProxyObject } from "../../api/live.ts";
 import type { Condition, KubeObject } from "../../api/meta.ts";
 import { ApiFailure, type Client } from "../client.ts";
@@ -69,13 +70,56 @@ async function show(object: KubeObject, resource: Resource, session: Session, te
   for (const section of (await around[object.kind]?.(object, session, colour)) ?? []) {
     terminal.out(`\n${title(section.title)}\n${section.text.trimEnd().replace(/^/gm, "  ")}\n`);
   }
+  const events = await eventsOf(object, resource, session);
+  if (events !== "") terminal.out(`\n${title("Events:")}\n${events.trimEnd().replace(/^/gm, "  ")}\n`);
+}
+
+/** What happened to it in the last hour, oldest first; empty: nothing, or the caller may not see it. Objects without namespace have theirs in `default`. */
+async function eventsOf({ metadata, kind }: KubeObject, resource: Resource, session: Session): Promise<string> {
+  const about = `involvedObject.name=${metadata.name},involvedObject.kind=${kind}`;
+  const place = resource.namespaced ? metadata.namespace : "default";
+  const all = await listOf<EventObject>(session, "events", place, "", about);
+  // One that was made anew under the name has nothing to do with what happened to the old one.
+  const mine = all.filter(
+    ({ involvedObject: { uid } }) => uid === undefined || uid === "" || metadata.uid === undefined || uid === metadata.uid,
+  );
+  if (mine.length === 0) return "";
+  const now = Date.now();
+  const rows = mine
+    .toSorted((a, b) => lastSeen(a).localeCompare(lastSeen(b)))
+    .map((event): CellLike[] => [
+      ageOf(lastSeen(event), now),
+      event.type === "Warning" ? { text: "Warning", tone: "yellow" } : (event.type ?? ""),
+      event.reason ?? "",
+      `${event.message ?? ""}${(event.count ?? 1) > 1 ? ` (${event.count} times)` : ""}`,
+    ]);
+  return table(["LAST SEEN", "TYPE", "REASON", "MESSAGE"], rows, false);
 }
 
 function pairs(map: Readonly<Record<string, string>>): string[] {
   return Object.entries(map).map(([key, value]) => `${key}=${value}`);
 }
 
-/** Conditions wherever a kind keeps them: in `status.conditions`, or for each parent or ancestor of a route or policy. */
+interface Attached {
+  readonly parentRef?: AttachedTo;
+  readonly ancestorRef?: AttachedTo;
+  readonly conditions?: readonly Condition[];
+}
+
+interface AttachedTo {
+  readonly kind?: string;
+  readonly name?: string;
+  readonly port?: number;
+  readonly sectionName?: string;
+}
+
+interface Listener {
+  readonly name: string;
+  readonly attachedRoutes?: number;
+  readonly conditions?: readonly Condition[];
+}
+
+/** Conditions wherever a kind keeps them: in `status.conditions`, or for each parent or ancestor of a route or policy, or for each listener. */
 async function showStatus(status: Record<string, unknown> | undefined, object: KubeObject, terminal: Terminal): Promise<void> {
   if (status === undefined || Object.keys(status).length === 0) return;
   const { colour } = terminal;
@@ -87,17 +131,24 @@ async function showStatus(status: Record<string, unknown> | undefined, object: K
     title("Conditions:");
     terminal.out(conditionTable(conditions, object, colour));
   }
-  const parents = status.parents as
-    | readonly { parentRef?: { kind?: string; name?: string; port?: number }; conditions?: readonly Condition[] }[]
-    | undefined;
-  if (Array.isArray(parents)) {
-    delete rest.parents;
-    for (const parent of parents) {
-      const { kind = "Gateway", name = "?", port } = parent.parentRef ?? {};
-      title(`For ${kind} ${name}${port === undefined ? "" : `:${port}`}:`);
-      terminal.out(conditionTable(parent.conditions ?? [], object, colour));
+  for (const field of ["parents", "ancestors"] as const) {
+    const attached = status[field] as readonly Attached[] | undefined;
+    if (!Array.isArray(attached)) continue;
+    delete rest[field];
+    for (const each of attached as readonly Attached[]) {
+      const { kind = "Gateway", name = "?", port, sectionName } = each.parentRef ?? each.ancestorRef ?? {};
+      title(`For ${kind} ${name}${sectionName === undefined ? "" : `/${sectionName}`}${port === undefined ? "" : `:${port}`}:`);
+      terminal.out(conditionTable(each.conditions ?? [], object, colour));
     }
   }
+  if (Array.isArray(status.listeners)) {
+    delete rest.listeners;
+    for (const { name, attachedRoutes = 0, conditions: said = [] } of status.listeners as readonly Listener[]) {
+      title(`Listener ${name}, ${attachedRoutes} ${attachedRoutes === 1 ? "route" : "routes"}:`);
+      terminal.out(conditionTable(said, object, colour));
+    }
+  }
+  for (const [field, value] of Object.entries(rest)) if (Array.isArray(value) && value.length === 0) delete rest[field];
   if (Object.keys(rest).length > 0) {
     title("Status:");
     terminal.out((await toYaml(rest)).trimEnd().replace(/^/gm, "  "));
@@ -127,16 +178,24 @@ async function listOf<T extends KubeObject>(
   word: string,
   namespace: string | undefined,
   selector = "",
+  fields = "",
 ): Promise<readonly T[]> {
   try {
     const resource = await session.find(word);
-    const query = selector === "" ? "" : `?labelSelector=${encodeURIComponent(selector)}`;
+    const asked = [
+      ...(selector === "" ? [] : [`labelSelector=${encodeURIComponent(selector)}`]),
+      ...(fields === "" ? [] : [`fieldSelector=${encodeURIComponent(fields)}`]),
+    ];
+    const query = asked.length === 0 ? "" : `?${asked.join("&")}`;
     return (await session.client.json<{ items: T[] }>(pathOf(resource, namespace) + query)).items;
   } catch (error) {
     if (error instanceof ApiFailure) return [];
     throw error;
   }
 }
+
+const routeNames = ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"];
+const routeKinds = routeNames.map((kind) => `${kind.toLowerCase()}s`);
 
 async function aroundService(service: KubeObject, session: Session, colour: boolean): Promise<readonly Section[]> {
   const namespace = service.metadata.namespace as string;
@@ -145,7 +204,7 @@ async function aroundService(service: KubeObject, session: Session, colour: bool
   const wanted = Object.entries(selector);
   const [entries, routes, policies, edges] = await Promise.all([
     listOf(session, "workloadentries.networking.istio.io", namespace),
-    listOf(session, "httproutes.gateway.networking.k8s.io", undefined),
+    Promise.all(routeKinds.map((kind) => listOf(session, `${kind}.gateway.networking.k8s.io`, undefined))),
     listOf(session, "authorizationpolicies.security.istio.io", namespace),
     listOf<EdgeObject>(session, "edges.weft.dev", undefined),
   ]);
@@ -163,9 +222,11 @@ async function aroundService(service: KubeObject, session: Session, colour: bool
       { text: health.text, tone: health.good ? "green" : "red" },
     ];
   });
-  const attached = routes
-    .filter((r) => attachesTo(r, name, namespace))
-    .map((r) => [`${r.metadata.namespace}/${r.metadata.name}`, ageOf(r.metadata.creationTimestamp, Date.now())]);
+  const attached = routes.flatMap((ofKind, at) =>
+    ofKind
+      .filter((r) => attachesTo(r, name, namespace))
+      .map((r) => [routeNames[at] ?? "", `${r.metadata.namespace}/${r.metadata.name}`, ageOf(r.metadata.creationTimestamp, Date.now())]),
+  );
   const holding = policies.filter((p) => {
     const match = (p.spec as { selector?: { matchLabels?: Record<string, string> } } | undefined)?.selector?.matchLabels ?? {};
     return mine.some((e) => Object.entries(match).every(([key, value]) => labels(e)[key] === value));
@@ -185,7 +246,7 @@ async function aroundService(service: KubeObject, session: Session, colour: bool
           ? `none${wanted.length === 0 ? " (no selector)" : ` with ${pairs(selector).join(",")}`}`
           : table(["NAME", "VERSION", "ADDRESS", "HEALTHY"], instances, colour),
     },
-    { title: "Routes:", text: attached.length === 0 ? "none" : table(["NAME", "AGE"], attached, colour) },
+    { title: "Routes:", text: attached.length === 0 ? "none" : table(["KIND", "NAME", "AGE"], attached, colour) },
     {
       title: "Policies:",
       text:
