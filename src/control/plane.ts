@@ -55,6 +55,8 @@ import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
 import { Counters, parseTold } from "./ratelimit/counters.ts";
+import { fetchKeysByHttps } from "./keysets/fetch.ts";
+import { KeyFetcher } from "./keysets/fetcher.ts";
 import { Shifter } from "./shift/controller.ts";
 import { backendTraffic } from "./shift/traffic.ts";
 import type { StoreAddress } from "./store/address.ts";
@@ -369,12 +371,24 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
       record: (happening) => recorder.record(happening),
       traffic: backendTraffic((namespace, name) => publisher.object("services", namespace, name), insight.traffic),
     });
+  const keyFetcher = (own: Store) =>
+    new KeyFetcher({
+      store: own,
+      clock,
+      log,
+      random: Math.random,
+      uid: () => crypto.randomUUID(),
+      fetchKeys: fetchKeysByHttps,
+      record: (happening) => recorder.record(happening),
+    });
   if (shared === undefined) {
     const collector = new Collector({ store, kinds, clock, log });
     undo.add(() => collector.stop());
     await collector.start();
     const shifting = shifter(store);
     undo.add(() => shifting.stop());
+    const fetching = keyFetcher(store);
+    undo.add(() => fetching.stop());
   }
 
   const lists = new RevocationLists();
@@ -778,11 +792,13 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         collector.start().catch((cause: unknown) => log.error({ cause }, "Garbage collection could not begin"));
         const trimming = startTrimming(fenced, clock, log);
         const shifting = shifter(fenced);
+        const fetching = keyFetcher(fenced);
         const adopting = clock.every(adoptEveryMs, () => liveness.adopt(publisher.objects(entries)));
         duties.push(
           () => collector.stop(),
           () => trimming.cancel(),
           () => shifting.stop(),
+          () => fetching.stop(),
           () => adopting.cancel(),
         );
         event("info", `control plane ${shared.id} does the singleton work`);

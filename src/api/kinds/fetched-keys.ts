@@ -2,6 +2,7 @@
 // outlives it and is shared by all control planes of a store. Fetches nothing.
 
 import { createHash } from "node:crypto";
+import type { KubeObject } from "../meta.ts";
 import type { ConfigMapObject } from "./configmap.ts";
 
 export interface FetchedKeys {
@@ -20,7 +21,8 @@ export function fetchedKeysName(uri: string): string {
 }
 
 /** undefined: it is about another place. */
-export function readFetchedKeys({ data = {} }: Pick<ConfigMapObject, "data">, uri: string): FetchedKeys | undefined {
+export function readFetchedKeys(object: KubeObject, uri: string): FetchedKeys | undefined {
+  const { data = {} } = object as ConfigMapObject;
   if (data.uri !== uri) return undefined;
   return {
     ...(data["jwks.json"] === undefined ? {} : { keys: data["jwks.json"] }),

@@ -2,7 +2,6 @@
 // order of their issuers. Where keys are to be fetched the last that were are taken; without any, keys of nobody, so that tokens are refused.
 
 import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
-import type { ConfigMapObject } from "../../api/kinds/configmap.ts";
 import { type FetchedKeys, fetchedKeysName, readFetchedKeys } from "../../api/kinds/fetched-keys.ts";
 import type { JwtRule, RequestAuthenticationObject } from "../../api/kinds/requestauthentication-spec.ts";
 import { keysOfNobody, readKeySet, writeKeySet } from "../../wire/key-set.ts";
@@ -34,7 +33,7 @@ export function foldTokens(world: World, workload: Selectable): TokenRulePlan[] 
 
 /** What was fetched from a place, by its URL; undefined: nothing is known of it yet. */
 export const fetchedKeys = derived<FetchedKeys | undefined>((world, uri) => {
-  const object: ConfigMapObject | undefined = world.objects(configMapSource).get(`${rootNamespace}/${fetchedKeysName(uri)}`);
+  const object = world.objects(configMapSource).get(`${rootNamespace}/${fetchedKeysName(uri)}`);
   return object === undefined ? undefined : readFetchedKeys(object, uri);
 }, equal);
 
