@@ -55,6 +55,20 @@ describe("threeWay", () => {
     expect(after.metadata.labels).toEqual({ theirs: "yes" });
   });
 
+  test("the last annotation and the last label taken out of the file are removed, those of others stay", () => {
+    const now = live(route({ a: 1 }, { labels: { mine: "1" }, annotations: { mine: "1" } }), (o) => {
+      o.metadata.labels = { ...o.metadata.labels, theirs: "2" };
+      o.metadata.annotations = { ...o.metadata.annotations, theirs: "2" };
+    });
+    for (const metadata of [{}, { labels: {}, annotations: {} }]) {
+      const wanted = remembered(route({ a: 1 }, metadata), "shop");
+      const after = merged(now, threeWay(now, wanted)) as KubeObject;
+      expect(after.metadata.labels).toEqual({ theirs: "2" });
+      expect(after.metadata.annotations).toEqual({ theirs: "2", [lastAppliedAnnotation]: `${JSON.stringify(wanted)}\n` });
+      expect(threeWay(after, wanted)).toBeUndefined();
+    }
+  });
+
   test("an object made without apply: only the memory is new", () => {
     const wanted = route({ a: 1 });
     const now = live(wanted, (o) => {

@@ -37,7 +37,10 @@ export function threeWay(live: KubeObject, wanted: KubeObject): Tree | undefined
     // Someone wrote rubbish into the annotation: then nothing is known to be ours to delete.
   }
   const patch = changes(live, wanted as unknown as Tree, last);
-  mergeInto(patch, removals(last, wanted as unknown as Tree, live));
+  // Labels and annotations one by one, also when the file has none left: others' stay, and so does the memory, which is one of them.
+  const { metadata } = wanted;
+  const all = { ...wanted, metadata: { ...metadata, labels: metadata.labels ?? {}, annotations: metadata.annotations ?? {} } };
+  mergeInto(patch, removals(last, all as unknown as Tree, live));
   delete patch.apiVersion; // the same object is served under several versions
   if (Object.keys(patch).length === 0 && memory !== undefined && same(last, wanted)) return undefined;
   if (Object.keys(patch).length === 0 && memory === undefined) {
