@@ -52,6 +52,8 @@ export interface ProxyObject extends KubeObject {
     /** Every type accepted in its newest version. */
     synced: boolean;
     lastRejection: { type: StreamTypeName; version: string; reason: string; at: string } | null;
+    /** The newest certificate that it is known to have; absent = nobody knows (it came with a token, and asked for none over this connection). */
+    certificate?: { notBefore: string; notAfter: string };
     /** Resources it rejected, which are not offered again until they change; the first of them. */
     quarantine?: { type: StreamTypeName; name: string; version: string; reason: string }[];
     /** What of the mesh's policies this kind of client cannot do; `refused`: calls concerned are refused, otherwise they go without it. */

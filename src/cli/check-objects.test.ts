@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import type { ProxyObject } from "../api/live.ts";
 import type { KubeObject } from "../api/meta.ts";
-import { type Mesh, objectFindings, proxyFindings } from "./check-objects.ts";
+import { authorityFindings, type Mesh, objectFindings, proxyFindings } from "./check-objects.ts";
 import { redacted, redactedLine } from "./verbs/bug-report.ts";
 
 const object = (kind: string, name: string, rest: Record<string, unknown>, metadata: Record<string, unknown> = {}): KubeObject => ({
@@ -197,4 +197,90 @@ test("nor what matchers of headers and query parameters compare with, nor conten
     cookie: { name: "session", ttl: "1h" },
   });
   expect(redacted(object("ConfigMap", "a", { data: { "app.yaml": "user: x" } })).data).toEqual({ "app.yaml": "[redacted]" });
+});
+
+test("PeerAuthentications that select nobody, and no others", () => {
+  const policy = (name: string, labels: Record<string, string> | undefined, namespace = "shop") =>
+    object(
+      "PeerAuthentication",
+      name,
+      { spec: { mtls: { mode: "STRICT" }, ...(labels !== undefined && { selector: { matchLabels: labels } }) } },
+      { namespace },
+    );
+  const found = objectFindings({
+    ...empty,
+    entries: [object("WorkloadEntry", "a-1", { spec: { labels: { version: "v1" } } }, { labels: { app: "a" } })],
+    policies: [
+      policy("by-labels", { app: "a", version: "v1" }),
+      policy("whole", undefined),
+      policy("mesh", undefined, "weft-system"),
+      policy("mesh-by-labels", { app: "a" }, "weft-system"),
+      policy("nobody", { app: "b" }),
+      policy("other", undefined, "bank"),
+      policy("mesh-nobody", { app: "b" }, "weft-system"),
+    ],
+  });
+  expect(found.map(({ about, level }) => `${level} ${about}`)).toEqual([
+    "warning PeerAuthentication shop/nobody",
+    "warning PeerAuthentication bank/other",
+    "warning PeerAuthentication weft-system/mesh-nobody",
+  ]);
+  expect(found.map(({ message }) => message)).toEqual([
+    "selects no workload: none in shop has the labels app=b",
+    "selects no workload: there is none in bank",
+    "selects no workload: none has the labels app=b",
+  ]);
+});
+
+test("a root rotation that stands still, and keys that are not sealed in etcd", () => {
+  const startedAt = "2026-11-24T10:00:00.000Z";
+  const now = Date.parse(startedAt);
+  const hour = 3_600_000;
+  const rotation = { phase: "distributing", startedAt, switchedAt: null, waitingFor: ["shop/a-1", "shop/b-1"], othersEndAt: null } as const;
+  expect(authorityFindings({ rotation: null, sharedKeys: null }, now)).toEqual([]);
+  expect(authorityFindings({ rotation: null, sharedKeys: "sealed" }, now)).toEqual([]);
+  expect(authorityFindings({ rotation }, now + 0.9 * hour)).toEqual([]);
+  expect(authorityFindings({ rotation }, now + 1.1 * hour)).toMatchObject([
+    {
+      level: "warning",
+      about: "root rotation",
+      message: expect.stringMatching(/^stands still \(distributing since .*it waits for shop\/a-1, shop\/b-1/),
+    },
+  ]);
+  const switchedAt = new Date(now + hour).toISOString();
+  const othersEndAt = new Date(now + 26 * hour).toISOString();
+  for (const phase of ["issuing", "returning"] as const) {
+    const later = { ...rotation, phase, switchedAt, othersEndAt, waitingFor: [] };
+    expect(authorityFindings({ rotation: later }, now + 26.9 * hour)).toEqual([]);
+    expect(authorityFindings({ rotation: later }, now + 27.1 * hour)).toMatchObject([
+      { message: `stands still (${phase} since ${switchedAt})`, fix: expect.stringContaining("weft ca finish") },
+    ]);
+  }
+  expect(authorityFindings({ rotation: null, sharedKeys: "plain" }, now)).toMatchObject([
+    { level: "warning", about: "store", fix: expect.stringContaining("--store-key") },
+  ]);
+});
+
+test("certificates of proxies near their end that nobody has renewed", () => {
+  const beganAt = Date.parse("2026-11-24T00:00:00.000Z");
+  const hour = 3_600_000;
+  const proxy = (certificate: { notBefore: string; notAfter: string } | undefined, connected = true) => ({
+    apiVersion: "weft.dev/v1alpha1",
+    kind: "Proxy" as const,
+    metadata: { name: "a-1", namespace: "shop" },
+    status: {
+      connected,
+      synced: true,
+      agent: "weft/1",
+      lastRejection: null,
+      ...(certificate && { certificate }),
+    } as unknown as ProxyObject["status"],
+  });
+  const day = { notBefore: new Date(beganAt).toISOString(), notAfter: new Date(beganAt + 24 * hour).toISOString() };
+  const at = (hours: number, one = proxy(day)) =>
+    proxyFindings([one], [], "1", beganAt + hours * hour).map(({ level, message }) => `${level}: ${message}`);
+  expect([at(1), at(13), at(17.9), at(23, proxy(undefined)), at(23, proxy(day, false))]).toEqual([[], [], [], [], []]);
+  expect(at(18.5)).toEqual([expect.stringMatching(/^warning: its certificate ends in 330 min \(.*has not been renewed/)]);
+  expect(at(22)).toEqual([expect.stringMatching(/^error: its certificate ends in 120 min/)]);
+  expect(at(25)).toEqual([expect.stringMatching(/^error: its certificate expired at /)]);
 });

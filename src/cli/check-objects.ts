@@ -1,5 +1,6 @@
 // Owns: what `weft check` thinks of objects and proxies. Pure: lists in, findings out.
 
+import { rootNamespace } from "../api/kinds/authorizationpolicy.ts";
 import type { ProxyObject } from "../api/live.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
 
@@ -24,7 +25,31 @@ export interface Mesh {
 const named = ({ kind, metadata }: KubeObject) =>
   `${kind} ${metadata.namespace === undefined ? "" : `${metadata.namespace}/`}${metadata.name}`;
 
-export function proxyFindings(proxies: readonly ProxyObject[], entries: readonly KubeObject[], version: string): Finding[] {
+/** Renewal begins at one half of a certificate's life; as the proxy's own alarms. */
+const [lateAt, graveAt] = [0.25, 0.1];
+
+function certificateFinding(about: string, { notBefore, notAfter }: { notBefore: string; notAfter: string }, nowMs: number): Finding[] {
+  const leftMs = Date.parse(notAfter) - nowMs;
+  const part = leftMs / (Date.parse(notAfter) - Date.parse(notBefore));
+  if (!(part < lateAt)) return [];
+  const left = leftMs <= 0 ? `expired at ${notAfter}` : `ends in ${Math.ceil(leftMs / 60_000)} min (${notAfter})`;
+  return [
+    {
+      level: part < graveAt ? "error" : "warning",
+      about,
+      message: `its certificate ${left} and has not been renewed, which is due at half of its life`,
+      fix: "look at its log (Could not get a certificate says why); weft ca revocations has who is refused; with a good token a restart of weft run joins anew",
+    },
+  ];
+}
+
+/** `nowMs`: the control plane's time. */
+export function proxyFindings(
+  proxies: readonly ProxyObject[],
+  entries: readonly KubeObject[],
+  version: string,
+  nowMs: number = Date.now(),
+): Finding[] {
   const out: Finding[] = [];
   const idOf = ({ metadata }: KubeObject) => `${metadata.namespace}/${metadata.name}`;
   const expected = new Set(entries.map(idOf));
@@ -68,6 +93,7 @@ export function proxyFindings(proxies: readonly ProxyObject[], entries: readonly
         message: "has not acknowledged its newest configuration",
         fix: "wait a moment and check again; then look at its log",
       });
+    if (status.certificate !== undefined) out.push(...certificateFinding(about, status.certificate, nowMs));
     const [program, its] = status.agent.split("/");
     if (program === "weft" && its !== undefined && version !== "" && its !== version)
       out.push({
@@ -81,7 +107,92 @@ export function proxyFindings(proxies: readonly ProxyObject[], entries: readonly
 }
 
 export function objectFindings(mesh: Mesh): Finding[] {
-  return [...emptyServices(mesh), ...[...mesh.routes, ...mesh.policies].flatMap(statusFindings), ...danglingBindings(mesh)];
+  return [
+    ...emptyServices(mesh),
+    ...[...mesh.routes, ...mesh.policies].flatMap(statusFindings),
+    ...idleAuthentications(mesh),
+    ...danglingBindings(mesh),
+  ];
+}
+
+/** As the control plane answers `/weft/v1alpha1/ca`, as far as it is judged. */
+export interface AuthorityFacts {
+  readonly sharedKeys?: "plain" | "sealed" | null;
+  readonly rotation: null | {
+    readonly phase: "distributing" | "issuing" | "returning" | "finishing";
+    readonly startedAt: string;
+    readonly switchedAt: string | null;
+    readonly waitingFor: readonly string[];
+    readonly othersEndAt: string | null;
+  };
+}
+
+const hourMs = 3_600_000;
+/** Proxies that are connected take a new root within seconds. */
+const distributingMs = hourMs;
+/** Behind the end of the last certificate of the other root, a day after the switch. */
+const slackMs = hourMs;
+
+/** What is wrong with the mesh's authority. `nowMs`: the control plane's time. */
+export function authorityFindings({ rotation, sharedKeys }: AuthorityFacts, nowMs: number): Finding[] {
+  const out: Finding[] = [];
+  if (sharedKeys === "plain")
+    out.push({
+      level: "warning",
+      about: "store",
+      message: "the mesh's keys stand in etcd as they are: whoever reads etcd, or a backup of it, can issue identities",
+      fix: "seal them: start each control plane with the same weft up --store-key FILE, 32 random bytes or more (docs/high-availability.md)",
+    });
+  if (rotation === null) return out;
+  const { phase, startedAt, switchedAt, waitingFor, othersEndAt } = rotation;
+  const who = waitingFor.length === 0 ? "" : `: it waits for ${listed(waitingFor)}`;
+  const since = phase === "distributing" ? startedAt : (switchedAt ?? startedAt);
+  const dueMs =
+    phase === "distributing"
+      ? Date.parse(startedAt) + distributingMs
+      : (othersEndAt === null ? Date.parse(since) : Date.parse(othersEndAt)) + slackMs;
+  if (nowMs <= dueMs) return out;
+  out.push({
+    level: "warning",
+    about: "root rotation",
+    message: `stands still (${phase} since ${since})${who}`,
+    fix:
+      phase === "distributing"
+        ? "start or update who lacks the new root; or weft ca finish --force, which cuts them off, or weft ca abandon"
+        : `see the control plane's log for what keeps it; weft ca finish${phase === "returning" ? "" : " (weft ca status says who would be cut off)"} ends it`,
+  });
+  return out;
+}
+
+function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 5).join(", ");
+  return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
+}
+
+/** PeerAuthentications that reach no workload; they have no status that could say so. */
+function idleAuthentications({ policies, entries }: Mesh): Finding[] {
+  const out: Finding[] = [];
+  for (const policy of policies) {
+    if (policy.kind !== "PeerAuthentication") continue;
+    const { namespace } = policy.metadata;
+    const { selector } = (policy.spec ?? {}) as { selector?: { matchLabels?: Record<string, string> } };
+    const wanted = Object.entries(selector?.matchLabels ?? {});
+    const everywhere = namespace === rootNamespace;
+    const reached = entries.some(
+      (entry) => (everywhere || entry.metadata.namespace === namespace) && wanted.every(([key, value]) => labelsOf(entry)[key] === value),
+    );
+    if (reached) continue;
+    out.push({
+      level: "warning",
+      about: named(policy),
+      message:
+        wanted.length > 0
+          ? `selects no workload: none${everywhere ? "" : ` in ${namespace}`} has the labels ${wanted.map((pair) => pair.join("=")).join(",")}`
+          : `selects no workload: there is none ${everywhere ? "yet" : `in ${namespace}`}`,
+      fix: "correct its selector or namespace, or start what it is for; until then those workloads go by the next wider PeerAuthentication",
+    });
+  }
+  return out;
 }
 
 function emptyServices({ services, entries, slices }: Mesh): Finding[] {

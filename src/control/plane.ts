@@ -566,6 +566,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     return lastStaged.world;
   };
 
+  const sharedKeys = shared === undefined ? null : options.storeKey === undefined ? "plain" : "sealed";
   const api: ApiServer = createApiServer({
     store,
     kinds,
@@ -601,7 +602,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     limits: rateLimits(clock, { perSecond: options.apiRate ?? defaultRatePerSecond }),
     virtual: live,
     routes: [
-      { prefix: caPrefix, handle: (request) => handleCa(request, { rotation, report }) },
+      { prefix: caPrefix, handle: (request) => handleCa(request, { rotation, report, sharedKeys }) },
       {
         prefix: "/weft/v1alpha1/backup",
         sensitive: true,

@@ -59,6 +59,10 @@ describe.skipIf(!needsPeers("shared-revoked.test.ts", "etcd"))("what is revoked 
     }
   };
 
+  test("that the mesh's keys stand in etcd as they are is told to whoever checks", async () => {
+    expect(await ask<{ sharedKeys: string }>(0, "GET", "/weft/v1alpha1/ca")).toMatchObject({ sharedKeys: "plain" });
+  });
+
   test("a join token's stream ends, with the reason", async () => {
     const tokens = "/apis/weft.dev/v1alpha1/namespaces/shop/jointokens";
     await ask(0, "POST", tokens, {

@@ -10,7 +10,7 @@ import type { MeshObject, ProxyObject } from "../../api/live.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import { bunCommand } from "../../base/built.ts";
 import { packageRoot } from "../../base/root.ts";
-import { type Finding, type Mesh, objectFindings, proxyFindings } from "../check-objects.ts";
+import { type AuthorityFacts, authorityFindings, type Finding, type Mesh, objectFindings, proxyFindings } from "../check-objects.ts";
 import { ApiFailure, type Client, Unreachable } from "../client.ts";
 import { pathOf } from "../discovery.ts";
 import { CliFailure, reasonOf } from "../failure.ts";
@@ -106,13 +106,16 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
 
   /** What could not be looked at, by the reason: a store that is away, or a credential that may not, is told once. */
   const unseen = new Map<string, string[]>();
+  const unseenAt = (error: unknown, place: string) => {
+    // Each place of which the same is said: the sentence names it.
+    const reason = error instanceof ApiFailure && error.code === 403 ? "this credential may not list them" : reasonOf(error);
+    unseen.set(reason, [...(unseen.get(reason) ?? []), place]);
+  };
   const list = async <T = KubeObject>(path: string): Promise<readonly T[]> => {
     try {
       return (await client.json<{ items: T[] }>(path)).items;
     } catch (error) {
-      // Each place of which the same is said: the sentence names it.
-      const reason = error instanceof ApiFailure && error.code === 403 ? "this credential may not list them" : reasonOf(error);
-      unseen.set(reason, [...(unseen.get(reason) ?? []), path.slice(path.lastIndexOf("/") + 1)]);
+      unseenAt(error, path.slice(path.lastIndexOf("/") + 1));
       return [];
     }
   };
@@ -149,7 +152,13 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
       });
     looked.push("ports");
   }
-  found.push(...proxyFindings(proxies, mesh.entries, version));
+  const nowMs = Date.now() + (Math.abs(skewMs) > skewWarnMs ? skewMs : 0);
+  found.push(...proxyFindings(proxies, mesh.entries, version, nowMs));
+  try {
+    found.push(...authorityFindings(await client.json<AuthorityFacts>("/weft/v1alpha1/ca"), nowMs));
+  } catch (error) {
+    unseenAt(error, "certificate authority");
+  }
   looked.push(`${proxies.length} proxies`);
   const { version: ours } = await import("./version.ts");
   if (version !== "" && version !== ours)

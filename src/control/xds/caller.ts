@@ -15,9 +15,17 @@ export type AnyCall = Pick<ServerDuplexStream<unknown, unknown>, "metadata" | "g
 /** What a round of asking has found out about certificates, by fingerprint: a connection has many calls. */
 export type Judged = Map<string, string | undefined>;
 
+/** The time of a certificate. */
+export interface Life {
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
 export interface Believed {
   readonly ok: true;
   readonly identity: Identity;
+  /** Of the certificate that it came with; undefined: it came with a token. */
+  readonly life?: Life;
   /** Why the caller of an open call is to be believed no more. A token was good when the call was opened, and may have had its time since. */
   readonly whyNoMore: (judged: Judged) => string | undefined;
 }
@@ -84,6 +92,7 @@ function byCertificate(call: AnyCall, { authority, revoked }: CallerDeps): WhoIs
   return {
     ok: true,
     identity,
+    life: { notBeforeMs: Date.parse(peer.valid_from), notAfterMs: Date.parse(peer.valid_to) },
     whyNoMore(judged) {
       const print = peer.fingerprint256;
       if (!judged.has(print)) judged.set(print, authority.isTrusted(peer.raw) ? whyRevoked() : none);

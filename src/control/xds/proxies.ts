@@ -176,6 +176,7 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
   const unknownTypes = [...session.unknownTypes];
   const hosts = session.ledger.type("host");
   const connectedAt = new Date(session.openedAtMs).toISOString();
+  const { certificate } = session;
   return {
     apiVersion: `${liveGroup}/${liveVersion}`,
     kind: "Proxy",
@@ -193,6 +194,14 @@ function describe(session: Session, connected: boolean, shortfalls: ShortfallsOf
         rejection === undefined
           ? null
           : { type: rejection.type, version: rejection.version, reason: rejection.reason, at: new Date(rejection.atMs).toISOString() },
+      ...(certificate === undefined
+        ? {}
+        : {
+            certificate: {
+              notBefore: new Date(certificate.notBeforeMs).toISOString(),
+              notAfter: new Date(certificate.notAfterMs).toISOString(),
+            },
+          }),
       ...(quarantine.length === 0 ? {} : { quarantine }),
       ...(notEnforced.length === 0 ? {} : { notEnforced }),
       ...(ejected.length === 0 ? {} : { ejected }),

@@ -446,7 +446,14 @@ describe("caller", () => {
     const s = delta(mutual);
     s.call.write({ node, typeUrl: url("cluster") });
     await until("clusters", () => s.got.length === 1);
+    // What it came with, and what it got since.
+    const shown = () => w.proxies.list()[0]?.status.certificate;
+    const leaf = new X509Certificate(chain[0]!);
+    expect(Date.parse(shown()?.notAfter ?? "")).toBe(Date.parse(leaf.validTo));
+    expect(Date.parse(shown()?.notBefore ?? "")).toBe(Date.parse(leaf.validFrom));
     expect(await createCertificate(mutual, csr)).toHaveLength(2);
+    expect(Date.parse(shown()?.notAfter ?? "")).toBeGreaterThanOrEqual(Date.parse(leaf.validTo));
+    expect(Date.parse(shown()?.notBefore ?? "")).toBeGreaterThan(Date.parse(leaf.validFrom));
     expect(w.log.filter((l) => l === "certificate reviews")).toHaveLength(2);
 
     const other = makeCsr(w.dir, "spiffe://cluster.local/ns/shop/sa/cart");

@@ -31,7 +31,7 @@ import type { Secret } from "../identity/secret.ts";
 import type { TokenAuthority } from "../identity/token.ts";
 import { type LimitDeps, limitCall } from "../ratelimit/service.ts";
 import { type Admitted, admitNode, type FindEntry } from "./admission.ts";
-import { type AnyCall, codeOf, failureOf, OpenCalls, whoIs } from "./caller.ts";
+import { type AnyCall, codeOf, failureOf, type Life, OpenCalls, whoIs } from "./caller.ts";
 import { encodeDelta, encodeState } from "./encode.ts";
 import { maxUnadmitted, StreamGate } from "./gate.ts";
 import type { LoadReports } from "./load.ts";
@@ -145,23 +145,24 @@ export async function startXdsServer(
     standing,
     fail,
   });
-  /** By connection: who signed the certificate that was issued over it last, which its TLS handshake cannot know. */
-  const issuedOver = new Map<string, string>();
-  const noteIssued = (peer: string) => {
+  /** By connection: the certificate that was issued over it last, which its TLS handshake cannot know. */
+  const issuedOver = new Map<string, Life & { readonly issuer: string }>();
+  const noteIssued = (peer: string, notAfterMs: number) => {
     issuedOver.delete(peer);
-    issuedOver.set(peer, deps.authority.issuing.certificate.fingerprint);
+    issuedOver.set(peer, { issuer: deps.authority.issuing.certificate.fingerprint, notBeforeMs: deps.clock.now(), notAfterMs });
     if (issuedOver.size > mostRemembered) issuedOver.delete(issuedOver.keys().next().value as string);
   };
   const issuerOver = (call: Pick<AnyCall, "getAuthContext">, peer: string): string | undefined => {
     const raw = call.getAuthContext().sslPeerCertificate?.raw;
-    return issuedOver.get(peer) ?? (raw === undefined ? undefined : deps.authority.issuerOf(raw)?.certificate.fingerprint);
+    return issuedOver.get(peer)?.issuer ?? (raw === undefined ? undefined : deps.authority.issuerOf(raw)?.certificate.fingerprint);
   };
   const gate = new StreamGate(() => deps.clock.mono());
   const quarantine = new Quarantine();
 
+  const shared: Shared = { sessions, gate, quarantine, standing, issuedOver };
   server.addService(discoveryService, {
-    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, { sessions, gate, quarantine, standing }),
-    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, { sessions, gate, quarantine, standing }),
+    streamAggregatedResources: (call: Duplex) => openStream("sotw", call, deps, shared),
+    deltaAggregatedResources: (call: Duplex) => openStream("delta", call, deps, shared),
   } as UntypedServiceImplementation);
   server.addService(certificateService, {
     createCertificate: (
@@ -222,7 +223,7 @@ export async function startXdsServer(
             key: session.node.key,
             rootsPem: undefined,
             problem: `${session.agent} takes no roots by SDS`,
-            issuer: issuedOver.get(session.peer),
+            issuer: issuedOver.get(session.peer)?.issuer,
           });
       return [...found.values()];
     },
@@ -291,12 +292,14 @@ interface Shared {
   readonly gate: StreamGate;
   readonly quarantine: Quarantine;
   readonly standing: OpenCalls;
+  readonly issuedOver: ReadonlyMap<string, Life>;
 }
 
-function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine, standing }: Shared): void {
+function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, gate, quarantine, standing, issuedOver }: Shared): void {
   const encode = mode === "sotw" ? encodeState : encodeDelta;
   let over = false;
   let pending = 0;
+  let life: Life | undefined;
   const full = gate.refuses(sessions.size);
   if (full !== undefined) {
     fail(call, status.UNAVAILABLE, full);
@@ -333,6 +336,7 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, g
       observer: deps.observer,
       quarantine,
       peer: call.getPeer(),
+      certificate: () => issuedOver.get(call.getPeer()) ?? life,
       admit: async (nodeId) => {
         const who = await caller;
         if (!who.ok) return who;
@@ -355,8 +359,10 @@ function openStream(mode: Mode, call: Duplex, deps: XdsServerDeps, { sessions, g
   caller.then(
     (who) => {
       if (over) return;
-      if (who.ok) leave = standing.add(who, (why) => session.end("unauthenticated", why));
-      else {
+      if (who.ok) {
+        life = who.life;
+        leave = standing.add(who, (why) => session.end("unauthenticated", why));
+      } else {
         fail(call, codeOf(who), who.reason);
         finish();
       }
@@ -385,7 +391,7 @@ async function createCertificate(
   call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
   reply: sendUnaryData<IstioCertificateResponse>,
   deps: XdsServerDeps,
-  noteIssued: (peer: string) => void,
+  noteIssued: (peer: string, notAfterMs: number) => void,
 ): Promise<void> {
   try {
     const who = await whoIs(call, deps);
@@ -401,7 +407,7 @@ async function createCertificate(
       reply({ code: codeOf(used), details: used.reason });
       return;
     }
-    noteIssued(call.getPeer());
+    noteIssued(call.getPeer(), issued.notAfterMs);
     deps.onCertificate(who.identity, issued.serialNumber, issued.notAfterMs);
     reply(null, { $typeName: "istio.v1.auth.IstioCertificateResponse", certChain: [...issued.chainPem] });
   } catch (cause) {

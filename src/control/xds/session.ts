@@ -83,6 +83,8 @@ export interface SessionDeps {
   readonly quarantine?: Quarantine;
   /** `ip:port` of the other side. */
   readonly peer: string;
+  /** The time of the newest certificate that the client is known to have; undefined: it has none, or nobody knows. */
+  readonly certificate?: () => { readonly notBeforeMs: number; readonly notAfterMs: number } | undefined;
 }
 
 export interface LastRejection {
@@ -146,6 +148,11 @@ export class Session {
   /** Who this is; undefined until the node has been admitted. Stays after the end. */
   get node(): Admitted | undefined {
     return this.#state.name === "serving" || this.#state.name === "closed" ? this.#state.node : undefined;
+  }
+
+  /** See `SessionDeps`. */
+  get certificate(): { readonly notBeforeMs: number; readonly notAfterMs: number } | undefined {
+    return this.#deps.certificate?.();
   }
 
   get agent(): string {
