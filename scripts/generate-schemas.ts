@@ -25,6 +25,8 @@ const sources: Readonly<Record<string, string>> = {
   virtualservice: "@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService.mjs",
   telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry.mjs",
   workloadentry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry.mjs",
+  workloadgroup: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadGroup.mjs",
+  proxyconfig: "@kubernetes-models/istio/networking.istio.io/v1beta1/ProxyConfig.mjs",
 };
 
 /** Keywords the walker in src/api/schema.ts understands; `oneOf` and the like hold only "exactly one of these fields", which kinds check in words. */
@@ -102,6 +104,8 @@ const described: Readonly<Record<string, string>> = {
   VirtualService: "@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService",
   Telemetry: "@kubernetes-models/istio/telemetry.istio.io/v1alpha1/Telemetry",
   WorkloadEntry: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadEntry",
+  WorkloadGroup: "@kubernetes-models/istio/networking.istio.io/v1beta1/WorkloadGroup",
+  ProxyConfig: "@kubernetes-models/istio/networking.istio.io/v1beta1/ProxyConfig",
 };
 
 /** A first paragraph is what one line of a terminal's help can bear. */
@@ -111,7 +115,8 @@ const mostWords = 600;
 function readWords(module: string, prefix: string, out: Record<string, string>): void {
   const text = readFileSync(join(root, "node_modules", `${module}.d.ts`), "utf8");
   const imports = new Map([...text.matchAll(/import \{ (\w+) \} from "(\.[^"]+)"/g)].map(([, name = "", from = ""]) => [name, from]));
-  const stack: string[] = [prefix];
+  // With how far it is indented: a type that is an intersection of others does not close as it opens.
+  const stack: { readonly path: string; readonly indent: number }[] = [{ path: prefix, indent: -1 }];
   let comment: string[] = [];
   let inside = false;
   for (const line of text.split("\n")) {
@@ -125,14 +130,16 @@ function readWords(module: string, prefix: string, out: Record<string, string>):
     const [, name, optional] = /^\s*"([^"]+)"(\??): /.exec(line) ?? [];
     if (inside && name !== undefined && optional !== undefined) {
       const type = line.slice(line.indexOf(": ") + 2);
-      const path = [stack.at(-1), `${name}${type.startsWith("Array<") ? "[]" : ""}`].filter((part) => part !== "").join(".");
+      const indent = line.search(/\S/);
+      while ((stack.at(-1)?.indent ?? -1) >= indent) stack.pop();
+      const path = [stack.at(-1)?.path, `${name}${type.startsWith("Array<") ? "[]" : ""}`].filter((part) => part !== "").join(".");
       if (comment.length > 0 && !["apiVersion", "kind", "metadata"].includes(path)) out[path.replace(/\[\]$/, "")] = first(comment);
       comment = [];
-      if (type.endsWith("{")) stack.push(path);
+      if (type.endsWith("{")) stack.push({ path, indent });
       const named = /^(?:Array<)?(\w+)/.exec(type)?.[1];
       const from = named === undefined ? undefined : imports.get(named);
       if (from !== undefined && path !== "status") readWords(join(module, "..", from), path, out);
-    } else if (inside && /^\s*\}>?;/.test(line) && stack.length > 1) stack.pop();
+    }
   }
 }
 

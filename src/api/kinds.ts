@@ -21,6 +21,7 @@ import { edgeKind, meshKind, proxyKind } from "./kinds/live.ts";
 import { namespaceKind } from "./kinds/namespace.ts";
 import { overloadPolicyKind } from "./kinds/overloadpolicy.ts";
 import { peerAuthenticationKind } from "./kinds/peerauthentication.ts";
+import { proxyConfigKind } from "./kinds/proxyconfig.ts";
 import { rateLimitPolicyKind } from "./kinds/ratelimitpolicy.ts";
 import { clusterRoleBindingKind, clusterRoleKind, roleBindingKind, roleKind } from "./kinds/rbac.ts";
 import { referenceGrantKind } from "./kinds/referencegrant.ts";
@@ -38,6 +39,7 @@ import { udpRouteKind } from "./kinds/udproute.ts";
 import { userKind } from "./kinds/user.ts";
 import { virtualServiceKind } from "./kinds/virtualservice.ts";
 import { workloadEntryKind } from "./kinds/workloadentry.ts";
+import { workloadGroupKind } from "./kinds/workloadgroup.ts";
 import { type KubeObject, resourceOf } from "./meta.ts";
 
 /** Every kind served. Their columns come after NAME (and NAMESPACE), which every table begins with. */
@@ -51,6 +53,7 @@ export const kinds: readonly DefinedKind[] = [
   listenerSetKind,
   xListenerSetKind,
   workloadEntryKind,
+  workloadGroupKind,
   serviceEntryKind,
   referenceGrantKind,
   secretKind,
@@ -69,6 +72,7 @@ export const kinds: readonly DefinedKind[] = [
   requestAuthenticationKind,
   peerAuthenticationKind,
   telemetryKind,
+  proxyConfigKind,
   ...refusedKinds,
   trafficShiftKind,
   rateLimitPolicyKind,

@@ -43,20 +43,4 @@ export const refusedKinds: readonly DefinedKind[] = [
     plural: "wasmplugins",
     instead: "use a route's filters (headers, rewrites, mirrors, CORS), or a service of your own on the way; proxies run no foreign code",
   }),
-  refused({
-    group: "networking.istio.io",
-    versions: ["v1beta1"],
-    kind: "ProxyConfig",
-    plural: "proxyconfigs",
-    instead: "give each process its settings where it is started: weft run --workers for concurrency, environment variables as usual",
-  }),
-  refused({
-    group: "networking.istio.io",
-    versions: ["v1", "v1beta1", "v1alpha3"],
-    kind: "WorkloadGroup",
-    plural: "workloadgroups",
-    shortNames: ["wg"],
-    instead:
-      "weft run makes a WorkloadEntry for its instance by itself, from --service, --version and --service-account in the place of the group's template, and checks its health",
-  }),
 ];

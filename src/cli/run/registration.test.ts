@@ -162,7 +162,7 @@ describe("an entry that a WorkloadGroup owns", () => {
     registration.want("healthy");
     expect(await registration.settled(1000)).toBe(true);
     expect(health()).toBe("Answering");
-    return stored?.metadata.ownerReferences;
+    return (stored as KubeObject | undefined)?.metadata.ownerReferences;
   };
 
   test("is registered on its own when that is gone: it would be deleted again", async () => {
