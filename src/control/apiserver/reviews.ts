@@ -55,6 +55,15 @@ function permitReview(core: Core, call: Call, plural: string, group: string): vo
   if (!decision.allowed) throw forbidden({ plural, group, name: "" }, decision.reason);
 }
 
+/** What may be asked here and is no kind. */
+const questions = [
+  ["selfsubjectreviews", "authentication.k8s.io"],
+  ["tokenreviews", "authentication.k8s.io"],
+  ["selfsubjectaccessreviews", "authorization.k8s.io"],
+  ["selfsubjectrulesreviews", "authorization.k8s.io"],
+  ["subjectaccessreviews", "authorization.k8s.io"],
+] as const;
+
 /** `kubectl auth can-i --list`: asks of every kind and verb what it would answer. */
 async function reviewRules(core: Core, call: Call): Promise<Response> {
   const spec = await readReview(call, "authorization.k8s.io/v1", "SelfSubjectRulesReview");
@@ -82,6 +91,10 @@ async function reviewRules(core: Core, call: Call): Promise<Response> {
       const resources = [subresource === "" ? kind.plural : `${kind.plural}/${subresource}`];
       if (allowed.length > 0) resourceRules.push({ verbs: allowed, apiGroups: [kind.group], resources });
     }
+  }
+  for (const [plural, group] of everything ? [] : questions) {
+    const ask = { type: "resource", verb: "create", resource: `${plural}.${group}`, subresource: "", namespace: "", name: "" } as const;
+    if (core.deps.authorize(call.caller, ask).allowed) resourceRules.push({ verbs: ["create"], apiGroups: [group], resources: [plural] });
   }
   const anyPath = core.deps.authorize(call.caller, { type: "path", verb: "get", path: "/" }).allowed;
   const paths = ["/api", "/apis", "/openapi/v3", "/metrics", "/insight/v1alpha1/graph", "/weft/v1alpha1/history"];
