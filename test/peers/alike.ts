@@ -82,7 +82,8 @@ export const ofCors: readonly Difference[] = [
 ];
 
 /** Headers of answers that routes are about. */
-const compared = /^(location|x-answer|x-instance|x-more|access-control-.*|allow|vary|set-cookie|retry-after|grpc-status|grpc-message)$/;
+const compared =
+  /^(location|x-answer|x-instance|x-more|access-control-.*|allow|vary|set-cookie|retry-after|www-authenticate|grpc-status|grpc-message)$/;
 /** What tells instances of the way, compared by presence alone. */
 const marks =
   /^(x-request-id|x-forwarded-for|x-forwarded-proto|x-envoy-attempt-count|x-envoy-expected-rq-timeout-ms|x-envoy-original-path|traceparent|forwarded|via|te)$/;
@@ -281,7 +282,14 @@ function serve(instance: string, counts: Map<string, number>, request: IncomingM
   });
   request.on("end", () => {
     const headers = Object.entries(request.headers)
-      .filter(([name]) => name === "host" || (name.startsWith("x-") && !own.test(name)) || marks.test(name))
+      .filter(
+        ([name]) =>
+          name === "host" ||
+          name === "authorization" ||
+          name === "cookie" ||
+          (name.startsWith("x-") && !own.test(name)) ||
+          marks.test(name),
+      )
       .map(([name, value]) => [name, marks.test(name) ? "there" : String(value)])
       .sort();
     // A sick one fails whatever it is asked.
