@@ -14,7 +14,7 @@ export async function goProgram(sources: string, name: string): Promise<string> 
   if (existsSync(program)) return program;
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const making = `${program}.${process.pid}`;
-  const child = Bun.spawn([findPeer("go") as string, "build", "-buildvcs=false", "-o", making, "."], {
+  const child = Bun.spawn([findPeer("go") as string, "build", "-buildvcs=false", "-trimpath", "-o", making, "."], {
     cwd: sources,
     stdout: "pipe",
     stderr: "pipe",
