@@ -200,6 +200,23 @@ describe("several policies at one place", () => {
     expect([reasons(made, "route"), reasons(made, "rule")]).toEqual([["Accepted"], ["Accepted"]]);
   });
 
+  test("a Gateway of another namespace may not use up limits that the control plane counts", () => {
+    const far = mesh
+      .replace("{name: edge, namespace: shop}", "{name: edge, namespace: front}")
+      .replace(
+        "{name: web, port: 8080, protocol: HTTP}",
+        "{name: web, port: 8080, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}",
+      )
+      .replace("parentRefs: [{name: edge}]", "parentRefs: [{name: edge, namespace: front}]");
+    const said = (spec: string) => {
+      const made = buildWorld(objects(far + policy("route", spec)), "cluster.local");
+      return [reasons(made, "route")[0], gatewayLimits(made, "front/edge").rates?.rules.length];
+    };
+    expect(said(`{${route()}, ${own("a", "scope: Global, requests: 9, per: 1s")}}`)).toEqual(["Invalid", undefined]);
+    expect(said(`{${route()}, ${own("a", "requests: 9, per: 1s")}}`)).toEqual(["Accepted", 1]);
+    expect(said(`{${route()}, ${limits}, ${asks}}`)).toEqual(["Accepted", 1]);
+  });
+
   test("of two for one route the older, and the other is told", () => {
     const made = world(
       policy("new", `{${route()}, ${own("n", "requests: 9, per: 1s")}}`, "2026-02-01T00:00:00Z") +

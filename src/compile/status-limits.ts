@@ -14,7 +14,7 @@ import { openPorts } from "./plan/workload.ts";
 import { gatewayModel } from "./policies/gateway.ts";
 import { type RequestRouteKind, readRoute } from "./policies/httproute.ts";
 import { attachedTo, type TargetKind } from "./policies/limit-targets.ts";
-import { beyondEnvoy, gatewayRates, limitServiceOf, routeSections, workloadRates } from "./policies/limits.ts";
+import { asksFromAfar, beyondEnvoy, gatewayRates, limitServiceOf, routeSections, workloadRates } from "./policies/limits.ts";
 import { byAge, keyOf, namespaceOf, type World } from "./world.ts";
 
 type Policy = KubeObject & { spec: { readonly targetRefs: readonly TargetRef[] } };
@@ -115,6 +115,14 @@ function acceptedAt(world: World, source: Source<Policy, "target">, policy: Poli
       false,
       "Conflicted",
       `${policy.kind} ${keyOf(speaker)} is for the same ${ref.sectionName === undefined ? ref.kind : isRouteTarget(ref) ? "rule" : "port"} and goes before, as the older or the first by name; delete one of the two`,
+    );
+  const far = policy.kind === "RateLimitPolicy" && isRouteTarget(ref) ? placesOf(world, ref, key).gateways : [];
+  const from = far.find((gateway) => asksFromAfar(policy as unknown as RateLimitPolicyObject, gateway));
+  if (from !== undefined)
+    return say(
+      false,
+      "Invalid",
+      `processes of Gateway ${from} may not use up limits of namespace ${namespaceOf(policy)}, which the control plane counts; use scope Local, name a rate limit service of your own (spec.service), or put a policy for the Gateway beside it`,
     );
   const heard = policy.kind === "RateLimitPolicy" ? heardInstead(world, ref, key, keyOf(policy)) : undefined;
   if (heard !== undefined)

@@ -162,6 +162,7 @@ spec:
   parentRefs: [{name: edge}]
   rules:
   - {name: search, matches: [{path: {value: /search}}], backendRefs: [{name: web, port: 80}]}
+  - {name: local, matches: [{path: {value: /local}}], backendRefs: [{name: web, port: 80}]}
   - {name: rest, backendRefs: [{name: web, port: 80}]}
 `);
     await mesh.processes.waitFor("both agents have a certificate", 20_000, async () =>
@@ -171,6 +172,14 @@ spec:
     await envoy("edge-envoy-1", "edge-envoy");
     const target = (kind: string, name: string) => `{group: gateway.networking.k8s.io, kind: ${kind}, name: ${name}}`;
     const outside = "group: networking.istio.io, kind: Hostname, name: limits.example.com, port: 8081";
+    await mesh.apply(`---
+apiVersion: weft.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: local, namespace: shop}
+spec:
+  targetRefs: [${target("HTTPRoute", "api").replace("}", ", sectionName: local}")}]
+  rules: [{requests: 2, per: 24h}]
+`);
     await mesh.apply(
       policy("api", "{kind: Service, name: api}", "name: limits, port: 80", `${search}, ${clients}`, "Deny") +
         policy("api-envoy", "{kind: Service, name: api-envoy}", "name: limits, port: 80", `${search}, ${clients}`, "Deny") +
@@ -266,6 +275,13 @@ spec:
     // What the route's limit refused the Gateway's has counted too: both are asked in one question.
     expect(await statuses(1, () => enter("127.0.0.2", "/"))).toEqual([200]);
     expect(await statuses(1, () => enter("127.0.0.1", "/"))).toEqual([429]);
+  }, 60_000);
+
+  test("a rule of a route is limited by each process for itself", async () => {
+    for (const address of ["127.0.0.1", "127.0.0.2"]) {
+      expect(await statuses(3, () => enter(address, "/local", "POST"))).toEqual([200, 200, 429]);
+      expect(await statuses(3, () => enter(address, "/", "POST"))).toEqual([200, 200, 200]);
+    }
   }, 60_000);
 
   test("without it the stance decides", async () => {

@@ -8,7 +8,7 @@ import { overloadSource, rateLimitSource } from "../limit-sources.ts";
 import { type LimitsPlan, type OverloadPlan, type RateRulePlan, type RatesPlan, routeEntry } from "../plan/limits.ts";
 import { grpcRouteSource } from "../route-sources.ts";
 import { httpRouteSource } from "../sources.ts";
-import { derived, equal, keyOf, resolvePort, type WorkloadModel, type World } from "../world.ts";
+import { derived, equal, keyOf, namespaceOf, resolvePort, type WorkloadModel, type World } from "../world.ts";
 import { type Resolved, resolveGrpc } from "./backends.ts";
 import { requestRoutes } from "./gateway-requests.ts";
 import type { RequestRouteKind } from "./httproute.ts";
@@ -68,9 +68,15 @@ function atRoutes(world: World, gateway: string): RateLimitPolicyObject[] {
   for (const { kind, key } of requestRoutes(world, gateway))
     for (const section of routeSections(world, kind, key)) {
       const policy = deciding(world, rateLimitSource, kind, key, section);
-      if (policy !== undefined) found.add(policy);
+      if (policy !== undefined && !asksFromAfar(policy, gateway)) found.add(policy);
     }
   return [...found];
+}
+
+/** A policy for routes would have the control plane count for processes of another namespace, which may not use up its limits. */
+export function asksFromAfar(policy: RateLimitPolicyObject, gateway: string): boolean {
+  const { service, rules } = policy.spec;
+  return service === undefined && rules.some(({ scope }) => scope === "Global") && !gateway.startsWith(`${namespaceOf(policy)}/`);
 }
 
 /** Names of a route's rules; empty = one that has none. */
