@@ -16,6 +16,7 @@ import type { StringMatcher } from "../../wire/gen/envoy/type/matcher/v3/string_
 import { grpcNodeId } from "../../wire/grpc-names.ts";
 import { nodeId } from "../../wire/names.ts";
 import { type StreamType, streamOrder, typeUrl } from "../../wire/xds-types.ts";
+import { withoutPrivateKeys } from "./blot.ts";
 import type { Session } from "./session.ts";
 import type { AccountEntry } from "./type-ledger.ts";
 
@@ -107,7 +108,7 @@ function describe(
     configStatus,
     clientStatus: status,
   });
-  if (contents) config.xdsConfig = { $typeName: "google.protobuf.Any", typeUrl: url, value: resource.value };
+  if (contents) config.xdsConfig = { $typeName: "google.protobuf.Any", typeUrl: url, value: withoutPrivateKeys(resource.value) };
   if (entry.state === "rejected") {
     const at = session.lastRejection?.atMs;
     config.errorState = {
