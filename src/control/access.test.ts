@@ -168,10 +168,17 @@ describe("users", () => {
 
 describe("open watches", () => {
   /** What a watch has said so far; `over` when it has ended. */
-  async function watching(plane: ControlPlane, dir: string, token: string, path: string, headers: Record<string, string> = {}) {
+  async function watching(
+    plane: ControlPlane,
+    dir: string,
+    token: string,
+    path: string,
+    headers: Record<string, string> = {},
+    query = "?watch=true",
+  ) {
     const aborter = new AbortController();
     cleanups.push(() => aborter.abort());
-    const response = await fetch(`${plane.apiUrl}${path}?watch=true`, {
+    const response = await fetch(`${plane.apiUrl}${path}${query}`, {
       tls: { ca: readFileSync(join(dir, "ca.crt"), "utf8") },
       headers: { authorization: `Bearer ${token}`, ...headers },
       signal: aborter.signal,
@@ -225,6 +232,32 @@ describe("open watches", () => {
     await until("carol's ended", () => carol!.over);
     expect(last(carol!)).toMatchObject({ object: { code: 401, message: expect.stringContaining('not in the group "dev" any more') } });
     expect(root.over).toBe(false);
+  }, 30_000);
+
+  test("so do the audit log and the log, followed, when the right to them is taken away", async () => {
+    const { plane, dir, admin, user, tokenOf } = await mesh();
+    await user("alice");
+    await admin("POST", `${rbac}/clusterroles`, {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name: "looker" },
+      rules: [{ nonResourceURLs: ["/weft/v1alpha1/audit", "/insight/v1alpha1/logs"], verbs: ["get"] }],
+    });
+    await admin(
+      "POST",
+      `${rbac}/clusterrolebindings`,
+      binding("", "looker", "looker", { kind: "User", name: "alice", apiGroup: "rbac.authorization.k8s.io" }),
+    );
+    const token = await tokenOf("alice");
+    const audit = await watching(plane, dir, token, "/weft/v1alpha1/audit?follow=true", {}, "");
+    const log = await watching(plane, dir, token, "/insight/v1alpha1/logs?follow=true", {}, "");
+    expect([audit.status, log.status]).toEqual([200, 200]);
+    await admin("POST", shop, service("seen"));
+    await until("the write is told", () => audit.text.includes('"seen"'));
+    await admin("DELETE", `${rbac}/clusterrolebindings/looker`);
+    await until("both have ended", () => audit.over && log.over);
+    await admin("POST", shop, service("unseen"));
+    expect(audit.text).not.toContain('"unseen"');
   }, 30_000);
 
   test("in the middle of what it begins with, a watch ends with the reason as well", async () => {

@@ -10,6 +10,7 @@ import { deleteCollection, deleteObject } from "./deletes.ts";
 import type { ApiServer, ApiServerDeps, Caller, Holder } from "./deps.ts";
 import { discover } from "./discovery.ts";
 import { storeFeed, VirtualMirror, withBuiltins } from "./feeds.ts";
+import { endsWithItsRight } from "./held.ts";
 import { json } from "./negotiate.ts";
 import { openapiV2, openapiV3 } from "./openapi.ts";
 import { parseTarget } from "./paths.ts";
@@ -37,6 +38,8 @@ const kubernetesLevel = { major: "1", minor: "36" };
 
 /** Many roles are often changed at once; all open watches are judged again once for them. */
 const recheckAfterMs = 200;
+/** Whoever may bind roles in one namespace must not be able to keep the control plane busy with the watches of all: a tenth of its time at most. */
+const recheckShare = 9;
 
 /** Builds the API server: a function from Request to Response. Listening is `listen.ts`. */
 export function createApiServer(deps: ApiServerDeps): ApiServer {
@@ -44,12 +47,15 @@ export function createApiServer(deps: ApiServerDeps): ApiServer {
   const feeds = new Map<KindDefinition, Feed>();
   const core: Core = { deps, registry, exclusive: makeLock(), feed: feedOf, watches: new Set(), rechecks: new Set(), watching: new Map() };
   let waiting = false;
+  let tookMs = 0;
   deps.onAccessChange?.(() => {
     if (waiting) return;
     waiting = true;
-    deps.clock.after(recheckAfterMs, () => {
+    deps.clock.after(Math.max(recheckAfterMs, recheckShare * tookMs), () => {
       waiting = false;
+      const began = deps.clock.mono();
       for (const recheck of [...core.rechecks]) recheck();
+      tookMs = deps.clock.mono() - began;
     });
   });
 
@@ -115,8 +121,13 @@ async function route(core: Core, request: Request, holder: Holder, known: Caller
   }
   for (const extra of core.deps.routes) {
     if (!path.startsWith(extra.prefix)) continue;
-    const answer = await extra.handle(request, caller, call.hold);
-    if (answer !== undefined) return answer;
+    let held = false;
+    const hold = () => {
+      held = true;
+      call.hold();
+    };
+    const answer = await extra.handle(request, caller, hold);
+    if (answer !== undefined) return held ? endsWithItsRight(core, call, path, answer) : answer;
   }
   throw pathNotFound(`there is nothing at ${path}; the API is under /api and /apis`);
 }

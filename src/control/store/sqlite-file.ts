@@ -147,7 +147,7 @@ export function openDatabase(path: string, onDoubt: (words: string) => void = ()
   }
 }
 
-// A round of the log is one process's: what a crash leaves behind the last change is then never taken for what another one left (`sqlite-wal.ts`).
+// What was in the log is in the file then, synced, and the log empty: damage of either is from now on what happens to this process's own changes.
 function beginLog(db: Database): void {
   try {
     db.run("PRAGMA wal_checkpoint(TRUNCATE)");

@@ -124,6 +124,47 @@ test("a hole in the last change may be a power cut's: it opens, and that is said
   await store.close();
 });
 
+/** One transaction of so many frames behind frame `after`, as SQLite would write it: other pages, the sums that go on from there. */
+function transaction(log: Buffer, after: number, frames: number, filler: number): Buffer {
+  const made = Buffer.from(log.subarray(frameAt(after + 1), frameAt(after + 1) + frames * frameBytes));
+  let [a, b] = [log.readUInt32BE(frameAt(after) + 16), log.readUInt32BE(frameAt(after) + 20)];
+  const add = (from: number, length: number) => {
+    for (let at = from; at < from + length; at += 8) {
+      a = (a + made.readUInt32LE(at) + b) >>> 0;
+      b = (b + made.readUInt32LE(at + 4) + a) >>> 0;
+    }
+  };
+  for (let n = 0; n < frames; n++) {
+    const at = n * frameBytes;
+    made.writeUInt32BE(n === frames - 1 ? 99 : 0, at + 4);
+    made.fill(filler, at + 24, at + frameBytes);
+    add(at, 8);
+    add(at + 24, frameBytes - 24);
+    made.writeUInt32BE(a, at + 16);
+    made.writeUInt32BE(b, at + 20);
+  }
+  return made;
+}
+
+test("what was rolled back and left there, one transaction over another, is no damage", async () => {
+  const { path, log } = await killed(12);
+  const good = endsOf(log).at(2) as number;
+  // Written whole and given up twice, as when a sync fails; then a short one that held.
+  const layers = Buffer.concat([log.subarray(0, frameAt(good + 1)), transaction(log, good, 20, 0xaa)]);
+  transaction(log, good, 12, 0xbb).copy(layers, frameAt(good + 1));
+  write(path, layers);
+  expect(readLog(`${path}-wal`)).toMatchObject({ frames: good + 12, transactions: 4, damage: undefined });
+  transaction(log, good, 5, 0xcc).copy(layers, frameAt(good + 1));
+  write(path, layers);
+  expect(readLog(`${path}-wal`)).toMatchObject({ frames: good + 5, transactions: 4, damage: undefined });
+  // The same with a change behind it, and then a byte of the first: that is.
+  const next = transaction(layers, good + 5, 4, 0xdd);
+  next.copy(layers, frameAt(good + 6));
+  layers.writeUInt8(1, frameAt(good + 2) + 100);
+  write(path, layers);
+  expect(readLog(`${path}-wal`)).toMatchObject({ frames: good, damage: expect.stringContaining(`frame ${good + 2} of its log`), lost: 2 });
+});
+
 test("frames of an earlier round behind the end are none of this one", async () => {
   const from = folder();
   const path = join(from, "weft.db");
@@ -139,6 +180,30 @@ test("frames of an earlier round behind the end are none of this one", async () 
   expect(state).toMatchObject({ damage: undefined, doubt: false, transactions: 2 });
   expect(statSync(`${path}-wal`).size).toBeGreaterThan(state?.bytes ?? 0);
   db.close();
+});
+
+test("a log made by somebody who means harm costs nothing", () => {
+  const path = join(folder(), "weft.db-wal");
+  for (const pageBytes of [0, 1, 24, 100_000, 0x8000_0000, 0xffff_ffff]) {
+    const header = Buffer.alloc(32);
+    header.writeUInt32BE(0x377f0682, 0);
+    header.writeUInt32BE(3_007_000, 4);
+    header.writeUInt32BE(pageBytes, 8);
+    let [a, b] = [0, 0];
+    for (let at = 0; at < 24; at += 8) {
+      a = (a + header.readUInt32LE(at) + b) >>> 0;
+      b = (b + header.readUInt32LE(at + 4) + a) >>> 0;
+    }
+    header.writeUInt32BE(a, 24);
+    header.writeUInt32BE(b, 28);
+    writeFileSync(path, Buffer.concat([header, crypto.getRandomValues(new Uint8Array(20_000))]));
+    expect(readLog(path)?.damage).toContain("the header of its log");
+  }
+  for (let round = 0; round < 50; round++) {
+    writeFileSync(path, crypto.getRandomValues(new Uint8Array(Math.floor(Math.random() * 20_000))));
+    const state = readLog(path);
+    expect([0, undefined]).toContain(state?.frames);
+  }
 });
 
 test("an empty file beside a log that is not is not taken for a new store", async () => {

@@ -5,9 +5,10 @@
 // of the header and a checksum over itself and all before it; a frame that ends a transaction has the size of the database. Behind the last transaction may
 // stand what a crash left of one that was never acknowledged, and frames of an earlier round of the log, with other salts.
 //
-// Why a frame that does not fit is damage only where a later transaction stands behind it: we write one transaction after the other, and each is synced before the
-// next begins (synchronous = FULL). A power cut may leave any part of the last one, so a hole in it says nothing; a hole in one with another behind it
-// was acknowledged whole. So that leftovers of two crashes never lie in one round, whoever opens the file begins a new round (`openDatabase`).
+// Why a frame that does not fit is damage only where a frame stands behind it that was written after the end of a later, or of its own, transaction (its checksum goes on
+// from that end's): we write one transaction after the other, and each is synced before the next begins (synchronous = FULL). A power cut may leave any part of the
+// last one, so a hole in it says nothing; a hole in one with another behind it was acknowledged whole. What was rolled back or left by crashes before may stand behind
+// the end with the same salts, one layer over another, but never goes on from an end that stands there.
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
@@ -31,6 +32,7 @@ const magicLittle = 0x377f0682;
 const magicBig = 0x377f0683;
 /** The only one there is, SQLite 3.7.0. */
 const formatVersion = 3_007_000;
+const pageSizes: ReadonlySet<number> = new Set([512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]);
 /** Pages read at once. */
 const framesTogether = 256;
 
@@ -69,7 +71,7 @@ function read(file: number, size: number): LogState {
   const magic = header.getUint32(0);
   const pageBytes = header.getUint32(8);
   const little = magic === magicLittle;
-  const known = (little || magic === magicBig) && header.getUint32(4) === formatVersion;
+  const known = (little || magic === magicBig) && header.getUint32(4) === formatVersion && pageSizes.has(pageBytes);
   const sum: Sum = { a: 0, b: 0 };
   add(sum, header, 0, 24, little);
   const { length: empty } = [0, 4, 8, 12, 16, 20, 24, 28].filter((at) => header.getUint32(at) === 0);
@@ -81,7 +83,8 @@ function read(file: number, size: number): LogState {
   const frameBytes = frameHeaderBytes + pageBytes;
   const salts = [header.getUint32(16), header.getUint32(20)] as const;
   const chunk = new Uint8Array(frameBytes * framesTogether);
-  const state = { frames: 0, transactions: 0, bad: 0, ended: 0, lost: 0, behind: false };
+  const state = { frames: 0, transactions: 0, bad: 0, lost: 0, behind: false, doubt: false };
+  const before = { own: false, ends: false, a: 0, b: 0 };
   const all = Math.floor((size - headerBytes) / frameBytes);
   for (let at = 0; at < all; ) {
     const got = readSync(file, chunk, 0, Math.min(framesTogether, all - at) * frameBytes, headerBytes + at * frameBytes);
@@ -92,34 +95,38 @@ function read(file: number, size: number): LogState {
       const frame = new DataView(chunk.buffer, n * frameBytes, frameBytes);
       const own = frame.getUint32(8) === salts[0] && frame.getUint32(12) === salts[1];
       const ends = own && frame.getUint32(4) !== 0;
-      if (state.bad === 0) {
-        add(sum, frame, 0, 8, little);
-        add(sum, frame, frameHeaderBytes, pageBytes, little);
-        if (own && frame.getUint32(0) !== 0 && sum.a === frame.getUint32(16) && sum.b === frame.getUint32(20)) {
-          if (!ends) continue;
-          state.frames = at;
-          state.transactions++;
-          continue;
+      // Behind a bad frame each is compared with what the one before it says of itself.
+      if (state.bad !== 0) Object.assign(sum, { a: before.a, b: before.b });
+      add(sum, frame, 0, 8, little);
+      add(sum, frame, frameHeaderBytes, pageBytes, little);
+      const [a, b] = [frame.getUint32(16), frame.getUint32(20)];
+      const fits = own && frame.getUint32(0) !== 0 && sum.a === a && sum.b === b;
+      if (state.bad === 0 && fits) {
+        if (!ends) continue;
+        state.frames = at;
+        state.transactions++;
+        continue;
+      }
+      if (state.bad !== 0 && fits && before.own) {
+        // It was written behind the end of a transaction that is not whole any more, which was synced by then.
+        if (before.ends) {
+          state.behind = true;
+          state.lost++;
         }
-        state.bad = at;
+        if (ends) state.doubt = true;
       }
-      // From the bad frame on: a transaction of this round that ends, and then another frame of this round, was synced.
-      if (own && state.ended > 0) {
-        state.behind = true;
-        if (ends) state.lost++;
-      } else if (ends) {
-        state.ended = at;
-        state.lost = 1;
-      }
+      if (state.bad === 0) state.bad = at;
+      Object.assign(before, { own, ends, a, b });
     }
   }
-  const { frames, transactions, bad, ended, behind, lost } = state;
+  const { frames, transactions, bad, behind, lost, doubt } = state;
   const taken = { frames, bytes: headerBytes + frames * frameBytes, transactions };
-  if (!behind) return { ...taken, damage: undefined, lost: 0, doubt: ended > bad };
+  if (!behind) return { ...taken, damage: undefined, lost: 0, doubt };
   return {
     ...taken,
     damage: `frame ${bad} of its log (-wal) is not the one that was written, and later changes stand behind it`,
-    lost,
+    // The last one ends the log.
+    lost: lost + 1,
     doubt: false,
   };
 }

@@ -145,7 +145,7 @@ export class OpenCalls {
       this.#again = false;
       const judged: Judged = new Map();
       const all = [...this.#open];
-      for (let at = 0; at < all.length && !this.#again; at += askedTogether) {
+      for (let at = 0; at < all.length; at += askedTogether) {
         for (const one of all.slice(at, at + askedTogether)) this.#ask(one, judged);
         await new Promise((resolve) => setImmediate(resolve));
       }
