@@ -28,7 +28,8 @@ export interface Edge {
   readonly destinations: Set<string>;
   /** Connections open now, by the node that reports them. */
   readonly open: Map<string, number>;
-  lastMutual: boolean;
+  /** How the last request that reached a peer travelled; undefined: none did, so that nothing can be said. */
+  lastMutual: boolean | undefined;
 }
 
 export const maxEdges = 4096;
@@ -71,7 +72,7 @@ export class EdgeTable {
         sources: new Set(),
         destinations: new Set(),
         open: new Map(),
-        lastMutual: false,
+        lastMutual: undefined,
       };
       this.#edges.set(id, edge);
     }

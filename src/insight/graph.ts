@@ -92,10 +92,9 @@ function stats(edges: readonly Edge[], nowSecond: number, windowSeconds: number,
   // At least a second: a rate right after a start must not look small.
   const span = Math.max(1, nowSecond - Math.max(from, Math.min(firstSecond, nowSecond - 1)));
   const { source, destination, protocol } = first.key;
-  const mutualTls =
-    sums.requests > 0 || sums.plain > 0
-      ? sums.plain < 0.001 && edges.every((edge) => edge.lastMutual)
-      : edges.every((edge) => edge.lastMutual);
+  // Those refused before they travelled (a limit, a fault) do not make the others plain.
+  const travelled = edges.filter((edge) => edge.lastMutual !== undefined);
+  const mutualTls = sums.plain < 0.001 && travelled.length > 0 && travelled.every((edge) => edge.lastMutual);
   return {
     source: {
       workload: workloadName(

@@ -287,7 +287,7 @@ function isFailure(labels: Labels): boolean {
 }
 
 /** Flags of requests that reached no peer, so that nothing can be said of how they travelled. */
-const unconnected: ReadonlySet<string> = new Set(["UH", "UF", "NR", "NC", "UO", "DPE"]);
+const unconnected: ReadonlySet<string> = new Set(["UH", "UF", "NR", "NC", "UO", "DPE", "FI", "RL", "RLSE"]);
 
 function isConnected(labels: Labels): boolean {
   return !(labels.get("response_flags") ?? "").split(",").some((flag) => unconnected.has(flag));

@@ -196,6 +196,30 @@ describe("edges", () => {
     );
   });
 
+  test("calls that a limit or a fault refused at the caller do not make the others unencrypted", async () => {
+    const s = setup();
+    const refused = {
+      destination_workload: "unknown",
+      destination_workload_namespace: "unknown",
+      destination_app: "unknown",
+      destination_version: "unknown",
+    };
+    const atWeb = s.insight.metrics(web);
+    for (let n = 0; n < 3; n++) {
+      const at = (flags: string) => call({ ...refused, response_code: "503", response_flags: flags, connection_security_policy: "none" });
+      atWeb.message(
+        message(
+          counter("istio_requests_total", 10 * n, call()),
+          counter("istio_requests_total", 90 * n, at("UO")),
+          counter("istio_requests_total", 5 * n, at("FI")),
+        ),
+      );
+      s.clock.advance(1000);
+    }
+    const shown = (await get(s.insight, "/insight/v1alpha1/graph?windowSeconds=10").json()) as GraphAnswer;
+    expect(shown.edges.map(({ stats }) => [stats.destination.app, stats.mutualTls])).toEqual([["reviews", true]]);
+  });
+
   test("the callee named by its account is the caller that reports itself", () => {
     const s = setup();
     const inbound = call({

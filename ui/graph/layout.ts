@@ -28,7 +28,7 @@ export interface Topology {
 }
 
 /** Sizes in px at zoom 1. Fixed, whatever the numbers in them, so that a changing number moves nothing. */
-export const serviceSize = { width: 204, height: 80 } as const;
+export const serviceSize = { width: 220, height: 80 } as const;
 export const callLabelSize = { width: 124, height: 36 } as const;
 
 /** Nothing to do when everything in the topology has its place: what went away leaves a gap until something new comes. */
