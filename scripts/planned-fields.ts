@@ -8,7 +8,6 @@ export const planned: Readonly<Record<string, readonly string[]>> = {
   Gateway: ["spec.tls", "listeners[].tls.frontendValidation"],
   ListenerSet: ["listeners[].tls.frontendValidation"],
   XListenerSet: ["listeners[].tls.frontendValidation"],
-  DestinationRule: ["connectionPool.http.useClientProtocol", "loadBalancer.localityLbSetting.failoverPriority"],
   AuthorizationPolicy: ["spec.action=CUSTOM", "spec.action=AUDIT", "spec.provider", "spec.targetRef", "spec.targetRefs"],
   RequestAuthentication: ["spec.targetRef", "spec.targetRefs"],
   Telemetry: ["spec.metrics", "spec.tracing", "spec.targetRef", "spec.targetRefs", "accessLogging[].filter"],

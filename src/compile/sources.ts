@@ -4,7 +4,14 @@
 
 import type { AuthorizationPolicyObject } from "../api/kinds/authorizationpolicy.ts";
 import { closedListeners } from "../api/kinds/closed-listeners.ts";
-import { type DestinationRuleObject, givesKey, mayTellApart, ruleHost, tlsPlaces } from "../api/kinds/destinationrule-spec.ts";
+import {
+  type DestinationRuleObject,
+  failoverLabels,
+  givesKey,
+  mayTellApart,
+  ruleHost,
+  tlsPlaces,
+} from "../api/kinds/destinationrule-spec.ts";
 import { type EndpointSliceObject, sliceServiceLabel } from "../api/kinds/endpointslice.ts";
 import type { HTTPRouteObject } from "../api/kinds/httproute-spec.ts";
 import type { PeerAuthenticationObject } from "../api/kinds/peerauthentication.ts";
@@ -70,9 +77,9 @@ export const destinationRuleSource = source<DestinationRuleObject, "host" | "wil
     /** Under "" where that has a wildcard: while nobody does, nobody looks for them. */
     wildcard: (rule) => (ruleHost(rule).startsWith("*") ? [""] : []),
     /** Under "" where it asks for labels of the caller. */
-    labels: (rule) => (rule.spec?.workloadSelector === undefined ? [] : [""]),
+    labels: (rule) => (rule.spec?.workloadSelector === undefined && failoverLabels(rule).length === 0 ? [] : [""]),
     /** Under "" where it may not speak to everybody who calls the host, or not tell them the same. */
-    apart: (rule) => (mayTellApart(rule) || givesKey(rule) ? [""] : []),
+    apart: (rule) => (mayTellApart(rule) || givesKey(rule) || failoverLabels(rule).length > 0 ? [""] : []),
     /** `NS/NAME` of each Secret that it refers to. */
     credential: (rule) => [
       ...new Set(

@@ -18,6 +18,8 @@ export interface LocalitySetting {
   readonly enabled?: boolean;
   readonly distribute?: readonly { readonly from?: string; readonly to?: Readonly<Record<string, number>> }[];
   readonly failover?: readonly { readonly from?: string; readonly to?: string }[];
+  /** Names of labels, or NAME=VALUE. */
+  readonly failoverPriority?: readonly string[];
 }
 
 export interface LoadBalancer {
@@ -41,6 +43,7 @@ export interface ConnectionPool {
     readonly maxRetries?: number;
     readonly idleTimeout?: string;
     readonly maxRequestsPerConnection?: number;
+    readonly h2UpgradePolicy?: "DEFAULT" | "DO_NOT_UPGRADE" | "UPGRADE";
   };
 }
 
@@ -123,6 +126,22 @@ export function tlsPlaces({ spec = {} }: Pick<DestinationRuleObject, "spec">): T
       within(`spec.subsets[${at}].trafficPolicy`, trafficPolicy, labels),
     ),
   ];
+}
+
+/** All lists of labels by which a rule ranks instances, of any port and subset. */
+export function failoverPriorities({ spec }: Pick<DestinationRuleObject, "spec">): readonly (readonly string[])[] {
+  return [spec?.trafficPolicy, ...(spec?.subsets ?? []).map((subset) => subset.trafficPolicy)].flatMap((policy) =>
+    [policy, ...(policy?.portLevelSettings ?? [])].flatMap((each) => {
+      const { enabled, failoverPriority = [] } = each?.loadBalancer?.localityLbSetting ?? {};
+      return enabled === false || failoverPriority.length === 0 ? [] : [failoverPriority];
+    }),
+  );
+}
+
+/** Labels of the caller that its lists ask for: those without a value of their own. Sorted. */
+export function failoverLabels(rule: Pick<DestinationRuleObject, "spec">): readonly string[] {
+  const names = failoverPriorities(rule).flatMap((list) => list.filter((each) => !each.includes("=")));
+  return [...new Set(names)].sort();
 }
 
 /** Whether a rule gives its callers a private key, which is for those of its own namespace alone. */

@@ -36,9 +36,8 @@ const whole = places.reduce((sum, place) => extendSchema(sum, `${place}.loadBala
 
 const sections: Readonly<Record<string, string>> = {
   "loadBalancer.simple=PASSTHROUGH": "calls go to known instances only",
-  "loadBalancer.localityLbSetting.failoverPriority": "use failover, or leave it out: nearer instances come first",
-  "connectionPool.http.h2UpgradePolicy=UPGRADE": "remove it: sidecars agree on HTTP/2 by themselves, applications say appProtocol http2",
-  "connectionPool.http.useClientProtocol": "remove it",
+  "connectionPool.http.useClientProtocol":
+    "remove it: a connection between sidecars is made before it is known whose request it will carry, and they agree on HTTP/2 by themselves; h2UpgradePolicy: UPGRADE has everything go by HTTP/2",
   tunnel: "remove it",
 };
 
@@ -68,6 +67,8 @@ export const destinationRuleKind = defineKind({
     "`outlierDetection` ejects at least one instance where `maxEjectionPercent` would allow none, never the last, and an instance comes back with a tenth of its share, growing to all of it within 10 s. Without `minHealthPercent` health is believed however bad it is, as in Istio.",
     "`connectionPool.http.idleTimeout` (`0s` = never) is without it 60 s of HTTP/1.1 and 5 m of HTTP/2. A connection that has carried `maxRequestsPerConnection` (0 = no limit) takes no more, and ends with its last answer; so does one of HTTP after `maxConnectionDuration`, while one of opaque bytes is closed then. `tcpKeepalive` is the kernel's; what it leaves out is as the kernel is set.",
     "With `outlierDetection`, or with `localityLbSetting`, nearer instances come first: same sub-zone, zone, region, then the rest. `distribute` gives shares instead.",
+    "`failoverPriority` ranks instances by labels: first those that have all of the caller's, then those that have all but the last, and so on; `NAME=VALUE` asks for a value of its own. `topology.kubernetes.io/region`, `topology.kubernetes.io/zone` and `topology.istio.io/subzone` are the parts of `spec.locality` where a WorkloadEntry has no such label. Endpoints of EndpointSlices and ServiceEntries have these three alone. Envoys in the mesh get the same ranks, as priorities.",
+    "`h2UpgradePolicy: UPGRADE` has requests for a port of HTTP/1.1 go to its instances by HTTP/2, in plain text with prior knowledge; `DO_NOT_UPGRADE` keeps sidecars at HTTP/1.1 between each other. Ports that say http2 or grpc are not touched.",
     "What Istio has no field for comes in annotations of the rule: `weft.dev/load-balancer` (PEAK_EWMA, LEAST_CONNECTIONS, LOAD_REPORTS), `weft.dev/heed-rate-limits`, `weft.dev/instance-max-requests`, `weft.dev/instance-max-connections`, `weft.dev/instance-max-retries`, `weft.dev/latency-outlier-factor`, `weft.dev/success-rate-outliers`, `weft.dev/failure-percentage-outliers`, `weft.dev/health-check`.",
   ],
   rules: ruleRules,
@@ -204,8 +205,18 @@ function balancerRules(balancer: LoadBalancer, path: string, add: Add, time: (wh
   if (consistentHash !== undefined) hashRules(consistentHash, `${path}.consistentHash`, add);
   if (localityLbSetting === undefined) return;
   const where = `${path}.localityLbSetting`;
-  const { distribute, failover } = localityLbSetting;
-  if (distribute !== undefined && failover !== undefined) add(where, "distribute and failover exclude each other");
+  const { distribute, failover, failoverPriority } = localityLbSetting;
+  const ways = Object.entries({ distribute, failover, failoverPriority }).filter(([, way]) => way !== undefined);
+  if (ways.length > 1) add(where, `${ways.map(([name]) => name).join(" and ")} exclude each other`);
+  if ((failoverPriority ?? []).length > mostRanks)
+    add(`${where}.failoverPriority`, `has ${failoverPriority?.length} labels, and may have ${mostRanks}`);
+  for (const [n, each] of (failoverPriority ?? []).entries()) {
+    const name = each.split("=")[0] ?? "";
+    if (!/^([a-z0-9]([a-z0-9.-]*[a-z0-9])?\/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(name))
+      add(`${where}.failoverPriority[${n}]`, `${show(each)} must be the name of a label, or NAME=VALUE`);
+    else if (failoverPriority?.findIndex((other) => other.split("=")[0] === name) !== n)
+      add(`${where}.failoverPriority[${n}]`, `${show(name)} stands there twice`);
+  }
   for (const [n, { from, to }] of (distribute ?? []).entries()) {
     if (from === undefined || from === "") add(`${where}.distribute[${n}].from`, "is missing");
     const shares = Object.values(to ?? {});
@@ -216,6 +227,9 @@ function balancerRules(balancer: LoadBalancer, path: string, add: Add, time: (wh
     if (!from || !to || from === to || from.includes("/") || to.includes("/"))
       add(`${where}.failover[${n}]`, "needs from and to, two different regions");
 }
+
+/** Each rank is a priority of its own at every caller. */
+const mostRanks = 16;
 
 function hashRules(hash: ConsistentHash, path: string, add: Add): void {
   const keys = [hash.httpHeaderName, hash.httpCookie, hash.useSourceIp === true ? true : undefined, hash.httpQueryParameterName];

@@ -97,8 +97,9 @@ export function passthrough(): Cluster {
 
 export function outbound(plan: PortPlan, trustDomain: string): Cluster {
   const { service, port, traffic } = plan;
+  const spoken = port.protocol === "http" && traffic.upstream === "http2" ? "http2" : port.protocol;
   const words = {
-    ...(port.protocol === "http" && !plan.external?.anywhere ? { [sidecarMetadata.protocol]: "auto" } : {}),
+    ...(spoken === "http" && traffic.upstream === undefined && !plan.external?.anywhere ? { [sidecarMetadata.protocol]: "auto" } : {}),
     ...(plan.external?.anywhere ? {} : ownWords(speaksHttp(port.protocol), traffic)),
     ...(traffic.connections?.maxAgeMs === undefined ? {} : { [balanceMetadata.connectionMs]: traffic.connections.maxAgeMs }),
   };
@@ -123,13 +124,13 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
         ? {}
         : { perHostThresholds: [{ maxConnections: traffic.limits.instanceConnections }] }),
     },
-    typedExtensionProtocolOptions: protocolOptions(port.protocol, traffic.connections),
+    typedExtensionProtocolOptions: protocolOptions(spoken, traffic.connections),
     ...(port.protocol === "udp" ? {} : socketOptions(traffic)),
     // Datagrams have no transport socket: they go as they are.
     ...(port.protocol === "udp" || plan.external?.anywhere
       ? {}
       : traffic.tls !== undefined && traffic.backendTls === undefined
-        ? { transportSocket: origination(traffic.tls, service.host, alpn(port.protocol), trustDomain) }
+        ? { transportSocket: origination(traffic.tls, service.host, alpn(spoken), trustDomain) }
         : {
             transportSocketMatches: [
               {
@@ -145,7 +146,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
                 match: {},
                 transportSocket:
                   traffic.backendTls?.kind === "tls"
-                    ? backendSocket(traffic.backendTls, alpn(port.protocol))
+                    ? backendSocket(traffic.backendTls, alpn(spoken))
                     : traffic.backendTls?.kind === "closed"
                       ? closedSocket(trustDomain)
                       : {
@@ -186,7 +187,7 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
             validationContextSdsSecretConfig: secret(meshRootsSecret),
           },
         },
-        alpnProtocols: alpn(port.protocol),
+        alpnProtocols: alpn(spoken),
       },
       sni: `outbound_.${port.port}_.${of.subset ?? ""}_.${service.host}`,
     };

@@ -11,10 +11,16 @@ import { address, transportOf } from "./common.ts";
 export function loadAssignment(plan: PortPlan): ClusterLoadAssignment {
   return create(ClusterLoadAssignmentSchema, {
     clusterName: plan.cluster,
-    endpoints: [...Map.groupBy(plan.endpoints, (each) => each.locality ?? "")]
-      .sort(([a], [b]) => compareText(a, b))
-      .map(([locality, endpoints]) => ({
+    endpoints: [...Map.groupBy(plan.endpoints, (each) => each.priority ?? 0)]
+      .sort(([a], [b]) => a - b)
+      .flatMap(([priority, ranked]) =>
+        [...Map.groupBy(ranked, (each) => each.locality ?? "")]
+          .sort(([a], [b]) => compareText(a, b))
+          .map(([locality, endpoints]) => ({ priority, locality, endpoints })),
+      )
+      .map(({ priority, locality, endpoints }) => ({
         ...(locality === "" ? {} : { locality: localityOf(locality) }),
+        ...(priority === 0 ? {} : { priority }),
         lbEndpoints: endpoints.map((each) => lbEndpoint(each, transportOf(plan.port.protocol))),
       })),
   });

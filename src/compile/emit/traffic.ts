@@ -98,7 +98,8 @@ export function ownWords(http: boolean, { balancer, locality, limits, heedRateLi
     ...(limits?.instanceRequests === undefined ? {} : { [balanceMetadata.endpointRequests]: limits.instanceRequests }),
     ...(limits?.instanceRetries === undefined ? {} : { [balanceMetadata.endpointRetries]: limits.instanceRetries }),
     ...(latencyFactor === undefined ? {} : { [balanceMetadata.latencyFactor]: latencyFactor }),
-    ...(locality === undefined
+    // Ranks by labels are the endpoints' own priorities.
+    ...(locality === undefined || locality.kind === "labels"
       ? {}
       : locality.kind === "near"
         ? { [balanceMetadata.nearFirst]: { ...locality.failover } }

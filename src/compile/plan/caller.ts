@@ -1,9 +1,10 @@
 // Owns: who calls, as far as objects tell callers apart: the namespace, and of the workload's labels those that a VirtualService (sourceLabels) or a
 // DestinationRule (workloadSelector) asks about. Workloads that nothing tells apart are one caller and share their tables and clusters.
 
+import { failoverLabels } from "../../api/kinds/destinationrule-spec.ts";
 import { matchesLabels } from "../../api/selector.ts";
-import { destinationRuleSource, virtualServiceSource } from "../sources.ts";
-import { derived, equal, selectableOf } from "../world.ts";
+import { destinationRuleSource, virtualServiceSource, workloadSource } from "../sources.ts";
+import { derived, equal, selectableOf, type World } from "../world.ts";
 
 export interface Caller {
   /** Empty = everybody who is not told apart. */
@@ -43,7 +44,7 @@ const tellingLabels = derived<readonly string[]>((world) => {
     for (const route of [...(object.spec?.http ?? []), ...(object.spec?.tls ?? []), ...(object.spec?.tcp ?? [])])
       for (const match of route.match ?? []) for (const name of Object.keys(match.sourceLabels ?? {})) names.add(name);
   for (const rule of world.objects(destinationRuleSource).by("labels", ""))
-    for (const name of Object.keys(rule.spec?.workloadSelector?.matchLabels ?? {})) names.add(name);
+    for (const name of [...Object.keys(rule.spec?.workloadSelector?.matchLabels ?? {}), ...failoverLabels(rule)]) names.add(name);
   return [...names].sort();
 }, equal);
 
@@ -51,9 +52,25 @@ const tellingLabels = derived<readonly string[]>((world) => {
 export const callerOf = derived<string>((world, key) => {
   const namespace = key.slice(0, key.indexOf("/"));
   const telling = tellingLabels(world, "");
-  const labels = telling.length === 0 ? {} : only(selectableOf(world, key)?.labels ?? {}, telling);
+  const labels = telling.length === 0 ? {} : only(placedLabels(world, key), telling);
   return callerText({ namespace, labels });
 });
+
+/** A workload's labels, and the place that it says it is at in those that Kubernetes and Istio have for it, where it has none of its own. */
+function placedLabels(world: World, key: string): Readonly<Record<string, string>> {
+  return { ...topologyLabels(world.objects(workloadSource).get(key)?.spec.locality), ...selectableOf(world, key)?.labels };
+}
+
+/** `region/zone/sub-zone` in labels; what is not said is not there. */
+export function topologyLabels(locality = ""): Readonly<Record<string, string>> {
+  const [region = "", zone = "", ...rest] = locality.split("/");
+  const places = [
+    ["topology.kubernetes.io/region", region],
+    ["topology.kubernetes.io/zone", zone],
+    ["topology.istio.io/subzone", rest.join("/")],
+  ] as const;
+  return Object.fromEntries(places.filter(([, place]) => place !== ""));
+}
 
 /** The namespace alone. */
 export function callerNamespace(text: string): string {

@@ -25,9 +25,10 @@ import {
   type WorkloadModel,
   type World,
 } from "../world.ts";
+import { topologyLabels } from "./caller.ts";
 import { externalClusters, externalEndpoints, externalNames, externalPlan, externalService } from "./external.ts";
 import type { EndpointPlan, PortPlan, TargetPlan, WithheldPlan } from "./plan.ts";
-import type { TrafficPlan } from "./traffic.ts";
+import type { LocalityPlan, TrafficPlan } from "./traffic.ts";
 
 /** Cluster id in metrics and endpoint metadata. */
 export const clusterId = "weft";
@@ -131,12 +132,13 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan, audie
   const host = audience === "" ? service.host : `${audience}\u0000${service.host}`;
   const chosen = subset === undefined ? undefined : subsetOf(rulesOf(world, host), subset);
   const labels = chosen?.labels;
+  const rules = trafficPlan(world, host, port.port, subset ?? "");
   for (const workload of service.workloads) {
     // A subset that no rule for these callers knows has no instances for them.
     if (subset !== undefined && (labels === undefined || !matchesLabels(labels, workload.labels))) continue;
     if (workload.mutualTls) identities.add(workload.identity);
     const endpoint = workloadEndpoint(world, workload, port, demanded);
-    if (endpoint !== undefined) endpoints.push(endpoint);
+    if (endpoint !== undefined) endpoints.push(ranked(endpoint, workload.labels, rules.locality));
   }
   // Who stands behind a slice has no labels, and so belongs to no subset.
   for (const slice of subset === undefined ? service.slices : []) {
@@ -145,14 +147,14 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan, audie
       for (const serviceAccount of accountsOfSlice(slice))
         identities.add(formatIdentity({ trustDomain: world.trustDomain, namespace: service.namespace, serviceAccount }));
     const number = slicePort(slice, port);
-    if (number !== undefined) endpoints.push(...sliceEndpoints(service, slice, number, mutualTls));
+    if (number !== undefined)
+      endpoints.push(...sliceEndpoints(service, slice, number, mutualTls).map((each) => ranked(each, {}, rules.locality)));
   }
   if (target.external !== undefined && subset === undefined) {
     const own = externalEndpoints(world, service.host, port);
-    endpoints.push(...own.endpoints);
+    endpoints.push(...own.endpoints.map((each) => ranked(each, {}, rules.locality)));
     for (const identity of own.identities) identities.add(identity);
   }
-  const rules = trafficPlan(world, host, port.port, subset ?? "");
   const policy = target.external === undefined ? backendTls(world, `${service.key} ${port.name}`) : undefined;
   const named = target.external === undefined ? rules : withNames(rules, externalNames(world, service.host));
   const traffic = policy === undefined ? named : { ...named, backendTls: policy };
@@ -162,7 +164,26 @@ function planPort(world: World, service: ServiceModel, target: TargetPlan, audie
       : policy === undefined && traffic.tls?.kind === "closed"
         ? []
         : endpoints;
-  return { ...target, traffic, endpoints: distinct(reached), withheld: [], identities: [...identities].sort() };
+  return { ...target, traffic, endpoints: withoutGaps(distinct(reached)), withheld: [], identities: [...identities].sort() };
+}
+
+/** Istio's failoverPriority: an instance that has all of the wanted labels is of priority 0, and of 1 more for each from the first on that it has not. */
+function ranked(endpoint: EndpointPlan, own: Readonly<Record<string, string>>, locality: LocalityPlan | undefined): EndpointPlan {
+  if (locality?.kind !== "labels") return endpoint;
+  const labels = { ...topologyLabels(endpoint.locality), ...own };
+  const { wanted } = locality;
+  const at = wanted.findIndex(([name, value]) => labels[name] !== value);
+  return at < 0 ? endpoint : { ...endpoint, priority: wanted.length - at };
+}
+
+/** Envoy takes no priorities with one left out between them. */
+function withoutGaps(endpoints: readonly EndpointPlan[]): readonly EndpointPlan[] {
+  const ranks = [...new Set(endpoints.map(({ priority = 0 }) => priority))].sort((a, b) => a - b);
+  if (ranks.every((rank, at) => rank === at)) return endpoints;
+  return endpoints.map(({ priority = 0, ...each }) => {
+    const rank = ranks.indexOf(priority);
+    return rank === 0 ? each : { ...each, priority: rank };
+  });
 }
 
 /** A rule that begins TLS and names nobody asks for the names of the ServiceEntry, as in Istio. */

@@ -85,6 +85,8 @@ export interface EndpointPlan {
   readonly workload: string;
   /** `region/zone/sub-zone`; absent = not told. */
   readonly locality?: string;
+  /** Those of a lower one are used while enough of them are available; absent = 0, the lowest. */
+  readonly priority?: number;
   /** The name that it is known by, for routes that write the endpoint's name as host; absent = it has none. */
   readonly hostname?: string;
 }

@@ -10,6 +10,8 @@ export interface TrafficPlan {
   readonly hash?: HashPlan;
   readonly warmup?: { readonly ms: number; readonly minimumPercent: number; readonly aggression: number };
   readonly locality?: LocalityPlan;
+  /** What is spoken to instances, whatever the port says: HTTP/2, or HTTP/1.1 also between sidecars. Of HTTP/1.1 ports alone. */
+  readonly upstream?: "http1" | "http2";
   readonly limits?: {
     readonly connections?: number;
     readonly pending?: number;
@@ -51,7 +53,9 @@ export type BalancerPlan =
 export type LocalityPlan =
   /** Nearer first; of other regions the one in `failover` (by the caller's) before the rest. */
   | { readonly kind: "near"; readonly failover: Readonly<Record<string, string>> }
-  | { readonly kind: "shares"; readonly from: Readonly<Record<string, Readonly<Record<string, number>>>> };
+  | { readonly kind: "shares"; readonly from: Readonly<Record<string, Readonly<Record<string, number>>>> }
+  /** By how many of these labels, from the first on, an instance has the wanted value; undefined = it must lack the label. */
+  | { readonly kind: "labels"; readonly wanted: readonly (readonly [name: string, value: string | undefined])[] };
 
 /** 0 = off. */
 export interface OutlierPlan {

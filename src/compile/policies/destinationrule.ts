@@ -7,6 +7,7 @@ import {
   type ConnectionPool,
   type ConsistentHash,
   type DestinationRuleObject,
+  failoverLabels,
   givesKey,
   type LoadBalancer,
   mayTellApart,
@@ -52,7 +53,7 @@ const anyApart = derived<boolean>((world) =>
   world
     .objects(destinationRuleSource)
     .by("apart", "")
-    .some((rule) => givesKey(rule) || tellsApart(world, rule)),
+    .some((rule) => givesKey(rule) || tellsApart(world, rule) || failoverLabels(rule).length > 0),
 );
 
 /** A rule beside the one that its host is of speaks to its own callers; others where they say so. */
@@ -66,7 +67,7 @@ function tellsApart(world: World, rule: DestinationRuleObject): boolean {
 const hostApart = derived<boolean>((world, host) =>
   rulesAbout(world, host)
     .flat()
-    .some((rule) => givesKey(rule) || tellsApart(world, rule)),
+    .some((rule) => givesKey(rule) || tellsApart(world, rule) || failoverLabels(rule).length > 0),
 );
 
 /** Whose host it is: the namespace of its Service, or of the ServiceEntry that has it. */
@@ -121,6 +122,9 @@ const ruleAudience = derived<string>((world, text) => {
   const projected = { namespace: caller.namespace, labels: only(caller.labels, asked) };
   const rules = chosen(world, host, projected);
   const keys = rules.some((rule) => namespaceOf(rule) === caller.namespace && givesKey(rule));
+  // Whom instances are ranked for, by labels of theirs.
+  const ranking = rules.flatMap(failoverLabels);
+  if (ranking.length > 0) return callerText({ namespace: caller.namespace, labels: only(caller.labels, [...asked, ...ranking]) });
   return !keys && equal(rules.map(keyOf), chosen(world, host, nobody).map(keyOf)) ? "" : callerText(projected);
 });
 
@@ -182,18 +186,26 @@ const nothing: TrafficPlan = {};
 /** The treatment of one port; `host` may come from `forCaller`; `subset` as in the cluster's name, empty = all instances. */
 export function trafficPlan(world: World, host: string, port: number, subset: string): TrafficPlan {
   const rules = rulesOf(world, host);
-  return rules === undefined ? nothing : foldTraffic(rules, port, subset, (name) => credentialOf(world, `${rules.namespace}/${name}`));
+  if (rules === undefined) return nothing;
+  const [audience] = audienceAndName(host);
+  return foldTraffic(rules, port, subset, (name) => credentialOf(world, `${rules.namespace}/${name}`), parseCaller(audience).labels);
 }
 
-/** `credential`: the Secret of a name in the namespace of the rules. */
-export function foldTraffic(rules: HostRules, port: number, subset: string, credential: (name: string) => Credential): TrafficPlan {
+/** `credential`: the Secret of a name in the namespace of the rules. `labels`: of the callers, as far as the rules ask for them. */
+export function foldTraffic(
+  rules: HostRules,
+  port: number,
+  subset: string,
+  credential: (name: string) => Credential,
+  labels: Readonly<Record<string, string>> = {},
+): TrafficPlan {
   let sections = forPort(rules.policy, port);
   if (subset !== "") {
     const own = subsetOf(rules, subset)?.trafficPolicy;
     const atPort = own?.portLevelSettings?.find((each) => each.port?.number === port);
     sections = atPort ?? { ...sections, ...withoutPorts(own) };
   }
-  const plan = planSections(sections, rules.annotations);
+  const plan = planSections(sections, rules.annotations, labels);
   const tls = tlsPlan(sections.tls, rules.own, credential);
   return tls === undefined ? plan : { ...plan, tls };
 }
@@ -219,7 +231,11 @@ function plain<T extends object>(value: T): T | undefined {
   return entries.length === 0 ? undefined : (Object.fromEntries(entries) as T);
 }
 
-function planSections(sections: PolicySections, annotations: HostRules["annotations"]): TrafficPlan {
+function planSections(
+  sections: PolicySections,
+  annotations: HostRules["annotations"],
+  labels: Readonly<Record<string, string>>,
+): TrafficPlan {
   const { loadBalancer, connectionPool, outlierDetection } = sections;
   const check = annotations[ruleAnnotations.healthCheck];
   const parsed = check === undefined ? undefined : parseHealthCheck(check);
@@ -231,7 +247,8 @@ function planSections(sections: PolicySections, annotations: HostRules["annotati
     balancer: balancerPlan(loadBalancer, annotations[ruleAnnotations.loadBalancer]),
     hash: loadBalancer?.consistentHash === undefined ? undefined : hashPlan(loadBalancer.consistentHash),
     warmup: warmupPlan(loadBalancer),
-    locality: localityPlan(loadBalancer, outlierDetection !== undefined),
+    locality: localityPlan(loadBalancer, outlierDetection !== undefined, labels),
+    upstream: upstreams[connectionPool?.http?.h2UpgradePolicy ?? "DEFAULT"],
     limits: plain({
       connections: connectionPool?.tcp?.maxConnections,
       pending: connectionPool?.http?.http1MaxPendingRequests,
@@ -320,11 +337,26 @@ function warmupPlan(balancer: LoadBalancer | undefined): TrafficPlan["warmup"] {
   return { ms: time, minimumPercent: balancer?.warmup?.minimumPercent ?? 10, aggression: balancer?.warmup?.aggression ?? 1 };
 }
 
-function localityPlan(balancer: LoadBalancer | undefined, judged: boolean): LocalityPlan | undefined {
+const upstreams = { DEFAULT: undefined, DO_NOT_UPGRADE: "http1", UPGRADE: "http2" } as const;
+
+function localityPlan(
+  balancer: LoadBalancer | undefined,
+  judged: boolean,
+  labels: Readonly<Record<string, string>>,
+): LocalityPlan | undefined {
   const setting = balancer?.localityLbSetting;
   if (setting?.enabled === false || (setting === undefined && !judged)) return undefined;
   if (setting?.distribute !== undefined)
     return { kind: "shares", from: Object.fromEntries(setting.distribute.map(({ from = "", to = {} }) => [from, to])) };
+  const ranking = setting?.failoverPriority ?? [];
+  if (ranking.length > 0)
+    return {
+      kind: "labels",
+      wanted: ranking.map((each) => {
+        const at = each.indexOf("=");
+        return at < 0 ? [each, labels[each]] : [each.slice(0, at), each.slice(at + 1)];
+      }),
+    };
   return { kind: "near", failover: Object.fromEntries((setting?.failover ?? []).map(({ from = "", to = "" }) => [from, to])) };
 }
 
