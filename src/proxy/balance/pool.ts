@@ -3,7 +3,7 @@
 
 import type { BalanceConfig } from "../config.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { maglevTable } from "./maglev.ts";
+import { Maglev } from "./maglev.ts";
 import { Ring, ringKey } from "./ring.ts";
 
 const none: readonly Endpoint[] = [];
@@ -14,7 +14,7 @@ export class Pool {
   cumulative: Float64Array | null = null;
   rotation = 0;
   #ring: Ring | null = null;
-  #table: Int32Array | null = null;
+  #maglev: Maglev | null = null;
   /** Members or weights have changed since ring or table were made. */
   #stale = true;
 
@@ -68,35 +68,36 @@ export class Pool {
       const size = ring.owners.length;
       return ring.ownerAt((ring.find(ringKey(hash)) + attempt) % size);
     }
-    const table = this.#table as Int32Array;
-    let at = Number(hash % BigInt(table.length)) + attempt;
-    if (at >= table.length) at %= table.length;
-    return this.members[table[at] as number] as Endpoint;
+    const table = this.#maglev as Maglev;
+    let at = Number(hash % BigInt(table.size)) + attempt;
+    if (at >= table.size) at %= table.size;
+    return table.ownerAt(at);
   }
 
   /** How many different places there are to try. */
   places(policy: BalanceConfig & { kind: "ring_hash" | "maglev" }): number {
     if (this.#stale) this.#build(policy);
-    return policy.kind === "ring_hash" ? (this.#ring as Ring).owners.length : (this.#table as Int32Array).length;
+    return policy.kind === "ring_hash" ? (this.#ring as Ring).owners.length : (this.#maglev as Maglev).size;
   }
 
   /** Weights as configured: what comes and goes with time would move keys. */
   #build(policy: BalanceConfig & { kind: "ring_hash" | "maglev" }): void {
     this.#stale = false;
     if (policy.kind === "ring_hash") {
-      this.#table = null;
+      this.#maglev = null;
       this.#ring ??= new Ring();
       this.#ring.update(this.members, configured, policy.minSize, policy.maxSize);
     } else {
       this.#ring = null;
-      this.#table = maglevTable(this.members, configured, policy.tableSize);
+      this.#maglev ??= new Maglev();
+      this.#maglev.update(this.members, configured, policy.tableSize);
     }
   }
 
   /** Policy or sizes have changed. */
   forget(): void {
     this.#ring = null;
-    this.#table = null;
+    this.#maglev = null;
     this.#stale = true;
   }
 }
