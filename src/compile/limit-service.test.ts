@@ -50,6 +50,11 @@ describe("validation", () => {
     ],
     ["an entry with two values", rule("descriptor: [{key: a, value: b, type: Identity}]"), ["spec.rules[0].descriptor[0]"]],
     ["an entry with none", rule("descriptor: [{key: a}]"), ["spec.rules[0].descriptor[0]"]],
+    [
+      "more entries than anybody wants",
+      rule(`descriptor: [${Array.from({ length: 9 }, (_, n) => `{key: k${n}, value: v}`).join(", ")}]`),
+      ["spec.rules[0].descriptor"],
+    ],
     ["a header without a name", rule("descriptor: [{key: a, type: Header}]"), ["spec.rules[0].descriptor[0].header"]],
     ["a header beside a value", rule("descriptor: [{key: a, value: b, header: c}]"), ["spec.rules[0].descriptor[0].header"]],
     ["an address by another name", rule("descriptor: [{key: ip, type: RemoteAddress}]"), ["spec.rules[0].descriptor[0].key"]],

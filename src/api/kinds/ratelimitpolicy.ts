@@ -45,7 +45,7 @@ const longestLocalMs = 24 * 3_600_000;
 /** The request waits for as long. */
 const longestTimeoutMs = 5_000;
 
-/** envoyproxy/ratelimit nests as deep as anybody likes; each entry is compared and told with every request. */
+/** envoyproxy/ratelimit nests as deep as anybody likes; each entry is read and told with every request. */
 const mostEntries = 8;
 
 const descriptor: Schema = {
