@@ -50,6 +50,25 @@ const fieldsOf = (object: KubeObject, manager: string) => entries(object).find((
 const ports = (object: KubeObject) => (object.spec as { ports: Port[] }).ports;
 
 describe("server-side apply", () => {
+  test("two who apply the same list without its defaults have no conflict, until one changes it", async () => {
+    const route = (weight?: number) => ({
+      apiVersion: "gateway.networking.k8s.io/v1",
+      kind: "HTTPRoute",
+      metadata: { name: "cart" },
+      spec: {
+        parentRefs: [{ group: "", kind: "Service", name: "cart" }],
+        rules: [{ backendRefs: [{ name: "cart", port: 80, ...(weight !== undefined && { weight }) }] }],
+      },
+    });
+    const at = `${routes}/cart`;
+    const made = await applied("one", route(), "", at);
+    await applied("two", route(), "", at);
+    const again = await applied("one", route(), "", at);
+    expect(again.metadata.resourceVersion).not.toBe(made.metadata.resourceVersion);
+    expect((await applied("one", route(), "", at)).metadata.resourceVersion).toBe(again.metadata.resourceVersion);
+    expect((await refused(apply("one", route(5), "", at))).message).toContain('conflict with "two": .spec.rules');
+  });
+
   test("creates with 201 and says who manages what, in FieldsV1; again it changes nothing", async () => {
     const response = await apply("ci", service([{ name: "http", port: 80 }], { labels: { app: "cart" } }, { selector: { app: "cart" } }));
     expect(response.status).toBe(201);

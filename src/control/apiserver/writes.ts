@@ -182,7 +182,7 @@ function writerOf(core: Core, call: ResourceCall, manager: string): Writer {
 }
 
 function endpointOf(kind: KindDefinition, writer: Writer) {
-  return { schema: kind.schema, hasStatus: kind.hasStatus, writer };
+  return { schema: kind.schema, hasStatus: kind.hasStatus, applyDefaults: kind.applyDefaults, writer };
 }
 
 async function readPatch(call: ResourceCall): Promise<(object: KubeObject) => unknown> {

@@ -129,6 +129,8 @@ function newEntry(writer: Writer, operation: Operation): ManagedFieldsEntry {
 interface Endpoint {
   readonly schema: Schema | undefined;
   readonly hasStatus: boolean;
+  /** The kind's own: what is filled in where an object does not say it. */
+  readonly applyDefaults?: (object: KubeObject) => void;
   readonly writer: Writer;
 }
 
@@ -247,7 +249,7 @@ function applyOnce(endpoint: Endpoint, live: KubeObject | undefined, config: Kub
     const owned = [...managers.values()].reduce((all, managed) => union(all, managed.set), emptySet);
     outcome = prune(schema, outcome, mine.set, owned);
   }
-  const changes = compare(schema, there, outcome);
+  const changes = compare(schema, there, filledIn(endpoint, outcome));
   const { conflicts, left } = yieldTo(managers, self, union(changes.added, changes.modified), changes.removed);
   if (conflicts.length > 0 && !force) return { ok: false, conflicts };
   return {
@@ -255,6 +257,14 @@ function applyOnce(endpoint: Endpoint, live: KubeObject | undefined, config: Kub
     object: assemble(live ?? config, outcome as Record<string, unknown>, writer.subresource),
     managedFields: encode(left),
   };
+}
+
+/** A copy with what the kind fills in: a list that was applied without its defaults says the same as the one that has them, and is no change. */
+function filledIn({ applyDefaults, writer }: Endpoint, outcome: unknown): unknown {
+  if (applyDefaults === undefined || writer.subresource !== "" || !isRecord(outcome)) return outcome;
+  const copy = structuredClone(outcome);
+  applyDefaults(copy as unknown as KubeObject);
+  return copy;
 }
 
 /** `outcome` with the identity and the untracked part of `base`. */
