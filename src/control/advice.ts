@@ -23,6 +23,7 @@ const mostNames = 3;
 export function advise(world: World, candidate: KubeObject, edges: () => readonly EdgeObject[]): string[] {
   switch (candidate.kind) {
     case "AuthorizationPolicy":
+    case "RequestAuthentication":
     case "Telemetry":
       return selectsNobody(world, candidate as AuthorizationPolicyObject);
     case "PeerAuthentication":
