@@ -159,7 +159,15 @@ test("a listed token lets one instance join; what a change does is told by proxy
     second.kill("SIGKILL");
     await second.exited;
     expect(words).toContain("is good for one certificate and was used at");
+    const proxy = async () =>
+      (JSON.parse(await ok("get proxies -n shop -o json")) as { items: { status: { connected: boolean; connectedAt: string } }[] }).items[0]
+        ?.status;
+    const before = await proxy();
     await ok(`token revoke ${used.tokens[0]?.name} -n shop`);
+    // What the instance has open by the token ends; it comes back by its certificate.
+    const after = await eventually(15_000, proxy, (now) => now?.connected === true && now.connectedAt !== before?.connectedAt);
+    expect(after?.connected).toBe(true);
+    expect(after?.connectedAt).not.toBe(before?.connectedAt);
     expect((await weft(`get services --kubeconfig ${join1} -n shop`)).err).toContain("was revoked");
   } finally {
     instance.kill("SIGTERM");

@@ -319,3 +319,42 @@ test("while the store is away every kind of stream says UNAVAILABLE, and none th
   const again = await openAll(c, token, ["trust", "loads", "status"]);
   await until("let in", () => again.every(({ got }) => got === 1));
 }, 30_000);
+
+test("who has a one-time token that is used up asks in vain as often as it likes, and nothing is written", async () => {
+  const w = await world();
+  const token = await w.give("once", "Once");
+  const c = client(w, w.server.port);
+  expect(await certify(c, requestOf(w, newKey()), token)).toBe("issued 2");
+  const at = { resource: tokensResource, namespace: "shop", name: "once" };
+  const before = await w.store.get(at);
+  const other = requestOf(w, newKey());
+  const answers = await Promise.all(Array.from({ length: 100 }, () => certify(c, other, token)));
+  expect(new Set(answers.map((answer) => answer.slice(0, 15)))).toEqual(new Set(["UNAUTHENTICATED"]));
+  expect(await w.store.get(at)).toEqual(before);
+}, 30_000);
+
+test("revoking goes on while more is revoked all the time, however many streams there are", async () => {
+  const w = await world();
+  const tokens = await Promise.all(["a", "b", "c", "d"].map((name) => w.give(name, "Reusable")));
+  const streams = (
+    await Promise.all(
+      Array.from({ length: 160 }, (_, n) => openAll(client(w, w.server.port), tokens[n % tokens.length] as string, ["trust"])),
+    )
+  ).flat();
+  await until("all are in", () => streams.every(({ got }) => got === 1));
+  let storm = true;
+  const raining = (async () => {
+    for (let n = 0; storm && n < 5_000; n++) {
+      await w.refuse(`r${n}`, { serial: n.toString(16).padStart(8, "0") });
+      if (n % 8 === 0) await Bun.sleep(1);
+    }
+  })();
+  await Bun.sleep(20);
+  for (const name of ["a", "b", "c"]) await w.revokeToken(name);
+  const gone = streams.filter((_, n) => n % tokens.length !== 3);
+  await until("those of the three have ended", () => gone.every(({ error }) => error !== undefined));
+  storm = false;
+  await raining;
+  expect(new Set(gone.map(({ error }) => error?.code))).toEqual(new Set([status.UNAUTHENTICATED]));
+  expect(streams.filter(({ error }) => error === undefined)).toHaveLength(40);
+}, 30_000);
