@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "../../demo/cast.ts";
+import type { Condition } from "../../src/api/meta.ts";
 import { goProgram } from "../support/go-program.ts";
 import { app, eventually, type Running, TestMesh } from "../support/mesh.ts";
 import { findPeer, needsPeers } from "../support/peers.ts";
@@ -212,16 +213,17 @@ spec:
 
   interface Policy {
     readonly status?: {
-      readonly ancestors: readonly { readonly conditions: readonly { readonly type: string; readonly status: string }[] }[];
+      readonly ancestors: readonly { readonly conditions: readonly Condition[] }[];
     };
   }
+  const conditions = async (name: string): Promise<readonly Condition[]> =>
+    ((await mesh.processes.weftJson<Policy>(["get", "ratelimitpolicies", name, "-n", "shop"])).status?.ancestors ?? []).flatMap(
+      (each) => each.conditions,
+    );
   async function settled(name: string, type: string): Promise<void> {
     const said = await eventually(
       15_000,
-      async () =>
-        (await mesh.processes.weftJson<Policy>(["get", "ratelimitpolicies", name, "-n", "shop"])).status?.ancestors.flatMap(
-          ({ conditions }) => conditions,
-        ) ?? [],
+      () => conditions(name),
       (all) => all.some((each) => each.type === type && each.status === "True"),
     );
     expect(said.filter(({ status }) => status !== "True")).toEqual([]);
@@ -306,5 +308,19 @@ spec:
           (status) => status === 200,
         ),
       ).toBe(200);
+  }, 60_000);
+
+  test("a reference that leads nowhere is told, and both proxies go by the stance", async () => {
+    await mesh.apply(
+      ["api", "api-envoy"]
+        .map((name) => policy(name, `{kind: Service, name: ${name}}`, "name: nobody, port: 80", search, "Allow"))
+        .join(""),
+    );
+    for (const service of ["api", "api-envoy"]) {
+      const refs = () => conditions(service).then((all) => all.find(({ type }) => type === "ResolvedRefs"));
+      expect(await eventually(10_000, refs, (found) => found?.status === "False")).toMatchObject({ reason: "BackendNotFound" });
+      const status = () => get(service, "/search", "dan").then((answer) => answer.status);
+      expect(await eventually(10_000, status, (found) => found === 200)).toBe(200);
+    }
   }, 60_000);
 });
