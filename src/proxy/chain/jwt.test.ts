@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { createServer, type IncomingHttpHeaders } from "node:http";
+import { connect } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { exportJWK, exportSPKI, type GenerateKeyPairResult, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { systemClock } from "../../base/clock.ts";
@@ -316,6 +317,34 @@ describe("policies know what good tokens say", () => {
       expect((await ask(denying, bearer(await sign({})))).status).toBe(known ? 403 : 200);
       expect((await ask(denying)).status).toBe(unknown ? 403 : 200);
     });
+});
+
+test("over HTTP/2 a gRPC call hears it as a status, and others as an answer", async () => {
+  const at = run();
+  const session = connect(`http://127.0.0.1:${at.port()}`);
+  const call = (headers: Record<string, string>) =>
+    new Promise<Record<string, unknown>>((done, fail) => {
+      const stream = session.request({ ":method": "POST", ":path": "/a.B/C", ...headers });
+      let got: Record<string, unknown> = {};
+      stream.on("response", (head) => {
+        got = { ...head };
+      });
+      stream.on("trailers", (trailers) => Object.assign(got, trailers));
+      stream.on("error", fail);
+      stream.on("close", () => done(got));
+      stream.resume();
+      stream.end();
+    });
+  const grpc = { "content-type": "application/grpc", te: "trailers" };
+  const bad = await call({ ...grpc, authorization: "Bearer nonsense" });
+  expect([bad[":status"], bad["grpc-status"]]).toEqual([200, "16"]);
+  const audience = await call({ ...grpc, authorization: `Bearer ${await sign({ aud: "bank" })}` });
+  expect(audience["grpc-status"]).toBe("7");
+  const plain = await call({ authorization: "Bearer nonsense" });
+  expect([plain[":status"], plain["www-authenticate"]]).toEqual([401, expect.stringContaining('error="invalid_token"')]);
+  expect((await call({ authorization: `Bearer ${await sign({})}` }))[":status"]).toBe(200);
+  expect(seen.at(-1)?.headers.authorization).toBeUndefined();
+  session.close();
 });
 
 test("the body of a request arrives whole beside a head that was written anew", async () => {
