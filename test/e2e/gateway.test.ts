@@ -71,6 +71,8 @@ spec:
         - {name: cart, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-edge, value: 100%}]}}]}
     - matches: [{path: {value: /old}}]
       filters: [{type: RequestRedirect, requestRedirect: {statusCode: 308, hostname: new.example.com}}]
+    - matches: [{path: {value: /off}}]
+      backendRefs: [{name: cart, port: 80, weight: 0}]
 ---
 apiVersion: gateway.networking.k8s.io/v1alpha2
 kind: TCPRoute
@@ -137,6 +139,11 @@ describe("a gateway", () => {
     expect((await curl(`http://shop.example.com:${ports.http}/elsewhere`)).status).toBe(404);
     expect((await curl(`http://other.example.com:${ports.http}/cart`)).status).toBe(404);
     expect((await curl(`http://shop.example.net:${ports.http}/cart`)).status).toBe(404);
+  });
+
+  test("answers 500 where every backend has weight 0", async () => {
+    const { status, body } = await curl(`http://shop.example.com:${ports.http}/off`);
+    expect([status, body.trimEnd()]).toEqual([500, "Every backend of HTTPRoute rule shop/shop/2 has weight 0."]);
   });
 
   test("redirects", async () => {

@@ -44,7 +44,7 @@ export function layer4Rules(what: string, oneBackend: boolean): (object: KubeObj
         add("spec.rules", `has ${rules.length} rules, but nothing tells ${what} apart, so only the first could ever be used; keep one`);
       for (const [at, rule] of rules.entries()) {
         const backends = rule.backendRefs ?? [];
-        checkBackends(backends, `spec.rules[${at}]`, `${what} would lead nowhere`, add);
+        checkBackends(backends, `spec.rules[${at}]`, add);
         if (oneBackend && backends.filter((ref) => ref.weight !== 0).length > 1)
           add(`spec.rules[${at}].backendRefs`, notImplemented("a split of datagrams by weight", "give one backend a weight above 0"));
       }

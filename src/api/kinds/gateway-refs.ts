@@ -149,8 +149,8 @@ export function isHost(ref: Pick<BackendRef, "group" | "kind">): boolean {
   return ref.group === hostGroup && ref.kind === "Hostname";
 }
 
-/** `what`: how a connection or request would fail where every weight is 0. */
-export function checkBackends(backends: readonly BackendRef[], path: string, what: string, add: Add): void {
+/** Weights that are all 0 are no mistake to the standard (BackendRef.weight: "no traffic should be forwarded"): a rule that is switched off answers 500. */
+export function checkBackends(backends: readonly BackendRef[], path: string, add: Add): void {
   for (const [at, ref] of backends.entries()) {
     const where = `${path}.backendRefs[${at}]`;
     if (isService(ref) && ref.port === undefined) add(`${where}.port`, "is required for a Service");
@@ -165,8 +165,6 @@ export function checkBackends(backends: readonly BackendRef[], path: string, wha
     );
     if (same >= 0) add(where, `is the same backend as ${path}.backendRefs[${same}]; add up their weights`);
   }
-  if (backends.length > 0 && backends.every((ref) => ref.weight === 0))
-    add(`${path}.backendRefs`, `every weight is 0, so ${what}; give one backend a weight of 1 or more`);
 }
 
 /** An expression that proxies take. */

@@ -67,7 +67,7 @@ function grpcRouteRules(object: KubeObject): Violation[] {
         checkValues(match.headers ?? [], `${where}.headers`, true, add);
       }
       const filters = checkFilters(rule.filters ?? [], path, [], add);
-      checkBackends(rule.backendRefs ?? [], path, "every call would fail with UNAVAILABLE", add);
+      checkBackends(rule.backendRefs ?? [], path, add);
       checkEachBackend(rule.backendRefs ?? [], path, { pathTypes: [], filters }, add);
       if (rule.sessionPersistence !== undefined) checkSession(rule.sessionPersistence, rule.backendRefs ?? [], path, add);
     }

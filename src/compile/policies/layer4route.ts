@@ -44,12 +44,14 @@ export const readLayer4 = derived<Layer4Reading | undefined>((world, text) => {
     resolveBackend(world, route, ref, `spec.rules[0].backendRefs[${at}]`, kind === "UDPRoute" ? "udp" : "tcp", freely),
   );
   const protocol = wanted[kind];
+  // Connections for a rule that is switched off are closed, as for one whose backends are not there; they do not go to the service after all.
+  const off = refs.length > 0 && refs.every((ref) => ref.weight === 0);
   return {
     hosts: route.spec.hostnames === undefined || route.spec.hostnames.length === 0 ? ["*"] : route.spec.hostnames.map(lower).sort(),
-    backends: refs.map((ref, at) => ({
-      cluster: resolved[at]?.cluster ?? "",
-      weight: ref.weight ?? 1,
-      missing: resolved[at]?.problem !== undefined,
+    backends: (off ? refs.slice(0, 1) : refs).map((ref, at) => ({
+      cluster: (resolved[at]?.cluster ?? "").replace("outbound|", off ? "unresolved|" : "outbound|"),
+      weight: off ? 1 : (ref.weight ?? 1),
+      missing: off || resolved[at]?.problem !== undefined,
       ...ofConnections(world, resolved[at]?.cluster ?? ""),
     })),
     attached: (route.spec.parentRefs ?? []).map((ref) =>

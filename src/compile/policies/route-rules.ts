@@ -198,7 +198,9 @@ export function nobody(kind: string, name: string, backends: readonly BackendPla
   const body =
     backends.length === 0
       ? `${kind} rule ${name} names no backend.`
-      : `No backend of ${kind} rule ${name} can be resolved; the route's status says why.`;
+      : backends.every(({ weight }) => weight === 0)
+        ? `Every backend of ${kind} rule ${name} has weight 0.`
+        : `No backend of ${kind} rule ${name} can be resolved; the route's status says why.`;
   return { kind: "direct", status: 500, body };
 }
 
