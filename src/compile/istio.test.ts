@@ -5,6 +5,7 @@ import { kindOf } from "../api/kinds.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { admit } from "./admit.ts";
 import { buildWorld } from "./compile.ts";
+import { gatewayPlan } from "./policies/gateway-plan.ts";
 
 function object(kind: string, spec: unknown, name = "x", namespace = "shop", group = "networking.istio.io/v1"): KubeObject {
   return { apiVersion: group, kind, metadata: { name, namespace }, spec } as KubeObject;
@@ -98,4 +99,18 @@ describe("Istio's Gateway", () => {
     expect(admit(buildWorld([own], "cluster.local"), standard).length).toBe(1);
     expect(admit(buildWorld([], "cluster.local"), own)).toEqual([]);
   });
+});
+
+test("a VirtualService for * speaks for every host of its Gateway: it spoke for *.shop.svc.cluster.local", () => {
+  const gateway = object("Gateway", { servers: [{ port: { number: 80, name: "http", protocol: "HTTP" }, hosts: ["*"] }] }, "edge");
+  const cart = object("Service", { ports: [{ name: "http", port: 80 }] }, "cart", "shop", "v1");
+  const routed = object("VirtualService", {
+    hosts: ["*"],
+    gateways: ["edge"],
+    http: [{ route: [{ destination: { host: "cart", port: { number: 80 } } }] }],
+  });
+  for (const each of [gateway, cart, routed]) kindOf(each)?.applyDefaults(each);
+  expect(said(routed)).toEqual([]);
+  const hosts = gatewayPlan(buildWorld([gateway, cart, routed], "cluster.local"), "shop/edge")?.tables[0]?.hosts;
+  expect(hosts?.map(({ domain, routes }) => [domain, routes.length])).toEqual([["*", 1]]);
 });

@@ -161,10 +161,10 @@ export function mayTellApart(rule: Pick<DestinationRuleObject, "metadata" | "spe
   return namespace !== rootNamespace && (!host.endsWith(".svc.cluster.local") || host.split(".")[1] !== namespace);
 }
 
-/** The whole name of the service that a rule is about: short names are of the rule's own namespace. */
+/** The whole name of the service that a rule is about: short names are of the rule's own namespace; `*` is every host. */
 export function ruleHost(rule: Pick<DestinationRuleObject, "metadata" | "spec">): string {
   const host = (rule.spec?.host ?? "").toLowerCase();
-  return host.includes(".") ? host : serviceHost(host, rule.metadata.namespace ?? "default");
+  return host === "*" || host.includes(".") ? host : serviceHost(host, rule.metadata.namespace ?? "default");
 }
 
 const units: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };

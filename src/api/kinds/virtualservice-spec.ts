@@ -124,10 +124,10 @@ export interface VirtualServiceObject extends KubeObject {
   };
 }
 
-/** The whole name of a host: short names are of the object's own namespace, as in Istio. */
+/** The whole name of a host: short names are of the object's own namespace, as in Istio; `*` is every host. */
 export function wholeHost(host: string, namespace: string): string {
   const lower = host.toLowerCase();
-  return lower.includes(".") ? lower : serviceHost(lower, namespace);
+  return lower === "*" || lower.includes(".") ? lower : serviceHost(lower, namespace);
 }
 
 /** The hosts that it speaks about; none where it is there to be delegated to. */

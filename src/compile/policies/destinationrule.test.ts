@@ -284,6 +284,11 @@ describe("callers told apart", () => {
     expect(seen(rules.slice(0, 1), "other")).toBe("RANDOM");
   });
 
+  test("* is every host, not every host of the rule's namespace", () => {
+    const rules = [rule(simple("RANDOM", { host: "*" }), "a", "weft-system"), rule(simple("ROUND_ROBIN", { host: "*" }), "bb", "bank")];
+    expect([seen(rules, "shop"), seen(rules, "bank")]).toEqual(["RANDOM", "ROUND_ROBIN"]);
+  });
+
   test("exportTo and workloadSelector say who is meant; a name goes before a wildcard", () => {
     const rules = [
       rule(simple("RANDOM", { exportTo: ["bank"] }), "a", "shop"),
