@@ -55,9 +55,9 @@ export const keysOfNobody = JSON.stringify({
 });
 
 const base64url = /^[A-Za-z0-9_-]+$/;
-/** RFC 7518 3.3: 2048 bits or more. In base64url, without padding. */
-const shortestModulus = 342;
-const longestModulus = 1_366;
+/** RFC 7518 3.3: 2048 bits or more. In bytes. */
+const shortestModulus = 256;
+const longestModulus = 1_024;
 const bytesOf: Readonly<Record<string, number>> = { "P-256": 32, "P-384": 48, "P-521": 66, Ed25519: 32 };
 const longestName = 256;
 
@@ -114,8 +114,13 @@ function readKey(value: unknown): PublicKeyJson | string {
   if (kty === "RSA") {
     const { n, e } = value;
     if (!isText(n) || !isText(e) || e.length > 8) return "has no fitting n and e";
-    if (n.length < shortestModulus) return "is shorter than 2048 bits";
-    if (n.length > longestModulus) return "is longer than 8192 bits";
+    const modulus = Buffer.from(n, "base64url");
+    const exponent = Buffer.from(e, "base64url");
+    if ((modulus[0] ?? 0) === 0 || (exponent[0] ?? 0) === 0) return "has no fitting n and e";
+    if (modulus.length < shortestModulus) return "is shorter than 2048 bits";
+    if (modulus.length > longestModulus) return "is longer than 8192 bits";
+    // With an exponent of 1 anybody could sign; even numbers are no key at all.
+    if (!isOdd(modulus) || !isOdd(exponent) || (exponent.length === 1 && exponent[0] === 1)) return "is no RSA key";
     return { kty, ...names, n, e };
   }
   const { crv, x, y } = value;
@@ -126,7 +131,36 @@ function readKey(value: unknown): PublicKeyJson | string {
   if (!isText(x) || x.length !== size) return "has no fitting x";
   if (kty === "OKP") return { kty, ...names, crv, x };
   if (!isText(y) || y.length !== size) return "has no fitting y";
+  if (!isOnCurve(crv, x, y)) return "is no point of its curve";
   return { kty, ...names, crv, x, y };
+}
+
+function isOdd(bytes: Buffer): boolean {
+  return ((bytes.at(-1) ?? 0) & 1) === 1;
+}
+
+/** NIST SP 800-186: y^2 = x^3 - 3x + b mod p. A proxy that is given another point refuses the set, and what it stands in. */
+const curves: Readonly<Record<string, { readonly p: bigint; readonly b: bigint }>> = {
+  "P-256": {
+    p: 2n ** 256n - 2n ** 224n + 2n ** 192n + 2n ** 96n - 1n,
+    b: 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn,
+  },
+  "P-384": {
+    p: 2n ** 384n - 2n ** 128n - 2n ** 96n + 2n ** 32n - 1n,
+    b: 0xb3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aefn,
+  },
+  "P-521": {
+    p: 2n ** 521n - 1n,
+    b: 0x0051953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef109e156193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b503f00n,
+  },
+};
+
+function isOnCurve(name: string, xText: string, yText: string): boolean {
+  const curve = curves[name];
+  if (curve === undefined) return false;
+  const { p, b } = curve;
+  const [x, y] = [xText, yText].map((text) => BigInt(`0x${Buffer.from(text, "base64url").toString("hex")}`)) as [bigint, bigint];
+  return x < p && y < p && (y * y - (x * x * x - 3n * x + b)) % p === 0n;
 }
 
 function isText(value: unknown): value is string {
