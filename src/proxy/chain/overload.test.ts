@@ -96,6 +96,36 @@ test("a bucket for each value of a header; a request without it is not counted; 
   expect(await ask("x-user: a\r\n")).toBe("200");
 });
 
+test("a bucket stays as it is when the numbers of others change", async () => {
+  const port = quick();
+  const rule = (value: string, maxTokens: number) => ({
+    entries: [{ key: "k", value }],
+    bucket: { maxTokens, perFill: 1, fillMs: 60_000 },
+  });
+  const config = (second: number, all: number) =>
+    hop([cluster("c", [endpoint(port)])], catchAll("c"), {
+      stages: {
+        rateLimit: {
+          ...limit,
+          bucket: { maxTokens: all, perFill: 1, fillMs: 60_000 },
+          descriptors: [rule("two", second), rule("one", 1)],
+          limits: [[{ kind: "header", key: "k", name: "x-k", skipIfAbsent: false }]],
+          maxDynamic: 10,
+        },
+      },
+    });
+  const running = start(config(1, 100));
+  open.push(() => running.engine.close());
+  const ask = async (value: string) => {
+    const peer = await send(running, "/", `x-k: ${value}\r\n`);
+    await until(() => peer.text.includes("\r\n\r\n"));
+    return status(peer);
+  };
+  expect([await ask("one"), await ask("one"), await ask("two"), await ask("two")]).toEqual(["200", "429", "200", "429"]);
+  running.engine.apply(config(2, 50));
+  expect([await ask("one"), await ask("two"), await ask("two"), await ask("two")]).toEqual(["429", "200", "200", "429"]);
+});
+
 test("counted and let pass where it is not enforced", async () => {
   const running = through(quick(), { rateLimit: { ...limit, enforced: 0 } });
   const peer = await send(running, "/");

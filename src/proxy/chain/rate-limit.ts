@@ -12,12 +12,8 @@ import { stateOf } from "../runtime/stage-state.ts";
 import { compileActions, describe, type Entry } from "./descriptors.ts";
 import { type Stage, type StageFamily, verdict } from "./stage.ts";
 
-/** Buckets of one stage. */
-interface Buckets {
-  all: TokenBucket | null;
-  /** By descriptor's index and values, the last used at the end. */
-  readonly dynamic: Map<string, TokenBucket>;
-}
+/** Of descriptors: by what the descriptor says (`nameOf`) and its values, the last used at the end. */
+type Buckets = Map<string, TokenBucket>;
 
 export const rateLimitFamily: StageFamily<LocalRateLimitConfig | null> = {
   build(config, where, context): Stage | null {
@@ -27,10 +23,10 @@ export const rateLimitFamily: StageFamily<LocalRateLimitConfig | null> = {
 };
 
 function limitStage(config: LocalRateLimitConfig, where: string, context: BuildContext): Stage {
-  const buckets = stateOf<Buckets>(context, `local rate limit ${where}`, config, () => ({
-    all: null,
-    dynamic: new Map(),
-  }));
+  // Each bucket stays as long as its own numbers do, whatever becomes of the others: rules of several policies stand in one filter.
+  const shared = stateOf<{ all: TokenBucket | null }>(context, `local rate limit ${where}`, config.bucket, () => ({ all: null }));
+  const dynamic = stateOf<Buckets>(context, `local rate limits ${where}`, null, () => new Map());
+  const names = config.descriptors.map(nameOf);
   const makers = config.limits.map((actions) => compileActions(actions, context.source));
   const failure: Failure = {
     ...failures.rateLimited,
@@ -39,9 +35,8 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
   };
 
   const bucketOf = (index: number, entries: readonly Entry[], bucket: BucketConfig, nowMs: number): TokenBucket => {
-    let key = String(index);
+    let key = names[index] as string;
     for (const entry of entries) key += `\u0000${entry.value}`;
-    const { dynamic } = buckets;
     let found = dynamic.get(key);
     if (found === undefined) {
       if (dynamic.size >= config.maxDynamic) dynamic.delete(dynamic.keys().next().value as string);
@@ -74,8 +69,8 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
         }
       }
       if (config.bucket !== null && (config.alwaysDefault || !described)) {
-        buckets.all ??= new TokenBucket(config.bucket, nowMs);
-        ask(buckets.all);
+        shared.all ??= new TokenBucket(config.bucket, nowMs);
+        ask(shared.all);
       }
       if (config.tellHeaders) x.rateBucket = refused ?? tightest;
       if (refused === null || (config.enforced < 1 && x.down.core.random() >= config.enforced)) return verdict.go;
@@ -102,6 +97,11 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
       x.rateBucket = null;
     },
   };
+}
+
+/** Short, for it is part of each key; alike for those alone that say the same. */
+function nameOf(descriptor: LocalRateLimitConfig["descriptors"][number]): string {
+  return new Bun.CryptoHasher("sha256").update(JSON.stringify(descriptor)).digest("base64").slice(0, 16);
 }
 
 /** In order; an empty value fits any, each of which has a bucket of its own. */
