@@ -9,7 +9,7 @@ import type { SecretObject } from "../api/kinds/gateway-secret.ts";
 import { kindOf } from "../api/kinds.ts";
 import type { KubeObject } from "../api/meta.ts";
 import { admit } from "./admit.ts";
-import { buildWorld } from "./compile.ts";
+import { buildWorld, MeshCompiler } from "./compile.ts";
 import { portPlan } from "./plan/mesh.ts";
 import { forCaller, ruleCaller } from "./policies/destinationrule.ts";
 import { statusKey, statusOf } from "./status.ts";
@@ -168,4 +168,19 @@ describe("a Secret that cannot be used", () => {
     expect(change(secret("pay", { cert: "" }, "bank"))).toEqual([]);
     expect(admit(buildWorld([entry, rule(mutual)], "cluster.local"), secret("pay", { cert: "" }))).toEqual([]);
   });
+});
+
+test("a Secret's change is for those to whom it speaks: one that is rotated costs no other namespace a snapshot", () => {
+  const compiler = new MeshCompiler("cluster.local");
+  for (const object of given) compiler.put(object);
+  for (const key of ["shop/caller-1", "bank/teller-1"]) compiler.hold(key);
+  compiler.round();
+  const change = (data: Record<string, string>) => {
+    compiler.put({ ...whole, data } as KubeObject);
+    return [...compiler.round().snapshots.keys()];
+  };
+  const { "tls.crt": _chain, "tls.key": _key, ...authorities } = whole.data ?? {};
+  expect(change(authorities)).toEqual(["shop/caller-1"]);
+  expect(change(whole.data ?? {})).toEqual(["shop/caller-1"]);
+  expect(change({ ...whole.data, more: "" })).toEqual([]);
 });
