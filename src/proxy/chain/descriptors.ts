@@ -8,7 +8,7 @@ import { fieldNamed } from "../http/grpc.ts";
 import type { Head } from "../http1/head.ts";
 import { compileHeader } from "../route/header.ts";
 import { compileBytes } from "../route/match.ts";
-import { textIn } from "../route/metadata.ts";
+import { type RouteMetadata, textIn } from "../route/metadata.ts";
 import { chooseTarget } from "../route/table.ts";
 import type { HttpChain } from "./chain.ts";
 
@@ -28,8 +28,32 @@ function bounded(value: string): string {
 export type Maker = (x: Exchange, bytes: Uint8Array, head: Head) => Entry | null | "skip";
 
 /** `source`: what this proxy calls itself to others, for `source_cluster`. */
-export function compileActions(actions: readonly RateAction[], source: string): readonly Maker[] {
+function compileActions(actions: readonly RateAction[], source: string): readonly Maker[] {
   return actions.map((action) => maker(action, source));
+}
+
+/** For each limit what makes a descriptor, of those that a request can have at all by its route: what is for other routes alone is not looked at. */
+export function compileLimits(limits: readonly (readonly RateAction[])[], source: string): (x: Exchange) => readonly (readonly Maker[])[] {
+  const all = limits.map((actions) => compileActions(actions, source));
+  if (!limits.some((actions) => actions.some(({ kind }) => kind === "route"))) return () => all;
+  const of = (metadata: RouteMetadata | null) => all.filter((_, n) => (limits[n] ?? []).every((action) => possible(action, metadata)));
+  const none = of(null);
+  const known = new WeakMap<RouteMetadata, readonly (readonly Maker[])[]>();
+  return (x) => {
+    const metadata = x.route?.metadata ?? null;
+    if (metadata === null) return none;
+    let found = known.get(metadata);
+    if (found === undefined) {
+      found = of(metadata);
+      known.set(metadata, found);
+    }
+    return found;
+  };
+}
+
+function possible(action: RateAction, metadata: RouteMetadata | null): boolean {
+  if (action.kind !== "route" || action.skipIfAbsent || action.value !== "") return true;
+  return metadata !== null && textIn(metadata, action.path) !== "";
 }
 
 function maker(action: RateAction, source: string): Maker {

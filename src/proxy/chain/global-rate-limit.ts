@@ -12,7 +12,7 @@ import type { Head } from "../http1/head.ts";
 import { encodeRequest, type LimitAnswer, type LimitAsker, type LimitCall, LimitCalls, limitService } from "../resilience/limit-calls.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import { stateOf } from "../runtime/stage-state.ts";
-import { compileActions, describe, type Entry, type Maker } from "./descriptors.ts";
+import { compileLimits, describe, type Entry, type Maker } from "./descriptors.ts";
 import { type Stage, type StageFamily, type Verdict, verdict } from "./stage.ts";
 
 type Filter = NonNullable<GlobalRateLimitConfig["filter"]>;
@@ -74,7 +74,7 @@ function limitsOf({ route, limits }: GlobalRateLimitConfig, stage: number): read
 function askStage(filter: Filter, domain: string, limits: readonly (readonly RateAction[])[], where: string, context: BuildContext): Stage {
   // Of the process: the bound is one for all listeners.
   const calls = stateOf(context, "calls to rate limit services", null, () => new LimitCalls());
-  const makers: readonly (readonly Maker[])[] = limits.map((actions) => compileActions(actions, context.source));
+  const makersOf = compileLimits(limits, context.source);
   const service = limitService(context.clusterSlot(filter.cluster), filter.authority, filter.metadata, filter.timeoutMs);
   const over: Failure = {
     ...failures.overGlobalLimit,
@@ -110,7 +110,7 @@ function askStage(filter: Filter, domain: string, limits: readonly (readonly Rat
     early: null,
     request(x, bytes, head) {
       if (filter.enabled < 1 && x.down.core.random() >= filter.enabled) return verdict.go;
-      const descriptors = descriptorsOf(makers, x, bytes, head);
+      const descriptors = descriptorsOf(makersOf(x), x, bytes, head);
       if (descriptors === null) return verdict.go;
       const asked = new AskedLimit(x, told);
       x.askedLimit = asked;

@@ -9,7 +9,7 @@ import { addAnswerLines } from "../http/staged.ts";
 import { type BucketConfig, TokenBucket } from "../resilience/bucket.ts";
 import type { BuildContext } from "../runtime/build.ts";
 import { stateOf } from "../runtime/stage-state.ts";
-import { compileActions, describe, type Entry } from "./descriptors.ts";
+import { compileLimits, describe, type Entry } from "./descriptors.ts";
 import { type Stage, type StageFamily, verdict } from "./stage.ts";
 
 /** Of descriptors: by what the descriptor says (`nameOf`) and its values, the last used at the end. */
@@ -27,7 +27,7 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
   const shared = stateOf<{ all: TokenBucket | null }>(context, `local rate limit ${where}`, config.bucket, () => ({ all: null }));
   const dynamic = stateOf<Buckets>(context, `local rate limits ${where}`, null, () => new Map());
   const names = config.descriptors.map(nameOf);
-  const makers = config.limits.map((actions) => compileActions(actions, context.source));
+  const makersOf = compileLimits(config.limits, context.source);
   const failure: Failure = {
     ...failures.rateLimited,
     status: config.status,
@@ -57,7 +57,7 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
         if (tightest === null || bucket.left(nowMs) < tightest.left(nowMs)) tightest = bucket;
       };
       let described = false;
-      for (const actions of makers) {
+      for (const actions of makersOf(x)) {
         const entries = describe(actions, x, bytes, head);
         if (entries === null) continue;
         for (let d = 0; d < config.descriptors.length; d++) {
