@@ -234,6 +234,28 @@ describe("open watches", () => {
     expect(root.over).toBe(false);
   }, 30_000);
 
+  test("end with the join token that they were opened by", async () => {
+    const { plane, dir, admin, good, bind } = await mesh();
+    await bind("shop", "reviews-views", "view", { kind: "ServiceAccount", name: "reviews", namespace: "shop" });
+    const tokens = "/apis/weft.dev/v1alpha1/namespaces/shop/jointokens";
+    const give = async (name: string) => {
+      const expiresAt = `${new Date(Date.now() + 3_600_000).toISOString().slice(0, 19)}Z`;
+      const spec = { serviceAccount: "reviews", expiresAt, use: "Reusable" };
+      await good(admin("POST", tokens, { apiVersion: "weft.dev/v1alpha1", kind: "JoinToken", metadata: { name }, spec }));
+      const bound = { boundObjectRef: { apiVersion: "weft.dev/v1alpha1", kind: "JoinToken", name } };
+      const issued = await good(admin("POST", "/api/v1/namespaces/shop/serviceaccounts/reviews/token", { spec: bound }));
+      return issued.status.token as string;
+    };
+    const [one, other] = [await give("one"), await give("other")];
+    const [first, second] = [await watching(plane, dir, one, shop), await watching(plane, dir, other, shop)];
+    expect([first.status, second.status]).toEqual([200, 200]);
+    await admin("DELETE", `${tokens}/one`);
+    await until("the first has ended", () => first.over);
+    expect(last(first)).toMatchObject({ object: { code: 401, message: expect.stringContaining("the join token one was revoked") } });
+    await admin("POST", shop, service("a"));
+    await until("the second goes on", () => second.text.includes('"name":"a"'));
+  }, 30_000);
+
   test("so do the audit log and the log, followed, when the right to them is taken away", async () => {
     const { plane, dir, admin, user, tokenOf } = await mesh();
     await user("alice");
