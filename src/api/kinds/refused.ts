@@ -34,13 +34,15 @@ export const refusedKinds: readonly DefinedKind[] = [
     versions: ["v1alpha3"],
     kind: "EnvoyFilter",
     plural: "envoyfilters",
-    instead: "say it with routes (HTTPRoute, VirtualService), DestinationRule or Telemetry; configuration of proxies cannot be patched",
+    instead:
+      "say it with routes (HTTPRoute, VirtualService), DestinationRule, RateLimitPolicy, OverloadPolicy or Telemetry; configuration of proxies cannot be patched",
   }),
   refused({
     group: "extensions.istio.io",
     versions: ["v1alpha1"],
     kind: "WasmPlugin",
     plural: "wasmplugins",
-    instead: "use a route's filters (headers, rewrites, mirrors, CORS), or a service of your own on the way; proxies run no foreign code",
+    instead:
+      "use a route's filters (headers, rewrites, mirrors, CORS, ExternalAuth, which asks a service of yours), or a service of your own on the way; proxies run no foreign code",
   }),
 ];
