@@ -237,6 +237,7 @@ function noteForAudit(core: Core, request: Request, holder: Holder, trail: Trail
   const { caller } = trail;
   if (audit === undefined || caller === undefined || trail.asksOnly === true) return;
   if (readMethods.has(request.method) && trail.sensitive !== true) return;
+  if (isRenewal(trail, code)) return;
   const ip = holder.requestIP?.(request);
   const { verb = request.method.toLowerCase(), resource, namespace, name, operations } = trail;
   const entry: AuditEntry = {
@@ -252,6 +253,11 @@ function noteForAudit(core: Core, request: Request, holder: Holder, trail: Trail
     agent: (request.headers.get("user-agent") ?? "").slice(0, 200),
   };
   audit.record(entry);
+}
+
+/** Holders renew their Leases every other second, and would drive everything else out of the log. What was refused for want of permission stays. */
+function isRenewal({ resource, verb }: Trail, code: number): boolean {
+  return resource === "leases.coordination.k8s.io" && (verb === "update" || verb === "patch") && (code === 200 || code === 409);
 }
 
 const verbsByMethod: Readonly<Record<string, string>> = { POST: "create", PUT: "update", PATCH: "patch", DELETE: "delete" };
