@@ -1,6 +1,8 @@
 // What a WorkloadGroup and ProxyConfigs make of the flags of `weft run`, and the probes that only a group can ask for.
 
 import { afterAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { rootNamespace } from "../../api/kinds/authorizationpolicy.ts";
 import type { ProxyConfigObject } from "../../api/kinds/proxyconfig.ts";
 import type { WorkloadGroupObject } from "../../api/kinds/workloadgroup-spec.ts";
@@ -125,6 +127,21 @@ describe("probes", () => {
     expect(await askOnce(check({ type: "http", path: "/ok", port: server.port as number, headers }), 1)).toBeNull();
     expect(seen).toEqual(["/ok a b Weft/HC"]);
     expect(await askOnce(check({ type: "tcp", port: server.port as number }), 1)).toBeNull();
+  });
+
+  test("of HTTPS, whatever the certificate, as in Kubernetes", async () => {
+    const text = readFileSync(join(import.meta.dir, "../../compile/testdata/gateway/input.yaml"), "utf8");
+    const pem = (name: string) =>
+      (new RegExp(`-----BEGIN ${name}-----[^-]*-----END ${name}-----`).exec(text)?.[0] ?? "").replaceAll("\n    ", "\n");
+    const secure = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      tls: { cert: pem("CERTIFICATE"), key: pem("PRIVATE KEY") },
+      fetch: () => new Response("well"),
+    });
+    expect(await askOnce(check({ type: "http", path: "/", tls: true }), secure.port as number)).toBeNull();
+    expect(await askOnce(check({ type: "http", path: "/" }), secure.port as number)).not.toBeNull();
+    await secure.stop(true);
   });
 
   test("a command without a shell", async () => {
