@@ -43,7 +43,8 @@ export const leaseKind = defineKind({
   unimplemented: { "spec.strategy": noCoordinator, "spec.preferredHolder": noCoordinator },
   notes: [
     "For programs that choose a leader among themselves (client-go's and controller-runtime's leader election): of two that write at once one is refused with 409, by `metadata.resourceVersion`. The mesh itself reads none.",
-    "Not part of the configuration: not exported, not in `weft history`, and gone with its namespace.",
+    "Not part of the configuration: not exported, never rolled back, and gone with its namespace. Renewals are not in the audit log.",
+    "Each renewal is a revision of the store, which keeps the last 10 000 for `weft history` and `weft rollback`: a holder that renews every 2 s (client-go's default) uses them up in five hours and a half. Let it renew more seldom (`RetryPeriod`) where that is too short.",
   ],
   columns: [textColumn("Holder", "Who has it.", (object) => (object as LeaseObject).spec?.holderIdentity ?? ""), ageColumn],
 });
