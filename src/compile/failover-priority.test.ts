@@ -128,3 +128,20 @@ spec: {host: cart, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: ${po
     [0, "-"],
   ]);
 });
+
+test("maxRetries: 0 is as if it were not there, as in Istio", () => {
+  const retries = (words: string) => {
+    const { world } = compiled(
+      mesh,
+      `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: cart, namespace: shop}
+spec: {host: cart, trafficPolicy: {connectionPool: {http: {${words}}}}}
+`,
+    );
+    const [name = ""] = planTargets(world).keys();
+    return portPlan(world, name)?.traffic.limits?.retries;
+  };
+  expect([retries("maxRetries: 0"), retries("maxRetries: 7")]).toEqual([undefined, 7]);
+});

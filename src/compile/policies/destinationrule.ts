@@ -253,7 +253,8 @@ function planSections(
       connections: connectionPool?.tcp?.maxConnections,
       pending: connectionPool?.http?.http1MaxPendingRequests,
       requests: connectionPool?.http?.http2MaxRequests,
-      retries: connectionPool?.http?.maxRetries,
+      // Istio's 0 is not set: who wants no retries says so in the route (attempts: 0).
+      retries: connectionPool?.http?.maxRetries || undefined,
       instanceRequests: limit(ruleAnnotations.instanceRequests),
       instanceConnections: limit(ruleAnnotations.instanceConnections),
       instanceRetries: limit(ruleAnnotations.instanceRetries),

@@ -66,6 +66,19 @@ export function tellForwarded(
   return parseRequest(made, 0, to, toldHead) > 0 ? made.subarray(0, to) : null;
 }
 
+/**
+ * Whether the client came by https: as X-Forwarded-Proto says where whoever wrote it is believed, else as the connection did. `secure`: that one is TLS.
+ * `forwards`: the listener is an edge, which believes nobody but so many proxies before it.
+ */
+export function cameSecurely(
+  { trustedHops, forwards }: { readonly trustedHops: number; readonly forwards: boolean },
+  secure: boolean,
+  bytes: Uint8Array,
+  head: Head,
+): boolean {
+  return trustedHops > 0 || !forwards ? toldScheme(bytes, head, secure) : secure;
+}
+
 /** Whether X-Forwarded-Proto says https; `otherwise` where it is neither scheme, or not there. */
 export function toldScheme(bytes: Uint8Array, head: Head, otherwise: boolean): boolean {
   for (let i = 0; i < head.count; i++) {

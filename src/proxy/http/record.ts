@@ -7,14 +7,18 @@ import type { AccessRecord } from "../telemetry/record.ts";
 import { equalsIgnoreCase, latin1, text } from "./bytes.ts";
 import { loggedClient } from "./client-address.ts";
 import type { Exchange } from "./exchange.ts";
+import { cameSecurely } from "./forwarded.ts";
 
 const head = new Head();
+/** Of a request that could not be read. */
+const nothingRead = new Head();
 const userAgentName = latin1("user-agent");
 
 export function httpRecord(exchange: Exchange, durationMs: number): AccessRecord {
   const bytes = exchange.bytes;
   const down = exchange.down;
-  head.limits = (exchange.chain.terminal as HttpChain).limits;
+  const terminal = exchange.chain.terminal as HttpChain;
+  head.limits = terminal.limits;
   const parsed = parseRequest(bytes, exchange.headFrom, exchange.headTo, head) > 0;
   let userAgent = "";
   if (parsed) {
@@ -35,7 +39,7 @@ export function httpRecord(exchange: Exchange, durationMs: number): AccessRecord
     durationMs,
     protocol: exchange.ownHalf.version === 2 ? "HTTP/2" : exchange.minor === 0 ? "HTTP/1.0" : "HTTP/1.1",
     method: parsed ? text(bytes, head.from, head.methodTo) : "",
-    scheme: "http",
+    scheme: cameSecurely(terminal, exchange.chain.tls !== null, bytes, parsed ? head : nothingRead) ? "https" : "http",
     authority: parsed ? text(bytes, head.authorityFrom, head.authorityTo) : "",
     path: parsed ? text(bytes, head.pathFrom, head.pathTo) : "",
     userAgent,

@@ -20,7 +20,7 @@ import type { Exchange } from "./exchange.ts";
 import { failures } from "./failure.ts";
 import { answered, closesAfter, cut, reply } from "./finish.ts";
 import { pauseDown, touch } from "./flow.ts";
-import { tellForwarded, toldHead, toldScheme } from "./forwarded.ts";
+import { cameSecurely, tellForwarded, toldHead } from "./forwarded.ts";
 import { grpcTimeoutMs, isGrpc } from "./grpc.ts";
 import { GrpcCall } from "./grpc-call.ts";
 import { grpcHead, webCallOf, webHalf } from "./grpc-web.ts";
@@ -439,12 +439,6 @@ function passedHere(line: Uint8Array, bytes: Uint8Array, head: Head): boolean {
   return false;
 }
 
-/** A redirect leads to the scheme that the client came by, as X-Forwarded-Proto says where whoever wrote it is believed. */
-function cameSecurely(x: Exchange, http: HttpChain, bytes: Uint8Array, head: Head): boolean {
-  const secure = x.chain.tls !== null;
-  return http.trustedHops > 0 || !http.forwards ? toldScheme(bytes, head, secure) : secure;
-}
-
 /** Redirects and direct answers. */
 function answerHere(x: Exchange, http: HttpChain, route: CompiledRoute, bytes: Uint8Array, head: Head): void {
   const close = closesAfter(x, false) || (!x.requestDone && x.half.version === 1);
@@ -465,7 +459,16 @@ function answerHere(x: Exchange, http: HttpChain, route: CompiledRoute, bytes: U
     x.status = route.redirect.action.status;
     if (x.stages !== null) answerStages(x, null, null);
     const edits = route.responseEdits === null ? null : applyEdits(x, route.responseEdits, null, null, true);
-    size = writeRedirect(route.redirect, route.matchedSize, bytes, head, edits, close, x.answerLines, cameSecurely(x, http, bytes, head));
+    size = writeRedirect(
+      route.redirect,
+      route.matchedSize,
+      bytes,
+      head,
+      edits,
+      close,
+      x.answerLines,
+      cameSecurely(http, x.chain.tls !== null, bytes, head),
+    );
     x.details = "direct_response";
   }
   x.half.sendReply(size);

@@ -100,9 +100,18 @@ function app() {
 function inbound(
   appPort: number,
   source: SecretSource,
-  more: { rbac?: readonly RbacConfig[]; log?: Logger; kind?: "http" | "tcp"; networkRbac?: readonly RbacConfig[] } = {},
+  more: { rbac?: readonly RbacConfig[]; logs?: boolean; log?: Logger; kind?: "http" | "tcp"; networkRbac?: readonly RbacConfig[] } = {},
 ): Running {
-  const terminal = more.kind === "tcp" ? tcpProxy("inbound|1||") : http({ inline: catchAll("inbound|1||") }, { rbac: more.rbac ?? [] });
+  const terminal =
+    more.kind === "tcp"
+      ? tcpProxy("inbound|1||")
+      : http(
+          { inline: catchAll("inbound|1||") },
+          {
+            rbac: more.rbac ?? [],
+            accessLogs: more.logs === true ? [{ sink: { kind: "als", logName: "l", cluster: "x" }, filter: null }] : [],
+          },
+        );
   const made = start(
     config(
       [listener("in", [chain(terminal, { tls: inboundTls, networkRbac: more.networkRbac ?? [] })], { direction: "inbound" })],
@@ -139,6 +148,16 @@ test("two sidecars speak mutual TLS 1.3, and both count who called whom", async 
   expect(await peer.ask(get)).toEndWith("hello");
   expect(server.count("istio_requests_total", "destination", "mutual_tls", idOf("front"), "200")).toBe(1);
   expect(client.count("istio_requests_total", "source", "mutual_tls", idOf("cart"), "200")).toBe(1);
+});
+
+test("records say https of what came by TLS, unless a proxy before said by which scheme the client came", async () => {
+  const server = inbound(app().port, secrets(cart), { logs: true });
+  const client = outbound(server.port(), secrets(front));
+  const peer = await RawPeer.connect(client.port());
+  await peer.ask(get);
+  await peer.ask(get.replace("Host: cart", "Host: cart\r\nX-Forwarded-Proto: http"));
+  await until(() => server.records.length === 2, "both records");
+  expect(server.records.map(({ scheme }) => scheme)).toEqual(["https", "http"]);
 });
 
 for (const who of ["other authority", "self-signed", "expired", "other domain", "two names"] as const) {
