@@ -2,13 +2,21 @@
 // went, fell ill, was ejected or got another priority or weight in between.
 
 import { expect, test } from "bun:test";
-import type { EndpointConfig } from "../config.ts";
+import type { BalanceConfig, EndpointConfig } from "../config.ts";
 import { endpoint as endpointConfig } from "../testing/fixture.ts";
 import type { Cluster } from "./cluster.ts";
 import { pick } from "./pick.ts";
 import { makeCluster, permit, seeded, transportOf } from "./testing/simulate.ts";
 
+const maglev = { kind: "maglev", tableSize: 251 } as const;
+
+const owners = ({ pool, config }: Cluster): readonly number[] | null =>
+  config.balance.kind !== "maglev" || pool.members.length < 2
+    ? null
+    : Array.from({ length: maglev.tableSize }, (_, place) => pool.hashed(maglev, BigInt(place), 0).port);
+
 const seen = (cluster: Cluster) => ({
+  owners: cluster.spread !== null ? null : owners(cluster),
   ports: cluster.endpoints.map((one) => one.port),
   usable: cluster.usable.map((one) => one.port),
   // While there are several pools the one of all stands idle.
@@ -20,9 +28,10 @@ const seen = (cluster: Cluster) => ({
 
 for (let seed = 1; seed <= 15; seed++)
   test(`step by step (seed ${seed})`, () => {
+    const balance: BalanceConfig = seed % 3 === 0 ? maglev : { kind: "random" };
     const random = seeded(seed);
     const some = (below: number): number => Math.floor(random() * below);
-    const { cluster } = makeCluster(20, { balance: { kind: "random" } });
+    const { cluster } = makeCluster(20, { balance });
     let configs: readonly EndpointConfig[] = cluster.endpoints.map((one) => one.config);
     let port = 1_000;
     // Seldom, so that there are long times in which all are alike.
@@ -45,7 +54,7 @@ for (let seed = 1; seed <= 15; seed++)
       if (some(4) > 0) pick(cluster, permit, step, random, null);
       cluster.setEndpoints(configs, transportOf, step, false);
       pick(cluster, permit, step, random, null);
-      const fresh = makeCluster(1, { balance: { kind: "random" } }).cluster;
+      const fresh = makeCluster(1, { balance }).cluster;
       fresh.setEndpoints(configs, transportOf, step, true);
       const failing = new Set(cluster.endpoints.filter((one) => one.failing).map((one) => one.port));
       for (const one of fresh.endpoints) one.failing = failing.has(one.port);

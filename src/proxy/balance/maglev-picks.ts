@@ -44,6 +44,9 @@ export class Picks {
   readonly #stride: number;
   /** Number of picks that each has. */
   readonly #counts: Uint8Array;
+  /** 1: some pick of it has moved since its way was noted, up to the last of so many picks. */
+  readonly #moved: Uint8Array;
+  readonly #notedPicks: Uint8Array;
   readonly #offsets: Int32Array;
   readonly #skips: Int32Array;
   /** Of the skip; 0 = not reckoned yet. */
@@ -79,6 +82,8 @@ export class Picks {
     this.#rounds = new Uint8Array(size);
     this.#steps = new Int32Array(capacity * stride);
     this.#counts = new Uint8Array(capacity);
+    this.#moved = new Uint8Array(capacity).fill(1);
+    this.#notedPicks = new Uint8Array(capacity);
     this.#offsets = new Int32Array(capacity);
     this.#skips = new Int32Array(capacity);
     this.#inverses = new Int32Array(capacity);
@@ -100,7 +105,11 @@ export class Picks {
     const early = this.#due(Math.max(0, this.#size - this.#late));
     for (let rank = 0; rank < order.length; rank++) {
       const id = order[rank] as number;
-      const way = this.#way(id, upTo(early, rank));
+      const picks = upTo(early, rank);
+      if (this.#moved[id] === 0 && this.#notedPicks[id] === picks) continue;
+      this.#moved[id] = 0;
+      this.#notedPicks[id] = picks;
+      const way = this.#way(id, picks);
       this.#passed.reach(id, way);
       this.#passed.retreat(id, way);
     }
@@ -196,6 +205,7 @@ export class Picks {
     const round = (this.#counts[id] as number) - 1;
     const place = this.#placeOf(id, round);
     this.#counts[id] = round;
+    this.#moved[id] = 1;
     this.#owners[place] = -1;
     this.#free.push(place);
     return place;
@@ -294,6 +304,7 @@ export class Picks {
   #put(id: number, round: number, place: number, step: number): void {
     this.#owners[place] = id;
     this.#rounds[place] = round;
+    this.#moved[id] = 1;
     this.#steps[id * this.#stride + round] = step;
   }
 

@@ -15,7 +15,7 @@ export interface Worth {
   readonly share: number;
 }
 
-const usual: Worth = { bytesEach: 1_024, share: 1 / 512 };
+const usual: Worth = { bytesEach: 1_024, share: 1 / 256 };
 
 export class Maglev {
   readonly #worth: Worth;
@@ -28,6 +28,7 @@ export class Maglev {
   #last: readonly Endpoint[] = [];
   /** All were of one weight, and no two of one address: such a table can be changed. */
   #even = false;
+  #weight = 0;
   /** What changes need: made with the first of them. */
   #picks: Picks | null = null;
 
@@ -45,27 +46,33 @@ export class Maglev {
     return this.#members[this.#owners[place] as number] as Endpoint;
   }
 
-  /** `members` must not be empty; `size` is a prime. Says whether the last table was changed, rather than made from nothing. */
-  update(members: readonly Endpoint[], weights: (endpoint: Endpoint) => number, size: number): boolean {
-    const weighed = new Float64Array(members.length);
-    let even = true;
-    for (let i = 0; i < weighed.length; i++) {
-      weighed[i] = weights(members[i] as Endpoint);
-      if (weighed[i] !== weighed[0]) even = false;
-    }
-    const changed = even && this.#even && size === this.size && this.#change(members);
-    if (!changed) this.#build(members, weighed, size, even);
+  /**
+   * `members` must not be empty; `size` is a prime. Only those of [from, to) may have another weight than at the last update, or not have been there. Says
+   * whether the last table was changed, rather than made from nothing.
+   */
+  update(
+    members: readonly Endpoint[],
+    weights: (endpoint: Endpoint) => number,
+    size: number,
+    from = 0,
+    to: number = members.length,
+  ): boolean {
+    let even = this.#even && size === this.size;
+    for (let i = from; even && i < to; i++) even = weights(members[i] as Endpoint) === this.#weight;
+    const changed = even && this.#change(members);
+    if (!changed) this.#build(members, Float64Array.from(members, weights), size);
     this.#last = members;
     return changed;
   }
 
-  #build(members: readonly Endpoint[], weights: Float64Array, size: number, even: boolean): void {
+  #build(members: readonly Endpoint[], weights: Float64Array, size: number): void {
     const { owners, order } = buildTable(members, weights, size);
     this.#owners = owners;
     this.#order = order;
     this.#members = members.slice();
     this.#picks = null;
-    this.#even = even;
+    this.#weight = weights[0] as number;
+    this.#even = weights.every((weight) => weight === this.#weight);
     for (let rank = 1; rank < order.length && this.#even; rank++)
       this.#even = this.#keyOf(order[rank - 1] as number) !== this.#keyOf(order[rank] as number);
   }

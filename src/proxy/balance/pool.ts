@@ -17,16 +17,24 @@ export class Pool {
   #maglev: Maglev | null = null;
   /** Members or weights have changed since ring or table were made. */
   #stale = true;
+  /** Which of them: [from, to). */
+  #staleFrom = 0;
+  #staleTo = 0;
 
   assign(members: readonly Endpoint[]): void {
     this.members = members;
     this.#stale = true;
+    this.#staleFrom = 0;
+    this.#staleTo = members.length;
     this.reweigh();
   }
 
   /** As `assign`, where only [from, to) may be others than before. */
   swap(members: readonly Endpoint[], from: number, to: number): void {
     this.members = members;
+    // Two changes one after the other: where the first was is anywhere by now.
+    this.#staleFrom = this.#stale ? 0 : from;
+    this.#staleTo = this.#stale ? members.length : to;
     this.#stale = true;
     if (this.cumulative === null && members.length > 0) {
       const { weight } = members[from > 0 ? 0 : members.length - 1] as Endpoint;
@@ -90,7 +98,7 @@ export class Pool {
     } else {
       this.#ring = null;
       this.#maglev ??= new Maglev();
-      this.#maglev.update(this.members, configured, policy.tableSize);
+      this.#maglev.update(this.members, configured, policy.tableSize, this.#staleFrom, this.#staleTo);
     }
   }
 
@@ -99,6 +107,8 @@ export class Pool {
     this.#ring = null;
     this.#maglev = null;
     this.#stale = true;
+    this.#staleFrom = 0;
+    this.#staleTo = this.members.length;
   }
 }
 
