@@ -1,9 +1,11 @@
 // Owns: the command `weft restore`: words in, words out. The work is in `backup.ts`.
 
+import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { BackupError, restoreBackup } from "./backup.ts";
 import { errorCode } from "./identity/files.ts";
+import { isEncrypted } from "./identity/key-file.ts";
 import { LockedError } from "./lock.ts";
 import { StoreFailure } from "./store/store.ts";
 
@@ -34,8 +36,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   try {
     const about = restoreBackup(file, resolve(data));
+    const passphrase = isEncrypted(readFileSync(join(data, "ca.key"), "utf8")) ? " --ca-passphrase-file FILE" : "";
     process.stdout.write(
-      `restored the mesh of ${about.madeAt} (revision ${about.revision}, weft ${about.version}) into ${data}\nstart it with: weft up --data ${data}\n`,
+      `restored the mesh of ${about.madeAt} (revision ${about.revision}, weft ${about.version}) into ${data}\nstart it with: weft up --data ${data}${passphrase}\n`,
     );
     return 0;
   } catch (cause) {

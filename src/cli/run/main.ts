@@ -258,7 +258,7 @@ async function supervise(asked: Plan, kubeconfig: string, say: Say, clock: Clock
             if (!answering || signals.stop.aborted) return;
             if (now) say.info("COMMAND passes its health checks again");
             else say.warn(`COMMAND fails its health checks, and gets no requests until it passes: ${problem}`);
-            registration?.want(now ? whenUp : "unhealthy");
+            registration?.want(now ? whenUp : "unhealthy", now ? "" : problem);
           },
         );
         health.start();
