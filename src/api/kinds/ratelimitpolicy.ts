@@ -202,8 +202,16 @@ export const rateLimitPolicyKind = defineKind({
                   },
                 },
               },
-              requests: { type: "integer", minimum: 1, maximum: mostRequests, description: "How many requests in the time that per says." },
-              per: { ...gatewayDuration, description: "The time: 100ms to 24h; of scope Global 1s, 1m, 1h or 24h." },
+              requests: {
+                type: "integer",
+                minimum: 1,
+                maximum: mostRequests,
+                description: "How many requests in the time that per says; required without descriptor.",
+              },
+              per: {
+                ...gatewayDuration,
+                description: "The time: 100ms to 24h; of scope Global 1s, 1m, 1h or 24h; required without descriptor.",
+              },
               burst: {
                 type: "integer",
                 minimum: 1,
