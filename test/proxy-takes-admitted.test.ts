@@ -82,7 +82,27 @@ const backendRefs = [{ name: "reviews", port: 80 }];
 const large = "((a|bc){100}){10}";
 const line = "a\r\nb";
 
+const tokenKey = { kty: "OKP", crv: "Ed25519", x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" };
+const offCurve = { kty: "EC", crv: "P-256", x: "A".repeat(43), y: "A".repeat(43) };
+const tokens = (more: object, key: object = tokenKey) =>
+  object("security.istio.io/v1", "RequestAuthentication", {
+    jwtRules: [{ issuer: "https://issuer.test", ...("jwksUri" in more ? {} : { jwks: JSON.stringify({ keys: [key] }) }), ...more }],
+  });
+const claimed = (key: string, values: string[]) =>
+  object("security.istio.io/v1", "AuthorizationPolicy", { rules: [{ when: [{ key, values }] }] });
+const users = (requestPrincipals: string[]) =>
+  object("security.istio.io/v1", "AuthorizationPolicy", { rules: [{ from: [{ source: { requestPrincipals } }] }] });
+
 const cases: readonly (readonly [what: string, object: KubeObject, paths: readonly string[]])[] = [
+  ["tokens", tokens({ fromHeaders: [{ name: "X-A", prefix: "\u0009 " }], fromParams: ["ü"], outputPayloadToHeader: "X_Payload" }), []],
+  ["tokens whose keys are still to come", tokens({ jwksUri: "https://issuer.test/keys" }), []],
+  ["a key that is none", tokens({}, offCurve), ["spec.jwtRules[0].jwks"]],
+  ["a header that HTTP reads", tokens({ outputPayloadToHeader: "TE" }), ["spec.jwtRules[0].outputPayloadToHeader"]],
+  ["a prefix with a line end", tokens({ fromHeaders: [{ name: "a", prefix: line }] }), ["spec.jwtRules[0].fromHeaders[0].prefix"]],
+  ["claims", claimed("request.auth.claims[a b][ü].x]", ["*", "a*", "*b", "c"]), ["spec.rules[0].when[0].key"]],
+  ["nested claims", claimed("request.auth.claims[a b][ü.x]", ["*", "a*", "*b", "c"]), []],
+  ["users", users(["*", "https://a.test/*", "*/b", "/", "a/b"]), ["spec.rules[0].from[0].source.requestPrincipals[3]"]],
+  ["users in every form", users(["*", "https://a.test/*", "*/", "//a//", "a/b", "x*", "*y"]), []],
   ["an expression that is too large", virtual({ match: [{ uri: { regex: large } }], route }), ["spec.http[0].match[0].uri.regex"]],
   ["one that is too long", virtual({ match: [{ uri: { regex: "a".repeat(5000) } }], route }), ["spec.http[0].match[0].uri.regex"]],
   [

@@ -1,6 +1,7 @@
 // Owns: random objects for this room's property tests: few names, so that they refer to each other often. Every one of them is valid.
 
 import fc from "fast-check";
+import { fetchedKeysName, writeFetchedKeys } from "../../api/kinds/fetched-keys.ts";
 import type { KubeObject } from "../../api/meta.ts";
 import { keyOf, sourceId } from "../objects.ts";
 
@@ -118,6 +119,26 @@ const peers = fc
     spec: { ...(Object.keys(matchLabels).length === 0 ? {} : { selector: { matchLabels } }), mtls: { mode } },
   }));
 
+const keys = '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}';
+const keysUri = "https://issuer.test/keys";
+
+const tokens = fc
+  .record({ metadata: meta, matchLabels: labels, issuer: fc.constantFrom("i", "j"), fetched: fc.boolean() })
+  .map(({ metadata, matchLabels, issuer, fetched }) => ({
+    apiVersion: "security.istio.io/v1",
+    kind: "RequestAuthentication",
+    metadata,
+    spec: { selector: { matchLabels }, jwtRules: [{ issuer, ...(fetched ? { jwksUri: keysUri } : { jwks: keys }) }] },
+  }));
+
+/** What the control plane has fetched. */
+const fetchedKeys = fc.constantFrom("", keys).map((text) => ({
+  apiVersion: "v1",
+  kind: "ConfigMap",
+  metadata: { name: fetchedKeysName(keysUri), namespace: "weft-system" },
+  data: writeFetchedKeys(keysUri, text === "" ? { error: "away" } : { keys: text }),
+}));
+
 const slice = fc
   .record({ metadata: meta, service: name, mutual: fc.boolean(), address: fc.constantFrom("10.1.0.1", "10.1.0.2"), ready: fc.boolean() })
   .map(({ metadata, service: of, mutual, address, ready }) => ({
@@ -140,6 +161,8 @@ export const anyObject = fc.oneof(
   policy,
   telemetry,
   peers,
+  tokens,
+  fetchedKeys,
   slice,
 ) as fc.Arbitrary<KubeObject>;
 

@@ -19,8 +19,10 @@ export type FindTokens = (bytes: Uint8Array, head: Head) => readonly FoundToken[
 const cookieName = latin1("cookie");
 const none: readonly FoundToken[] = [];
 
-export function compileFinder({ fromHeaders, fromParams, fromCookies }: JwtProviderConfig): FindTokens {
-  const headers = fromHeaders.map(({ name, prefix }) => ({ name: latin1(name), prefix }));
+export function compileFinder({ fromHeaders, fromParams: params, fromCookies: cookies }: JwtProviderConfig): FindTokens {
+  const headers = fromHeaders.map(({ name, prefix }) => ({ name: latin1(name), prefix: asRead(prefix) }));
+  const fromParams = params.map(asRead);
+  const fromCookies = cookies.map(asRead);
   return (bytes, head) => {
     let found: FoundToken[] | null = null;
     for (let h = 0; h < headers.length; h++) {
@@ -53,6 +55,11 @@ export function compileFinder({ fromHeaders, fromParams, fromCookies }: JwtProvi
       }
     return found ?? none;
   };
+}
+
+/** Requests are read as Latin-1 here, whatever is meant by their bytes. */
+function asRead(text: string): string {
+  return Buffer.from(text, "utf8").toString("latin1");
 }
 
 function slice(bytes: Uint8Array, from: number, to: number): string {

@@ -235,6 +235,12 @@ test("tokens stand where the provider says: parameters leave the query, cookies 
   expect((await ask(at, { cookie: `session=${token}x` })).status).toBe(401);
 });
 
+test("names in other letters are found as their bytes", async () => {
+  const at = run({ providers: [provider({ fromParams: ["ü"], fromHeaders: [] })] });
+  expect((await ask(at, {}, "/a?%C3%BC=nonsense&b")).status).toBe(401);
+  expect((await ask(at, {}, `/a?%C3%BC=${await sign({})}&b`)).seen?.line).toBe("GET /a?b");
+});
+
 test("a provider that forwards leaves the token, and what it writes nobody else may have written", async () => {
   const token = await sign({ name: "Ånn", bad: "a\r\nx-evil: 1", list: [1] });
   const claimHeaders = ["sub", "n", "yes", "realm.none", "groups", "name", "bad"].map((claim) => ({

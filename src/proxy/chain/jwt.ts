@@ -119,8 +119,12 @@ function compileProvider(config: JwtProviderConfig): Provider {
     const met = known.get(text);
     if (met !== undefined) {
       const fault = timeFault(met.token, seconds, config.skewS);
-      known.delete(text);
-      if (fault === null) known.set(text, met);
+      if (fault !== null) known.delete(text);
+      // Who was used last matters only once somebody will have to go.
+      else if (known.size * 2 > mostKnownTokens) {
+        known.delete(text);
+        known.set(text, met);
+      }
       return fault ?? met;
     }
     const token = readToken(text);
