@@ -282,7 +282,7 @@ describe("over the control-plane connection", () => {
     refuse = true;
     lines.length = 0;
     clock.advance(13 * 3_600_000);
-    for (let tries = 1; tries <= 8; tries++) {
+    for (let tries = 1; tries <= 5; tries++) {
       await until(() => {
         clock.advance(20);
         return asked.length >= tries;
@@ -293,7 +293,7 @@ describe("over the control-plane connection", () => {
     expect(said.filter((msg) => msg.startsWith("Could not get a certificate")).length).toBeLessThanOrEqual(4);
     expect(said.filter((msg) => msg.startsWith("Lost the control plane"))).toEqual([]);
     const before = lines.length;
-    for (let tries = asked.length + 1, last = tries + 4; tries <= last; tries++)
+    for (let tries = asked.length + 1, last = tries + 2; tries <= last; tries++)
       await until(() => {
         clock.advance(20);
         return asked.length >= tries;
