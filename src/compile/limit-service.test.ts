@@ -193,6 +193,20 @@ describe("several policies at one place", () => {
     ]);
   });
 
+  test("a GRPCRoute's as well as an HTTPRoute's", () => {
+    const calls = mesh
+      .replace("kind: HTTPRoute", "kind: GRPCRoute")
+      .replace("matches: [{path: {value: /search}}]", "matches: [{method: {service: shop.Search}}]")
+      .replace("{name: http, port: 80}]", "{name: grpc, port: 80}]");
+    const target = `{${route(", sectionName: search").replace("HTTPRoute", "GRPCRoute")}, ${own("some", "requests: 1, per: 1s")}}`;
+    const made = buildWorld(objects(calls + policy("rule", target)), "cluster.local");
+    expect(carried(made)).toEqual([
+      ["shop/api/search", ["shop/rule/some"]],
+      ["shop/api/1", []],
+    ]);
+    expect([ids(made), reasons(made, "rule")]).toEqual([[["shop/rule/some", true]], ["Accepted"]]);
+  });
+
   test("a policy for a rule goes before one for its route", () => {
     const made = world(
       policy("route", `{${route()}, ${own("all", "requests: 9, per: 1s")}}`) +
