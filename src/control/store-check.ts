@@ -4,9 +4,10 @@
 import { Database } from "bun:sqlite";
 import { closeSync, constants, copyFileSync, existsSync, fsyncSync, ftruncateSync, openSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { errorCode } from "./identity/files.ts";
 import { LockedError, lockFolder } from "./lock.ts";
 import { wrongs } from "./store/sqlite-check.ts";
-import { cutLogWords, doubtWords, failure, formatVersion, isDamage, logDamage, logOf } from "./store/sqlite-file.ts";
+import { applicationId, cutLogWords, doubtWords, failure, formatVersion, isDamage, logDamage, logOf } from "./store/sqlite-file.ts";
 import { readLog } from "./store/sqlite-wal.ts";
 import { StoreFailure } from "./store/store.ts";
 
@@ -29,10 +30,15 @@ export async function main(argv: readonly string[]): Promise<number> {
   let data = process.env.WEFT_DATA ?? (process.env.HOME === undefined ? undefined : `${process.env.HOME}/.weft`);
   let json = false;
   for (let at = 0; at < rest.length; at++) {
-    const [, name, inline] = /^(--data|--output|-o)(?:=(.*))?$/s.exec(rest[at] as string) ?? [];
+    const word = rest[at] as string;
+    const [, name, inline] = /^(--data|--output|-o)(?:=(.*))?$/s.exec(word) ?? [];
     const value = inline ?? rest[++at];
-    if (name === undefined || value === undefined || value === "" || (name !== "--data" && verb === "cut-log")) {
-      say(`there is no ${JSON.stringify(rest[name === undefined ? at - 1 : at] ?? name)} here; weft store --help has flags and examples`);
+    if (name === undefined || (name !== "--data" && verb === "cut-log")) {
+      say(`there is no ${word} here; weft store --help has flags and examples`);
+      return 2;
+    }
+    if (value === undefined || value === "") {
+      say(`${name} needs a value`);
       return 2;
     }
     if (name === "--data") data = value;
@@ -59,8 +65,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     }
     return found.some(({ level }) => level === "error") ? 1 : 0;
   } catch (cause) {
-    if (!(cause instanceof StoreFailure || cause instanceof LockedError)) throw cause;
-    say(cause.message);
+    const known = cause instanceof StoreFailure || cause instanceof LockedError;
+    say(known ? cause.message : `${data} cannot be looked at (${errorCode(cause) ?? String(cause)})`);
     return 1;
   }
 }
@@ -98,6 +104,9 @@ function* rowsOf(path: string): Generator<string> {
   const db = new Database(path, { readwrite: true, strict: true });
   try {
     db.run("PRAGMA locking_mode = EXCLUSIVE");
+    const [id] = db.query<{ application_id: number }, []>("PRAGMA application_id").all();
+    if (id?.application_id !== applicationId)
+      throw new StoreFailure(`${path} is an SQLite database of another program; name the folder of a control plane`);
     const [verdict] = db.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").all();
     if (verdict?.quick_check !== "ok") yield `SQLite says: ${verdict?.quick_check}`;
     const [version] = db.query<{ user_version: number }, []>("PRAGMA user_version").all();

@@ -9,7 +9,7 @@ import { type ObjectKey, StoreFailure } from "./store.ts";
 import { DamageError, stateSum, sumOf, textOf, Witness, type WitnessedRow, type WitnessedState } from "./witness.ts";
 
 /** "Weft" in ASCII: stands in the file's header, so that another program's database is never taken for ours. */
-const applicationId = 0x57656674;
+export const applicationId = 0x57656674;
 /** 2: when, by whom and in which transaction; and an index to find the states of one object. 3: checksums (`witness.ts`). */
 export const formatVersion = 3;
 
