@@ -96,11 +96,14 @@ function tokenOf(match: TextMatch): Principal[] {
       identifier: { case: "andIds", value: { ids: [claim(["iss"], issuer, false), claim(["sub"], subject, false)] } },
     });
   const any: TextMatch = { kind: "present" };
-  if (match.kind === "present" || match.kind === "regex") return [pair(any, any)];
-  const { value } = match;
+  const value = match.kind === "present" ? "" : match.value;
   const text = (kind: "exact" | "prefix" | "suffix", part: string): TextMatch => (part === "" ? any : { kind, value: part });
   const splits = [...value.matchAll(/\//g)].map(({ index }) => [value.slice(0, index), value.slice(index + 1)] as const);
   switch (match.kind) {
+    case "present":
+      return [pair(any, any)];
+    case "regex":
+      throw new Error("users are not told by expressions");
     case "exact":
       return splits
         .filter(([issuer, subject]) => issuer !== "" && subject !== "")
