@@ -47,6 +47,8 @@ import { type CaFiles, type CaStore, folderStore, readCaFolder, sameFiles } from
 import type { Secret } from "./identity/secret.ts";
 import { openSigningKey, openTokenAuthority, tokenLifeSeconds } from "./identity/token.ts";
 import { userTokens } from "./identity/usertoken.ts";
+import { fetchKeysByHttps } from "./keysets/fetch.ts";
+import { KeyFetcher } from "./keysets/fetcher.ts";
 import { adminKubeconfig } from "./kubeconfig.ts";
 import type { Session } from "./lease/session.ts";
 import { liveObjects } from "./live.ts";
@@ -55,8 +57,6 @@ import { controlMetrics } from "./metrics.ts";
 import { bindPort, type Ports, rememberedPorts, rememberPorts } from "./ports.ts";
 import { describePublication, Publisher } from "./publish/publisher.ts";
 import { Counters, parseTold } from "./ratelimit/counters.ts";
-import { fetchKeysByHttps } from "./keysets/fetch.ts";
-import { KeyFetcher } from "./keysets/fetcher.ts";
 import { Shifter } from "./shift/controller.ts";
 import { backendTraffic } from "./shift/traffic.ts";
 import type { StoreAddress } from "./store/address.ts";
