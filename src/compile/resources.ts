@@ -385,7 +385,7 @@ export function clustersOfPort(port: GatewayPortPlan): string[] {
     case "udp":
       return [port.cluster];
     case "tcp":
-      return there(port.backends);
+      return [port, ...(port.subnets ?? [])].flatMap(({ backends }) => there(backends));
     case "tls":
       return port.chains.flatMap(({ to }) => (to.kind === "tcp" ? there(to.backends) : []));
     case "http":

@@ -25,7 +25,7 @@ const hostsBehind = derived<readonly string[]>((world, key) => {
   for (const { hosts } of plan?.tables ?? [])
     for (const { routes } of hosts) for (const { action } of routes) if (action.kind === "forward") take(action.backends);
   for (const port of plan?.ports ?? []) {
-    if (port.kind === "tcp") take(port.backends);
+    if (port.kind === "tcp") for (const { backends } of [port, ...(port.subnets ?? [])]) take(backends);
     else if (port.kind === "tls") for (const { to } of port.chains) if (to.kind === "tcp") take(to.backends);
   }
   return [...new Set([...clusters].map((cluster) => cluster.split("|")[3] ?? ""))].sort();

@@ -99,6 +99,19 @@ afterAll(async () => {
   await mesh?.stop();
 }, 30_000);
 
+/** What comes back over TCP; empty = the connection was closed, or never made. */
+function sayHello(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1", () => socket.write("hello\n"));
+    socket.once("data", (bytes) => {
+      resolve(bytes.toString());
+      socket.destroy();
+    });
+    socket.once("error", () => resolve(""));
+    socket.once("close", () => resolve(""));
+  });
+}
+
 interface Answer {
   readonly status: number;
   readonly head: string;
@@ -179,15 +192,7 @@ describe("a gateway", () => {
   });
 
   test("carries TCP", async () => {
-    const echoed = await new Promise<string>((resolve, reject) => {
-      const socket = connect(ports.tcp, "127.0.0.1", () => socket.write("hello\n"));
-      socket.once("data", (bytes) => {
-        resolve(bytes.toString());
-        socket.destroy();
-      });
-      socket.once("error", reject);
-    });
-    expect(echoed).toContain("hello");
+    expect(await sayHello(ports.tcp)).toContain("hello");
   });
 
   test("whose port another program has says so in its status, and serves as soon as the port is free", async () => {
@@ -226,6 +231,32 @@ spec:
       const open = await eventually(15_000, programmed, ({ web }) => web?.startsWith("True") === true);
       expect(open.whole).toStartWith("True Programmed");
       expect((await curl(`http://shop.example.com:${other.port}/`)).status).toBe(404);
+      // A VirtualService opens the port for connections of some networks.
+      const from = (subnet: string, to: string) => `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: raw, namespace: shop}
+spec:
+  hosts: ["*"]
+  gateways: [side]
+  tcp:
+    - {match: [{sourceSubnet: ${subnet}, destinationSubnets: [${to}]}], route: [{destination: {host: lines, port: {number: 7000}}}]}
+`;
+      await mesh.apply(from("127.0.0.0/8", "127.0.0.1"));
+      await eventually(
+        15_000,
+        () => sayHello(raw),
+        (said) => said.includes("hello"),
+      );
+      expect((await programmed()).raw).toStartWith("True Programmed");
+      await mesh.apply(from("192.0.2.0/24", "127.0.0.1"));
+      await eventually(
+        15_000,
+        () => sayHello(raw),
+        (said) => said === "",
+      );
+      await mesh.apply(from("127.0.0.0/8", "192.0.2.0/24"));
+      expect(await sayHello(raw)).toBe("");
     } finally {
       other.stop(true);
     }

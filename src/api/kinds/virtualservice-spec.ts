@@ -29,6 +29,9 @@ export interface VirtualMatch {
 export interface ConnectionMatch {
   /** Of `tls`, where it must be there. */
   readonly sniHosts?: readonly string[];
+  /** Of `tcp` at Gateways: whom the connection comes from, and the address that it came to. */
+  readonly sourceSubnet?: string;
+  readonly destinationSubnets?: readonly string[];
   readonly port?: number;
   readonly gateways?: readonly string[];
   readonly sourceNamespace?: string;

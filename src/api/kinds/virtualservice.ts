@@ -6,6 +6,7 @@ import type { KubeObject, Violation } from "../meta.ts";
 import { extendSchema, notImplemented, type Schema, show } from "../schema.ts";
 import schema from "../schemas/virtualservice.json" with { type: "json" };
 import { ruleDurationMs } from "./destinationrule-spec.ts";
+import { parseSubnet } from "./subnet.ts";
 import {
   type ConnectionMatch,
   type ConnectionRoute,
@@ -72,8 +73,6 @@ export const virtualServiceKind = defineKind({
     "spec.http[].match[].statPrefix": "statistics are kept by route name",
     "spec.http[].mirror_percent": "write mirrorPercentage.value",
     "spec.tls[].match[].destinationSubnets": "callers reach services by name: use sniHosts and port",
-    "spec.tcp[].match[].destinationSubnets": "callers reach services by name: use port",
-    "spec.tcp[].match[].sourceSubnet": "use sourceNamespace or sourceLabels, which say more than an address",
     "spec.http[].directResponse.body.bytes": "use body.string",
     "spec.http[].retries.retryRemoteLocalities": "another instance is taken wherever it is",
     "spec.http[].fault.delay.exponentialDelay": "use fixedDelay",
@@ -161,6 +160,24 @@ function boundElsewhere(spec: NonNullable<VirtualServiceObject["spec"]>): boolea
   return (spec.gateways ?? []).some((name) => name !== meshGateway);
 }
 
+/** A sidecar takes connections from its own application alone, at its own address: only a Gateway sees who comes from where. */
+function subnetRules(match: ConnectionMatch, path: string, bound: Bound, add: Add): void {
+  const { sourceSubnet, destinationSubnets } = match;
+  if (sourceSubnet === undefined && destinationSubnets === undefined) return;
+  const gateways = match.gateways === undefined || match.gateways.length === 0 ? bound.gateways : match.gateways;
+  const field = sourceSubnet === undefined ? "destinationSubnets" : "sourceSubnet";
+  if (gateways.includes(meshGateway))
+    add(
+      `${path}.${field}`,
+      "is for Gateways: name them in gateways, without mesh; sidecars tell callers apart by sourceNamespace and sourceLabels",
+    );
+  const wrong = (text: string) => `${show(text)} must be an IP address or a network such as 192.0.2.0/24`;
+  if (sourceSubnet !== undefined && parseSubnet(sourceSubnet) === undefined) add(`${path}.sourceSubnet`, wrong(sourceSubnet));
+  if (destinationSubnets?.length === 0) add(`${path}.destinationSubnets`, "needs at least one network");
+  for (const [n, text] of (destinationSubnets ?? []).entries())
+    if (parseSubnet(text) === undefined) add(`${path}.destinationSubnets[${n}]`, wrong(text));
+}
+
 function connectionRules(route: ConnectionRoute, path: string, hosts: readonly string[] | undefined, bound: Bound, add: Add): void {
   const to = route.route ?? [];
   if (to.length === 0) add(`${path}.route`, "needs at least one destination");
@@ -171,7 +188,10 @@ function connectionRules(route: ConnectionRoute, path: string, hosts: readonly s
   for (const [n, match] of matches.entries()) {
     const where = `${path}.match[${n}]`;
     sourceRules(match, where, bound, add);
-    if (hosts === undefined) continue;
+    if (hosts === undefined) {
+      subnetRules(match, where, bound, add);
+      continue;
+    }
     if ((match.sniHosts ?? []).length === 0) add(`${where}.sniHosts`, "needs at least one name");
     for (const [at, name] of (match.sniHosts ?? []).entries())
       if (!isPattern(name)) add(`${where}.sniHosts[${at}]`, `${show(name)} must be a DNS name, or *. and a DNS name`);

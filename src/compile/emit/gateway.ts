@@ -2,6 +2,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
+import type { Subnet } from "../../api/kinds/subnet.ts";
 import { TrafficDirection } from "../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { type Listener, ListenerSchema } from "../../wire/gen/envoy/config/listener/v3/listener_pb.ts";
 import { GrpcWebSchema } from "../../wire/gen/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.ts";
@@ -44,7 +45,19 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, trustedP
       return create(ListenerSchema, {
         ...base,
         address: address(host, plan.port),
-        filterChains: [{ name, filters: [...connectionRules(authz), tcpProxyTo(name, plan.backends, logToStdout)] }],
+        filterChains: [
+          ...(plan.subnets ?? []).map(({ name: route, source, destination, backends }) => ({
+            name: route,
+            filterChainMatch: {
+              ...(destination === undefined ? {} : { prefixRanges: [range(destination)] }),
+              ...(source === undefined ? {} : { sourcePrefixRanges: [range(source)] }),
+            },
+            filters: [...connectionRules(authz), tcpProxyTo(`${name}|${route}`, backends, logToStdout)],
+          })),
+          ...(plan.backends.length === 0
+            ? []
+            : [{ name, filters: [...connectionRules(authz), tcpProxyTo(name, plan.backends, logToStdout)] }]),
+        ],
       });
     case "http":
       return create(ListenerSchema, {
@@ -73,6 +86,10 @@ export function gatewayPort({ plan, address: host, authz, limits, auth, trustedP
     if (to.kind === "http") return [manager(`${name}|${chain}`, to)];
     return [...connectionRules(authz), tcpProxyTo(`${name}|${chain}`, to.backends, logToStdout)];
   }
+}
+
+function range({ prefix, length }: Subnet) {
+  return { addressPrefix: prefix, prefixLen: length };
 }
 
 /** First, so that whatever refuses a call refuses it in the browser's form. */

@@ -1,6 +1,7 @@
 // Owns: the intermediate form of what a gateway's process opens: ports, filter chains, tables of hosts. Plain data, the same for all processes
 // that serve one Gateway. Never holds protobuf.
 
+import type { Subnet } from "../../api/kinds/subnet.ts";
 import type { AuthzPlan } from "./plan.ts";
 import type { BackendPlan, RoutePlan } from "./routes.ts";
 
@@ -20,8 +21,17 @@ export type GatewayPortPlan =
   | { readonly kind: "http"; readonly port: number; readonly table: string; readonly grpcWeb?: true }
   /** The name in the handshake chooses a chain. */
   | { readonly kind: "tls"; readonly port: number; readonly chains: readonly GatewayChainPlan[] }
-  | { readonly kind: "tcp"; readonly port: number; readonly backends: readonly BackendPlan[] }
+  /** `backends` may be empty where `subnets` has something: connections from and to elsewhere are closed. */
+  | { readonly kind: "tcp"; readonly port: number; readonly backends: readonly BackendPlan[]; readonly subnets?: readonly SubnetPlan[] }
   | { readonly kind: "udp"; readonly port: number; readonly cluster: string };
+
+/** Connections of one network to one; the most precise destination decides, then the most precise source, as in Envoy. No two are for the same. */
+export interface SubnetPlan {
+  readonly name: string;
+  readonly source?: Subnet;
+  readonly destination?: Subnet;
+  readonly backends: readonly BackendPlan[];
+}
 
 export interface GatewayChainPlan {
   /** Of the listener, and of the route where one listener has several chains. */

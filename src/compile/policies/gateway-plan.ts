@@ -12,7 +12,7 @@ import { inOrder, type Layer4Kind, live } from "./layer4route.ts";
 import { routeLimits, routeSections } from "./limits.ts";
 import type { AttachedListener } from "./parents.ts";
 import { byPrecedence, type RankedRoute } from "./route-rules.ts";
-import { virtualConnectionsAt, virtualCounts, virtualsAt } from "./virtual-gateway.ts";
+import { virtualConnectionsAt, virtualCounts, virtualSubnetsAt, virtualsAt } from "./virtual-gateway.ts";
 
 /** By `NS/NAME`; undefined = there is no such Gateway, or it is not Weft's. */
 export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
@@ -36,7 +36,11 @@ export const gatewayPlan = derived<GatewayPlan | undefined>((world, key) => {
       ports.push({ kind: "http", port, table, ...grpcWebAt(listeners) });
     } else if (protocol === "TCP") {
       const backends = opaqueAt(world, model, first);
-      if (backends.length > 0) ports.push({ kind: "tcp", port, backends });
+      // A TCPRoute has all connections.
+      const routed = backendsAt(world, model.key, "TCPRoute", first.name).length > 0;
+      const subnets = routed ? [] : virtualSubnetsAt(world, model.key, model.namespace, first).map(({ plan }) => plan);
+      if (backends.length > 0 || subnets.length > 0)
+        ports.push({ kind: "tcp", port, backends, ...(subnets.length === 0 ? {} : { subnets }) });
     } else if (protocol === "UDP") {
       const cluster = backendsAt(world, model.key, "UDPRoute", first.name).find((each) => !each.missing)?.cluster;
       if (cluster !== undefined) ports.push({ kind: "udp", port, cluster });

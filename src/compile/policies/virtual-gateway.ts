@@ -1,15 +1,23 @@
 // Owns: what VirtualServices say at a Gateway's listeners: hosts with their routes, names in handshakes, opaque connections; and why one says nothing
 // there. Routes of Gateway API go before them: who calls this leaves out what those have.
 
-import { type VirtualMatch, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
+import { parseSubnet } from "../../api/kinds/subnet.ts";
+import { type ConnectionMatch, type VirtualMatch, type VirtualServiceObject, virtualHosts } from "../../api/kinds/virtualservice-spec.ts";
+import type { SubnetPlan } from "../plan/gateways.ts";
 import type { BackendPlan, RoutePlan } from "../plan/routes.ts";
 import { virtualServiceSource } from "../sources.ts";
 import { byAge, derived, equal, keyOf, namespaceOf, type World } from "../world.ts";
 import { type GatewayModel, gatewayModel, isUsable, type ListenerModel, takesFrom } from "./gateway.ts";
 import { bestCovering, covers, intersect } from "./gateway-hosts.ts";
-import { foldConnections } from "./virtualservice.ts";
+import { connectionBackends, foldConnections } from "./virtualservice.ts";
 import { wholeRoutes } from "./virtualservice-delegate.ts";
 import { planWhole } from "./virtualservice-plan.ts";
+
+interface KeyedSubnet {
+  /** Of the VirtualService. */
+  readonly key: string;
+  readonly plan: SubnetPlan;
+}
 
 /** One VirtualService at one listener. */
 export interface VirtualAtListener {
@@ -22,13 +30,48 @@ export interface VirtualAtListener {
 
 /** Whether a match is for a Gateway, of `NS/NAME`; callers there are nobody's sidecars. */
 function fitsGateway(object: VirtualServiceObject, gateway: string, port: number) {
-  return (match: Pick<VirtualMatch, "gateways" | "sourceLabels" | "sourceNamespace" | "port">): boolean =>
+  return (match: Pick<VirtualMatch, "gateways" | "sourceLabels" | "sourceNamespace" | "port"> & ConnectionMatch): boolean =>
+    !hasSubnets(match) &&
     (match.gateways === undefined ||
       match.gateways.length === 0 ||
       match.gateways.some((name) => (name.includes("/") ? name : `${namespaceOf(object)}/${name}`) === gateway)) &&
     match.sourceNamespace === undefined &&
     Object.keys(match.sourceLabels ?? {}).length === 0 &&
     (match.port === undefined || match.port === port);
+}
+
+function hasSubnets({ sourceSubnet, destinationSubnets }: ConnectionMatch): boolean {
+  return sourceSubnet !== undefined || destinationSubnets !== undefined;
+}
+
+/** What a TCP listener does with connections of some networks, in the order of the objects and their routes; what is said first of two networks holds. */
+export function virtualSubnetsAt(world: World, gateway: string, namespace: string, listener: ListenerModel): readonly KeyedSubnet[] {
+  if (listener.protocol !== "TCP") return [];
+  const taken = new Set<string>();
+  const out: KeyedSubnet[] = [];
+  for (const object of bound(world, gateway)) {
+    if (!hears(world, namespace, listener, object)) continue;
+    const fits = fitsGateway(object, gateway, listener.port);
+    for (const [at, route] of (object.spec?.tcp ?? []).entries()) {
+      const backends = connectionBackends(world, namespaceOf(object), route);
+      for (const match of route.match ?? []) {
+        const { sourceSubnet, destinationSubnets, ...rest } = match;
+        if (!hasSubnets(match) || !fits(rest) || backends.length === 0) continue;
+        const source = sourceSubnet === undefined ? undefined : parseSubnet(sourceSubnet);
+        for (const destination of destinationSubnets?.map(parseSubnet) ?? [undefined]) {
+          const pair = JSON.stringify([source, destination]);
+          if (taken.has(pair)) continue;
+          taken.add(pair);
+          const name = `${keyOf(object)}/tcp/${at}/${out.length}`;
+          out.push({
+            key: keyOf(object),
+            plan: { name, ...(source === undefined ? {} : { source }), ...(destination === undefined ? {} : { destination }), backends },
+          });
+        }
+      }
+    }
+  }
+  return out;
 }
 
 /** VirtualServices bound to a Gateway, oldest first. */
@@ -133,7 +176,12 @@ export function virtualCounts(world: World, gateway: string): Readonly<Record<st
   for (const listener of model?.listeners ?? []) {
     const count = forRequests(listener)
       ? virtualsAt(world, gateway, model?.namespace ?? "", listener).length
-      : virtualConnectionsAt(world, gateway, model?.namespace ?? "", listener).length;
+      : new Set(
+          [
+            ...virtualConnectionsAt(world, gateway, model?.namespace ?? "", listener),
+            ...virtualSubnetsAt(world, gateway, model?.namespace ?? "", listener),
+          ].map((each) => each.key),
+        ).size;
     if (count > 0) out[listener.name] = count;
   }
   return out;
@@ -159,7 +207,9 @@ export const unboundReason = derived<string | undefined>((world, text) => {
   const says = common.some((each) =>
     forRequests(each)
       ? virtualsAt(world, gateway, model.namespace, each).some((one) => one.key === key)
-      : virtualConnectionsAt(world, gateway, model.namespace, each).some((one) => one.key === key),
+      : [...virtualConnectionsAt(world, gateway, model.namespace, each), ...virtualSubnetsAt(world, gateway, model.namespace, each)].some(
+          (one) => one.key === key,
+        ),
   );
   return says
     ? undefined
