@@ -373,7 +373,7 @@ function strideFor(size: number, count: number): number {
   return Math.ceil(size / count) + 1;
 }
 
-/** So many picks are asked one by one; more of them would take less memory for `Passed` and more time. */
+/** So many picks are asked one by one: with fewer, ways become long that have to be noted; with more, asking takes longer. */
 function lateFor(size: number): number {
-  return Math.ceil(Math.sqrt(size));
+  return Math.ceil(2 * Math.sqrt(size));
 }
