@@ -5,6 +5,7 @@ import { afterEach, expect, test } from "bun:test";
 import { compileRbac } from "../authz/rules.ts";
 import type { HttpManagerConfig, ListenerFilters, RbacConfig } from "../config.ts";
 import { Head, parseRequest } from "../http1/head.ts";
+import { compileHeader } from "../route/header.ts";
 import { catchAll, cluster, endpoint, hop, RawPeer, type Running, start, until } from "../testing/fixture.ts";
 import { latin1 } from "./bytes.ts";
 import { claimedAddress } from "./client-address.ts";
@@ -60,6 +61,15 @@ test.each([
 ] as const)("%j on a connection of which TLS is %p: https is %p", (fields, secure, wanted) => {
   const { bytes, head } = parsed(fields);
   expect(toldScheme(bytes, head, secure)).toBe(wanted);
+});
+
+test("a match of the scheme sees what a client of an edge came by, which was http of everybody", () => {
+  const https = compileHeader({ name: ":scheme", match: { kind: "exact", value: "https", ignoreCase: false }, invert: false });
+  const of = (fields: string) => {
+    const { bytes, head } = parsed(fields);
+    return https(bytes, head);
+  };
+  expect([of("X-Forwarded-Proto: https\r\n"), of("X-Forwarded-Proto: http\r\n"), of("")]).toEqual([true, false, false]);
 });
 
 test("filters say whether they look at the client", () => {

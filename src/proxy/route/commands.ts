@@ -4,6 +4,7 @@
 import { equalsIgnoreCase, latin1, text } from "../http/bytes.ts";
 import { loggedClient } from "../http/client-address.ts";
 import type { Exchange } from "../http/exchange.ts";
+import { toldScheme } from "../http/forwarded.ts";
 import type { Head } from "../http1/head.ts";
 
 /** What a command may look at. `head` is the request's, in `bytes`; `answer` the answer's where there is one. */
@@ -122,7 +123,7 @@ function oneHeader(source: string, name: string, ofAnswer: boolean): Read {
     case "host":
       return ({ bytes, head }) => (head === null ? "" : text(bytes, head.authorityFrom, head.authorityTo));
     case ":scheme":
-      return () => "http";
+      return ({ bytes, head }) => (head !== null && toldScheme(bytes, head, false) ? "https" : "http");
     default: {
       if (name.startsWith(":")) throw new Error(`%${source}%: there is no ${name}`);
       const wanted = latin1(name);

@@ -2,6 +2,7 @@
 
 import type { HeaderMatch } from "../config.ts";
 import { equalsIgnoreCase, latin1, text } from "../http/bytes.ts";
+import { toldScheme } from "../http/forwarded.ts";
 import type { Head } from "../http1/head.ts";
 import { type BytesPredicate, compileBytes } from "./match.ts";
 
@@ -22,8 +23,12 @@ export function compileHeader(config: HeaderMatch): HeadPredicate {
       return (bytes, head) =>
         (head.authorityTo > head.authorityFrom && (value === null || value(bytes, head.authorityFrom, head.authorityTo))) !== invert;
     case ":scheme": {
-      const scheme = latin1("http");
-      return () => (value === null || value(scheme, 0, 4)) !== invert;
+      const [plain, secure] = [latin1("http"), latin1("https")];
+      // An edge has written there what the client came by; elsewhere it is the word of whoever called, as in Envoy.
+      return (bytes, head) => {
+        const scheme = toldScheme(bytes, head, false) ? secure : plain;
+        return (value === null || value(scheme, 0, scheme.length)) !== invert;
+      };
     }
     default:
   }
