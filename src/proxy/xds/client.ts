@@ -45,8 +45,9 @@ export interface AdsOptions {
 /** How often hosts that nobody uses any more are looked for. */
 const expireEveryMs = 60_000;
 
-/** So often is a listener tried again that could not be opened: soon after its port is free, and a try costs a bind. */
-const retryEveryMs = 2_000;
+/** When a listener is tried again that could not be opened, each time after twice as long: a try takes a bind, and with workers the whole configuration. */
+const firstRetryMs = 1_000;
+const longestRetryMs = 16_000;
 
 const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
 
@@ -77,6 +78,7 @@ export class AdsClient implements AdsHost {
   readonly #told = new Told();
   /** While something cannot be put into force that may be possible later: a port in use. */
   #retry: Timer | undefined;
+  #retries = 0;
 
   constructor(options: AdsOptions) {
     this.#options = options;
@@ -328,15 +330,16 @@ export class AdsClient implements AdsHost {
     for (const failure of fresh)
       this.log.warn({ problem: `${nameOf(failure)}: ${failure.reason}` }, "A part of the configuration could not be put into force.");
     for (const type of turned) if (type !== answering) this.#tellLate(type);
-    const again = failures.some(({ resource }) => resource.type === "listener");
-    if (!again) this.#retry?.cancel();
-    if (!again || this.#retry === undefined)
-      this.#retry = again
-        ? this.#options.clock.after(retryEveryMs, () => {
-            this.#retry = undefined;
-            this.refresh();
-          })
-        : undefined;
+    if (!failures.some(({ resource }) => resource.type === "listener")) {
+      this.#retry?.cancel();
+      this.#retry = undefined;
+      this.#retries = 0;
+    } else
+      this.#retry ??= this.#options.clock.after(Math.min(longestRetryMs, firstRetryMs * 2 ** this.#retries), () => {
+        this.#retry = undefined;
+        this.#retries++;
+        this.refresh();
+      });
   }
 
   /** Everything of a type that was understood and is not in force. */
