@@ -28,6 +28,41 @@ test("services without instances, and no others", () => {
   expect(objectFindings(mesh).map(({ about }) => about)).toEqual(["Service shop/b", "Service shop/d"]);
 });
 
+test("services of which no instance is healthy, with the reason and the way out", () => {
+  const says = (status: string, reason: string, message = "because") => ({ conditions: [{ type: "Healthy", status, reason, message }] });
+  const instance = (name: string, app: string, status?: object, annotations?: object) =>
+    object("WorkloadEntry", name, { spec: {}, ...(status && { status }) }, { labels: { app }, ...(annotations && { annotations }) });
+  const slice = (app: string, ready: boolean) =>
+    object("EndpointSlice", app, { endpoints: [{ conditions: { ready } }] }, { labels: { "kubernetes.io/service-name": app } });
+  const found = objectFindings({
+    ...empty,
+    services: ["bad", "part", "new", "hand", "sliced", "both", "lost"].map((name) => service(name)),
+    entries: [
+      instance("bad-1", "bad", says("False", "Unhealthy", "/healthz answered 500")),
+      instance("bad-2", "bad", says("Unknown", "Draining")),
+      instance("part-1", "part", says("False", "Unhealthy")),
+      instance("part-2", "part", says("True", "Answering")),
+      instance("new-1", "new", undefined, { "weft.dev/health": "reported" }),
+      instance("hand-1", "hand"),
+      instance("both-1", "both", says("False", "Unhealthy")),
+      instance("lost-1", "lost", says("False", "ProxyLost")),
+    ],
+    slices: [slice("sliced", false), slice("both", true)],
+  });
+  expect(found.map(({ level, about, message }) => `${level} ${about}: ${message}`)).toEqual([
+    "error Service shop/bad: no instance takes calls: bad-1 is not healthy (Unhealthy): /healthz answered 500; bad-2 is not healthy (Draining): because",
+    "warning Service shop/new: no instance takes calls: new-1 is not healthy (Starting): its health has not been reported yet",
+    "error Service shop/sliced: no instance takes calls: 1 endpoint of its EndpointSlices is not ready",
+    "error Service shop/lost: no instance takes calls: lost-1 is not healthy (ProxyLost): because",
+  ]);
+  expect(found.map(({ fix }) => fix)).toEqual([
+    "mend what its health check finds (weft describe workloadentry bad-1 -n shop, the log of its weft run); it takes calls again as soon as it passes",
+    "wait until it answers on its port, and check again; weft describe workloadentry new-1 -n shop says what it waits for",
+    "look at what writes its EndpointSlices: conditions.ready of an endpoint says whether it takes calls",
+    "look at its machine and at the log of its weft run, which starts a sidecar again by itself",
+  ]);
+});
+
 test("conditions that say no, and bindings to nothing", () => {
   const no = (type: string) => ({ type, status: "False", reason: "Why", message: "because" });
   const found = objectFindings({

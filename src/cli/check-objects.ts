@@ -3,6 +3,7 @@
 import { rootNamespace } from "../api/kinds/authorizationpolicy.ts";
 import type { ProxyObject } from "../api/live.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
+import { annotations } from "../wire/names.ts";
 
 export interface Finding {
   readonly level: "error" | "warning";
@@ -201,17 +202,17 @@ function emptyServices({ services, entries, slices }: Mesh): Finding[] {
     const { name, namespace } = service.metadata;
     const { selector, type } = (service.spec ?? {}) as { selector?: Record<string, string>; type?: string };
     if (type === "ExternalName") continue;
-    const sliced = slices.some(
-      (slice) =>
-        slice.metadata.namespace === namespace &&
-        slice.metadata.labels?.["kubernetes.io/service-name"] === name &&
-        ((slice.endpoints as unknown[] | undefined) ?? []).length > 0,
-    );
+    const sliced = slices
+      .filter((slice) => slice.metadata.namespace === namespace && slice.metadata.labels?.["kubernetes.io/service-name"] === name)
+      .flatMap((slice) => (slice.endpoints as readonly { readonly conditions?: { readonly ready?: boolean } }[] | undefined) ?? []);
     const wanted = Object.entries(selector ?? {});
     const selected =
-      wanted.length > 0 &&
-      entries.some((entry) => entry.metadata.namespace === namespace && wanted.every(([key, value]) => labelsOf(entry)[key] === value));
-    if (!sliced && !selected)
+      wanted.length === 0
+        ? []
+        : entries.filter(
+            (entry) => entry.metadata.namespace === namespace && wanted.every(([key, value]) => labelsOf(entry)[key] === value),
+          );
+    if (sliced.length === 0 && selected.length === 0)
       out.push({
         level: "warning",
         about: named(service),
@@ -221,8 +222,48 @@ function emptyServices({ services, entries, slices }: Mesh): Finding[] {
             : "has no selector and no EndpointSlice: calls get 503",
         fix: `start one (weft run --service ${name} -n ${namespace}), or correct spec.selector`,
       });
+    else if (sliced.every(({ conditions }) => conditions?.ready === false)) out.push(...unwell(service, selected, sliced.length));
   }
   return out;
+}
+
+/** An instance that is about to answer, or about to end, is no fault yet. */
+const passing = new Set(["Starting", "Draining"]);
+const lost = new Set(["ProxyLost", "SidecarDown"]);
+
+/** Says it of a service of which no instance takes calls. `closed`: endpoints of its EndpointSlices, none of which is ready. */
+function unwell(service: KubeObject, entries: readonly KubeObject[], closed: number): Finding[] {
+  const reasons: string[] = [];
+  const said: string[] = [];
+  for (const entry of entries) {
+    const healthy = conditionsOf(entry.status).find(({ type }) => type === "Healthy");
+    const reported = entry.metadata.annotations?.[annotations.health] === "reported";
+    if (healthy === undefined ? !reported : healthy.status === "True") return [];
+    const { reason, message } = healthy ?? { reason: "Starting", message: "its health has not been reported yet" };
+    reasons.push(reason);
+    said.push(`${entry.metadata.name} is not healthy (${reason}): ${message}`);
+  }
+  if (closed > 0) said.push(`${closed} endpoint${closed === 1 ? " of its EndpointSlices is" : "s of its EndpointSlices are"} not ready`);
+  const shown = said.length > 3 ? `${said.slice(0, 3).join("; ")}; and ${said.length - 3} more` : said.join("; ");
+  const first = entries.find((_, at) => !passing.has(reasons[at] as string)) ?? entries[0];
+  const grave = closed > 0 || reasons.some((reason) => !passing.has(reason));
+  const there = first === undefined ? "" : `weft describe workloadentry ${first.metadata.name} -n ${first.metadata.namespace}`;
+  const fix =
+    first === undefined
+      ? "look at what writes its EndpointSlices: conditions.ready of an endpoint says whether it takes calls"
+      : !grave
+        ? `wait until it answers on its port, and check again; ${there} says what it waits for`
+        : reasons.some((reason) => lost.has(reason))
+          ? "look at its machine and at the log of its weft run, which starts a sidecar again by itself"
+          : `mend what its health check finds (${there}, the log of its weft run); it takes calls again as soon as it passes`;
+  return [
+    {
+      level: grave ? "error" : "warning",
+      about: named(service),
+      message: `no instance takes calls: ${shown}`,
+      fix,
+    },
+  ];
 }
 
 /** Its proxy is connected, to a control plane that may be another than the one that is asked. */
