@@ -636,13 +636,21 @@ export interface RetryConfig {
 
 // ---- clusters and endpoints ----------------------------------------------------------------------------------------------
 
+/** `ipv4-first`: addresses of IPv6 only where there are no others. */
+export type AddressFamilies = "ipv4" | "ipv6" | "ipv4-first";
+
 export interface ClusterConfig {
   readonly name: string;
   /** Default 5 000 (Envoy). */
   readonly connectTimeoutMs: number;
   readonly balance: BalanceConfig;
   readonly source: /** `dynamic`: to wherever a request says, and without endpoints. */
-    | { readonly kind: "static" | "strict_dns" | "dynamic"; readonly endpoints: readonly EndpointConfig[] }
+    | {
+        readonly kind: "static" | "strict_dns" | "dynamic";
+        readonly endpoints: readonly EndpointConfig[];
+        /** `strict_dns`: which addresses of a name are taken. Absent: all. */
+        readonly families?: AddressFamilies;
+      }
     | { readonly kind: "eds"; readonly serviceName: string };
   /** First whose `match` is a subset of the endpoint's `transportMatch` wins; an entry with `tls: null` is plain text. */
   readonly transports: readonly {

@@ -3,7 +3,13 @@
 import { create, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { type PortProtocol, speaksHttp } from "../../api/kinds/service.ts";
-import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import {
+  type Cluster,
+  Cluster_DiscoveryType,
+  Cluster_DnsLookupFamily,
+  Cluster_LbPolicy,
+  ClusterSchema,
+} from "../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { ClusterConfigSchema as DynamicClusterSchema } from "../../wire/gen/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.ts";
 import { RawBufferSchema } from "../../wire/gen/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.ts";
 import {
@@ -110,6 +116,8 @@ export function outbound(plan: PortPlan, trustDomain: string): Cluster {
       : plan.external?.dns
         ? {
             clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.STRICT_DNS },
+            // A host without IPv6 cannot use what AUTO, Envoy's default, asks for first.
+            dnsLookupFamily: Cluster_DnsLookupFamily.V4_PREFERRED,
             loadAssignment: loadAssignment(plan),
           }
         : {

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { PausedClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/log.ts";
-import type { ClusterConfig } from "../config.ts";
+import type { AddressFamilies, ClusterConfig } from "../config.ts";
 import { DnsResolver } from "./dns.ts";
 
 function cluster(name: string, ...hosts: string[]): ClusterConfig {
@@ -95,5 +95,36 @@ test("a name without any answer leaves the cluster empty and does not hold anyth
   expect(dns.pending()).toEqual([]);
   const source = dns.resolve(clusters).get("a")?.source;
   expect(source?.kind === "strict_dns" && source.endpoints.length).toBe(0);
+  dns.stop();
+});
+
+test("only the addresses of the families that a cluster wants are taken; without a word all are", async () => {
+  const answers: Record<string, string[]> = { both: ["2001:db8::1", "10.0.0.1"], six: ["2001:db8::2"] };
+  const dns = new DnsResolver({
+    clock: new PausedClock(),
+    log: silentLogger,
+    lookup: async (host) => (answers[host] ?? []).map((address) => ({ address })),
+    changed: () => {},
+  });
+  const wanting = (name: string, families?: AddressFamilies): [string, ClusterConfig] => {
+    const one = cluster(name, "both", "six");
+    if (one.source.kind === "eds") throw new Error("not by names");
+    return [name, { ...one, source: { ...one.source, ...(families === undefined ? {} : { families }) } }];
+  };
+  const clusters = new Map([wanting("all"), wanting("four", "ipv4"), wanting("sixes", "ipv6"), wanting("first", "ipv4-first")]);
+  dns.resolve(clusters);
+  await settle();
+  const found = dns.resolve(clusters);
+  const hosts = (name: string): string[] => {
+    const source = found.get(name)?.source;
+    return source?.kind === "strict_dns" ? source.endpoints.map((e) => e.address.host) : [];
+  };
+  expect([hosts("all"), hosts("four"), hosts("sixes"), hosts("first")]).toEqual([
+    ["10.0.0.1", "2001:db8::1", "2001:db8::2"],
+    ["10.0.0.1"],
+    ["2001:db8::1", "2001:db8::2"],
+    // Each name for itself: where there is no other way, IPv6 it is.
+    ["10.0.0.1", "2001:db8::2"],
+  ]);
   dns.stop();
 });

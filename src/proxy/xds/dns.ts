@@ -27,6 +27,16 @@ interface Known {
   timer: Timer | undefined;
 }
 
+type NamedSource = Extract<ClusterConfig["source"], { endpoints: unknown }>;
+
+/** The addresses of a name that its cluster wants (Envoy's `dns_lookup_family`). */
+function taken(addresses: readonly string[], families: NamedSource["families"]): readonly string[] {
+  if (families === undefined) return addresses;
+  const ofFour = addresses.filter((address) => ipFamily(address) === 4);
+  if (families === "ipv4" || (families === "ipv4-first" && ofFour.length > 0)) return ofFour;
+  return addresses.filter((address) => ipFamily(address) === 6);
+}
+
 export class DnsResolver {
   readonly #options: DnsOptions;
   readonly #known = new Map<string, Known>();
@@ -78,16 +88,16 @@ export class DnsResolver {
     const one =
       before?.key === key
         ? before
-        : { key, cluster: { ...cluster, source: { kind: cluster.source.kind, endpoints: this.#endpoints(cluster.source.endpoints) } } };
+        : { key, cluster: { ...cluster, source: { ...cluster.source, endpoints: this.#endpoints(cluster.source) } } };
     made.set(cluster, one);
     return one.cluster;
   }
 
-  #endpoints(endpoints: readonly EndpointConfig[]): readonly EndpointConfig[] {
+  #endpoints({ endpoints, families }: NamedSource): readonly EndpointConfig[] {
     return endpoints.flatMap((endpoint) => {
       const { host, port } = endpoint.address;
       if (ipFamily(host) !== 0) return [endpoint];
-      return (this.#known.get(host)?.addresses ?? []).map((address) => ({ ...endpoint, address: { host: address, port } }));
+      return taken(this.#known.get(host)?.addresses ?? [], families).map((address) => ({ ...endpoint, address: { host: address, port } }));
     });
   }
 

@@ -4,7 +4,15 @@ import type { CircuitBreakers } from "../../../wire/gen/envoy/config/cluster/v3/
 import type { Cluster } from "../../../wire/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TransportSocket } from "../../../wire/gen/envoy/config/core/v3/base_pb.ts";
 import { balanceMetadata, sidecarMetadata } from "../../../wire/names.ts";
-import type { ClusterConfig, ConnectionConfig, EndpointLimits, Http2Config, UpstreamProtocol, UpstreamTlsConfig } from "../../config.ts";
+import type {
+  AddressFamilies,
+  ClusterConfig,
+  ConnectionConfig,
+  EndpointLimits,
+  Http2Config,
+  UpstreamProtocol,
+  UpstreamTlsConfig,
+} from "../../config.ts";
 import { HttpProtocolOptions } from "../proto/types.ts";
 import { decodeBalance } from "./balance.ts";
 import { httpConnections, opaqueConnections, socketConnections } from "./connections.ts";
@@ -216,7 +224,20 @@ function endpointSource(gate: Gate, cluster: Cluster, path: string): ClusterConf
   }
   if (cluster.edsClusterConfig !== undefined) gate.add(at(path, "eds_cluster_config"), "needs type: EDS");
   if (cluster.loadAssignment === undefined) return { kind: type, endpoints: [] };
-  return { kind: type, endpoints: decodeEndpoints(gate, cluster.loadAssignment, type === "static", at(path, "load_assignment")) };
+  // AUTO, which means IPv6 first to Envoy, and ALL take every address: one that cannot be reached is left out after its first failures.
+  const families = choose<AddressFamilies | null>(
+    gate,
+    at(path, "dns_lookup_family"),
+    "envoy.config.cluster.v3.Cluster.DnsLookupFamily",
+    cluster.dnsLookupFamily ?? 0,
+    { AUTO: null, ALL: null, V4_ONLY: "ipv4", V6_ONLY: "ipv6", V4_PREFERRED: "ipv4-first" },
+    null,
+  );
+  return {
+    kind: type,
+    endpoints: decodeEndpoints(gate, cluster.loadAssignment, type === "static", at(path, "load_assignment")),
+    ...(type === "static" || families === null ? {} : { families }),
+  };
 }
 
 function limits(gate: Gate, breakers: CircuitBreakers | undefined, path: string): ClusterConfig["limits"] {
