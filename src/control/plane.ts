@@ -870,8 +870,6 @@ async function openShared(
   const { openEtcdStore } = await import("./store/etcd/store.ts");
   const { readSealKey, shareFiles, sharedCaStore, shareRoots } = await import("./lease/secrets.ts");
   const sealKey = readSealKey(options.storeKey);
-  if (sealKey === undefined)
-    log.warn({}, "The mesh's keys stand in etcd as they are: whoever reads it can issue identities. Seal them with --store-key FILE");
   const store = await openEtcdStore(options.store.address, {
     clock,
     onError: (cause) => log.error({ cause }, "The store reports a failure"),
@@ -886,6 +884,9 @@ async function openShared(
     openSigningKey(folder);
     openAdminToken(folder);
   });
+  // Not before: keys that are sealed have refused this start by now.
+  if (sealKey === undefined)
+    log.warn({}, "The mesh's keys stand in etcd as they are: whoever reads it can issue identities. Seal them with --store-key FILE");
   const lease: Shared["lease"] = { held: undefined };
   const ca = sharedCaStore(store.rows, dir, sealKey, () => lease.held);
   return {

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MeshObject } from "../../src/api/live.ts";
+import { silentLogger } from "../../src/base/log.ts";
 import { type ControlPlane, startControlPlane } from "../../src/control/plane.ts";
 import { EtcdServers } from "../support/etcd.ts";
 import { needsPeers } from "../support/peers.ts";
@@ -94,6 +95,22 @@ describe.skipIf(!needsPeers("shared-store.test.ts", "etcd"))("control planes on 
     const other = await up(folder(), prefix, { trustDomain: "other.test" }).catch((cause: unknown) => cause as Error);
     expect((other as Error).message).toMatch(/--trust-domain other\.test differs from the trust domain cluster\.local/);
   }, 20_000);
+
+  test("warn of keys that are not sealed, and of sealed ones without their key say only the refusal", async () => {
+    const warned: string[] = [];
+    const log = { ...silentLogger, warn: (_fields: unknown, words: string) => void warned.push(words) };
+    const plain = /stand in etcd as they are/;
+    await up(folder(), `/shared-${++serial}`, { log });
+    expect(warned.filter((words) => plain.test(words))).toHaveLength(1);
+    const prefix = `/shared-${++serial}`;
+    const storeKey = join(folder(), "store.key");
+    await Bun.write(storeKey, new Uint8Array(32).fill(7));
+    warned.length = 0;
+    await up(folder(), prefix, { log, storeKey });
+    const refused = await up(folder(), prefix, { log }).catch((cause: unknown) => cause as Error);
+    expect((refused as Error).message).toMatch(/in etcd is sealed; give the file it was sealed with: --store-key FILE/);
+    expect(warned.filter((words) => plain.test(words))).toEqual([]);
+  }, 60_000);
 
   test("collect garbage once: one of them, and the other when that one is gone", async () => {
     const prefix = `/shared-${++serial}`;
