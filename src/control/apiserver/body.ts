@@ -7,6 +7,7 @@ export const maxBodyBytes = 3 * 1024 * 1024;
 
 /** Deeper nesting than any real object has; recursion over it must not be a way to overflow the stack. */
 const maxDepth = 100;
+const tooDeep = `the body is nested deeper than ${maxDepth} levels`;
 
 /** Reading YAML takes 6 us a node, on the thread that answers everybody: as much as this is a second and a half at worst. JSON takes a twentieth. */
 export const maxYamlBytes = 256 * 1024;
@@ -103,27 +104,38 @@ export async function parseYaml(text: string): Promise<unknown> {
     );
   // Loaded on first use: most clients send JSON, and start-up is budgeted.
   const { parseAllDocuments } = await import("yaml");
-  const documents = parseAllDocuments(text, { prettyErrors: true });
+  let documents: ReturnType<typeof parseAllDocuments>;
+  try {
+    documents = parseAllDocuments(text, { prettyErrors: true });
+  } catch (thrown) {
+    throw unreadable(thrown);
+  }
   const list = Array.isArray(documents) ? documents : [];
   if (list.length === 0) return undefined;
   if (list.length > 1) throw badRequest(`the body has ${list.length} YAML documents; send one object in a request`);
   const [document] = list;
   const error = document?.errors[0];
-  if (error !== undefined) throw badRequest(`the body is not valid YAML: ${error.message}`);
+  if (error !== undefined) throw unreadable(error);
   let data: unknown;
   try {
     data = document?.toJS({ maxAliasCount: 50 });
   } catch (thrown) {
-    throw badRequest(`the body is not valid YAML: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+    throw unreadable(thrown);
   }
   checkTree(data, 0);
   return data;
 }
 
+/** The YAML reader goes down a level for each level of the text: what it has no stack for is far deeper than is taken. */
+function unreadable(thrown: unknown): Error {
+  if (thrown instanceof RangeError || (thrown as { code?: unknown }).code === "RESOURCE_EXHAUSTION") return badRequest(tooDeep);
+  return badRequest(`the body is not valid YAML: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+}
+
 // `__proto__` as a key would reach an object's prototype where patches assign fields.
 function checkTree(value: unknown, depth: number): void {
   if (typeof value !== "object" || value === null) return;
-  if (depth > maxDepth) throw badRequest(`the body is nested deeper than ${maxDepth} levels`);
+  if (depth > maxDepth) throw badRequest(tooDeep);
   if (Array.isArray(value)) {
     for (const item of value) checkTree(item, depth + 1);
     return;
