@@ -123,6 +123,19 @@ test("DISABLE carries them too, and STRICT again ends a session that is there", 
   socket.close();
 });
 
+test("an upstream without /udp to a service that has only UDP ports is told what to write", async () => {
+  const port = await freePort();
+  const mistaken = await mesh.run({ service: "mistaken", name: "mistaken", upstreams: [`dns=${port}`], command: app("echo.ts") });
+  const words = await eventually(
+    20_000,
+    async () => mistaken.workload.words.join("\n"),
+    (text) => text.includes("/udp"),
+  );
+  expect(words).toContain(
+    `Service shop/dns has only UDP ports, so that 127.0.0.1:${port} stays closed for TCP; write --upstream dns=${port}/udp`,
+  );
+}, 60_000);
+
 test("a port that is taken already is refused before anything starts", async () => {
   const { code, err } = await mesh.processes.weft([
     "run",

@@ -31,6 +31,7 @@ import { workersFor } from "./proxyconfig.ts";
 import { Registration } from "./registration.ts";
 import { isTerminal, type Say, stderrSay } from "./say.ts";
 import { Sidecar } from "./sidecar.ts";
+import { tellClosedUpstreams } from "./upstreams.ts";
 
 /** How long peers may take to learn that this instance ends, before COMMAND is told: a change is in force everywhere within 200 ms. */
 const learnMs = 250;
@@ -236,6 +237,7 @@ async function supervise(asked: Plan, kubeconfig: string, say: Say, clock: Clock
         `${name} in ${namespace} has a sidecar, ready after ${Math.round(sidecarMs)} ms: ${chosen === undefined ? "" : chosen.protocol === "udp" ? `datagrams go to COMMAND itself at ${plan.address}:${plan.port}, ` : `peers dial ${plan.address}:${ports.inbound}, `}COMMAND calls through HTTP_PROXY=http://127.0.0.1:${ports.httpProxy}`,
       );
 
+    tellClosedUpstreams(client, namespace, plan.upstreams, clock, say);
     child = startCommand(plan, program, ports.httpProxy, dir);
     guard.tell("command", child.pid);
     const running = child;
