@@ -58,7 +58,7 @@ export const verbs: readonly VerbSpec[] = [
         name: "ca-passphrase-file",
         value: "FILE",
         operand: "file",
-        help: "passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it",
+        help: "passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it. --passphrase-file means the same",
       },
       {
         name: "client-ca",
@@ -658,7 +658,7 @@ export const verbs: readonly VerbSpec[] = [
         name: "passphrase-file",
         value: "FILE",
         operand: "file",
-        help: "encrypt, decrypt: its first line is the passphrase (or $WEFT_CA_PASSPHRASE)",
+        help: "encrypt, decrypt: its first line is the passphrase (or $WEFT_CA_PASSPHRASE). --ca-passphrase-file means the same",
       },
       {
         name: "new-passphrase-file",

@@ -52,7 +52,7 @@ test("the key, and that of a root to come, go under a passphrase, under another 
   const lock = lockFolder(dir);
   expect((await weft("decrypt", "--data", dir, "--passphrase-file", second)).err).toContain("is in use by");
   lock.release();
-  expect(await weft("decrypt", "--data", dir, "--passphrase-file", second)).toMatchObject({ code: 0 });
+  expect(await weft("decrypt", "--data", dir, "--ca-passphrase-file", second)).toMatchObject({ code: 0 });
   expect(createPrivateKey(readFileSync(join(dir, "ca.key"), "utf8")).equals(plain)).toBe(true);
   expect(readRotation(readCaFolder(dir)?.rotation ?? "").next.keyPem).toContain("-----BEGIN PRIVATE KEY-----");
 }, 60_000);

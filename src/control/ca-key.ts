@@ -19,14 +19,16 @@ export async function main(argv: readonly string[]): Promise<number> {
   const given = new Map<string, string>();
   for (let at = 0; at < rest.length; at++) {
     const word = rest[at] as string;
-    const [, name, , inline] = /^--([a-z-]+)(=(.*))?$/s.exec(word) ?? [];
+    const [, written, , inline] = /^--([a-z-]+)(=(.*))?$/s.exec(word) ?? [];
+    // As weft up calls it.
+    const name = written === "ca-passphrase-file" ? "passphrase-file" : written;
     if (name === undefined || !(flags as readonly string[]).includes(name)) {
       say(`there is no ${word} here; weft ca --help has flags and examples`);
       return 2;
     }
     const value = inline ?? rest[++at];
     if (value === undefined || value === "") {
-      say(`--${name} needs a value`);
+      say(`--${written} needs a value`);
       return 2;
     }
     given.set(name, value);

@@ -66,6 +66,12 @@ test("what is wrong is said with where it stands", () => {
   expect(() => parse(["--api-rate", "-1"])).toThrow(/^--api-rate takes a whole number/);
 });
 
+test("the passphrase file goes by the name that weft ca has for it too", () => {
+  for (const argv of [["--ca-passphrase-file", "p"], ["--passphrase-file", "p"], ["--passphrase-file=p"]])
+    expect(parse(argv)).toMatchObject({ caPassphraseFile: "p" });
+  expect(() => parse(["--passphrase-file"])).toThrow("--passphrase-file needs a value");
+});
+
 test("a store in etcd is named by its members and a prefix; what does not fit is refused with the way out", () => {
   const store = (...argv: string[]) => {
     const options = parse(argv);

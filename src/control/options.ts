@@ -61,7 +61,8 @@ Starts the control plane: API, xDS, identity, analysis and dashboard in one proc
   --ca-cert FILE        certificate authority to issue from, PEM: issuing certificate first, then those above it (default: one of its own)
   --ca-key FILE         its private key, PEM
   --ca-root FILE        roots to trust, beside Weft's own or where the file of --ca-cert does not end in one; several while one replaces another
-  --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it
+  --ca-passphrase-file FILE  passphrase of the authority's key (or $WEFT_CA_PASSPHRASE); Weft's own key is encrypted with it;
+                        --passphrase-file means the same
   --client-ca FILE      authorities (PEM) whose client certificates are credentials at the API: common name = user, organizations = groups;
                         own: an authority of Weft's, from which weft user certificate NAME takes them
   --join-socket PATH    Unix socket at which programs of this machine get join tokens for being who they are (Linux)
@@ -134,11 +135,13 @@ export function parseOptions(
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at] as string;
     if (word === "--help" || word === "-h") return "help";
-    const [, name, , inline] = /^--([a-z-]+)(=(.*))?$/s.exec(word) ?? [];
+    const [, written, , inline] = /^--([a-z-]+)(=(.*))?$/s.exec(word) ?? [];
+    // As weft ca encrypt and decrypt call it.
+    const name = written === "passphrase-file" ? "ca-passphrase-file" : written;
     if (name === undefined) throw new UsageError(`weft up takes no ${JSON.stringify(word)}; see weft up --help`);
     if (!known.includes(name)) throw new UsageError(`weft up has no flag --${name}; it knows ${known.map((k) => `--${k}`).join(", ")}`);
     const value = inline ?? argv[++at];
-    if (value === undefined || value === "") throw new UsageError(`--${name} needs a value`);
+    if (value === undefined || value === "") throw new UsageError(`--${written} needs a value`);
     given.set(name, value);
   }
   for (const name of known) {
