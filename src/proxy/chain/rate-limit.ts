@@ -100,8 +100,11 @@ function limitStage(config: LocalRateLimitConfig, where: string, context: BuildC
 }
 
 /** Short, for it is part of each key; alike for those alone that say the same. */
-function nameOf(descriptor: LocalRateLimitConfig["descriptors"][number]): string {
-  return new Bun.CryptoHasher("sha256").update(JSON.stringify(descriptor)).digest("base64").slice(0, 16);
+function nameOf({ entries, bucket }: LocalRateLimitConfig["descriptors"][number]): string {
+  const said = new Bun.CryptoHasher("sha256").update(`${bucket.maxTokens} ${bucket.perFill} ${bucket.fillMs}`);
+  // With their lengths, so that no two lists read alike.
+  for (const { key, value } of entries) said.update(` ${key.length}:${key} ${value.length}:${value}`);
+  return said.digest("base64").slice(0, 16);
 }
 
 /** In order; an empty value fits any, each of which has a bucket of its own. */
