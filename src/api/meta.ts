@@ -71,7 +71,7 @@ export interface KindDefinition {
   readonly columns: readonly Column[];
   /** A deletion is answered with the object instead of a Status, as typed clients expect it of this kind. */
   readonly returnsDeleted?: boolean;
-  /** Objects go by themselves after a while: they are not exported, and do not keep a namespace from being deleted. */
+  /** Objects go by themselves after a while: they are not exported, do not keep a namespace from being deleted, and do not count in the history. */
   readonly transient?: boolean;
   /** Paths that a field selector may name beside metadata.name and metadata.namespace. Absent values count as "". */
   readonly selectableFields?: Readonly<Record<string, (object: KubeObject) => string>>;

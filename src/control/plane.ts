@@ -6,6 +6,7 @@
 import { join, resolve } from "node:path";
 import type { RateLimitPolicyObject } from "../api/kinds/ratelimitpolicy-spec.ts";
 import { kindByResource, kinds } from "../api/kinds.ts";
+import { resourceOf } from "../api/meta.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { type Logger, silentLogger } from "../base/log.ts";
 import { MetricRegistry } from "../base/metric.ts";
@@ -222,6 +223,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
   const file =
     shared === undefined
       ? openSqliteStore(join(dir, "weft.db"), {
+          keep: historyKept,
           onError,
           onDoubt: (why) => {
             log.warn({ why }, "The store's last change is not whole");
@@ -791,7 +793,7 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
         shared.lease.held = fence;
         const collector = new Collector({ store: fenced, kinds, clock, log });
         collector.start().catch((cause: unknown) => log.error({ cause }, "Garbage collection could not begin"));
-        const trimming = startTrimming(fenced, clock, log);
+        const trimming = startTrimming(fenced, clock, log, historyKept);
         const shifting = shifter(fenced);
         const fetching = keyFetcher(fenced);
         const adopting = clock.every(adoptEveryMs, () => liveness.adopt(publisher.objects(entries)));
@@ -844,6 +846,9 @@ async function start(options: ControlPlaneOptions, log: Logger, undo: Undo): Pro
     stop: () => undo.run(log),
   };
 }
+
+/** What goes by itself is never rolled back, and does not use up the history of what can be. */
+const historyKept = { transient: new Set(kinds.filter(({ transient }) => transient === true).map(resourceOf)) };
 
 interface Shared {
   readonly store: EtcdStore;

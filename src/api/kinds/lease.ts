@@ -44,7 +44,7 @@ export const leaseKind = defineKind({
   notes: [
     "For programs that choose a leader among themselves (client-go's and controller-runtime's leader election): of two that write at once one is refused with 409, by `metadata.resourceVersion`. The mesh itself reads none.",
     "Not part of the configuration: not exported, never rolled back, and gone with its namespace. Renewals are not in the audit log.",
-    "Each renewal is a revision of the store, which keeps the last 10 000 for `weft history` and `weft rollback`: a holder that renews every 2 s (client-go's default) uses them up in five hours and a half. Let it renew more seldom (`RetryPeriod`) where that is too short.",
+    "Each renewal is a revision of the store, but none of the 10 000 that it keeps for `weft history` and `weft rollback`, as long as there are no more than 100 000 of all sorts: of one holder that renews every 2 s (client-go's default) 55 hours, of ten five and a half. Let them renew more seldom (`RetryPeriod`) where that is too short.",
   ],
   columns: [textColumn("Holder", "Who has it.", (object) => (object as LeaseObject).spec?.holderIdentity ?? ""), ageColumn],
 });

@@ -10,7 +10,7 @@ test("history is trimmed to what is kept, but not what was written in the last m
   const store = openSqliteStore(":memory:", { nowMs: () => clock.now() });
   must(await store.create(key("a"), object("a", 0)));
   for (let at = 0; at < 40; at++) must(await store.update(key("a"), object("a", at), undefined));
-  const timer = startTrimming(store, clock, silentLogger, 10, 5);
+  const timer = startTrimming(store, clock, silentLogger, { revisions: 10 }, 5);
   const round = async () => {
     clock.advance(10_000);
     for (let at = 0; at < 20; at++) await Promise.resolve();

@@ -6,6 +6,10 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { KubeObject } from "../../api/meta.ts";
+import { PausedClock } from "../../base/clock.ts";
+import { silentLogger } from "../../base/log.ts";
+import { startTrimming } from "../lease/trim.ts";
+import type { Keep } from "./keep.ts";
 import {
   CompactedError,
   type HistoryEntry,
@@ -287,6 +291,38 @@ export function storeContract(name: string, makeMedium: () => Promise<StoreMediu
       await store.compact(1);
       await store.compact((await store.revision()) + 1000);
       expect(await store.revision()).toBe(now + 1);
+    });
+
+    test("what is renewed all the time does not use up the history, up to a bound, and is watched and listed as all else", async () => {
+      const lease = { resource: "leases.coordination.k8s.io", namespace: "shop", name: "l" };
+      must(await store.create(key("a"), object("a", 1)));
+      must(await store.create(lease, object("l", 2)));
+      // Counting: 1, 7, 13, 19, 25.
+      for (let at = 3; at <= 25; at++)
+        must(await (at % 6 === 1 ? store.update(key("a"), object("a", at), undefined) : store.update(lease, object("l", at), undefined)));
+      // What was written in the last minute is trimmed by steps only.
+      const clock = new PausedClock(Date.now() + 3_600_000);
+      const trimmed = async (keep: Keep, to: Revision) => {
+        const timer = startTrimming(store, clock, silentLogger, { ...keep, transient: new Set([lease.resource]) }, 0);
+        for (const end = performance.now() + 10_000; (await store.oldest()) !== to; await Bun.sleep(2)) {
+          if (performance.now() > end) throw new Error(`trimmed to ${await store.oldest()}, not to ${to}`);
+          clock.advance(10_000);
+        }
+        // Another round finds nothing more.
+        clock.advance(10_000);
+        await Bun.sleep(20);
+        timer.cancel();
+        expect(await store.oldest()).toBe(to);
+      };
+      await trimmed({ revisions: 3 }, 13);
+      const seen: [Revision, unknown][] = [];
+      const watch = await store.watch(13, lease.resource, ({ revision, object: { spec } }) => seen.push([revision, spec]));
+      await until(() => seen.length === 10);
+      watch.stop();
+      expect(seen).toEqual([14, 15, 16, 17, 18, 20, 21, 22, 23, 24].map((at): [Revision, unknown] => [at, { value: at }]));
+      expect((await store.listAt(14, lease.resource)).items[0]?.spec).toEqual({ value: 14 });
+      await trimmed({ revisions: 3, all: 8 }, 18);
+      expect((await store.get(key("a")))?.spec).toEqual({ value: 25 });
     });
 
     test("a list at an earlier revision is what it was then, whole or from a place on", async () => {

@@ -10,7 +10,7 @@ const print = (line: string) => writeSync(1, line);
 
 const [path = "", first = "0"] = process.argv.slice(2);
 try {
-  const store = openSqliteStore(path, { keepRevisions: 50 });
+  const store = openSqliteStore(path, { keep: { revisions: 50 } });
   const lines = Array.from({ length: 8 }, (_, lane) => lane);
   print("ready\n");
   await Promise.all(

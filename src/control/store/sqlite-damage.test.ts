@@ -155,7 +155,7 @@ describe("a file that is damaged while it is in use", () => {
   });
 
   test("what is trimmed is forgotten, and what was rolled back", async () => {
-    const store = openSqliteStore(":memory:", { keepRevisions: 10 });
+    const store = openSqliteStore(":memory:", { keep: { revisions: 10 } });
     for (let round = 0; round < 60; round++)
       await Promise.all(
         Array.from({ length: 20 }, (_, at) =>

@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { key, must, object, storeContract, until } from "./contract.ts";
+import type { Keep } from "./keep.ts";
 import { openSqliteStore } from "./sqlite.ts";
-import { CompactedError, StoreFailure } from "./store.ts";
+import { CompactedError, type Revision, StoreFailure } from "./store.ts";
 
 storeContract("sqlite", async () => {
   const folder = mkdtempSync(join(tmpdir(), "weft-store-"));
@@ -165,7 +166,7 @@ describe("history", () => {
     "is trimmed to the revisions asked for, on its own",
     inFolder(async (folder) => {
       const path = join(folder, "weft.db");
-      const store = openSqliteStore(path, { keepRevisions: 100 });
+      const store = openSqliteStore(path, { keep: { revisions: 100 } });
       must(await store.create(key("first"), object("first", 1)));
       must(await store.create(key("busy"), object("busy", 0)));
       for (let round = 0; round < 12; round++) {
@@ -180,6 +181,35 @@ describe("history", () => {
       raw.close();
     }),
   );
+
+  test("does not count what is transient, up to a bound", async () => {
+    const lease = { resource: "leases", namespace: "shop", name: "a" };
+    const fill = async (keep: Keep) => {
+      const store = openSqliteStore(":memory:", { keep: { ...keep, transient: new Set(["leases"]) } });
+      must(await store.create(lease, object("a", 0)));
+      must(await store.create(key("a"), object("a", 0)));
+      // One in ten counts: 2, 12, 22, ...
+      for (let at = 3; at <= 3000; at += 10) {
+        const written = Array.from({ length: 10 }, (_, n) =>
+          n === 9 ? store.update(key("a"), object("a", at), undefined) : store.update(lease, object("a", n), undefined),
+        );
+        for (const result of await Promise.all(written)) must(result);
+      }
+      const oldest = await store.oldest();
+      const seen: Revision[] = [];
+      const watch = await store.watch(oldest, undefined, ({ revision }) => seen.push(revision));
+      await until(() => seen.length === 3002 - oldest);
+      watch.stop();
+      expect(seen).toEqual(Array.from({ length: 3002 - oldest }, (_, at) => oldest + 1 + at));
+      expect((await store.listAt(oldest, "leases")).items.length).toBe(1);
+      await store.close();
+      return oldest;
+    };
+    // Trimmed at 3002 for the last time, with the group that reached 3000: 150 that count are 1512, 1522, ..., 3002.
+    expect(await fill({ revisions: 150 })).toBe(1512);
+    expect(await fill({ revisions: 150, all: 200 })).toBe(2803);
+    expect(await fill({ revisions: 1000 })).toBe(1);
+  });
 
   test("is not trimmed under a watch that is still reading it", async () => {
     const store = openSqliteStore(":memory:");
