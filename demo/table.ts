@@ -11,7 +11,7 @@ interface Edge {
     p50Ms: number | null;
     p99Ms: number | null;
     bytesPerSecond: number;
-    mutualTls: boolean;
+    mutualTls: boolean | null;
   };
 }
 
@@ -45,7 +45,7 @@ export function drawEdges(edges: readonly Edge[] | undefined): string[] {
       s.protocol === "tcp" ? "-" : s.successRatio === null ? "-" : `${(s.successRatio * 100).toFixed(1)} %`,
       s.protocol === "tcp" ? "-" : number(s.p50Ms, 1),
       s.protocol === "tcp" ? "-" : number(s.p99Ms, 1),
-      s.mutualTls ? "yes" : "NO",
+      s.mutualTls === null ? "-" : s.mutualTls ? "yes" : "NO",
     ])
     .sort((a, b) => (a[0] as string).localeCompare(b[0] as string));
   const all = [["edge", "req/s", "success", "p50 ms", "p99 ms", "mTLS"], ...rows];

@@ -99,3 +99,10 @@ test("a shift that is held says so before the control plane has looked at it aga
     "Waiting",
   ]);
 });
+
+test("of calls that were all refused at their caller nothing is said about encryption", () => {
+  const column = kindByName("edges")?.columns.find(({ name }) => name === "mTLS");
+  const cell = (mutualTls: boolean | null) =>
+    column?.value({ apiVersion: "weft.dev/v1alpha1", kind: "Edge", metadata: { name: "e" }, status: { mutualTls } });
+  expect([cell(true), cell(false), cell(null)]).toEqual(["true", "false", "-"]);
+});

@@ -88,7 +88,8 @@ export interface EdgeStats {
   /** tcp: bytes a second both ways, open connections. */
   bytesPerSecond: number;
   openConnections: number;
-  mutualTls: boolean;
+  /** null: nothing travelled, every request was refused at its caller. */
+  mutualTls: boolean | null;
 }
 
 /** `weft.dev/v1alpha1` Edge: `kubectl get edges -A`. Namespace is the source's. */

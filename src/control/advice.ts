@@ -81,7 +81,7 @@ function plainCallers(world: World, object: PeerAuthenticationObject, edges: () 
   // Who was just seen to call in plain text will be refused.
   const seen = new Set(
     edges()
-      .filter(({ status }) => !status.mutualTls && names.has(`${status.destination.namespace}/${status.destination.workload}`))
+      .filter(({ status }) => status.mutualTls === false && names.has(`${status.destination.namespace}/${status.destination.workload}`))
       .map(({ status }) =>
         status.source.workload === "" ? "callers without identity" : `${status.source.namespace}/${status.source.workload}`,
       ),

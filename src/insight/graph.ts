@@ -94,7 +94,8 @@ function stats(edges: readonly Edge[], nowSecond: number, windowSeconds: number,
   const { source, destination, protocol } = first.key;
   // Those refused before they travelled (a limit, a fault) do not make the others plain.
   const travelled = edges.filter((edge) => edge.lastMutual !== undefined);
-  const mutualTls = sums.plain < 0.001 && travelled.length > 0 && travelled.every((edge) => edge.lastMutual);
+  const mutual = sums.plain < 0.001 && travelled.every((edge) => edge.lastMutual);
+  const mutualTls = travelled.length === 0 ? null : mutual;
   return {
     source: {
       workload: workloadName(

@@ -220,6 +220,28 @@ describe("edges", () => {
     expect(shown.edges.map(({ stats }) => [stats.destination.app, stats.mutualTls])).toEqual([["reviews", true]]);
   });
 
+  test("of a pair of which every request was refused at the caller nothing is said about encryption", async () => {
+    const s = setup();
+    const atWeb = s.insight.metrics(web);
+    for (let n = 0; n < 3; n++) {
+      const at = call({ response_code: "503", response_flags: "UO", connection_security_policy: "none" });
+      atWeb.message(message(counter("istio_requests_total", 90 * n, at)));
+      s.clock.advance(1000);
+    }
+    const security = async () => {
+      const shown = (await get(s.insight, "/insight/v1alpha1/graph?windowSeconds=10").json()) as GraphAnswer;
+      return [...shown.edges.map(({ stats }) => stats.mutualTls), ...s.insight.edges().map(({ status }) => status.mutualTls)];
+    };
+    expect(await security()).toEqual([null, null]);
+    // Calls that do travel say how.
+    const plain = call({ connection_security_policy: "none" });
+    for (let n = 0; n < 2; n++) {
+      atWeb.message(message(counter("istio_requests_total", 10 * n, plain)));
+      s.clock.advance(1000);
+    }
+    expect(await security()).toEqual([false, false]);
+  });
+
   test("the callee named by its account is the caller that reports itself", () => {
     const s = setup();
     const inbound = call({

@@ -11,8 +11,9 @@ function Icon({ children, className = "" }: { children: ReactNode; className?: s
   );
 }
 
-/** Closed and filled for mutual TLS; open, hollow and struck in warning colour for plain text. */
-export function LockIcon({ closed }: { closed: boolean }): ReactNode {
+/** Closed and filled for mutual TLS; open, hollow and struck in warning colour for plain text; its place alone where nothing travelled. */
+export function LockIcon({ closed }: { closed: boolean | null }): ReactNode {
+  if (closed === null) return <Icon className="lock">{null}</Icon>;
   return closed ? (
     <Icon className="lock closed">
       <path d="M5 7V5a3 3 0 0 1 6 0v2" fill="none" stroke="currentColor" strokeWidth="1.6" />

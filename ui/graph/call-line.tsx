@@ -43,7 +43,7 @@ export const CallLine = memo(function CallLine({ data }: EdgeProps<CallLineEdge>
           onClick={() => data.onSelect(edge.id)}
         >
           <span>
-            <LockIcon closed={stats.mutualTls} />
+            {stats.mutualTls === null ? null : <LockIcon closed={stats.mutualTls} />}
             {stats.protocol === "tcp" ? (
               <>
                 <b>{byteRate(stats.bytesPerSecond)}</b>

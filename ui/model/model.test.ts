@@ -10,7 +10,7 @@ import { edgeHealth, healthOf, serviceHealth } from "./health.ts";
 import { readPlace, writePlace } from "./location.ts";
 import { findText, inNamespace, toPicture } from "./picture.ts";
 import { asWritten, instancesOf, type Objects, policiesOf, problemsOf, rootNamespace, routesOf, serviceNamesOf } from "./related.ts";
-import { describeCall, nameOf } from "./words.ts";
+import { describeCall, lockWords, nameOf } from "./words.ts";
 
 const atMs = 1_700_000_000_000;
 const mesh = createDevMesh("shop", 1, () => "");
@@ -118,6 +118,9 @@ describe("picture", () => {
     expect(plain && describeCall(plain)).toMatch(
       /^unknown calls catalog: healthy, 0\.\d\d requests a second, 100 % succeed, p50 [\d.]+ ms, p99 [\d.]+ ms, not encrypted$/,
     );
+    const refused = plain && { ...plain, stats: { ...plain.stats, mutualTls: null } };
+    expect(refused && describeCall(refused)).toMatch(/, p99 [\d.]+ ms$/);
+    expect([lockWords(true), lockWords(false), lockWords(null)]).toEqual(["mutual TLS", "not encrypted", ""]);
   });
 });
 

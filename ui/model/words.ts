@@ -45,10 +45,12 @@ export function describeCall(edge: CallEdge): string {
     stats.protocol === "tcp"
       ? `TCP, ${byteRate(stats.bytesPerSecond)}, ${count(stats.openConnections, "open connection")}`
       : `${rate(stats.requestsPerSecond)} requests a second, ${success(stats.successRatio)} succeed, p50 ${duration(stats.p50Ms)}, p99 ${duration(stats.p99Ms)}`;
-  return `${nameOf(edge.from, edge.to)} calls ${nameOf(edge.to, edge.from)}: ${healthWords[edgeHealth(stats)]}, ${traffic}, ${lockWords(stats.mutualTls)}`;
+  return `${nameOf(edge.from, edge.to)} calls ${nameOf(edge.to, edge.from)}: ${healthWords[edgeHealth(stats)]}, ${traffic}${stats.mutualTls === null ? "" : `, ${lockWords(stats.mutualTls)}`}`;
 }
 
-export function lockWords(mutualTls: boolean): string {
+/** Nothing of calls that were all refused before they travelled. */
+export function lockWords(mutualTls: boolean | null): string {
+  if (mutualTls === null) return "";
   return mutualTls ? "mutual TLS" : "not encrypted";
 }
 

@@ -147,10 +147,12 @@ function CallBody({
   const tcp = stats.protocol === "tcp";
   return (
     <>
-      <p className={stats.mutualTls ? "security" : "security open"}>
-        <LockIcon closed={stats.mutualTls} />
-        <span>{lockSentence(edge, picture)}</span>
-      </p>
+      {stats.mutualTls === null ? null : (
+        <p className={stats.mutualTls ? "security" : "security open"}>
+          <LockIcon closed={stats.mutualTls} />
+          <span>{lockSentence(edge, picture)}</span>
+        </p>
+      )}
       <dl className="tiles" aria-label={`Numbers over the last ${windowSeconds} s`}>
         {tcp ? (
           <>

@@ -88,13 +88,11 @@ export const edgeKind = defineKind({
     }),
     textColumn("P50", "Median latency.", (object) => milliseconds(edge(object)?.p50Ms)),
     textColumn("P99", "99th percentile of latency.", (object) => milliseconds(edge(object)?.p99Ms)),
-    {
-      name: "mTLS",
-      type: "boolean",
-      description: "All of it was mutually authenticated and encrypted.",
-      priority: 0,
-      value: (object) => edge(object)?.mutualTls ?? false,
-    },
+    textColumn(
+      "mTLS",
+      "Whether all of it was mutually authenticated and encrypted; - where every request was refused at its caller.",
+      (object) => String(edge(object)?.mutualTls ?? "-"),
+    ),
     textColumn("Protocol", "http, grpc or tcp.", (object) => edge(object)?.protocol ?? "", 1),
   ],
 });

@@ -272,7 +272,7 @@ async function aroundService(service: KubeObject, session: Session, colour: bool
                 milliseconds(s.p50Ms),
                 milliseconds(s.p99Ms),
                 `${bytes(s.bytesPerSecond)}/s`,
-                s.mutualTls ? "yes" : { text: "no", tone: "red" },
+                s.mutualTls === null ? "-" : s.mutualTls ? "yes" : { text: "no", tone: "red" },
               ]),
               colour,
             ),

@@ -99,10 +99,16 @@ export function edgeTable(edges: readonly EdgeStats[], colour: boolean, columns?
       right(tcp ? "-" : milliseconds(e.p50Ms)),
       right(tcp ? "-" : milliseconds(e.p99Ms)),
       right(`${bytes(e.bytesPerSecond)}/s`),
-      e.mutualTls ? { text: "yes", tone: "green" } : { text: "no", tone: "red" },
+      mutualTlsCell(e.mutualTls),
     ];
   });
   return table(header, rows, colour, columns === undefined ? undefined : { columns, drop: ["TRAFFIC", "PROTOCOL", "P50"] });
+}
+
+/** Of what nobody sent nothing is said. */
+function mutualTlsCell(mutualTls: boolean | null): CellLike {
+  if (mutualTls === null) return { text: "-", tone: "dim" };
+  return mutualTls ? { text: "yes", tone: "green" } : { text: "no", tone: "red" };
 }
 
 function screen(

@@ -162,7 +162,7 @@ function fieldsOf(kind: string, conditions: Json): Json {
         p99Ms: number("99th percentile of latency, milliseconds."),
         bytesPerSecond: number("Of tcp: bytes a second both ways."),
         openConnections: whole("Of tcp: open connections."),
-        mutualTls: yesNo("All of it was mutually authenticated and encrypted."),
+        mutualTls: yesNo("All of it was mutually authenticated and encrypted; null where every request was refused at its caller."),
       };
     default:
       return { conditions };
