@@ -63,6 +63,26 @@ test("services of which no instance is healthy, with the reason and the way out"
   ]);
 });
 
+test("an instance that has been starting for long is a fault", () => {
+  const starting = {
+    type: "Healthy",
+    status: "False",
+    reason: "Starting",
+    message: "no answer",
+    lastTransitionTime: "2026-01-01T00:00:00Z",
+  };
+  const entry = object("WorkloadEntry", "a-1", { spec: {}, status: { conditions: [starting] } }, { labels: { app: "a" } });
+  const after = (seconds: number) =>
+    objectFindings({ ...empty, services: [service("a")], entries: [entry] }, Date.parse(starting.lastTransitionTime) + seconds * 1000)[0];
+  expect(after(50)).toMatchObject({ level: "warning", fix: expect.stringMatching(/^wait until it answers/) });
+  expect(after(70)).toEqual({
+    level: "error",
+    about: "Service shop/a",
+    message: "no instance takes calls: a-1 is not healthy (Starting): no answer, since 2026-01-01T00:00:00Z",
+    fix: "mend what its health check finds (weft describe workloadentry a-1 -n shop, the log of its weft run); it takes calls again as soon as it passes",
+  });
+});
+
 test("conditions that say no, and bindings to nothing", () => {
   const no = (type: string) => ({ type, status: "False", reason: "Why", message: "because" });
   const found = objectFindings({

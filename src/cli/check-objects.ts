@@ -107,9 +107,10 @@ export function proxyFindings(
   return out;
 }
 
-export function objectFindings(mesh: Mesh): Finding[] {
+/** `nowMs`: the control plane's time. */
+export function objectFindings(mesh: Mesh, nowMs: number = Date.now()): Finding[] {
   return [
-    ...emptyServices(mesh),
+    ...emptyServices(mesh, nowMs),
     ...[...mesh.routes, ...mesh.policies].flatMap(statusFindings),
     ...idleAuthentications(mesh),
     ...danglingBindings(mesh),
@@ -196,7 +197,7 @@ function idleAuthentications({ policies, entries }: Mesh): Finding[] {
   return out;
 }
 
-function emptyServices({ services, entries, slices }: Mesh): Finding[] {
+function emptyServices({ services, entries, slices }: Mesh, nowMs: number): Finding[] {
   const out: Finding[] = [];
   for (const service of services) {
     const { name, namespace } = service.metadata;
@@ -222,17 +223,18 @@ function emptyServices({ services, entries, slices }: Mesh): Finding[] {
             : "has no selector and no EndpointSlice: calls get 503",
         fix: `start one (weft run --service ${name} -n ${namespace}), or correct spec.selector`,
       });
-    else if (sliced.every(({ conditions }) => conditions?.ready === false)) out.push(...unwell(service, selected, sliced.length));
+    else if (sliced.every(({ conditions }) => conditions?.ready === false)) out.push(...unwell(service, selected, sliced.length, nowMs));
   }
   return out;
 }
 
-/** An instance that is about to answer, or about to end, is no fault yet. */
+/** An instance that is about to answer, or about to end, is no fault yet; one that fails its checks from the start stays `Starting`. */
 const passing = new Set(["Starting", "Draining"]);
+const passingMs = 60_000;
 const lost = new Set(["ProxyLost", "SidecarDown"]);
 
 /** Says it of a service of which no instance takes calls. `closed`: endpoints of its EndpointSlices, none of which is ready. */
-function unwell(service: KubeObject, entries: readonly KubeObject[], closed: number): Finding[] {
+function unwell(service: KubeObject, entries: readonly KubeObject[], closed: number, nowMs: number): Finding[] {
   const reasons: string[] = [];
   const said: string[] = [];
   for (const entry of entries) {
@@ -240,8 +242,10 @@ function unwell(service: KubeObject, entries: readonly KubeObject[], closed: num
     const reported = entry.metadata.annotations?.[annotations.health] === "reported";
     if (healthy === undefined ? !reported : healthy.status === "True") return [];
     const { reason, message } = healthy ?? { reason: "Starting", message: "its health has not been reported yet" };
-    reasons.push(reason);
-    said.push(`${entry.metadata.name} is not healthy (${reason}): ${message}`);
+    const since = healthy?.lastTransitionTime ?? entry.metadata.creationTimestamp;
+    const long = passing.has(reason) && nowMs - Date.parse(since ?? "") > passingMs;
+    reasons.push(long ? "late" : reason);
+    said.push(`${entry.metadata.name} is not healthy (${reason}): ${message}${long ? `, since ${since}` : ""}`);
   }
   if (closed > 0) said.push(`${closed} endpoint${closed === 1 ? " of its EndpointSlices is" : "s of its EndpointSlices are"} not ready`);
   const shown = said.length > 3 ? `${said.slice(0, 3).join("; ")}; and ${said.length - 3} more` : said.join("; ");

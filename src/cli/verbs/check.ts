@@ -168,7 +168,7 @@ export async function findings(invocation: Pick<Invocation, "args" | "env" | "st
       message: `this weft is ${ours}, the control plane ${version}`,
       fix: "use the same version for both",
     });
-  found.push(...objectFindings(mesh));
+  found.push(...objectFindings(mesh, nowMs));
   for (const [reason, places] of unseen)
     found.push({
       level: "warning",
