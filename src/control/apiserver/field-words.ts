@@ -515,6 +515,8 @@ export const fieldWords: Readonly<Record<string, FieldWords>> = {
     "selector.matchLabels": "Labels that must all be there, with these values.",
   },
   "extensions.istio.io/WasmPlugin": refused("WasmPlugin"),
+  "gateway.networking.x-k8s.io/XBackendTrafficPolicy": refused("XBackendTrafficPolicy"),
+  "gateway.networking.x-k8s.io/XMesh": refused("XMesh"),
   "networking.istio.io/EnvoyFilter": refused("EnvoyFilter"),
   "networking.istio.io/ProxyConfig": {
     spec: "Settings of the proxies of workloads.",
@@ -579,6 +581,8 @@ const kindWords: Readonly<Record<string, string>> = {
   "security.istio.io/RequestAuthentication": "Which tokens of end users workloads take.",
   "telemetry.istio.io/Telemetry": "Which requests of workloads are logged.",
   "extensions.istio.io/WasmPlugin": "A program that an Envoy runs for each request.",
+  "gateway.networking.x-k8s.io/XBackendTrafficPolicy": "A budget for retries and sessions of a Service's callers.",
+  "gateway.networking.x-k8s.io/XMesh": "A mesh and what it can do.",
   "rbac.authorization.k8s.io/Role": "What those may do in the namespace to whom a RoleBinding gives it.",
   "rbac.authorization.k8s.io/ClusterRole": "What those may do to whom a binding gives it.",
   "rbac.authorization.k8s.io/RoleBinding": "Gives a role, in the namespace, to users, groups and service accounts.",
