@@ -4,6 +4,7 @@ import { rootNamespace } from "../api/kinds/authorizationpolicy.ts";
 import type { ProxyObject } from "../api/live.ts";
 import type { Condition, KubeObject } from "../api/meta.ts";
 import { annotations } from "../wire/names.ts";
+import type { Rotation } from "./rotation.ts";
 
 export interface Finding {
   readonly level: "error" | "warning";
@@ -120,13 +121,7 @@ export function objectFindings(mesh: Mesh, nowMs: number = Date.now()): Finding[
 /** As the control plane answers `/weft/v1alpha1/ca`, as far as it is judged. */
 export interface AuthorityFacts {
   readonly sharedKeys?: "plain" | "sealed" | null;
-  readonly rotation: null | {
-    readonly phase: "distributing" | "issuing" | "returning" | "finishing";
-    readonly startedAt: string;
-    readonly switchedAt: string | null;
-    readonly waitingFor: readonly string[];
-    readonly othersEndAt: string | null;
-  };
+  readonly rotation: null | Rotation;
 }
 
 const hourMs = 3_600_000;

@@ -2,10 +2,11 @@
 // words that it would have got later.
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ControlPlane, startControlPlane } from "../../src/control/plane.ts";
+import { startControlPlane } from "../../src/control/plane.ts";
+import { apiCaller } from "../support/api-caller.ts";
 import { EtcdServers } from "../support/etcd.ts";
 import { needsPeers } from "../support/peers.ts";
 
@@ -38,7 +39,7 @@ describe.skipIf(!needsPeers("shared-conflicts.test.ts", "etcd"))("contradictions
         store: { kind: "etcd", address },
       });
       cleanups.push(() => plane.stop());
-      return caller(plane);
+      return apiCaller<Body>(plane);
     };
     return [await up(), await up()] as const;
   };
@@ -122,27 +123,7 @@ function authentication(round: number, side: "a" | "b") {
   };
 }
 
-interface Answer {
-  readonly status: number;
-  readonly body: { readonly message: string; readonly spec: { readonly mtls?: unknown } };
-}
-
-function caller(plane: ControlPlane) {
-  const config = Bun.YAML.parse(readFileSync(plane.kubeconfigPath, "utf8")) as {
-    clusters: [{ cluster: { server: string; "certificate-authority-data": string } }];
-    users: [{ user: { token: string } }];
-  };
-  const { cluster } = config.clusters[0];
-  const ca = Buffer.from(cluster["certificate-authority-data"], "base64").toString();
-  return async (method: string, path: string, body?: unknown): Promise<Answer> => {
-    const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-    const response = await fetch(cluster.server + path, {
-      method,
-      tls: { ca },
-      headers: { authorization: `Bearer ${config.users[0].user.token}`, "content-type": type },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-      proxy: "",
-    });
-    return { status: response.status, body: (await response.json()) as Answer["body"] };
-  };
+interface Body {
+  readonly message: string;
+  readonly spec: { readonly mtls?: unknown };
 }

@@ -1,10 +1,11 @@
 // A namespace is deleted at one control plane while something is made in it at another, on one etcd: nothing is ever left in a namespace that is gone.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ControlPlane, startControlPlane } from "../../src/control/plane.ts";
+import { startControlPlane } from "../../src/control/plane.ts";
+import { apiCaller } from "../support/api-caller.ts";
 import { EtcdServers } from "../support/etcd.ts";
 import { needsPeers } from "../support/peers.ts";
 
@@ -12,7 +13,7 @@ const rounds = 60;
 
 describe.skipIf(!needsPeers("shared-namespaces.test.ts", "etcd"))("namespaces at two control planes on one etcd", () => {
   let servers: EtcdServers;
-  const planes: ReturnType<typeof caller>[] = [];
+  const planes: ReturnType<typeof apiCaller<Body>>[] = [];
   const cleanups: (() => unknown)[] = [];
   beforeAll(async () => {
     servers = await EtcdServers.start();
@@ -29,7 +30,7 @@ describe.skipIf(!needsPeers("shared-namespaces.test.ts", "etcd"))("namespaces at
         store: { kind: "etcd", address },
       });
       cleanups.push(() => plane.stop());
-      planes.push(caller(plane));
+      planes.push(apiCaller<Body>(plane));
     }
   }, 60_000);
   afterAll(async () => {
@@ -89,27 +90,6 @@ describe.skipIf(!needsPeers("shared-namespaces.test.ts", "etcd"))("namespaces at
 const service = { apiVersion: "v1", kind: "Service", metadata: { name: "cart" }, spec: { ports: [{ port: 80 }] } };
 const namespace = (name: string) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
 
-interface Answer {
-  readonly status: number;
-  readonly body: { readonly message: string };
-}
-
-function caller(plane: ControlPlane) {
-  const config = Bun.YAML.parse(readFileSync(plane.kubeconfigPath, "utf8")) as {
-    clusters: [{ cluster: { server: string; "certificate-authority-data": string } }];
-    users: [{ user: { token: string } }];
-  };
-  const { cluster } = config.clusters[0];
-  const ca = Buffer.from(cluster["certificate-authority-data"], "base64").toString();
-  return async (method: string, path: string, body?: unknown): Promise<Answer> => {
-    const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-    const response = await fetch(cluster.server + path, {
-      method,
-      tls: { ca },
-      headers: { authorization: `Bearer ${config.users[0].user.token}`, "content-type": type },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-      proxy: "",
-    });
-    return { status: response.status, body: (await response.json()) as Answer["body"] };
-  };
+interface Body {
+  readonly message: string;
 }

@@ -2,6 +2,7 @@
 // whether it needs one is said by AuthorizationPolicies. Whatever cannot be enforced is refused here.
 
 import { givesAway, readKeySet } from "../../wire/key-set.ts";
+import { isForTokens } from "../../wire/token-headers.ts";
 import { ageColumn, defineKind, textColumn } from "../define.ts";
 import { isToken, wrongFieldValue } from "../http-words.ts";
 import type { KubeObject, Violation } from "../meta.ts";
@@ -18,22 +19,6 @@ const longestIssuer = 2_048;
 /** A fetch holds nobody up; one that takes longer has failed. */
 export const defaultFetchMs = 5_000;
 export const longestFetchMs = 60_000;
-
-/** Fields that HTTP itself reads, or that only proxies write. */
-const reserved = new Set([
-  "host",
-  "connection",
-  "content-length",
-  "expect",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "x-forwarded-client-cert",
-  "x-request-id",
-]);
 
 export const requestAuthenticationKind = defineKind({
   group: "security.istio.io",
@@ -150,7 +135,7 @@ function checkOutput(
   const header = (name: string | undefined, where: string) => {
     const lower = name?.toLowerCase() ?? "";
     if (name === undefined || !isToken(name)) add(where, `${show(name)} is no name of a header`);
-    else if (reserved.has(lower) || lower.startsWith("x-weft-")) add(where, `${show(name)} is not for tokens to write`);
+    else if (!isForTokens(lower)) add(where, `${show(name)} is not for tokens to write`);
   };
   if (outputPayloadToHeader !== undefined) header(outputPayloadToHeader, `${path}.outputPayloadToHeader`);
   if (outputClaimToHeaders.length > mostClaimHeaders)

@@ -7,6 +7,7 @@ import type { KubeObject } from "../../api/meta.ts";
 import { ApiFailure, type Client } from "../client.ts";
 import { CliFailure, UsageFailure } from "../failure.ts";
 import { ageOf, printed, table } from "../output.ts";
+import type { Rotation } from "../rotation.ts";
 import { openSession } from "../session.ts";
 import type { Invocation } from "../verb.ts";
 
@@ -19,13 +20,7 @@ interface Status {
   readonly holders: number;
   readonly holdersOfIssuer: number;
   readonly behind: readonly string[];
-  readonly rotation: null | {
-    readonly phase: "distributing" | "issuing" | "returning" | "finishing";
-    readonly startedAt: string;
-    readonly switchedAt: string | null;
-    readonly waitingFor: readonly string[];
-    readonly othersEndAt: string | null;
-  };
+  readonly rotation: null | Rotation;
 }
 
 interface Revocation extends KubeObject {

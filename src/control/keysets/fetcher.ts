@@ -8,9 +8,10 @@ import { durationMs } from "../../api/kinds/gateway-refs.ts";
 import { defaultFetchMs, requestAuthenticationKind } from "../../api/kinds/requestauthentication.ts";
 import type { RequestAuthenticationObject } from "../../api/kinds/requestauthentication-spec.ts";
 import { type KubeObject, resourceOf } from "../../api/meta.ts";
-import type { Clock, Timer } from "../../base/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Happening } from "../events.ts";
+import { Rounds } from "../rounds.ts";
 import type { ObjectKey, Store } from "../store/store.ts";
 import type { FetchKeys } from "./fetch.ts";
 
@@ -55,25 +56,17 @@ interface Wanted {
 
 export class KeyFetcher {
   readonly #deps: KeyFetcherDeps;
-  readonly #timer: Timer;
+  readonly #rounds: Rounds;
   readonly #places = new Map<string, Place>();
-  #looking: Promise<void> | undefined;
-  #stopped = false;
 
   constructor(deps: KeyFetcherDeps) {
     this.#deps = deps;
-    this.#timer = deps.clock.every(lookMs, () => {
-      this.#looking ??= this.look().finally(() => {
-        this.#looking = undefined;
-      });
-    });
+    this.#rounds = new Rounds(deps.clock, lookMs, () => this.look());
   }
 
   /** Ends, with what is under way. */
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer.cancel();
-    await this.#looking;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   /** One round: what is due is fetched, what nobody names any more forgotten. Never rejects. */
@@ -88,7 +81,7 @@ export class KeyFetcher {
         this.#places.set(uri, place);
         if (place.nextAtMs <= now) due.push(uri);
       }
-      for (let at = 0; at < due.length && !this.#stopped; at += atOnce)
+      for (let at = 0; at < due.length && !this.#rounds.stopped; at += atOnce)
         await Promise.all(due.slice(at, at + atOnce).map((uri) => this.#one(uri, wanted.get(uri) as Wanted)));
       await this.#tidy(wanted, now);
     } catch (cause) {

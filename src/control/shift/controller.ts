@@ -11,10 +11,11 @@ import {
   trafficShiftKind,
 } from "../../api/kinds/trafficshift.ts";
 import { type KubeObject, resourceOf } from "../../api/meta.ts";
-import type { Clock, Timer } from "../../base/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { emptyTotals, ringSeconds, type Totals } from "../../insight/window.ts";
 import type { Happening } from "../events.ts";
+import { Rounds } from "../rounds.ts";
 import type { ObjectKey, Store } from "../store/store.ts";
 import { baselineOf, fault } from "./judge.ts";
 import { percentOf, withPercent } from "./weights.ts";
@@ -40,24 +41,16 @@ const routes = resourceOf(httpRouteKind);
 
 export class Shifter {
   readonly #deps: ShifterDeps;
-  readonly #timer: Timer;
-  #looking: Promise<void> | undefined;
-  #stopped = false;
+  readonly #rounds: Rounds;
 
   constructor(deps: ShifterDeps) {
     this.#deps = deps;
-    this.#timer = deps.clock.every(lookMs, () => {
-      this.#looking ??= this.look().finally(() => {
-        this.#looking = undefined;
-      });
-    });
+    this.#rounds = new Rounds(deps.clock, lookMs, () => this.look());
   }
 
   /** Ends, with the write under way. */
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer.cancel();
-    await this.#looking;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   /** One round over all shifts. Never rejects. */
@@ -65,7 +58,7 @@ export class Shifter {
     try {
       const { items } = await this.#deps.store.list(shifts);
       for (const item of items) {
-        if (this.#stopped) return;
+        if (this.#rounds.stopped) return;
         await this.#one(item as TrafficShiftObject);
       }
     } catch (cause) {

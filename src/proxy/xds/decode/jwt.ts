@@ -5,26 +5,12 @@ import type {
   JwtProvider,
   JwtRequirement as PbRequirement,
 } from "../../../wire/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.ts";
+import { isForTokens } from "../../../wire/token-headers.ts";
 import type { JwtConfig, JwtProviderConfig, JwtRequirement } from "../../config.ts";
 import { compileKeys } from "../../tokens/keys.ts";
 import { defaultSkewS } from "../../tokens/limits.ts";
 import { at, dataSource, type Gate, present } from "./gate.ts";
 
-/** Names that HTTP itself reads, or that only proxies write. */
-const reserved = [
-  "host",
-  "connection",
-  "content-length",
-  "expect",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "x-forwarded-client-cert",
-  "x-request-id",
-];
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 export function decodeJwt(gate: Gate, filter: JwtAuthentication, path: string): JwtConfig {
@@ -89,7 +75,7 @@ function headerName(gate: Gate, name: string, path: string): string {
 
 function written(gate: Gate, name: string, path: string): string {
   const lower = headerName(gate, name, path);
-  if (reserved.includes(lower) || lower.startsWith("x-weft-")) gate.add(path, `${lower} is not for tokens to write`);
+  if (!isForTokens(lower)) gate.add(path, `${lower} is not for tokens to write`);
   return lower;
 }
 
